@@ -1,0 +1,38 @@
+"""Where the series of an arrival are worked on: this machine's processes, or a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Literal
+
+from radiobject_assets.errors import ConfigurationError
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How work on many series is spread.
+
+    Parameters
+    ----------
+    kind
+        `local`: a pool of processes on this machine.
+    workers
+        Processes in the pool; by default as many as there are cores.
+    task_timeout_s
+        Seconds after which a task counts as hung: its worker is ended and its item reported.
+    """
+
+    kind: Literal["local"] = "local"
+    workers: int = field(default_factory=_cores)
+    task_timeout_s: float = 1800.0
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigurationError(f"compute.workers is {self.workers}: use 1 or more")
+        if self.task_timeout_s <= 0:
+            raise ConfigurationError(f"compute.task_timeout_s is {self.task_timeout_s}: use more than 0")

@@ -1,0 +1,128 @@
+"""Memory as a contract: one number for a process tree, divided among its consumers, and measured.
+
+`MemoryBudget` says who may hold how much; `PeakMemory` says what was really held. Nothing here
+allocates or limits by itself: the store passes its share to TileDB, the ingest pool admits tasks by the
+bytes that they declare, the loaders size their prefetch.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from types import TracebackType
+
+import psutil
+
+from radiobject_assets.errors import ConfigurationError
+
+MB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class MemoryBudget:
+    """One memory limit for a process and its children, and how it is divided.
+
+    Parameters
+    ----------
+    total_mb
+        Mebibytes for voxels, tiles and buffers together, at least 64. The interpreter and the imported
+        libraries (about 150-250 MB a process) come on top: they are the same whatever the data.
+    """
+
+    total_mb: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.total_mb < 64:
+            raise ConfigurationError(f"memory budget of {self.total_mb} MB: at least 64 MB are needed")
+
+    @classmethod
+    def of_this_machine(cls, share: float = 0.5) -> MemoryBudget:
+        """A budget of `share` of the memory that is available now."""
+        return cls(max(64, int(psutil.virtual_memory().available * share) // MB))
+
+    @property
+    def total_bytes(self) -> int:
+        """The whole budget in bytes."""
+        return self.total_mb * MB
+
+    @property
+    def tasks_bytes(self) -> int:
+        """Bytes that tasks in flight may declare together: half of the budget."""
+        return self.total_bytes // 2
+
+    @property
+    def tiledb_bytes(self) -> int:
+        """Bytes for TileDB's own buffers (`sm.mem.total_budget`): a quarter of the budget."""
+        return self.total_bytes // 4
+
+    @property
+    def tile_cache_bytes(self) -> int:
+        """Bytes for the decoded-tile cache: an eighth of the budget."""
+        return self.total_bytes // 8
+
+    @property
+    def prefetch_bytes(self) -> int:
+        """Bytes that a loader may hold ready ahead of its consumer: an eighth of the budget."""
+        return self.total_bytes // 8
+
+    def per_worker(self, workers: int) -> MemoryBudget:
+        """The budget of each of `workers` processes that share this one."""
+        return MemoryBudget(max(64, self.total_mb // max(1, workers)))
+
+
+def tree_rss_bytes(pid: int | None = None) -> int:
+    """Resident bytes of a process and all its living descendants (shared pages count in each)."""
+    root = psutil.Process(pid or os.getpid())
+    total = 0
+    for process in [root, *root.children(recursive=True)]:
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            continue  # it ended between being listed and being asked
+    return total
+
+
+class PeakMemory:
+    """Context manager that samples the resident memory of this process tree.
+
+    >>> with PeakMemory() as peak:
+    ...     data = bytearray(10_000_000)
+    >>> peak.peak_rss_mb > 0
+    True
+    """
+
+    def __init__(self, interval_s: float = 0.05) -> None:
+        self._interval_s = interval_s
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._peak = 0
+        self._start = 0
+
+    def __enter__(self) -> PeakMemory:
+        self._start = self._peak = tree_rss_bytes()
+        self._thread = threading.Thread(target=self._sample, name="peak-memory", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._peak = max(self._peak, tree_rss_bytes())
+
+    def _sample(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            self._peak = max(self._peak, tree_rss_bytes())
+
+    @property
+    def peak_rss_mb(self) -> float:
+        """Highest resident memory seen, in MiB, the interpreter included."""
+        return round(self._peak / MB, 1)
+
+    @property
+    def grown_mb(self) -> float:
+        """Highest resident memory above the level at entry, in MiB."""
+        return round((self._peak - self._start) / MB, 1)
