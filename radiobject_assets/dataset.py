@@ -67,7 +67,7 @@ class MatchConfig(_Section):
     description: str | None = None
     """Regular expression searched in SeriesDescription (0008,103E), without regard to case."""
     dicom: dict[str, str] = Field(default_factory=dict)
-    """DICOM keyword to regular expression searched in its value; multiple values are joined by a backslash."""
+    """DICOM keyword to regular expression searched in its value; several values are joined by a backslash."""
     files: str | list[str] | None = None
     """NIfTI file-name patterns, as `*_T1w.nii.gz`."""
 
@@ -78,7 +78,9 @@ class MatchConfig(_Section):
     def _known_keywords(cls, value: dict[str, str]) -> dict[str, str]:
         for keyword, pattern in value.items():
             if keyword not in MATCHABLE_KEYWORDS:
-                raise ValueError(f"{keyword!r} can't be matched; use one of {', '.join(sorted(MATCHABLE_KEYWORDS))}")
+                raise ValueError(
+                    f"{keyword!r} can't be matched; use one of {', '.join(sorted(MATCHABLE_KEYWORDS))}"
+                )
             _compiled(pattern)
         return value
 
@@ -86,7 +88,9 @@ class MatchConfig(_Section):
     def _one_source(self) -> MatchConfig:
         dicom = self.modality is not None or self.description is not None or bool(self.dicom)
         if dicom == (self.files is not None):
-            raise ValueError("give either `files` (NIfTI) or at least one of `modality`, `description`, `dicom`")
+            raise ValueError(
+                "give either `files` (NIfTI) or at least one of `modality`, `description`, `dicom`"
+            )
         return self
 
     @property
@@ -125,7 +129,8 @@ class SubjectsConfig(_Section):
     """Who a volume belongs to, and where the subjects' own table is."""
 
     key: Literal["patient_id", "study"] = "patient_id"
-    """`patient_id`: DICOM PatientID as it is (it must already be a research id); `study`: a digest of StudyInstanceUID."""
+    """`patient_id`: DICOM PatientID as it is (it must already be a research id); `study`: a digest of the
+    StudyInstanceUID."""
     table: str = "participants.tsv"
     """File name of the subjects' table, looked for in each arrival (tab or comma separated)."""
     id_column: str = "participant_id"
@@ -149,8 +154,8 @@ class ArrivalsConfig(_Section):
     complete_marker: str = "_COMPLETE"
     """A file of this name says at once that the arrival is complete."""
     trusted_names: str | None = None
-    """Regular expression of folder names that may be shown as partition keys; others are shown as tokens, since a
-    folder may be named after a patient."""
+    """Regular expression of folder names that may be shown as partition keys; others are shown as tokens,
+    since a folder may be named after a patient."""
 
     _trusted_is_pattern = field_validator("trusted_names")(lambda v: v if v is None else _compiled(v))
 
@@ -220,13 +225,17 @@ class DatasetConfig(_Section):
         names = ", ".join(self.collections) or "none"
         for name, collection in self.collections.items():
             if not COLLECTION_NAME.fullmatch(name):
-                raise ValueError(f"collections.{name}: use small letters, digits and _, starting with a letter")
+                raise ValueError(
+                    f"collections.{name}: use small letters, digits and _, starting with a letter"
+                )
             if name in RESERVED_NAMES:
                 raise ValueError(f"collections.{name}: this name is taken by an asset; choose another")
             target = collection.labels_of
             if collection.kind == "labels" and target is not None:
                 if target not in self.collections:
-                    raise ValueError(f"collections.{name}.labels_of: {target!r} is no collection; there are: {names}")
+                    raise ValueError(
+                        f"collections.{name}.labels_of: {target!r} is no collection; there are: {names}"
+                    )
                 if self.collections[target].kind != "image":
                     raise ValueError(f"collections.{name}.labels_of: {target!r} is not an image collection")
         if self.patches is not None:
@@ -237,7 +246,9 @@ class DatasetConfig(_Section):
                 if target not in self.collections:
                     raise ValueError(f"patches.{key}: {target!r} is no collection; there are: {names}")
                 if self.collections[target].kind != kind:
-                    raise ValueError(f"patches.{key}: {target!r} is of kind {self.collections[target].kind}, not {kind}")
+                    raise ValueError(
+                        f"patches.{key}: {target!r} is of kind {self.collections[target].kind}, not {kind}"
+                    )
         return self
 
     def _located(self, value: str) -> str:
@@ -274,7 +285,9 @@ def load_dataset(path: Path | str) -> DatasetConfig:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigurationError(f"{path}: no such file; `radiobject-assets demo` writes an example") from None
+        raise ConfigurationError(
+            f"{path}: no such file; `radiobject-assets demo` writes an example"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: can't be read: {error}") from error
     try:
@@ -332,7 +345,9 @@ def _explain(problem: Any, path: Path, root: yaml.Node | None) -> str:
 
 def _is_model_branch(part: Any) -> bool:
     # pydantic adds the name of the union's member that it tried; that is no key of the file
-    return isinstance(part, str) and (part in {"TileExtents", "str", "list[str]"} or part.startswith("str-enum"))
+    return isinstance(part, str) and (
+        part in {"TileExtents", "str", "list[str]"} or part.startswith("str-enum")
+    )
 
 
 def _line_of(root: yaml.Node | None, location: list[Any]) -> int | None:
@@ -367,5 +382,6 @@ def _allowed_keys(location: list[Any]) -> list[str]:
     elif len(location) >= 2 and location[0] == "collections":
         model = CollectionConfig
         if len(location) >= 3:
-            model = {"match": MatchConfig, "tile": TileExtents}.get(str(location[2]), CollectionConfig)
+            inner: dict[str, type[BaseModel]] = {"match": MatchConfig, "tile": TileExtents}
+            model = inner.get(str(location[2]), CollectionConfig)
     return [name for name, field in model.model_fields.items() if not field.exclude]
