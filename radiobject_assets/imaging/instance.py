@@ -1,0 +1,109 @@
+"""What is kept of one DICOM file's header: enough to group, order, place and decode it without asking again.
+
+`Instance` is one file, `Frame` one image plane in it (a classic file has one, an enhanced multi-frame file
+many). Both are plain frozen values that travel between processes and through Parquet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from radiobject_assets.imaging.source import AttributeValue
+
+Triple = tuple[float, float, float]
+Six = tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image plane: where it is, what it shows, and how its stored values become physical ones.
+
+    position, orientation, pixel_spacing
+        ImagePositionPatient, ImageOrientationPatient, PixelSpacing (LPS mm; spacing between rows, between
+        columns); None where absent or invalid.
+    slope, intercept
+        Of the Modality LUT (RescaleSlope, RescaleIntercept).
+    component
+        "" or what splits it from others of its series: `phase`, `real`, `imaginary`, a stack...
+    temporal_index
+        TemporalPositionIdentifier or TemporalPositionIndex.
+    b_value, gradient
+        Diffusion weighting (s/mm2) and its direction (LPS unit vector), where known.
+    segment
+        ReferencedSegmentNumber of a SEG frame.
+    """
+
+    position: Triple | None = None
+    orientation: Six | None = None
+    pixel_spacing: tuple[float, float] | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+    component: str = ""
+    stack: str = ""
+    echo_time_ms: float | None = None
+    temporal_index: int | None = None
+    trigger_time_ms: float | None = None
+    acquired_at: str = ""
+    b_value: float | None = None
+    gradient: Triple | None = None
+    segment: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One segment of a SEG (or one region of an RTSTRUCT): number, label, coded meaning, algorithm."""
+
+    number: int
+    label: str
+    category: str = ""
+    type: str = ""
+    algorithm: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """The header of one DICOM file.
+
+    pixel_offset, pixel_length
+        Where the value of PixelData starts in the file and its declared length (-1 where undefined:
+        compressed, in fragments); offset -1 where there is none or the file must be decoded by pydicom.
+    detail
+        What is wrong with the header, if it parsed but cannot be used.
+    """
+
+    path: Path
+    size_bytes: int
+    sop_class_uid: str = ""
+    sop_instance_uid: str = ""
+    series_uid: str = ""
+    study_uid: str = ""
+    patient_id: str | None = None
+    modality: str = ""
+    description: str = ""
+    image_type: str = ""
+    transfer_syntax: str = ""
+    instance_number: int | None = None
+    acquisition_number: int | None = None
+    rows: int = 0
+    columns: int = 0
+    n_frames: int = 0
+    bits_allocated: int = 0
+    bits_stored: int = 0
+    high_bit: int = 0
+    signed: bool = False
+    samples: int = 1
+    photometric: str = ""
+    planar: int = 0
+    pixel_keyword: str = ""
+    pixel_offset: int = -1
+    pixel_length: int = 0
+    frames: tuple[Frame, ...] = ()
+    tiles: int = 0
+    references: tuple[str, ...] = ()
+    reference_sops: tuple[str, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    segmentation_type: str = ""
+    max_fraction: int = 0
+    detail: str = ""
+    attributes: dict[str, AttributeValue] = field(default_factory=dict)

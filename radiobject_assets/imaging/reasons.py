@@ -1,0 +1,158 @@
+"""Why a file or a series is not ingested: a closed list of codes, each with its meaning and what to do.
+
+The codes are stable: they appear in `ingest --json`, in the `series` table, in checks and in the docs. A
+reason's own `detail` (numbers, positions) is added where the verdict is given; it never names a patient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Reason codes of files that cannot be read and of series that are quarantined."""
+
+    EMPTY_FILE = "empty_file"
+    NOT_AN_IMAGE = "not_an_image"
+    NOT_READABLE = "not_readable"
+    ARCHIVE = "archive"
+    DICOMDIR = "dicomdir"
+    DAMAGED_HEADER = "damaged_header"
+    TRUNCATED = "truncated"
+    NIFTI_INVALID = "nifti_invalid"
+    NIFTI_DATA_MISSING = "nifti_data_missing"
+    NIFTI_DATATYPE = "nifti_datatype"
+    NIFTI_NO_SPACE = "nifti_no_space"
+    UNSUPPORTED_OBJECT = "unsupported_object"
+    UNSUPPORTED_ENCODING = "unsupported_encoding"
+    UNSUPPORTED_PIXELS = "unsupported_pixels"
+    COLOUR = "colour"
+    NON_LINEAR_RESCALE = "non_linear_rescale"
+    SIZE_MISMATCH = "size_mismatch"
+    TOO_LARGE = "too_large"
+    NO_GEOMETRY = "no_geometry"
+    BAD_GEOMETRY = "bad_geometry"
+    LOCALIZER = "localizer"
+    SINGLE_SLICE = "single_slice"
+    SINGLE_POSITION = "single_position"
+    MISSING_SLICE = "missing_slice"
+    VARIABLE_SPACING = "variable_spacing"
+    INCOMPLETE_TIME_SERIES = "incomplete_time_series"
+    CONFLICTING_DUPLICATES = "conflicting_duplicates"
+    MIXED_IDENTITY = "mixed_identity"
+    DECODER_FAILED = "decoder_failed"
+    REFERENCE_MISSING = "reference_missing"
+    REFERENCE_QUARANTINED = "reference_quarantined"
+    LABELS_OFF_GRID = "labels_off_grid"
+    LABELS_EMPTY = "labels_empty"
+    SEGMENTS_OVERLAP = "segments_overlap"
+    FILE_CHANGED = "file_changed"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a reason means, and what a person can do about it."""
+
+    meaning: str
+    action: str
+
+
+EXPLANATIONS: dict[Reason, Explanation] = {
+    Reason.EMPTY_FILE: Explanation("The file has no bytes.", "Transfer it again."),
+    Reason.NOT_AN_IMAGE: Explanation(
+        "The content is neither DICOM nor NIfTI.", "Nothing, if the file is a note or a table; else transfer it again."
+    ),
+    Reason.NOT_READABLE: Explanation(
+        "The operating system refused to read the file.", "Check its permissions and the disk."
+    ),
+    Reason.ARCHIVE: Explanation("The file is an archive that is not read in place.", "Unpack it and ingest the folder."),
+    Reason.DICOMDIR: Explanation(
+        "A DICOMDIR only lists other files; what is really there is scanned instead.", "Nothing."
+    ),
+    Reason.DAMAGED_HEADER: Explanation(
+        "The DICOM header is damaged, so its elements cannot be told apart.", "Export the instance again."
+    ),
+    Reason.TRUNCATED: Explanation("The file ends before its pixel data does.", "Transfer it again."),
+    Reason.NIFTI_INVALID: Explanation(
+        "The NIfTI header contradicts itself or the file's size.", "Convert the image again."
+    ),
+    Reason.NIFTI_DATA_MISSING: Explanation(
+        "A NIfTI header (.hdr) has no image file (.img) beside it.", "Supply the .img file."
+    ),
+    Reason.NIFTI_DATATYPE: Explanation(
+        "The NIfTI data type cannot be stored as it is.", "Convert it to an integer or floating point type."
+    ),
+    Reason.NIFTI_NO_SPACE: Explanation(
+        "Image dimensions are not those of a 3D or 4D volume.", "Split or reshape the image into 3D or 4D volumes."
+    ),
+    Reason.UNSUPPORTED_OBJECT: Explanation(
+        "The DICOM object is not a volume image (report, plan, waveform, dose, projection, video...).",
+        "Nothing, unless it should have been an image: then check what the sender exported.",
+    ),
+    Reason.UNSUPPORTED_ENCODING: Explanation(
+        "No decoder is known for the transfer syntax.", "Export with another transfer syntax."
+    ),
+    Reason.UNSUPPORTED_PIXELS: Explanation(
+        "Bits, samples or photometric interpretation are not valid for an image.", "Export the instance again."
+    ),
+    Reason.COLOUR: Explanation(
+        "Pixels are colours (RGB, YBR or palette), not measured values; usually a report or a screen capture.",
+        "Nothing, or allow colour volumes in the configuration.",
+    ),
+    Reason.NON_LINEAR_RESCALE: Explanation(
+        "Stored values map to physical ones through a table, not one slope and intercept.",
+        "Export the original images.",
+    ),
+    Reason.SIZE_MISMATCH: Explanation(
+        "The declared rows, columns and frames do not fit the pixel data that is there.", "Export the instance again."
+    ),
+    Reason.TOO_LARGE: Explanation("A volume of the declared size is not plausible.", "Check the header."),
+    Reason.NO_GEOMETRY: Explanation(
+        "Image position, orientation or pixel spacing is absent, so voxels have no place in the patient.",
+        "Export the original images; derived captures usually lack geometry.",
+    ),
+    Reason.BAD_GEOMETRY: Explanation(
+        "Position, orientation or spacing has impossible values.", "Check the sender, or export again."
+    ),
+    Reason.LOCALIZER: Explanation("A localizer (scout) is not a volume.", "Nothing."),
+    Reason.SINGLE_SLICE: Explanation(
+        "One slice alone has no slice spacing and is not a volume.", "Send the rest of the series, if there is more."
+    ),
+    Reason.SINGLE_POSITION: Explanation(
+        "All slices lie at the same position (bolus monitoring, cine): not a volume.", "Nothing."
+    ),
+    Reason.MISSING_SLICE: Explanation(
+        "The gaps between slices are multiples of the spacing: slices are missing.", "Send the missing instances."
+    ),
+    Reason.VARIABLE_SPACING: Explanation(
+        "The distance between slices varies, so no single affine fits the volume.",
+        "Use the reconstruction with constant spacing.",
+    ),
+    Reason.INCOMPLETE_TIME_SERIES: Explanation(
+        "Not every position has the same number of time points (or echoes, b-values).", "Send the missing instances."
+    ),
+    Reason.CONFLICTING_DUPLICATES: Explanation(
+        "Several instances claim to be the same one and differ.", "Keep the right one and ingest again."
+    ),
+    Reason.MIXED_IDENTITY: Explanation(
+        "One series UID is used for several patients or studies.", "Have the sender correct the identifiers."
+    ),
+    Reason.DECODER_FAILED: Explanation("The compressed pixel data cannot be decoded.", "Export the instance again."),
+    Reason.REFERENCE_MISSING: Explanation(
+        "The image that the labels refer to is not here.", "Ingest the image together with its labels or before them."
+    ),
+    Reason.REFERENCE_QUARANTINED: Explanation(
+        "The image that the labels refer to is quarantined itself.", "See the image's reason."
+    ),
+    Reason.LABELS_OFF_GRID: Explanation(
+        "The labels do not lie on their image's voxels.", "Check that the labels belong to this image."
+    ),
+    Reason.LABELS_EMPTY: Explanation("The labels object contains no region.", "Nothing, or check the annotation."),
+    Reason.SEGMENTS_OVERLAP: Explanation(
+        "Segments overlap, so one label per voxel cannot hold them.", "Export one segmentation per segment."
+    ),
+    Reason.FILE_CHANGED: Explanation(
+        "A file changed or vanished between the scan and the read.", "Wait until the transfer is over and ingest again."
+    ),
+}
