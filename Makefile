@@ -1,0 +1,64 @@
+# Two commands do all the set-up on a machine with Python 3.11 and make:
+#   make demo   the main job on the embedded default (local files, SQLite, no server)
+#   make test   the tests
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+HOME_DIR ?= demo-home
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo ui test test-slow lint format clean browser bench
+
+help: ## show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo-installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e '.[ui]'
+	@touch $@
+
+$(VENV)/.dev-installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.demo-installed
+
+demo: $(VENV)/.demo-installed ## phantom cohort -> every asset, headless, with a summary
+	@$(BIN)/radiobject-assets demo --home $(HOME_DIR)
+
+ui: $(VENV)/.demo-installed ## the Dagster UI over the demo's home, on http://127.0.0.1:3000
+	@test -f $(HOME_DIR)/dataset.yaml || $(BIN)/radiobject-assets demo --home $(HOME_DIR)
+	DAGSTER_HOME=$(abspath $(HOME_DIR))/dagster RADIOBJECT_DATASET=$(abspath $(HOME_DIR))/dataset.yaml \
+		$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $${PORT:-3000}
+
+# The browser test needs Chromium: installed where the system allows it, else the test skips with a reason.
+browser:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get -qq update >/dev/null 2>&1 && \
+		  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium chromium-driver \
+		  >/dev/null 2>&1; } || echo "Chromium can't be installed here: the browser test will skip"
+
+test: $(VENV)/.dev-installed browser ## every test but the slow ones
+	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -m "not slow"
+
+test-slow: $(VENV)/.dev-installed browser ## every test
+	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile
+
+lint: $(VENV)/.dev-installed ## style, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev-installed ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev-installed ## speed and memory, side by side with peers (nothing else should run)
+	$(PIP) install -c constraints.txt -e '.[dev,bench]'
+	$(BIN)/python -m benchmarks.ingest
+
+clean: ## remove what was made, but not data outside this folder
+	rm -rf $(HOME_DIR) $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
