@@ -32,7 +32,9 @@ class Ellipsoid:
         """Exact volume, 4/3 pi a b c."""
         return 4.0 / 3.0 * math.pi * math.prod(self.semi_axes_mm)
 
-    def inside(self, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> tuple[Box, NDArray[np.bool_]]:
+    def inside(
+        self, shape: tuple[int, int, int], affine: NDArray[np.float64]
+    ) -> tuple[Box, NDArray[np.bool_]]:
         """Which voxel centres lie inside.
 
         Returns the index box that holds the ellipsoid on a grid of `shape` with `affine` (voxel index to
@@ -93,7 +95,9 @@ def torso(rng: np.random.Generator) -> tuple[Ellipsoid, ...]:
     """The organs of one subject in Hounsfield units, sizes drawn from `rng` within a few per cent."""
     size = float(rng.uniform(0.94, 1.03))
 
-    def part(name: str, center: tuple[float, float, float], semi: tuple[float, float, float], hu: float) -> Ellipsoid:
+    def part(
+        name: str, center: tuple[float, float, float], semi: tuple[float, float, float], hu: float
+    ) -> Ellipsoid:
         return Ellipsoid(name, center, (semi[0] * size, semi[1] * size, semi[2] * size), hu)
 
     return (
@@ -143,7 +147,9 @@ def head(rng: np.random.Generator) -> tuple[Ellipsoid, ...]:
     """A head in T1-weighted signal: scalp, skull, fluid, grey and white matter, ventricles."""
     size = float(rng.uniform(0.94, 1.04))
 
-    def part(name: str, center: tuple[float, float, float], semi: tuple[float, float, float], signal: float) -> Ellipsoid:
+    def part(
+        name: str, center: tuple[float, float, float], semi: tuple[float, float, float], signal: float
+    ) -> Ellipsoid:
         return Ellipsoid(name, center, (semi[0] * size, semi[1] * size, semi[2] * size), signal)
 
     return (

@@ -49,7 +49,7 @@ class VolumeTruth:
 
     def physical(self) -> NDArray[np.float64]:
         """Hounsfield units (CT) or signal (MR), shape (X, Y, Z): stored * slope + intercept."""
-        return self.stored * self.slope + self.intercept
+        return self.stored.astype(np.float64) * self.slope + self.intercept
 
     def at(self, world_mm: ArrayLike) -> NDArray[np.float64]:
         """Physical values of the voxels nearest to points.
@@ -71,7 +71,9 @@ class VolumeTruth:
         values[within] = self.stored[tuple(index[within].T)] * self.slope + self.intercept
         return values
 
-    def largest_difference(self, voxels: NDArray[np.generic], affine: ArrayLike, tolerance_mm: float = 0.01) -> float:
+    def largest_difference(
+        self, voxels: NDArray[np.generic], affine: ArrayLike, tolerance_mm: float = 0.01
+    ) -> float:
         """Largest absolute difference to another reading of the same volume, matched by world position.
 
         Parameters
@@ -91,7 +93,9 @@ class VolumeTruth:
         own_from_other = np.linalg.inv(self.affine) @ np.asarray(affine, np.float64)
         turn = np.rint(own_from_other[:3, :3]).astype(int)
         if not np.array_equal(np.abs(turn).sum(axis=0), [1, 1, 1]) or abs(round(np.linalg.det(turn))) != 1:
-            raise AlignmentError(f"axes or spacing differ: voxel to voxel {own_from_other[:3].round(4).tolist()}")
+            raise AlignmentError(
+                f"axes or spacing differ: voxel to voxel {own_from_other[:3].round(4).tolist()}"
+            )
         order = [int(np.flatnonzero(turn[axis])[0]) for axis in range(3)]
         aligned = np.transpose(np.asarray(voxels), order)
         if aligned.shape != self.shape:
