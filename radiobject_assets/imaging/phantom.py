@@ -19,9 +19,21 @@ from typing import Any
 
 import nibabel as nib
 
-from radiobject_assets.imaging.phantom_design import DEFAULT_SHAPE, NOTE_NAME, SubjectDesign, design_subject
+from radiobject_assets.imaging.phantom_design import (
+    DEFAULT_SHAPE,
+    NOTE_NAME,
+    SubjectDesign,
+    design_ct,
+    design_subject,
+)
 from radiobject_assets.imaging.phantom_dicom import seg_dataset, write_ct
-from radiobject_assets.imaging.phantom_truth import CohortTruth, Participant, SubjectTruth, VolumeTruth
+from radiobject_assets.imaging.phantom_truth import (
+    CohortTruth,
+    Participant,
+    SeriesTruth,
+    SubjectTruth,
+    VolumeTruth,
+)
 
 SUBJECTS_PER_ARRIVAL = 3
 COMPLETE_MARKER = "_COMPLETE"
@@ -86,6 +98,15 @@ def make_subject(
     _write_subject(out_dir / name, design)
     _finish_arrival(out_dir / name, [design.truth.participant])
     return design.truth
+
+
+def make_ct_series(
+    out_dir: Path, *, shape: tuple[int, int, int] = (512, 512, 120), seed: int = 7
+) -> SeriesTruth:
+    """Write one plain axial CT series (signed 16-bit, no faults) into `out_dir`: what benchmarks read."""
+    series, person, truth = design_ct(seed=seed, shape=shape)
+    write_ct(out_dir, series, person)
+    return truth
 
 
 def cohort_truth(

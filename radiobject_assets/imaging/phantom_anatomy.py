@@ -101,13 +101,14 @@ def torso(rng: np.random.Generator) -> tuple[Ellipsoid, ...]:
         return Ellipsoid(name, center, (semi[0] * size, semi[1] * size, semi[2] * size), hu)
 
     return (
-        part("fat", (0, 0, 0), (168, 120, 620), -95),
-        part("muscle", (0, 0, 0), (150, 103, 580), 50),
-        part("right lung", (80, 8, 65), (58, 78, 85), -850),
-        part("left lung", (-80, 8, 65), (58, 78, 85), -850),
-        part("heart", (-22, 30, 45), (48, 42, 50), 42),
-        part("liver", (65, 5, -75), (76, 80, 60), 60),
-        part("spleen", (-95, -25, -70), (30, 40, 45), 52),
+        part("subcutaneous fat", (0, 0, 0), (168, 120, 620), -100),
+        part("muscle", (0, 0, 0), (150, 103, 580), 55),
+        part("visceral fat", (0, 0, 0), (135, 88, 560), -85),
+        part("right lung", (76, 8, 65), (52, 72, 85), -850),
+        part("left lung", (-76, 8, 65), (52, 72, 85), -850),
+        part("heart", (-22, 30, 45), (48, 42, 50), 130),
+        part("liver", (62, 5, -75), (62, 72, 58), 110),
+        part("spleen", (-92, -15, -70), (28, 40, 45), 120),
         part("aorta", (-14, -38, 0), (11, 11, 500), 190),
         part("vertebral cortex", (0, -68, 0), (21, 20, 500), 720),
         part("vertebral marrow", (0, -68, 0), (16, 15, 480), 260),
@@ -117,9 +118,9 @@ def torso(rng: np.random.Generator) -> tuple[Ellipsoid, ...]:
 # Places far enough apart that lesions of up to 18 mm with 4 mm of jitter never touch, each well inside
 # its organ: (organ, centre RAS+ mm, Hounsfield units of the lesion).
 _LESION_SITES: tuple[tuple[str, tuple[float, float, float], float], ...] = (
-    ("liver", (90, 15, -75), 15.0),
+    ("liver", (88, 12, -75), 40.0),
     ("right lung", (80, 15, 75), 35.0),
-    ("liver", (40, -8, -80), 110.0),
+    ("liver", (40, -4, -78), 175.0),
     ("left lung", (-92, -10, 70), 25.0),
 )
 

@@ -132,6 +132,16 @@ def design_subject(number: int, *, arrival: str, seed: int, shape: tuple[int, in
     )
 
 
+def design_ct(*, seed: int, shape: tuple[int, int, int]) -> tuple[CtSeries, Person, SeriesTruth]:
+    """One plain axial CT of a healthy torso, signed 16-bit, for measurements at clinical size."""
+    rng = np.random.default_rng([seed, 0])
+    person, _ = _person(0, seed, rng, ())
+    organs = torso(rng)
+    series = _main_ct(5, person, shape, organs, rng, rng)
+    series = replace(series, implicit_vr=False, file_names=_opaque_names(rng, series.n_files))
+    return series, person, _series_truth(series, person)
+
+
 def _person(
     number: int, seed: int, rng: np.random.Generator, found: tuple[Ellipsoid, ...]
 ) -> tuple[Person, Participant]:

@@ -12,7 +12,7 @@ import pydicom
 import pytest
 
 from radiobject_assets.errors import AlignmentError, ShapeError
-from radiobject_assets.imaging.phantom import cohort_truth, make_cohort, make_subject
+from radiobject_assets.imaging.phantom import cohort_truth, make_cohort, make_ct_series, make_subject
 from radiobject_assets.imaging.phantom_truth import CohortTruth, SubjectTruth
 from radiobject_assets.imaging.reasons import Reason
 
@@ -229,6 +229,16 @@ def test_headers_carry_names_that_a_privacy_test_can_look_for(cohort: tuple[Path
     subject: SubjectTruth = truth.subjects[2]
     content = b"".join(path.read_bytes() for path in _dicom_files(landing / subject.arrival))
     assert all(identifier.encode() in content for identifier in subject.identifiers)
+
+
+def test_one_plain_series_can_be_made_for_measurements(tmp_path: Path) -> None:
+    truth = make_ct_series(tmp_path, shape=(96, 80, 12))
+    headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in _dicom_files(tmp_path)]
+    assert len(headers) == truth.n_files == 12
+    assert {header.SeriesInstanceUID for header in headers} == {truth.series_uid}
+    assert truth.volume is not None
+    assert truth.volume.shape == (96, 80, 12)
+    assert truth.volume.stored.dtype == np.int16
 
 
 def test_a_shape_that_would_lose_lesions_is_refused(tmp_path: Path) -> None:
