@@ -109,7 +109,7 @@ def _previous_splits(previous: pd.DataFrame | None, config: SplitConfig) -> dict
     if unknown:
         raise ConfigurationError(
             f"the previous split table names {', '.join(unknown)}, but split.fractions has "
-            f"{', '.join(config.fractions)}; keep these names, or leave the previous table out to start afresh"
+            f"{', '.join(config.fractions)}; keep these names, or leave the old table out to start afresh"
         )
     return dict(zip(pairs["obs_subject_id"].astype(str), pairs["split"].astype(str), strict=True))
 
