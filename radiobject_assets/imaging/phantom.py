@@ -38,8 +38,8 @@ from radiobject_assets.imaging.phantom_truth import (
 SUBJECTS_PER_ARRIVAL = 3
 COMPLETE_MARKER = "_COMPLETE"
 
-Progress = Callable[[int, int], None]
-"""Called with (subjects done, subjects in all)."""
+OnProgress = Callable[[int, int, str], None]
+"""Called with (subjects done, subjects in all, name of the arrival)."""
 
 
 def make_cohort(
@@ -48,7 +48,7 @@ def make_cohort(
     subjects: int = 8,
     seed: int = 7,
     shape: tuple[int, int, int] = DEFAULT_SHAPE,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> CohortTruth:
     """Write a cohort as arrivals of three subjects under `out_dir` and return the truth about it.
 
@@ -79,7 +79,7 @@ def make_cohort(
             _write_subject(out_dir / arrival, design)
             done.append(design.truth)
             if on_progress is not None:
-                on_progress(len(done), subjects)
+                on_progress(len(done), subjects, arrival)
         _finish_arrival(out_dir / arrival, [one.participant for one in done[first - 1 :]])
     return CohortTruth(seed, tuple(done))
 

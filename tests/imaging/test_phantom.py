@@ -72,9 +72,9 @@ def test_the_truth_is_known_without_writing_files(cohort: tuple[Path, CohortTrut
 
 
 def test_progress_counts_subjects_up_to_the_number_asked_for(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, int, str]] = []
     make_cohort(tmp_path, subjects=2, shape=(48, 48, 24), on_progress=lambda *step: seen.append(step))
-    assert seen == [(1, 2), (2, 2)]
+    assert seen == [(1, 2, "batch-001"), (2, 2, "batch-001")]
 
 
 def test_every_arrival_is_marked_complete_and_lists_its_own_participants(
