@@ -15,12 +15,7 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 
-import pydicom
-from pydicom.dataset import Dataset
-from rich.console import Console
-
-from benchmarks.measure import Contender, InProcess, compare, show, write_json
-from radiobject_assets.imaging.phantom import make_ct_series
+from benchmarks.measure import Contender, InProcess, compare, show, wide_console, write_json
 
 SLICES_PER_SERIES = 100
 COLUMNS = {
@@ -41,16 +36,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--files", type=int, default=20_000)
+    parser.add_argument(
+        "--header",
+        type=Path,
+        default=None,
+        help="a DICOM CT or MR file whose header is copied, not the phantom's",
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory-rounds", type=int, default=1)
     parser.add_argument("--results", type=Path, default=None, help="folder for the JSON")
     chosen = parser.parse_args(arguments)
-    console = Console()
+    console = wide_console()
     skipped: list[str] = []
     with tempfile.TemporaryDirectory(prefix="bench-headers-") as folder:
         work_dir = Path(folder)
         files = work_dir / "files"
-        make_files(files, chosen.files)
+        make_files(files, chosen.files, chosen.header)
+        header_bytes = next(files.rglob("*/*")).stat().st_size
         few = min(chosen.files, 2_000)
         contenders = [
             Contender(InProcess("radiobject-assets scan", partial(scan_here, files, False))),
@@ -81,14 +83,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows.append({**row, "files": read, "files_per_s": round(read / row["median_s"])})
     show(f"headers of {chosen.files:,} files, {chosen.rounds} rounds", rows, COLUMNS, console)
     skipped += [reason.splitlines()[0] for reason in failed]
-    document = {"benchmark": "header scan", "files": chosen.files, "rows": rows, "left_out": skipped}
+    document = {
+        "benchmark": "header scan",
+        "files": chosen.files,
+        "header_bytes": header_bytes,
+        "rows": rows,
+        "left_out": skipped,
+    }
     write_json("headers", document, *([chosen.results] if chosen.results else []))
     return 1 if failed else 0
 
 
-def make_files(folder: Path, count: int) -> None:
+def make_files(folder: Path, count: int, header: Path | None = None) -> None:
     """Write `count` small valid CT files, 100 to a series, each series in a folder of its own."""
-    template = _template(folder.parent / "template")
+    template = _template(folder.parent / "template", header)
     places = {text: _positions(template, text.encode()) for text in (_INSTANCE, _SERIES, _POSITION)}
     for number in range(count):
         series, index = divmod(number, SLICES_PER_SERIES)
@@ -106,10 +114,17 @@ def make_files(folder: Path, count: int) -> None:
         (target / f"{number:08d}").write_bytes(content)
 
 
-def _template(folder: Path) -> bytes:
-    """A complete CT header over 8x8 pixels, with values of fixed length to be patched."""
-    make_ct_series(folder, shape=(48, 48, 24))
-    dataset: Dataset = pydicom.dcmread(next(path for path in sorted(folder.iterdir())))
+def _template(folder: Path, header: Path | None) -> bytes:
+    """A complete header over 8x8 pixels, with values of fixed length to be patched."""
+    # Not at the top: every warm process imports this module, and would carry what it never uses.
+    import pydicom
+
+    from radiobject_assets.imaging.phantom import make_ct_series
+
+    if header is None:
+        make_ct_series(folder, shape=(48, 48, 24))
+        header = sorted(folder.iterdir())[0]
+    dataset = pydicom.dcmread(header)
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = _INSTANCE
     dataset.SeriesInstanceUID = _SERIES
     x, y, _ = dataset.ImagePositionPatient
@@ -145,6 +160,8 @@ def scan_here(files: Path, with_series: bool, _out: Path) -> None:
 
 def read_with_pydicom(files: Path, count: int, _out: Path) -> None:
     """pydicom in one thread, pixels left unread; over a part of the files, as it is slow."""
+    import pydicom
+
     for path in sorted(files.rglob("*/*"))[:count]:
         header = pydicom.dcmread(path, stop_before_pixels=True)
         _ = (header.SOPInstanceUID, header.SeriesInstanceUID, header.ImagePositionPatient)

@@ -16,14 +16,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 
-from benchmarks.measure import Contender, InProcess, WholeProcess, compare, show, write_json
-from radiobject_assets.imaging.phantom import make_ct_series
-from radiobject_assets.imaging.phantom_truth import VolumeTruth
+from benchmarks.measure import Contender, InProcess, WholeProcess, compare, show, wide_console, write_json
+
+if TYPE_CHECKING:
+    from radiobject_assets.imaging.phantom_truth import VolumeTruth
 
 COLUMNS = {
     "name": "what",
@@ -43,6 +43,9 @@ DCM2NIIX_GZ = "dcm2niix -z y"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison, print it, write results/ingest.json."""
+    # Not at the top: every warm process imports this module, and would carry what it never uses.
+    from radiobject_assets.imaging.phantom import make_ct_series
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=None, help="folder for the JSON")
     parser.add_argument("--only", default="", help="comma-separated parts of names: run these only")
     chosen = parser.parse_args(arguments)
-    console = Console()
+    console = wide_console()
     with tempfile.TemporaryDirectory(prefix="bench-ingest-") as folder:
         work_dir = Path(folder)
         dicom = work_dir / "dicom"

@@ -232,6 +232,12 @@ def bytes_below(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def wide_console() -> Console:
+    """A console as wide as the terminal, or wide enough for the table where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=150)
+
+
 def show(title: str, rows: Sequence[dict[str, Any]], columns: dict[str, str], console: Console) -> None:
     """Print rows as a table; `columns` maps a key of the rows to its heading."""
     table = Table(title=title, title_justify="left")
