@@ -30,6 +30,8 @@ class Frame:
         TemporalPositionIdentifier or TemporalPositionIndex.
     b_value, gradient
         Diffusion weighting (s/mm2) and its direction (LPS unit vector), where known.
+    dimension_index
+        DimensionIndexValues.
     segment
         ReferencedSegmentNumber of a SEG frame.
     """
@@ -47,6 +49,7 @@ class Frame:
     acquired_at: str = ""
     b_value: float | None = None
     gradient: Triple | None = None
+    dimension_index: tuple[int, ...] = ()
     segment: int | None = None
 
 
@@ -68,6 +71,8 @@ class Instance:
     pixel_offset, pixel_length
         Where the value of PixelData starts in the file and its declared length (-1 where undefined:
         compressed, in fragments); offset -1 where there is none or the file must be decoded by pydicom.
+    pixel_digest
+        blake3 of the pixel data's bytes; computed only for instances that seem to be copies of another.
     detail
         What is wrong with the header, if it parsed but cannot be used.
     """
@@ -98,6 +103,7 @@ class Instance:
     pixel_keyword: str = ""
     pixel_offset: int = -1
     pixel_length: int = 0
+    pixel_digest: str = ""
     frames: tuple[Frame, ...] = ()
     tiles: int = 0
     references: tuple[str, ...] = ()

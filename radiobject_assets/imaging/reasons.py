@@ -48,6 +48,12 @@ class Reason(StrEnum):
     LABELS_EMPTY = "labels_empty"
     SEGMENTS_OVERLAP = "segments_overlap"
     FILE_CHANGED = "file_changed"
+    WORKER_DIED = "worker_died"
+    WORKER_TIMEOUT = "worker_timeout"
+    MEMORY_EXCEEDED = "memory_exceeded"
+    NO_COLLECTION = "no_collection"
+    PARTIAL_RESEND = "partial_resend"
+    SUBJECT_CONFLICT = "subject_conflict"
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,11 @@ class Explanation:
 
     meaning: str
     action: str
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether somebody should act; false where the reason is what such a file or series is (a scout)."""
+        return not self.action.startswith("Nothing")
 
 
 EXPLANATIONS: dict[Reason, Explanation] = {
@@ -154,5 +165,29 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.FILE_CHANGED: Explanation(
         "A file changed or vanished between the scan and the read.", "Wait until the transfer is over and ingest again."
+    ),
+    Reason.WORKER_DIED: Explanation(
+        "The process that decoded the series ended without a word, as when a codec crashes on damaged data.",
+        "Export the series again; report it if the data is sound.",
+    ),
+    Reason.WORKER_TIMEOUT: Explanation(
+        "Decoding took longer than the limit for one task, so it was ended.",
+        "Ingest the series alone with a larger compute.task_timeout_s, or export it again.",
+    ),
+    Reason.MEMORY_EXCEEDED: Explanation(
+        "Decoding took more memory than its share of the budget, so it was ended.",
+        "Ingest the series alone, or with a larger memory budget.",
+    ),
+    Reason.NO_COLLECTION: Explanation(
+        "No collection of dataset.yaml matches the series.",
+        "Nothing, if the series is not wanted; else add or widen a collection's `match`.",
+    ),
+    Reason.PARTIAL_RESEND: Explanation(
+        "The store holds this series with more instances, from another arrival.",
+        "Nothing, if it was a partial re-send; else send the whole series, or delete the stored volume first.",
+    ),
+    Reason.SUBJECT_CONFLICT: Explanation(
+        "The store holds this series UID under another subject.",
+        "Find out which subject is right; delete the wrong one before ingesting again.",
     ),
 }

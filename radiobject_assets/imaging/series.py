@@ -1,76 +1,130 @@
 """Series: instances that form one volume, with a verdict.
 
-This module holds the value that the rest of the platform works with, and `build_series`, the pure function
-that makes it out of a scan.
+`build_series` is a pure function of a scan: group by SeriesInstanceUID, then images (`image_series`) and
+labels (`label_series`) each in their way; every NIfTI is a series of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
+from radiobject_assets.imaging.acceptance import kind_of, problem_of
 from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.image_series import image_series
 from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.label_series import label_series
+from radiobject_assets.imaging.nifti_header import NiftiFile
+from radiobject_assets.imaging.opening import open_series
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult
+from radiobject_assets.imaging.series_record import Kind, Series, Verdict, fallback_uid, quarantined
+from radiobject_assets.imaging.source import AttributeValue
 
-Kind = Literal["image", "labels", "other"]
-Verdict = Literal["ingestable", "quarantined"]
-ImageDtype = np.dtype[Any]
+__all__ = ["Kind", "Series", "Verdict", "build_series", "open_series"]
 
 
-@dataclass(frozen=True, eq=False)
-class Series:
-    """One series (split where echo, phase, orientation or geometry differ) and what was decided about it.
+def build_series(scan: ScanResult, known_images: Mapping[str, Grid] | None = None) -> tuple[Series, ...]:
+    """Group the instances of a scan into series, order their slices, and judge each.
 
-    series_uid, component
-        SeriesInstanceUID ("" for NIfTI) and "" or what splits it (echo, phase, orientation, stack...).
-    key
-        Stable unique key of (series, component); of a NIfTI, its path relative to the scanned root.
-    files
-        Every file that belongs to it, duplicates included.
-    shape, dtype, affine, slope, intercept
-        Of the volume that `open_series` will give; None unless ingestable.
-    references
-        SeriesInstanceUIDs of the images that a SEG or RTSTRUCT refers to.
-    decoded_bytes
-        Bytes of the decoded volume.
-    native_codec
-        True if the pixels need a C codec (compressed transfer syntax).
-    instances
-        In slice order (time outermost), duplicates removed; empty for NIfTI.
+    Parameters
+    ----------
+    known_images
+        Grids of images that are already in a store, by SeriesInstanceUID: labels may refer to them.
+
+    Returns
+    -------
+    tuple[Series, ...]
+        Sorted by key; every instance and every NIfTI file of the scan is in the files of exactly one.
     """
-
-    series_uid: str
-    component: str
-    key: str
-    kind: Kind
-    patient_id: str | None
-    study_uid: str
-    modality: str
-    description: str
-    files: tuple[Path, ...]
-    verdict: Verdict
-    reason: Reason | None
-    detail: str
-    shape: tuple[int, ...] | None = None
-    dtype: ImageDtype | None = None
-    affine: NDArray[np.float64] | None = None
-    slope: float | None = None
-    intercept: float | None = None
-    references: tuple[str, ...] = ()
-    decoded_bytes: int = 0
-    native_codec: bool = False
-    instances: tuple[Instance, ...] = ()
+    groups: dict[str, list[Instance]] = defaultdict(list)
+    for instance in scan.instances:
+        groups[instance.series_uid or fallback_uid(instance)].append(instance)
+    found: list[Series] = []
+    labels: list[tuple[str, list[Instance]]] = []
+    for uid, group in groups.items():
+        images = [i for i in group if kind_of(i) == "image"]
+        others = [i for i in group if kind_of(i) == "other"]
+        if images:
+            found.extend(image_series(uid, images))
+        found.extend(_other_series(uid, others, alone=len(others) == len(group)))
+        if len(images) + len(others) < len(group):
+            labels.append((uid, [i for i in group if kind_of(i) == "labels"]))
+    grids = _image_grids(found, known_images or {})
+    refused = {s.series_uid: s for s in found if s.kind == "image" and s.verdict == "quarantined"}
+    for uid, group in labels:
+        found.extend(label_series(uid, group, grids, refused))
+    found.extend(_nifti_series(nifti) for nifti in scan.niftis)
+    return tuple(sorted(_with_unique_keys(found), key=lambda s: s.key))
 
 
-def build_series(
-    scan: ScanResult, known_images: Mapping[str, Grid] | None = None
-) -> tuple[Series, ...]:
-    """Group the instances of a scan into series, order their slices, and judge each."""
-    raise NotImplementedError
+def _other_series(uid: str, instances: Sequence[Instance], *, alone: bool) -> list[Series]:
+    by_class: dict[str, list[Instance]] = defaultdict(list)
+    for instance in instances:
+        by_class[instance.sop_class_uid].append(instance)
+    result = []
+    for number, group in enumerate(by_class.values()):
+        problem = problem_of(group[0])
+        if problem is not None:
+            component = "" if alone and number == 0 else f"other{number + 1}"
+            result.append(quarantined(uid, component, "other", group, problem))
+    return result
+
+
+def _image_grids(found: Sequence[Series], known: Mapping[str, Grid]) -> dict[str, Grid]:
+    grids = dict(known)
+    for series in found:
+        if series.grid is not None:
+            grids.setdefault(series.series_uid, series.grid)
+    return grids
+
+
+def _nifti_series(nifti: NiftiFile) -> Series:
+    attributes: dict[str, AttributeValue] = {
+        "nifti_version": nifti.version,
+        "sform_code": nifti.sform_code,
+        "qform_code": nifti.qform_code,
+        "time_step_s": nifti.time_step_s,
+    }
+    base = Series(
+        series_uid="",
+        component="",
+        key=nifti.name,
+        kind="image",
+        patient_id=None,
+        study_uid="",
+        modality="",
+        description=nifti.description,
+        files=nifti.files,
+        verdict="quarantined",
+        reason=None,
+        detail="",
+        nifti=nifti,
+        attributes={name: value for name, value in attributes.items() if value is not None},
+    )
+    if nifti.problem:
+        code, _, detail = nifti.problem.partition(" ")
+        return replace(base, reason=Reason(code), detail=detail)
+    return replace(
+        base,
+        verdict="ingestable",
+        shape=nifti.shape,
+        dtype=nifti.dtype,
+        affine=nifti.matrix,
+        slope=nifti.slope,
+        intercept=nifti.intercept,
+        decoded_bytes=math.prod(nifti.shape) * nifti.dtype.itemsize,
+    )
+
+
+def _with_unique_keys(found: Sequence[Series]) -> list[Series]:
+    """Same keys happen only where two roots hold NIfTI files of one name: the later ones get a number."""
+    seen: Counter[str] = Counter()
+    result = []
+    for series in found:
+        seen[series.key] += 1
+        count = seen[series.key]
+        result.append(series if count == 1 else replace(series, key=f"{series.key}#{count}"))
+    return result

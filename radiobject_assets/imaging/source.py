@@ -20,7 +20,7 @@ class Slab:
     """Voxels of the slices `[z, z + depth)` of time point `t`.
 
     `voxels` has shape (X, Y, depth) in the source's stored dtype and any memory order; it belongs to the
-    receiver until the next slab is asked for (readers reuse their buffers).
+    receiver, who may keep or change it.
     """
 
     z: int

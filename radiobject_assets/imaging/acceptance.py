@@ -1,0 +1,125 @@
+"""Which instances can be part of a volume, by their header alone: kind of object, encoding, pixels, declared sizes.
+
+Sizes are checked against the file before any memory is taken for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from radiobject_assets.imaging.headers import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
+from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.labels import LABELMAP_STORAGE, RTSTRUCT_STORAGE, SEG_STORAGE
+from radiobject_assets.imaging.reasons import Reason
+
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+SECONDARY_CAPTURE = frozenset(_STORAGE + suffix for suffix in ("7", "7.2", "7.3"))
+IMAGE_CLASSES = SECONDARY_CAPTURE | frozenset(
+    _STORAGE + suffix
+    for suffix in (
+        "2", "2.1", "2.2",  # CT, enhanced CT, legacy converted enhanced CT
+        "4", "4.1", "4.4",  # MR
+        "128", "130", "128.1",  # PET
+        "20",  # nuclear medicine
+        "13.1.1", "13.1.3",  # X-ray 3D angiography, breast tomosynthesis
+        "30",  # parametric map
+    )
+)  # fmt: skip
+LABEL_CLASSES = frozenset({SEG_STORAGE, LABELMAP_STORAGE, RTSTRUCT_STORAGE})
+UNCOMPRESSED = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
+_COMPRESSED_PREFIX = "1.2.840.10008.1.2.4."
+COMPRESSED = frozenset(
+    [_COMPRESSED_PREFIX + n for n in ("50", "51", "57", "70", "80", "81", "90", "91", "201", "202", "203")]
+) | {"1.2.840.10008.1.2.5"}
+# What a compressed file may claim to hold: constant images do reach thousands to one, but not without end.
+_FREE_BYTES = 64 << 20
+_MAX_RATIO = 4096
+_MAX_VOLUME_BYTES = 1 << 40
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why an instance cannot be ingested."""
+
+    reason: Reason
+    detail: str
+
+
+def kind_of(instance: Instance) -> Literal["image", "labels", "other"]:
+    """What an instance could become."""
+    if instance.sop_class_uid in LABEL_CLASSES:
+        return "labels"
+    if instance.sop_class_uid in IMAGE_CLASSES and instance.pixel_keyword:
+        return "image"
+    return "other"
+
+
+def problem_of(instance: Instance) -> Problem | None:
+    """What keeps an image instance from being part of a volume; None if nothing does."""
+    if kind_of(instance) != "image":
+        what = instance.modality or "object"
+        return Problem(Reason.UNSUPPORTED_OBJECT, f"{what} (SOP class {instance.sop_class_uid}) is not a volume image")
+    return encoding_problem(instance) or _pixel_problem(instance) or size_problem(instance) or _rescale_problem(instance)
+
+
+def encoding_problem(instance: Instance) -> Problem | None:
+    """A transfer syntax that cannot be decoded."""
+    if instance.transfer_syntax in UNCOMPRESSED or instance.transfer_syntax in COMPRESSED:
+        return None
+    return Problem(Reason.UNSUPPORTED_ENCODING, f"transfer syntax {instance.transfer_syntax} has no decoder")
+
+
+def _pixel_problem(i: Instance) -> Problem | None:
+    if i.samples != 1 or i.photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        if i.samples == 3 or i.photometric.startswith(("RGB", "YBR", "PALETTE")):
+            return Problem(Reason.COLOUR, f"{i.photometric or 'colour'} pixels with {i.samples} samples")
+        return Problem(
+            Reason.UNSUPPORTED_PIXELS,
+            f"PhotometricInterpretation {i.photometric!r} with {i.samples} samples is not a grey-scale image",
+        )
+    if i.pixel_keyword != "PixelData":
+        fits = i.bits_allocated == (32 if i.pixel_keyword == "FloatPixelData" else 64)
+        return None if fits else Problem(Reason.UNSUPPORTED_PIXELS, f"{i.pixel_keyword} with {i.bits_allocated} bits")
+    if i.bits_allocated not in (8, 16, 32) or not 1 <= i.bits_stored <= i.bits_allocated:
+        return Problem(
+            Reason.UNSUPPORTED_PIXELS, f"{i.bits_allocated} bits allocated, {i.bits_stored} stored: not supported"
+        )
+    if not i.bits_stored - 1 <= i.high_bit < i.bits_allocated:
+        return Problem(
+            Reason.UNSUPPORTED_PIXELS,
+            f"HighBit {i.high_bit} does not fit {i.bits_stored} of {i.bits_allocated} bits",
+        )
+    return None
+
+
+def size_problem(i: Instance) -> Problem | None:
+    """Declared rows, columns and frames that do not fit the file."""
+    if i.rows < 1 or i.columns < 1 or i.n_frames < 1:
+        return Problem(
+            Reason.SIZE_MISMATCH, f"{i.rows} rows, {i.columns} columns and {i.n_frames} frames are declared"
+        )
+    needed = (i.rows * i.columns * i.samples * i.bits_allocated * i.n_frames + 7) // 8
+    declared = f"{i.columns}x{i.rows}x{i.n_frames} voxels of {i.bits_allocated} bits"
+    if needed > _MAX_VOLUME_BYTES:
+        return Problem(Reason.TOO_LARGE, f"{declared} are declared")
+    if i.transfer_syntax in COMPRESSED or i.transfer_syntax == DEFLATED or i.pixel_offset < 0:
+        if needed > max(_FREE_BYTES, i.size_bytes * _MAX_RATIO):
+            return Problem(Reason.SIZE_MISMATCH, f"{declared} cannot come out of a file of {i.size_bytes} bytes")
+        if i.transfer_syntax in COMPRESSED and 0 <= i.pixel_offset and i.pixel_length >= 0:
+            return Problem(Reason.SIZE_MISMATCH, "compressed pixel data is not divided into fragments")
+        return None
+    if i.pixel_length < 0:
+        return Problem(Reason.SIZE_MISMATCH, "uncompressed pixel data has an undefined length")
+    if i.pixel_offset + needed > i.size_bytes:
+        there = max(0, i.size_bytes - i.pixel_offset)
+        return Problem(Reason.TRUNCATED, f"{declared} need {needed} bytes, {there} are there")
+    if i.pixel_length < needed:
+        return Problem(Reason.SIZE_MISMATCH, f"{declared} need {needed} bytes, PixelData has {i.pixel_length}")
+    return None
+
+
+def _rescale_problem(i: Instance) -> Problem | None:
+    if i.detail:
+        return Problem(Reason.NON_LINEAR_RESCALE, f"the instance {i.detail}")
+    return None

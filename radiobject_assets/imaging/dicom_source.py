@@ -1,0 +1,118 @@
+"""The image source of a DICOM series: planes decoded in volume order, slab by slab."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.mosaic import tile_of
+from radiobject_assets.imaging.pixels import PixelFile, clear_overflow_bits
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.series_record import Series
+from radiobject_assets.imaging.source import AttributeValue, Slab
+from radiobject_assets.imaging.values import stored_dtype, value_range
+
+_MAX_OPEN_FILES = 32
+
+
+class DicomSource:
+    """Voxels of an ingestable DICOM image series (`source.ImageSource`)."""
+
+    def __init__(self, series: Series) -> None:
+        if series.shape is None or series.affine is None or series.dtype is None:
+            raise ValueError(f"series is {series.verdict}, it has no volume to read")
+        self._instances = series.instances
+        self._planes = series.planes
+        self.shape: tuple[int, ...] = series.shape
+        self.dtype: np.dtype[Any] = series.dtype
+        self.affine: NDArray[np.float64] = series.affine
+        self.slope = 1.0 if series.slope is None else series.slope
+        self.intercept = 0.0 if series.intercept is None else series.intercept
+        self.attributes: Mapping[str, AttributeValue] = series.attributes
+        frames = [self._instances[i].frames[0 if self._instances[i].tiles else f] for i, f in self._planes]
+        self._frames = frames
+        self._per_slice = value_range([self._instances[i] for i, _ in self._planes], frames).per_slice
+        self._digests: dict[int, bytes] = {}
+        self._left: dict[int, int] = {}
+        self._open: OrderedDict[int, PixelFile] = OrderedDict()
+        self._last: tuple[int, int, NDArray[Any]] | None = None
+
+    def slabs(self, depth: int) -> Iterator[Slab]:
+        """See `ImageSource.slabs`. Files stay open only while planes of theirs are still to come."""
+        if depth < 1:
+            raise ValueError(f"depth is {depth}, use 1 or more")
+        columns, rows, n_slices = self.shape[:3]
+        n_times = self.shape[3] if len(self.shape) > 3 else 1
+        self._left = dict.fromkeys(range(len(self._instances)), 0)
+        for number, _ in self._planes:
+            self._left[number] += 1
+        try:
+            for t in range(n_times):
+                for z in range(0, n_slices, depth):
+                    thick = min(depth, n_slices - z)
+                    voxels = np.empty((thick, rows, columns), self.dtype)
+                    for k in range(thick):
+                        self._read_plane(t * n_slices + z + k, voxels[k])
+                    yield Slab(z, t, voxels.transpose(2, 1, 0))
+        finally:
+            for file in self._open.values():
+                file.close()
+            self._open.clear()
+            self._last = None
+
+    def _read_plane(self, plane: int, target: NDArray[Any]) -> None:
+        number, index = self._planes[plane]
+        instance = self._instances[number]
+        frame_index = 0 if instance.tiles else index
+        if self._last is not None and self._last[:2] == (number, frame_index):
+            stored = self._last[2]
+        else:
+            stored = self._file(number).frame(frame_index)
+            self._last = (number, frame_index, stored) if instance.tiles else None
+        if instance.tiles:
+            stored = tile_of(stored, instance.tiles, index)
+        if self._per_slice:
+            values = stored.astype(stored_dtype(instance))
+            clear_overflow_bits(values, instance)
+            frame = self._frames[plane]
+            target[...] = values.astype(np.float64) * frame.slope + frame.intercept
+        else:
+            target[...] = stored
+            clear_overflow_bits(target, instance)
+        self._left[number] -= 1
+        if self._left[number] == 0:
+            self._close(number)
+
+    def _file(self, number: int) -> PixelFile:
+        file = self._open.get(number)
+        if file is None:
+            while len(self._open) >= _MAX_OPEN_FILES:
+                self._close(next(iter(self._open)))
+            instance = self._instances[number]
+            file = PixelFile(instance, hashing=number not in self._digests)
+            if file.digest:
+                self._digests[number] = file.digest
+            self._open[number] = file
+        self._open.move_to_end(number)
+        return file
+
+    def _close(self, number: int) -> None:
+        file = self._open.pop(number, None)
+        if file is not None:
+            file.close()
+
+    def source_digest(self) -> str:
+        """blake3 over the digests of the files, in volume order; valid once `slabs` was exhausted."""
+        if len(self._digests) < len(self._instances):
+            raise ImageReadError(Reason.FILE_CHANGED, "not every file has been read yet: exhaust slabs() first")
+        hasher = blake3()
+        for number in range(len(self._instances)):
+            hasher.update(self._digests[number])
+        return hasher.hexdigest()
+

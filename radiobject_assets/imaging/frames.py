@@ -1,0 +1,135 @@
+"""From header elements to `Frame`s: one for a classic instance, one for each frame of an enhanced one.
+
+Enhanced multi-frame objects keep what all frames share in SharedFunctionalGroupsSequence and what differs
+in PerFrameFunctionalGroupsSequence (PS3.3 C.7.6.16); a macro is in one or the other, never both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import cast
+
+from radiobject_assets.imaging import tags as t
+from radiobject_assets.imaging.diffusion import b_value_of, gradient_of
+from radiobject_assets.imaging.elements import Elements
+from radiobject_assets.imaging.instance import Frame, Six, Triple
+
+_PHASE = frozenset({"P", "PHASE", "PHASE MAP", "PHASE_MAP"})
+_REAL = frozenset({"R", "REAL"})
+_IMAGINARY = frozenset({"I", "IMAGINARY"})
+_GE_COMPONENTS = {1: "phase", 2: "real", 3: "imaginary"}
+
+
+@lru_cache(maxsize=4096)
+def component_of(image_type: str) -> str:
+    """Complex component that an ImageType (or FrameType, ComplexImageComponent) names; "" for magnitude."""
+    values = [value.strip().upper() for value in image_type.split("\\")]
+    found = set(values[2:] if len(values) > 1 else values)
+    if found & _PHASE:
+        return "phase"
+    if found & _REAL:
+        return "real"
+    if found & _IMAGINARY:
+        return "imaginary"
+    return ""
+
+
+def _finite(values: Sequence[float], count: int) -> tuple[float, ...] | None:
+    if len(values) != count or not all(map(math.isfinite, values)):
+        return None
+    return tuple(values)
+
+
+def _orientation(elements: Elements | None) -> Six | None:
+    return cast("Six | None", _finite(elements.numbers(t.IMAGE_ORIENTATION), 6) if elements else None)
+
+
+def _position(elements: Elements | None) -> Triple | None:
+    return cast("Triple | None", _finite(elements.numbers(t.IMAGE_POSITION), 3) if elements else None)
+
+
+def _spacing(elements: Elements | None) -> tuple[float, float] | None:
+    values = _finite(elements.numbers(t.PIXEL_SPACING), 2) if elements else None
+    if values is None or min(values) <= 0:
+        return None
+    return values[0], values[1]
+
+
+def _rescale(elements: Elements | None) -> tuple[float, float]:
+    if elements is None:
+        return 1.0, 0.0
+    slope, intercept = elements.number(t.SLOPE), elements.number(t.INTERCEPT)
+    usable = slope is not None and math.isfinite(slope) and slope != 0
+    offset = intercept if intercept is not None and math.isfinite(intercept) else 0.0
+    return (cast(float, slope) if usable else 1.0), offset
+
+
+def classic_frame(elements: Elements, manufacturer: str) -> Frame:
+    """The one frame of a classic (single-frame) instance; `manufacturer` in upper case."""
+    slope, intercept = _rescale(elements)
+    component = component_of(elements.text(t.IMAGE_TYPE))
+    if not component and t.GE_COMPONENT in elements.values and manufacturer.startswith("GE"):
+        component = _GE_COMPONENTS.get(elements.integer(t.GE_COMPONENT) or 0, "")
+    acquired_at = elements.text(t.ACQUISITION_DATE_TIME)
+    if not acquired_at and (time := elements.text(t.ACQUISITION_TIME)):
+        acquired_at = elements.text(t.ACQUISITION_DATE) + time
+    return Frame(
+        position=_position(elements),
+        orientation=_orientation(elements),
+        pixel_spacing=_spacing(elements),
+        slope=slope,
+        intercept=intercept,
+        component=component,
+        echo_time_ms=elements.number(t.ECHO_TIME),
+        temporal_index=elements.integer(t.TEMPORAL_POSITION),
+        trigger_time_ms=elements.number(t.TRIGGER_TIME),
+        acquired_at=acquired_at,
+        b_value=b_value_of(elements, manufacturer),
+        gradient=gradient_of(elements, manufacturer),
+    )
+
+
+def multiframe_frames(elements: Elements, n_frames: int, manufacturer: str) -> tuple[Frame, ...]:
+    """The frames of an enhanced multi-frame instance, in the order of its pixel data."""
+    shared = elements.first(t.SHARED_GROUPS) or Elements({}, t.WANTED)
+    groups = elements.items(t.FRAME_GROUPS)
+    empty = Elements({}, t.WANTED)
+    return tuple(
+        _frame(groups[index] if index < len(groups) else empty, shared, elements, manufacturer)
+        for index in range(n_frames)
+    )
+
+
+def _frame(own: Elements, shared: Elements, top: Elements, manufacturer: str) -> Frame:
+    def macro(tag: int) -> Elements | None:
+        return own.first(tag) or shared.first(tag)
+
+    content = macro(t.FRAME_CONTENT) or Elements({}, t.WANTED)
+    slope, intercept = _rescale(macro(t.PIXEL_TRANSFORMATION) or top)
+    echo = macro(t.MR_ECHO)
+    cardiac = macro(t.CARDIAC)
+    frame_type = macro(t.MR_FRAME_TYPE) or macro(t.CT_FRAME_TYPE)
+    component = ""
+    if frame_type is not None:
+        component = component_of(frame_type.text(t.COMPLEX_COMPONENT)) or component_of(frame_type.text(t.FRAME_TYPE))
+    diffusion = macro(t.MR_DIFFUSION)
+    identification = macro(t.SEGMENT_IDENTIFICATION)
+    return Frame(
+        position=_position(macro(t.PLANE_POSITION)),
+        orientation=_orientation(macro(t.PLANE_ORIENTATION)),
+        pixel_spacing=_spacing(macro(t.PIXEL_MEASURES)),
+        slope=slope,
+        intercept=intercept,
+        component=component,
+        stack=content.text(t.STACK_ID),
+        echo_time_ms=echo.number(t.EFFECTIVE_ECHO_TIME) if echo else None,
+        temporal_index=content.integer(t.TEMPORAL_INDEX),
+        trigger_time_ms=cardiac.number(t.TRIGGER_DELAY) if cardiac else None,
+        acquired_at=content.text(t.FRAME_ACQUIRED_AT),
+        b_value=b_value_of(diffusion, manufacturer) if diffusion else None,
+        gradient=gradient_of(diffusion, manufacturer) if diffusion else None,
+        dimension_index=tuple(int(value) for value in content.numbers(t.DIMENSION_INDEX)),
+        segment=identification.integer(t.REFERENCED_SEGMENT) if identification else None,
+    )

@@ -1,0 +1,151 @@
+"""Which planes of one SeriesInstanceUID belong together: one group per volume, as dcm2niix splits a series.
+
+Planes are split where pixels cannot be in one array (matrix size, type, colour), where geometry differs
+(orientation, pixel spacing, stack) and where contrast does (echo, phase or magnitude). ImageType splits
+only planes that lie at the same positions (water and fat of a Dixon series), because a slice of a volume
+may well carry a label that its neighbours lack.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from radiobject_assets.imaging.geometry import SAME_DIRECTION
+from radiobject_assets.imaging.instance import Instance, Six
+from radiobject_assets.imaging.stacking import Plane
+
+_ECHO_TOLERANCE_MS = 0.011
+_SPACING_TOLERANCE_MM = 1e-4
+_AXIS_NAMES = ("sagittal", "coronal", "axial")
+
+
+@dataclass(frozen=True)
+class Component:
+    """Planes that form one volume, and the name that tells them from the others of their series ("" if alone)."""
+
+    name: str
+    planes: tuple[Plane, ...]
+
+
+def planes_of(instance: Instance) -> list[Plane]:
+    """All planes of an instance; frames that the header does not describe are planes without geometry."""
+    return [Plane(instance, frame, index) for index, frame in enumerate(instance.frames)]
+
+
+def split(planes: Sequence[Plane]) -> list[Component]:
+    """Divide the planes of one series into components, in the order of their first plane."""
+    echoes = _clusters([p.frame.echo_time_ms for p in planes], _ECHO_TOLERANCE_MS)
+    orientations = _Orientations()
+    groups: dict[tuple[Hashable, ...], list[Plane]] = defaultdict(list)
+    for plane in planes:
+        i, f = plane.instance, plane.frame
+        spacing = None if f.pixel_spacing is None else tuple(round(s / _SPACING_TOLERANCE_MM) for s in f.pixel_spacing)
+        key = (
+            (i.columns, i.rows),
+            (i.samples, i.photometric, i.bits_allocated, i.signed, i.pixel_keyword),
+            orientations.number(f.orientation),
+            spacing,
+            echoes.get(f.echo_time_ms, 0),
+            f.component,
+            f.stack,
+            i.tiles,
+        )
+        groups[key].append(plane)
+    parts = [((*key, image_type), part) for key, group in groups.items() for image_type, part in _by_image_type(group)]
+    varying = [n for n in range(9) if len({key[n] for key, _ in parts}) > 1]
+    named: list[Component] = []
+    taken: set[str] = set()
+    for key, part in parts:
+        name = "_".join(filter(None, (_name(n, key[n], part[0]) for n in varying)))
+        unique, number = name, 2
+        while unique in taken or (not unique and len(parts) > 1 and not _is_plain(key, varying)):
+            unique = f"{name}{'_' if name else 'part'}{number}"
+            number += 1
+        taken.add(unique)
+        named.append(Component(unique, tuple(part)))
+    return named
+
+
+def _is_plain(key: tuple[Hashable, ...], varying: list[int]) -> bool:
+    # Magnitude needs no name beside phase, real and imaginary.
+    return all(n == 5 and key[n] == "" for n in varying)
+
+
+def _name(n: int, value: Hashable, plane: Plane) -> str:
+    if n == 0:
+        return f"{plane.instance.columns}x{plane.instance.rows}"
+    if n == 1:
+        kind = "" if plane.instance.samples == 1 else "colour"
+        return kind or f"{'i' if plane.instance.signed else 'u'}{plane.instance.bits_allocated}"
+    if n == 2:
+        return _direction_name(plane.frame.orientation)
+    if n == 3 and plane.frame.pixel_spacing is not None:
+        return "px{:.4g}x{:.4g}".format(*reversed(plane.frame.pixel_spacing))
+    if n == 4 and isinstance(value, int):
+        return f"e{value + 1}"
+    if n == 6:
+        return f"stack{value}" if value else ""
+    if n == 7:
+        return "mosaic" if value else ""
+    if n == 8:
+        return "-".join(part.lower() for part in str(value).split("\\")[2:] if part)
+    return str(value) if n == 5 else ""
+
+
+def _direction_name(orientation: Six | None) -> str:
+    if orientation is None:
+        return "unplaced"
+    row, column = orientation[:3], orientation[3:]
+    normal = [
+        abs(row[1] * column[2] - row[2] * column[1]),
+        abs(row[2] * column[0] - row[0] * column[2]),
+        abs(row[0] * column[1] - row[1] * column[0]),
+    ]
+    return _AXIS_NAMES[normal.index(max(normal))]
+
+
+def _by_image_type(planes: list[Plane]) -> list[tuple[str, list[Plane]]]:
+    by_type: dict[str, list[Plane]] = defaultdict(list)
+    for plane in planes:
+        by_type[plane.instance.image_type].append(plane)
+    if len(by_type) == 1:
+        return [("", planes)]
+    places = [{plane.frame.position for plane in part} for part in by_type.values()]
+    shared = set.intersection(*places)
+    if shared and all(len(shared) * 2 >= len(place) for place in places):
+        return list(by_type.items())
+    return [("", planes)]
+
+
+class _Orientations:
+    """Numbers orientations; those that differ by rounding only have one number."""
+
+    def __init__(self) -> None:
+        self._exact: dict[Six | None, int] = {None: -1}
+        self._known: list[Six] = []
+
+    def number(self, orientation: Six | None) -> int:
+        found = self._exact.get(orientation)
+        if found is not None or orientation is None:
+            return -1 if found is None else found
+        for number, known in enumerate(self._known):
+            if max(abs(a - b) for a, b in zip(known, orientation, strict=True)) <= SAME_DIRECTION:
+                self._exact[orientation] = number
+                return number
+        self._known.append(orientation)
+        self._exact[orientation] = len(self._known) - 1
+        return len(self._known) - 1
+
+
+def _clusters(values: Sequence[float | None], tolerance: float) -> dict[float | None, int]:
+    """Number the distinct values in rising order; neighbours within `tolerance` share a number."""
+    numbers: dict[float | None, int] = {}
+    number, last = -1, float("-inf")
+    for value in sorted({v for v in values if v is not None}):
+        if value - last > tolerance:
+            number += 1
+        numbers[value] = number
+        last = value
+    return numbers

@@ -1,0 +1,252 @@
+"""From the bytes of one DICOM file to its `Instance`.
+
+The fast way is `elements.read_elements`; whatever it does not understand is given to pydicom, and what
+pydicom cannot read either is unreadable, with a reason.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging import tags as t
+from radiobject_assets.imaging.elements import Elements, Header, OddElements, Read, Value, read_elements
+from radiobject_assets.imaging.frames import classic_frame, multiframe_frames
+from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.labels import describe_segments, referenced_images
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.source import AttributeValue
+
+IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+_TRANSFER_SYNTAX = 0x00020010
+_META_WANTED = {_TRANSFER_SYNTAX: "UI", 0x00020002: "UI", 0x00020003: "UI"}
+_MAX_INFLATED_HEADER = 64 << 20
+_MAX_FRAMES = 1 << 20
+
+
+def looks_like_bare_dicom(prefix: bytes) -> bool:
+    """True if the bytes can be the start of a DICOM data set without preamble (old ACR-NEMA style files)."""
+    if len(prefix) < 16 or prefix[0] not in (2, 8) or prefix[1] != 0 or prefix[3] > 1:
+        return False
+    if prefix[4:6].isalpha() and prefix[4:6].isupper():
+        return True
+    return int.from_bytes(prefix[4:8], "little") <= 1024
+
+
+def read_instance(path: Path, read: Read, prefix: bytes, size: int) -> Instance:
+    """Read one DICOM file's header.
+
+    Parameters
+    ----------
+    read
+        Gives bytes of the file: `read(offset, size)`.
+    prefix
+        The first bytes of the file, at least 132 where it is that long.
+    size
+        Of the file, in bytes.
+
+    Raises
+    ------
+    ImageReadError
+        With DAMAGED_HEADER, DICOMDIR or UNSUPPORTED_ENCODING.
+    """
+    try:
+        header, syntax = _fast_header(read, prefix, size)
+    except OddElements:
+        header, syntax = _pydicom_header(path, read, size)
+    elements = header.elements
+    if elements.text(t.SOP_CLASS_UID) == MEDIA_DIRECTORY:
+        raise ImageReadError(Reason.DICOMDIR, "is a DICOMDIR", path)
+    if not elements.values or not (elements.text(t.SOP_CLASS_UID) or elements.text(t.SERIES_UID)):
+        raise ImageReadError(Reason.DAMAGED_HEADER, "has neither a SOP class nor a series UID", path)
+    _set_encodings(elements)
+    return _instance(path, size, header, syntax)
+
+
+def _fast_header(read: Read, prefix: bytes, size: int) -> tuple[Header, str]:
+    start = 132 if prefix[128:132] == b"DICM" else 0
+    syntax = media_class = ""
+    if prefix[start : start + 2] == b"\x02\x00":
+        meta, start = read_elements(read, start, size, _META_WANTED, explicit=True, big=False, only_group=2)
+        syntax = meta.elements.text(_TRANSFER_SYNTAX)
+        media_class = meta.elements.text(0x00020002)
+    if syntax == DEFLATED:
+        read, size = _inflating(read, start, size)
+        start = 0
+    if not syntax:
+        explicit = read(start, 6)[4:6].isalpha()
+        syntax = EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE
+    header, _ = read_elements(
+        read, start, size, t.WANTED, explicit=syntax != IMPLICIT_LITTLE, big=syntax == EXPLICIT_BIG
+    )
+    if media_class == MEDIA_DIRECTORY:
+        header.elements.values[t.SOP_CLASS_UID] = media_class
+    return header, syntax
+
+
+def _inflating(read: Read, start: int, size: int) -> tuple[Read, int]:
+    """A reader of the inflated data set that follows `start` (as far as a header can reach)."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = inflater.decompress(read(start, size - start), _MAX_INFLATED_HEADER)
+    except zlib.error as error:
+        raise OddElements(f"deflated data: {error}") from None
+    if not data:
+        raise OddElements("deflated data is empty")
+    return (lambda offset, count: data[offset : offset + count]), len(data)
+
+
+def _pydicom_header(path: Path, read: Read, size: int) -> tuple[Header, str]:
+    """Ask pydicom, which is slower and more forgiving."""
+    import pydicom
+
+    if size > 1 << 30:
+        raise ImageReadError(Reason.DAMAGED_HEADER, "the header cannot be read", path)
+    try:
+        dataset = pydicom.dcmread(io.BytesIO(read(0, size)), stop_before_pixels=True, force=True)
+        syntax = str(getattr(dataset.file_meta, "TransferSyntaxUID", "") or IMPLICIT_LITTLE)
+        header = Header(_from_pydicom(dataset, 0))
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # pydicom raises whatever the bytes lead it to; the verdict is the same
+        raise ImageReadError(Reason.DAMAGED_HEADER, f"the header cannot be read ({type(error).__name__})", path) from error
+    if t.ROWS in header.elements.values and t.BITS_ALLOCATED in header.elements.values:
+        header.pixel_keyword = "PixelData"
+    return header, syntax
+
+
+def _from_pydicom(dataset: Any, depth: int) -> Elements:
+    values: dict[int, Value] = {}
+    for tag in list(dataset.keys()):
+        kind = t.WANTED.get(int(tag))
+        if kind is None:
+            continue
+        value = dataset[tag].value
+        if kind == "SQ":
+            if depth < 32 and dataset[tag].VR == "SQ":
+                values[int(tag)] = [_from_pydicom(item, depth + 1) for item in value]
+        elif isinstance(value, bytes):
+            values[int(tag)] = value
+        elif value is not None:
+            several = value if not isinstance(value, str) and hasattr(value, "__iter__") else [value]
+            if kind in ("US", "SS", "UL", "FD", "FL"):
+                values[int(tag)] = tuple(float(v) for v in several if isinstance(v, int | float))
+            else:
+                values[int(tag)] = "\\".join(str(v) for v in several)
+    return Elements(values, t.WANTED)
+
+
+def _set_encodings(elements: Elements) -> None:
+    declared = elements.text(t.CHARACTER_SET)
+    if declared:
+        from pydicom.charset import python_encoding
+
+        terms = [term.strip() for term in declared.split("\\")]
+        elements.encodings = tuple(python_encoding.get(term, "utf-8") for term in reversed(terms))
+
+
+def attributes_of(elements: Elements) -> dict[str, AttributeValue]:
+    """The allow-listed acquisition parameters that are present."""
+    found: dict[str, AttributeValue] = {}
+    for name, (tag, kind) in t.ATTRIBUTES.items():
+        if tag not in elements.values:
+            continue
+        if kind is str:
+            text = elements.text(tag)
+            if text:
+                found[name] = text
+            continue
+        number = elements.number(tag)
+        if number is not None and math.isfinite(number):
+            found[name] = int(number) if kind is int else number
+    return found
+
+
+_ATTRIBUTE_TAGS = tuple(tag for tag, _ in t.ATTRIBUTES.values())
+_shared_attributes: dict[tuple[object, ...], dict[str, AttributeValue]] = {}
+
+
+def _interned_attributes(elements: Elements) -> dict[str, AttributeValue]:
+    # Instances of a series share most values: converting each combination once halves the time of a scan.
+    get = elements.values.get
+    key = tuple([get(tag) for tag in _ATTRIBUTE_TAGS])  # type: ignore[misc]  # lists never occur: these tags are not sequences
+    known = _shared_attributes.get(key)
+    if known is None:
+        known = attributes_of(elements)
+        if len(_shared_attributes) > 4096:
+            _shared_attributes.clear()
+        _shared_attributes[key] = known
+    return known
+
+
+def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
+    e = header.elements
+    has_pixels = bool(header.pixel_keyword)
+    n_frames = e.integer(t.N_FRAMES)
+    n_frames = 1 if n_frames is None else n_frames
+    manufacturer = e.text(t.MANUFACTURER).upper()
+    frames = ()
+    if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:
+        frames = multiframe_frames(e, min(max(n_frames, 0), _MAX_FRAMES), manufacturer)
+    elif has_pixels:
+        frames = (classic_frame(e, manufacturer),)
+    references, reference_sops = referenced_images(e)
+    segments = describe_segments(e)
+    return Instance(
+        path=path,
+        size_bytes=size,
+        sop_class_uid=e.text(t.SOP_CLASS_UID),
+        sop_instance_uid=e.text(t.SOP_INSTANCE_UID),
+        series_uid=e.text(t.SERIES_UID),
+        study_uid=e.text(t.STUDY_UID),
+        patient_id=e.text(t.PATIENT_ID) or None,
+        modality=e.text(t.MODALITY),
+        description=e.text(t.SERIES_DESCRIPTION),
+        image_type=e.text(t.IMAGE_TYPE),
+        transfer_syntax=syntax,
+        instance_number=e.integer(t.INSTANCE_NUMBER),
+        acquisition_number=e.integer(t.ACQUISITION_NUMBER),
+        rows=e.integer(t.ROWS) or 0,
+        columns=e.integer(t.COLUMNS) or 0,
+        n_frames=n_frames if has_pixels else 0,
+        bits_allocated=e.integer(t.BITS_ALLOCATED) or 0,
+        bits_stored=e.integer(t.BITS_STORED) or e.integer(t.BITS_ALLOCATED) or 0,
+        high_bit=_high_bit(e),
+        signed=e.integer(t.PIXEL_REPRESENTATION) == 1,
+        samples=e.integer(t.SAMPLES) or 1,
+        photometric=e.text(t.PHOTOMETRIC),
+        planar=e.integer(t.PLANAR) or 0,
+        pixel_keyword=header.pixel_keyword,
+        pixel_offset=header.pixel_offset,
+        pixel_length=header.pixel_length,
+        frames=frames,
+        tiles=_mosaic_tiles(e, manufacturer),
+        references=references,
+        reference_sops=reference_sops,
+        segments=segments,
+        segmentation_type=e.text(t.SEGMENTATION_TYPE),
+        max_fraction=e.integer(t.MAX_FRACTION) or 0,
+        detail="has a modality lookup table" if e.items(t.MODALITY_LUT) else "",
+        attributes=_interned_attributes(e),
+    )
+
+
+def _high_bit(e: Elements) -> int:
+    high = e.integer(t.HIGH_BIT)
+    if high is not None:
+        return high
+    return (e.integer(t.BITS_STORED) or e.integer(t.BITS_ALLOCATED) or 1) - 1
+
+
+def _mosaic_tiles(e: Elements, manufacturer: str) -> int:
+    if "SIEMENS" in manufacturer and "MOSAIC" in e.text(t.IMAGE_TYPE).upper():
+        return e.integer(t.SIEMENS_MOSAIC_TILES) or -1
+    return 0

@@ -1,0 +1,161 @@
+"""Image series: duplicates removed, divided into components, each stacked into a volume and judged."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from radiobject_assets.imaging.acceptance import COMPRESSED, SECONDARY_CAPTURE, Problem, problem_of
+from radiobject_assets.imaging.duplicates import without_duplicates
+from radiobject_assets.imaging.geometry import TILT_DEG, slice_normal, tilt_deg
+from radiobject_assets.imaging.grouping import Component, planes_of, split
+from radiobject_assets.imaging.instance import Instance, Six
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.series_record import Series, quarantined, series_key
+from radiobject_assets.imaging.source import AttributeValue
+from radiobject_assets.imaging.stacking import Plane, Stacked, stack
+from radiobject_assets.imaging.values import value_range
+
+_LOCALIZER_TYPE = re.compile(r"\\(LOCALIZER|SCOUT|TOPOGRAM|SURVIEW|REF_SURVIEW)(\\|$)")
+
+
+def image_series(uid: str, instances: list[Instance]) -> list[Series]:
+    """The series (one per component) of the image instances that share a SeriesInstanceUID."""
+    identities = {(i.patient_id, i.study_uid) for i in instances}
+    if len(identities) > 1:
+        what = "patients" if len({patient for patient, _ in identities}) > 1 else "studies"
+        problem = Problem(Reason.MIXED_IDENTITY, f"one series UID is used for {len(identities)} {what}")
+        return [quarantined(uid, "", "image", instances, problem)]
+    kept, conflicts, copies = without_duplicates(instances)
+    described = [i for i in kept if i.frames]
+    components = split([plane for instance in described for plane in planes_of(instance)])
+    three_planes = _orthogonal_orientations([c.planes[0].frame.orientation for c in components]) >= 3
+    result: list[Series] = []
+    listed: set[Path] = set()
+    for component in components:
+        paths = dict.fromkeys(plane.instance.path for plane in component.planes)
+        files = {path for kept_path in paths for path in (kept_path, *copies.get(kept_path, ()))} - listed
+        listed |= files
+        result.append(_judge(uid, component, tuple(sorted(files)), conflicts, three_planes=three_planes))
+    frameless = [i for i in instances if i.path not in listed]
+    if frameless:
+        problem = problem_of(frameless[0]) or Problem(Reason.SIZE_MISMATCH, "the instance describes no frame")
+        result.append(quarantined(uid, "no_frames" if result else "", "image", frameless, problem))
+    return result
+
+
+def _orthogonal_orientations(orientations: Sequence[Six | None]) -> int:
+    """How many of the three main planes occur."""
+    axes = set()
+    for orientation in orientations:
+        try:
+            normal = slice_normal(orientation or ())
+        except ValueError:
+            continue
+        axes.add(int(abs(normal).argmax()))
+    return len(axes)
+
+
+def _judge(
+    uid: str, component: Component, files: tuple[Path, ...], conflicts: set[Path], *, three_planes: bool
+) -> Series:
+    first = component.planes[0].instance
+    base = Series(
+        series_uid=first.series_uid,
+        component=component.name,
+        key=series_key(uid, component.name),
+        kind="image",
+        patient_id=first.patient_id,
+        study_uid=first.study_uid,
+        modality=first.modality,
+        description=first.description,
+        files=files,
+        verdict="quarantined",
+        reason=None,
+        detail="",
+        native_codec=any(p.instance.transfer_syntax in COMPRESSED for p in component.planes),
+    )
+    stacked = _problem(component, conflicts, three_planes=three_planes) or stack(component.planes)
+    if isinstance(stacked, Problem):
+        instances, _ = _indexed(component.planes)
+        return replace(base, reason=stacked.reason, detail=stacked.detail, instances=instances)
+    instances, planes = _indexed(stacked.planes)
+    values = value_range([p.instance for p in stacked.planes], [p.frame for p in stacked.planes])
+    shape: tuple[int, ...] = (first.columns, first.rows, stacked.n_slices)
+    shape = shape if stacked.n_times == 1 else (*shape, stacked.n_times)
+    return replace(
+        base,
+        verdict="ingestable",
+        shape=shape,
+        dtype=values.dtype,
+        affine=stacked.affine,
+        slope=values.slope,
+        intercept=values.intercept,
+        decoded_bytes=math.prod(shape) * values.dtype.itemsize,
+        instances=instances,
+        planes=planes,
+        attributes=_attributes(stacked),
+    )
+
+
+def _indexed(planes: Sequence[Plane]) -> tuple[tuple[Instance, ...], tuple[tuple[int, int], ...]]:
+    """Distinct instances in the order of their first plane, and each plane as (instance, frame) numbers."""
+    numbers: dict[Path, int] = {}
+    instances: list[Instance] = []
+    for plane in planes:
+        if plane.instance.path not in numbers:
+            numbers[plane.instance.path] = len(instances)
+            instances.append(plane.instance)
+    return tuple(instances), tuple((numbers[p.instance.path], p.index) for p in planes)
+
+
+def _problem(component: Component, conflicts: set[Path], *, three_planes: bool) -> Problem | None:
+    instances, _ = _indexed(component.planes)
+    first = instances[0]
+    found = [(instance, problem) for instance in instances if (problem := problem_of(instance)) is not None]
+    if found:
+        problem = found[0][1]
+        share = "" if len(instances) == 1 else f"{len(found)} of {len(instances)} instances: "
+        return Problem(problem.reason, share + problem.detail)
+    differing = sum(instance.path in conflicts for instance in instances)
+    if differing:
+        return Problem(Reason.CONFLICTING_DUPLICATES, f"{differing} instances have copies with other content")
+    if _LOCALIZER_TYPE.search(first.image_type.upper()):
+        return Problem(Reason.LOCALIZER, "ImageType says localizer")
+    if three_planes:
+        return Problem(Reason.LOCALIZER, "slices in three orthogonal orientations")
+    return None
+
+
+def _attributes(stacked: Stacked) -> dict[str, AttributeValue]:
+    first = stacked.planes[0]
+    attributes = dict(first.instance.attributes)
+    if first.frame.echo_time_ms is not None:
+        attributes["echo_time_ms"] = first.frame.echo_time_ms
+    if first.frame.component:
+        attributes["complex_component"] = first.frame.component
+    angle = tilt_deg(stacked.affine)
+    if angle > TILT_DEG:
+        attributes["gantry_tilt_deg"] = round(angle, 4)
+    if first.instance.sop_class_uid in SECONDARY_CAPTURE:
+        attributes["secondary_capture"] = 1
+    attributes.update(_diffusion(stacked))
+    return attributes
+
+
+def _diffusion(stacked: Stacked) -> dict[str, AttributeValue]:
+    """b-values (s/mm2) and gradient directions (unit vectors, RAS+) of the time points, as JSON lists."""
+    times = stacked.planes[:: stacked.n_slices]
+    b_values = [p.frame.b_value for p in times]
+    if len(times) < 2 or not any(b_values):
+        return {}
+    directions = [p.frame.gradient or (0.0, 0.0, 0.0) for p in times]
+    return {
+        "b_values_s_per_mm2": json.dumps([b if b is not None else 0.0 for b in b_values]),
+        "b_vectors_ras": json.dumps([[-x + 0.0, -y + 0.0, z] for x, y, z in directions]),
+    }

@@ -1,0 +1,64 @@
+"""What the headers of segmentations (SEG) and contours (RTSTRUCT) say: their images and their segments."""
+
+from __future__ import annotations
+
+from radiobject_assets.imaging import tags as t
+from radiobject_assets.imaging.elements import Elements
+from radiobject_assets.imaging.instance import Segment
+
+SEG_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
+LABELMAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
+RTSTRUCT_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
+
+
+def referenced_images(elements: Elements) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """SeriesInstanceUIDs and SOPInstanceUIDs of the images that labels refer to (empty for images)."""
+    if elements.text(t.SOP_CLASS_UID) not in (SEG_STORAGE, LABELMAP_STORAGE, RTSTRUCT_STORAGE):
+        return (), ()
+    series: dict[str, None] = {}
+    instances: dict[str, None] = {}
+    for item in elements.items(t.REFERENCED_SERIES):
+        series[item.text(t.SERIES_UID)] = None
+        for instance in item.items(t.REFERENCED_INSTANCES):
+            instances[instance.text(t.REFERENCED_SOP_INSTANCE)] = None
+    for frame_of_reference in elements.items(t.RT_FRAMES_OF_REFERENCE):
+        for study in frame_of_reference.items(t.RT_STUDIES):
+            for item in study.items(t.RT_SERIES):
+                series[item.text(t.SERIES_UID)] = None
+                for image in item.items(t.RT_CONTOUR_IMAGES):
+                    instances[image.text(t.REFERENCED_SOP_INSTANCE)] = None
+    for group in (*elements.items(t.SHARED_GROUPS), *elements.items(t.FRAME_GROUPS)):
+        for derivation in group.items(t.DERIVATION_IMAGES):
+            for source in derivation.items(t.SOURCE_IMAGES):
+                instances[source.text(t.REFERENCED_SOP_INSTANCE)] = None
+    series.pop("", None)
+    instances.pop("", None)
+    return tuple(series), tuple(instances)
+
+
+def describe_segments(elements: Elements) -> tuple[Segment, ...]:
+    """Segments of a SEG or regions of an RTSTRUCT, in the order of the file."""
+    found = [
+        Segment(
+            number=item.integer(t.SEGMENT_NUMBER) or 0,
+            label=item.text(t.SEGMENT_LABEL),
+            category=_code(item.first(t.SEGMENT_CATEGORY)),
+            type=_code(item.first(t.SEGMENT_TYPE)),
+            algorithm=item.text(t.SEGMENT_ALGORITHM),
+        )
+        for item in elements.items(t.SEGMENTS)
+    ]
+    types = {item.integer(t.OBSERVED_ROI): item.text(t.ROI_TYPE) for item in elements.items(t.ROI_OBSERVATIONS)}
+    for item in elements.items(t.ROIS):
+        number = item.integer(t.ROI_NUMBER) or 0
+        found.append(
+            Segment(number, item.text(t.ROI_NAME), type=types.get(number, ""), algorithm=item.text(t.ROI_ALGORITHM))
+        )
+    return tuple(found)
+
+
+def _code(item: Elements | None) -> str:
+    """A coded concept as `scheme:value meaning`."""
+    if item is None or not item.text(t.CODE_VALUE):
+        return ""
+    return f"{item.text(t.CODE_SCHEME)}:{item.text(t.CODE_VALUE)} {item.text(t.CODE_MEANING)}".strip()

@@ -1,0 +1,238 @@
+"""NIfTI-1 and NIfTI-2 headers: what shape, type, scaling and place the voxels have.
+
+Rules as nibabel's: xyzt_units do not scale the affine (writers often set them wrong); sform before qform before a centred diagonal; slope 0 or not finite means no scaling.
+Source: the NIfTI-1 and NIfTI-2 definitions (nifti1.h, nifti2.h).
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.reasons import Reason
+
+NIFTI_TYPES: dict[int, str] = {
+    2: "u1", 4: "i2", 8: "i4", 16: "f4", 32: "c8", 64: "f8", 128: "rgb24", 256: "i1", 512: "u2", 768: "u4",
+    1024: "i8", 1280: "u8", 1536: "f16", 1792: "c16", 2048: "c32", 2304: "rgba32", 16384: "f2",
+}  # fmt: skip
+_STORABLE = frozenset({"u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"})
+_TIME_UNITS = {8: 1.0, 16: 1e-3, 24: 1e-6}  # to seconds
+_MAX_VOXELS = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class NiftiFile:
+    """The header of one NIfTI image.
+
+    files
+        The image's files: one, or the .hdr and its .img.
+    name
+        Path relative to the scanned root, with forward slashes.
+    shape, type_name, order
+        Dimensions as in the header (trailing ones removed beyond the third), numpy type code, byte order.
+    slope, intercept
+        scl_slope and scl_inter, 1 and 0 where they say "no scaling".
+    affine
+        Rows of the (3, 4) upper part of voxel index to RAS+ mm.
+    problem
+        Reason code and detail, separated by a blank, if the image cannot be ingested.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    name: str
+    size_bytes: int
+    version: int
+    single_file: bool
+    compressed: bool
+    shape: tuple[int, ...]
+    type_name: str
+    order: str
+    data_offset: int
+    slope: float
+    intercept: float
+    affine: tuple[float, ...]
+    sform_code: int
+    qform_code: int
+    description: str
+    time_step_s: float | None
+    problem: str = ""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Stored dtype in native byte order."""
+        return np.dtype(self.type_name)
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """(4, 4) affine."""
+        return np.vstack([np.array(self.affine, dtype=np.float64).reshape(3, 4), [0.0, 0.0, 0.0, 1.0]])
+
+
+def is_nifti(prefix: bytes) -> bool:
+    """True if the bytes start a NIfTI-1 or NIfTI-2 header."""
+    if prefix[344:348] in (b"n+1\0", b"ni1\0") and _order(prefix, 348):
+        return True
+    return prefix[4:8] in (b"n+2\0", b"ni2\0") and bool(_order(prefix, 540))
+
+
+def _order(prefix: bytes, header_size: int) -> str:
+    for order in "<>":
+        if struct.unpack_from(f"{order}i", prefix)[0] == header_size:
+            return order
+    return ""
+
+
+def nifti_data_file(header: Path) -> Path | None:
+    """The image file of a .hdr: same name, suffix .img (or .img.gz)."""
+    name = header.name
+    stem = name[: -len("".join(header.suffixes[-2:] if name.lower().endswith(".gz") else header.suffixes[-1:]))]
+    for suffix in (".img", ".img.gz", ".IMG"):
+        candidate = header.with_name(stem + suffix)
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def read_nifti(path: Path, root: Path, prefix: bytes, size: int, *, compressed: bool) -> NiftiFile:
+    """Read the header in `prefix`, the first (inflated) bytes of the file.
+
+    Raises
+    ------
+    ImageReadError
+        With NIFTI_INVALID where the header contradicts itself.
+    """
+    if prefix[344:348] in (b"n+1\0", b"ni1\0"):
+        version, order, magic = 1, _order(prefix, 348), prefix[344:348]
+        dims = struct.unpack_from(f"{order}8h", prefix, 40)
+        datatype, _ = struct.unpack_from(f"{order}2h", prefix, 70)
+        pixdim = struct.unpack_from(f"{order}8f", prefix, 76)
+        offset, slope, intercept = struct.unpack_from(f"{order}3f", prefix, 108)
+        units = prefix[123]
+        description = prefix[148:228]
+        qform_code, sform_code = struct.unpack_from(f"{order}2h", prefix, 252)
+        quaternion = struct.unpack_from(f"{order}6f", prefix, 256)
+        sform = struct.unpack_from(f"{order}12f", prefix, 280)
+        minimum_offset = 352
+    else:
+        if len(prefix) < 540:
+            raise ImageReadError(Reason.NIFTI_INVALID, "the header is cut short", path)
+        version, order, magic = 2, _order(prefix, 540), prefix[4:8]
+        (datatype,) = struct.unpack_from(f"{order}h", prefix, 12)
+        dims = struct.unpack_from(f"{order}8q", prefix, 16)
+        pixdim = struct.unpack_from(f"{order}8d", prefix, 104)
+        (offset,) = struct.unpack_from(f"{order}q", prefix, 168)
+        slope, intercept = struct.unpack_from(f"{order}2d", prefix, 176)
+        description = prefix[240:320]
+        qform_code, sform_code = struct.unpack_from(f"{order}2i", prefix, 344)
+        quaternion = struct.unpack_from(f"{order}6d", prefix, 352)
+        sform = struct.unpack_from(f"{order}12d", prefix, 400)
+        (units,) = struct.unpack_from(f"{order}i", prefix, 500)
+        minimum_offset = 544
+    single = magic[1:2] == b"+"
+    if not 1 <= dims[0] <= 7 or any(n < 1 for n in dims[1 : dims[0] + 1]):
+        raise ImageReadError(Reason.NIFTI_INVALID, f"dimensions {list(dims)} are impossible", path)
+    type_name = NIFTI_TYPES.get(datatype, "")
+    if not math.isfinite(offset) or offset < 0:
+        raise ImageReadError(Reason.NIFTI_INVALID, "the voxel offset is impossible", path)
+    shape = _trimmed(dims[1 : dims[0] + 1])
+    usable = math.isfinite(slope) and slope != 0
+    step = pixdim[4] * _TIME_UNITS[units & 0x38] if dims[0] >= 4 and units & 0x38 in _TIME_UNITS else None
+    file = NiftiFile(
+        path=path,
+        files=(path,),
+        name=path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name,
+        size_bytes=size,
+        version=version,
+        single_file=single,
+        compressed=compressed,
+        shape=shape,
+        type_name=type_name,
+        order=order,
+        data_offset=max(int(offset), minimum_offset) if single else int(offset),
+        slope=float(slope) if usable else 1.0,
+        intercept=float(intercept) if usable and math.isfinite(intercept) else 0.0,
+        affine=tuple(_affine(shape, pixdim, qform_code, sform_code, quaternion, sform)[:3].ravel().tolist()),
+        sform_code=sform_code,
+        qform_code=qform_code,
+        description=description.split(b"\0")[0].decode("latin-1").strip(),
+        time_step_s=step if step is not None and math.isfinite(step) and step > 0 else None,
+    )
+    return _judged(file, datatype)
+
+
+def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    return tuple(int(n) for n in shape)
+
+
+def _judged(file: NiftiFile, datatype: int) -> NiftiFile:
+    problem = ""
+    if file.type_name not in _STORABLE:
+        problem = f"{Reason.NIFTI_DATATYPE} data type {datatype} ({file.type_name or 'unknown'}) is not stored"
+    elif len(file.shape) not in (3, 4):
+        problem = f"{Reason.NIFTI_NO_SPACE} dimensions are {'x'.join(map(str, file.shape))}"
+    elif math.prod(file.shape) > _MAX_VOXELS:
+        problem = f"{Reason.TOO_LARGE} dimensions are {'x'.join(map(str, file.shape))}"
+    elif not all(map(math.isfinite, file.affine)) or abs(np.linalg.det(file.matrix)) < 1e-12:
+        problem = f"{Reason.BAD_GEOMETRY} the affine is singular or not finite"
+    elif file.single_file and not _large_enough(file):
+        problem = f"{Reason.TRUNCATED} {file.size_bytes} bytes cannot hold {'x'.join(map(str, file.shape))} voxels"
+    return replace(file, problem=problem) if problem else file
+
+
+def _large_enough(file: NiftiFile) -> bool:
+    needed = file.data_offset + math.prod(file.shape) * file.dtype.itemsize
+    # DEFLATE cannot shrink more than 1032 to 1, so this bounds what a small file may claim.
+    available = file.size_bytes * 1032 if file.compressed else file.size_bytes
+    return needed <= available
+
+
+def _affine(
+    shape: tuple[int, ...],
+    pixdim: tuple[float, ...],
+    qform_code: int,
+    sform_code: int,
+    quaternion: tuple[float, ...],
+    sform: tuple[float, ...],
+) -> NDArray[np.float64]:
+    affine = np.eye(4)
+    if sform_code > 0:
+        affine[:3] = np.array(sform, dtype=np.float64).reshape(3, 4)
+    elif qform_code > 0:
+        zooms = np.array(pixdim[1:4], dtype=np.float64)
+        handed = -1.0 if pixdim[0] < 0 else 1.0
+        affine[:3, :3] = _rotation(*quaternion[:3]) * zooms * np.array([1.0, 1.0, handed])
+        affine[:3, 3] = quaternion[3:6]
+    else:
+        # No transform at all: nibabel puts the centre of the volume at the origin, first axis to the left.
+        zooms = np.abs(np.array(pixdim[1:4], dtype=np.float64)) * np.array([-1.0, 1.0, 1.0])
+        size = np.array((*shape, 1, 1, 1)[:3], dtype=np.float64)
+        affine[:3, :3] = np.diag(zooms)
+        affine[:3, 3] = -zooms * (size - 1) / 2
+    return affine
+
+
+def _rotation(b: float, c: float, d: float) -> NDArray[np.float64]:
+    """Rotation matrix of the unit quaternion (a, b, c, d) with a >= 0."""
+    square = 1.0 - (b * b + c * c + d * d)
+    if square < 0:  # rounding: normalise the vector part, a is 0
+        length = math.sqrt(b * b + c * c + d * d)
+        b, c, d, a = b / length, c / length, d / length, 0.0
+    else:
+        a = math.sqrt(square)
+    return np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )

@@ -1,0 +1,143 @@
+"""The image source of a NIfTI file: voxels streamed in slabs, stored values and their scaling kept."""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+from isal import igzip_lib
+from numpy.typing import NDArray
+
+from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.nifti_header import NiftiFile
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.source import AttributeValue, Slab
+
+_CHUNK = 1 << 20
+
+
+class NiftiSource:
+    """Voxels of one NIfTI image (`source.ImageSource`)."""
+
+    def __init__(self, nifti: NiftiFile, attributes: Mapping[str, AttributeValue]) -> None:
+        self._nifti = nifti
+        self.shape: tuple[int, ...] = nifti.shape
+        self.dtype: np.dtype[Any] = nifti.dtype
+        self.affine: NDArray[np.float64] = nifti.matrix
+        self.slope = nifti.slope
+        self.intercept = nifti.intercept
+        self.attributes = attributes
+        self._digest = ""
+
+    def slabs(self, depth: int) -> Iterator[Slab]:
+        """See `ImageSource.slabs`. A compressed file is inflated as it is read, in bounded memory."""
+        if depth < 1:
+            raise ValueError(f"depth is {depth}, use 1 or more")
+        columns, rows, n_slices = self.shape[:3]
+        n_times = self.shape[3] if len(self.shape) > 3 else 1
+        order = self.dtype.newbyteorder(">" if self._nifti.order == ">" else "<")
+        slice_bytes = columns * rows * self.dtype.itemsize
+        data = self._nifti.files[-1]
+        hasher = blake3()
+        if len(self._nifti.files) > 1:
+            hasher.update(self._nifti.path.read_bytes())
+        try:
+            with open(data, "rb", buffering=0) as raw:
+                if os.fstat(raw.fileno()).st_size != self._expected_size(data):
+                    raise ImageReadError(Reason.FILE_CHANGED, "has another size than when it was scanned", data)
+                reader = _Reader(raw, hasher, data)
+                reader.skip(self._nifti.data_offset)
+                for t in range(n_times):
+                    for z in range(0, n_slices, depth):
+                        thick = min(depth, n_slices - z)
+                        stored = np.frombuffer(reader.take(thick * slice_bytes), order)
+                        voxels = stored.reshape((columns, rows, thick), order="F")
+                        yield Slab(z, t, voxels.astype(self.dtype, copy=False))
+                reader.finish()
+        except OSError as error:
+            raise ImageReadError(Reason.NOT_READABLE, f"cannot be read ({error.strerror})", data) from error
+        self._digest = hasher.hexdigest()
+
+    def _expected_size(self, data: Path) -> int:
+        return self._nifti.size_bytes if data == self._nifti.path else os.stat(data).st_size
+
+    def source_digest(self) -> str:
+        """blake3 over the files' bytes (header file first); valid once `slabs` was exhausted."""
+        if not self._digest:
+            raise ImageReadError(Reason.FILE_CHANGED, "not every byte has been read yet: exhaust slabs() first")
+        return self._digest
+
+
+class _Reader:
+    """Hands out consecutive bytes of a plain or gzip file, hashing the file's own bytes on the way."""
+
+    def __init__(self, raw: io.FileIO, hasher: Any, path: Path) -> None:
+        self._raw = raw
+        self._hasher = hasher
+        self._path = path
+        self._pending = raw.read(_CHUNK) or b""
+        hasher.update(self._pending)
+        self._inflater = self._new_inflater() if self._pending[:2] == b"\x1f\x8b" else None
+
+    @staticmethod
+    def _new_inflater() -> Any:
+        return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+
+    def _refill(self) -> bytes:
+        data = self._raw.read(_CHUNK) or b""
+        self._hasher.update(data)
+        return data
+
+    def take(self, size: int) -> bytearray:
+        """Exactly `size` bytes."""
+        out = bytearray(size)
+        view = memoryview(out)
+        done = 0
+        while done < size:
+            piece = self._piece(size - done)
+            if not piece:
+                raise ImageReadError(Reason.TRUNCATED, "the file ends before its voxels do", self._path)
+            view[done : done + len(piece)] = piece
+            done += len(piece)
+        return out
+
+    def skip(self, size: int) -> None:
+        """Step over `size` bytes."""
+        while size > 0:
+            size -= len(self.take(min(size, _CHUNK)))
+
+    def _piece(self, limit: int) -> bytes:
+        if self._inflater is None:
+            if not self._pending:
+                self._pending = self._refill()
+            piece, self._pending = self._pending[:limit], self._pending[limit:]
+            return piece
+        limit = min(limit, 4 * _CHUNK)
+        while True:
+            try:
+                if self._inflater.eof:  # a gzip file may have several members
+                    rest = self._inflater.unused_data or self._refill()
+                    if rest[:2] != b"\x1f\x8b":
+                        return b""
+                    self._inflater, self._pending = self._new_inflater(), rest
+                feed = b""
+                if self._inflater.needs_input:
+                    feed, self._pending = self._pending or self._refill(), b""
+                    if not feed:
+                        return b""
+                piece: bytes = self._inflater.decompress(feed, limit)
+            except (igzip_lib.error, zlib.error) as error:
+                raise ImageReadError(Reason.DECODER_FAILED, f"gzip data is damaged ({error})", self._path) from error
+            if piece:
+                return piece
+
+    def finish(self) -> None:
+        """Read what follows the voxels, so that the digest covers the whole file."""
+        while self._refill():
+            continue

@@ -1,0 +1,35 @@
+"""From a series with the verdict `ingestable` to the source of its voxels."""
+
+from __future__ import annotations
+
+from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.dicom_source import DicomSource
+from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.nifti_source import NiftiSource
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.series_record import Series
+from radiobject_assets.imaging.source import ImageSource
+
+
+def open_series(series: Series, image_grid: Grid | None = None) -> ImageSource:
+    """Open the voxels of an ingestable series; nothing is read before `slabs` is asked for.
+
+    Parameters
+    ----------
+    image_grid
+        Grid of the image that labels refer to; by default the one that the series was judged against.
+
+    Raises
+    ------
+    ImageReadError
+        If the series is quarantined: with its reason.
+    """
+    if series.verdict != "ingestable":
+        raise ImageReadError(series.reason or Reason.NOT_AN_IMAGE, f"the series is quarantined: {series.detail}")
+    if series.nifti is not None:
+        return NiftiSource(series.nifti, series.attributes)
+    if series.kind == "labels":
+        from radiobject_assets.imaging.label_source import open_labels
+
+        return open_labels(series, image_grid)
+    return DicomSource(series)

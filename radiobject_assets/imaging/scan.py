@@ -1,0 +1,184 @@
+"""Scan any tree of files by content, not by name: every regular file becomes one record, once.
+
+A file is DICOM (an `Instance`), NIfTI (a `NiftiFile`) or unreadable with a reason. Only headers are read,
+each file is opened once, and a bad file never stops the others.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.headers import looks_like_bare_dicom, read_instance
+from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.nifti_header import NiftiFile, is_nifti, nifti_data_file, read_nifti
+from radiobject_assets.imaging.reasons import Reason
+
+Progress = Callable[[int, int], None]
+"""(files done, files in all)"""
+
+_PREFIX_BYTES = 32768
+_ARCHIVES = {b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z", b"Rar!": "rar", b"BZh9": "bzip2", b"\xfd7zX": "xz"}
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A file that is no image that can be used, and why."""
+
+    path: Path
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """Every regular file under the sources, in exactly one of three lists, each sorted by path."""
+
+    instances: tuple[Instance, ...] = ()
+    niftis: tuple[NiftiFile, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+
+    @property
+    def n_files(self) -> int:
+        """Files that were scanned."""
+        return len(self.instances) + sum(len(n.files) for n in self.niftis) + len(self.unreadable)
+
+
+def find_files(source: Path) -> Iterator[Path]:
+    """Regular files under `source` (or `source` itself), sorted; folders behind symbolic links are not entered."""
+    if source.is_file():
+        yield source
+        return
+    for folder, folders, names in os.walk(source):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder, name)
+            if path.is_file():
+                yield path
+
+
+def scan(sources: Sequence[Path], on_progress: Progress | None = None) -> ScanResult:
+    """Read the header of every file under `sources`; never raises for a bad file.
+
+    Parameters
+    ----------
+    sources
+        Folders and files; a file that is reached twice is read once.
+    on_progress
+        Called now and then with the number of files done and the number of all files.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a source does not exist.
+    """
+    roots: dict[Path, Path] = {}
+    for source in sources:
+        if not source.exists():
+            raise FileNotFoundError(f"nothing to scan at {source}")
+        root = source if source.is_dir() else source.parent
+        for path in find_files(source):
+            roots.setdefault(path, root)
+    instances: list[Instance] = []
+    niftis: list[NiftiFile] = []
+    unreadable: list[Unreadable] = []
+    for done, (path, root) in enumerate(roots.items()):
+        if on_progress is not None and done % 256 == 0:
+            on_progress(done, len(roots))
+        record = scan_file(path, root)
+        if isinstance(record, Instance):
+            instances.append(record)
+        elif isinstance(record, NiftiFile):
+            niftis.append(record)
+        else:
+            unreadable.append(record)
+    if on_progress is not None:
+        on_progress(len(roots), len(roots))
+    niftis, unreadable = _claim_data_files(niftis, unreadable)
+    return ScanResult(
+        tuple(sorted(instances, key=lambda i: i.path)),
+        tuple(sorted(niftis, key=lambda n: n.path)),
+        tuple(sorted(unreadable, key=lambda u: u.path)),
+    )
+
+
+def scan_file(path: Path, root: Path) -> Instance | NiftiFile | Unreadable:
+    """Read one file's header: the record of what it is."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except OSError as error:
+        return Unreadable(path, Reason.NOT_READABLE, error.strerror or "cannot be opened")
+    try:
+        size = os.fstat(descriptor).st_size
+        prefix = os.pread(descriptor, _PREFIX_BYTES, 0)
+        return _classify(path, root, descriptor, prefix, size)
+    except ImageReadError as error:
+        return Unreadable(path, Reason(error.code), error.detail)
+    except OSError as error:
+        return Unreadable(path, Reason.NOT_READABLE, error.strerror or "cannot be read")
+    finally:
+        os.close(descriptor)
+
+
+def _classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int) -> Instance | NiftiFile | Unreadable:
+    def read(offset: int, count: int) -> bytes:
+        if offset + count <= len(prefix) or (offset < len(prefix) and len(prefix) == size):
+            return prefix[offset : offset + count]
+        if offset < len(prefix) and count <= _PREFIX_BYTES:
+            return prefix[offset:]  # short, so what runs over its end asks again with a larger count
+        return os.pread(descriptor, count, offset)
+
+    if size == 0:
+        return Unreadable(path, Reason.EMPTY_FILE, "the file is empty")
+    if prefix[128:132] == b"DICM":
+        return read_instance(path, read, prefix, size)
+    if prefix[:2] == b"\x1f\x8b":
+        inflated = _inflate_prefix(prefix)
+        if is_nifti(inflated):
+            return read_nifti(path, root, inflated, size, compressed=True)
+        if inflated[257:262] == b"ustar":
+            return Unreadable(path, Reason.ARCHIVE, "is a tar.gz archive")
+        return Unreadable(path, Reason.NOT_AN_IMAGE, "is gzip data that is not NIfTI")
+    if is_nifti(prefix):
+        return read_nifti(path, root, prefix, size, compressed=False)
+    kind = _ARCHIVES.get(prefix[:4]) or ("tar" if prefix[257:262] == b"ustar" else None)
+    if kind is not None:
+        return Unreadable(path, Reason.ARCHIVE, f"is a {kind} archive")
+    if looks_like_bare_dicom(prefix):
+        try:
+            return read_instance(path, read, prefix, size)
+        except ImageReadError as error:
+            if error.code == Reason.DICOMDIR:
+                raise
+            return Unreadable(path, Reason.NOT_AN_IMAGE, "resembles DICOM without preamble, but cannot be read as such")
+    return Unreadable(path, Reason.NOT_AN_IMAGE, "is neither DICOM nor NIfTI")
+
+
+def _inflate_prefix(prefix: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(prefix, _PREFIX_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _claim_data_files(
+    niftis: list[NiftiFile], unreadable: list[Unreadable]
+) -> tuple[list[NiftiFile], list[Unreadable]]:
+    """Give the .img files to their .hdr; a header without its data is unreadable."""
+    others = {entry.path: entry for entry in unreadable}
+    kept: list[NiftiFile] = []
+    for nifti in niftis:
+        if nifti.single_file:
+            kept.append(nifti)
+            continue
+        data = nifti_data_file(nifti.path)
+        if data is None or (data not in others and data.parent == nifti.path.parent and not data.is_file()):
+            others[nifti.path] = Unreadable(nifti.path, Reason.NIFTI_DATA_MISSING, "has no .img file beside it")
+            continue
+        others.pop(data, None)
+        kept.append(replace(nifti, files=(nifti.path, data)))
+    return kept, list(others.values())
