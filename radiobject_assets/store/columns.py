@@ -1,0 +1,210 @@
+"""Columns of the sparse tables: their types, and how they are named on disk.
+
+Columns that the format itself defines are stored under their own name. A free column (an acquisition
+parameter, a clinical variable) is stored as `<name>:<type>`: two processes that add the same column at once
+then add the very same attribute, and a value of another type goes into a sibling instead of failing.
+Reading merges siblings into one column.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import tiledb
+
+from radiobject_assets.errors import SchemaError
+
+
+class ColumnType(StrEnum):
+    """Types that a table column may have."""
+
+    BOOL = "bool"
+    INT8 = "int8"
+    INT16 = "int16"
+    INT32 = "int32"
+    INT64 = "int64"
+    UINT8 = "uint8"
+    UINT16 = "uint16"
+    UINT32 = "uint32"
+    UINT64 = "uint64"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    UTF8 = "utf8"
+    TIME_MS = "time_ms"
+
+    @property
+    def arrow(self) -> pa.DataType:
+        """The Arrow type of values in memory."""
+        return _ARROW[self]
+
+    @property
+    def disk_dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype of the attribute on disk (bool and time are kept as integers)."""
+        match self:
+            case ColumnType.UTF8:
+                return np.dtype(np.str_)
+            case ColumnType.BOOL:
+                return np.dtype(np.uint8)
+            case ColumnType.TIME_MS:
+                return np.dtype(np.int64)
+            case _:
+                return np.dtype(self.value)
+
+
+_ARROW: dict[ColumnType, pa.DataType] = {
+    ColumnType.BOOL: pa.bool_(),
+    ColumnType.UTF8: pa.large_string(),
+    ColumnType.FLOAT32: pa.float32(),
+    ColumnType.FLOAT64: pa.float64(),
+    ColumnType.TIME_MS: pa.timestamp("ms", tz="UTC"),
+} | {t: getattr(pa, t.value)() for t in ColumnType if t.value.startswith(("int", "uint"))}
+
+_NAME = re.compile(r"[^\x00-\x1f:]{1,200}")
+
+
+def validate_column_name(name: object) -> str:
+    """`name` if it may name a free column: 1-200 characters, no colon, no control characters."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.startswith("__"):
+        raise SchemaError(
+            f"column name {name!r}: use 1-200 characters without ':' or control characters, "
+            "not beginning with '__'"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class Column:
+    """One physical column of a table."""
+
+    name: str
+    type: ColumnType
+    nullable: bool = True
+    free: bool = True
+    """Whether it is stored under `<name>:<type>`."""
+
+    @property
+    def attribute(self) -> str:
+        """Name of the TileDB attribute."""
+        return f"{self.name}:{self.type.value}" if self.free else self.name
+
+    def to_attr(self, ctx: tiledb.Ctx) -> tiledb.Attr:
+        """The TileDB attribute of this column."""
+        return tiledb.Attr(
+            self.attribute,
+            dtype=self.type.disk_dtype,
+            var=self.type is ColumnType.UTF8,
+            nullable=self.nullable,
+            filters=table_filters(ctx),
+            ctx=ctx,
+        )
+
+
+def table_filters(ctx: tiledb.Ctx) -> tiledb.FilterList:
+    """Filters of every buffer of a table: zstd, then a checksum so that bit rot fails the read."""
+    return tiledb.FilterList(
+        [tiledb.ZstdFilter(level=3, ctx=ctx), tiledb.ChecksumSHA256Filter(ctx=ctx)], ctx=ctx
+    )
+
+
+def parse_attribute(attribute: str, core: dict[str, Column]) -> Column:
+    """The column that a TileDB attribute name stands for."""
+    if attribute in core:
+        return core[attribute]
+    name, separator, kind = attribute.rpartition(":")
+    try:
+        if not separator:
+            raise ValueError(attribute)
+        return Column(name, ColumnType(kind))
+    except ValueError:
+        raise SchemaError(
+            f"attribute {attribute!r} is not of the form <name>:<type>; was the table written by a newer version?"
+        ) from None
+
+
+def type_of_dtype(dtype: object) -> ColumnType:
+    """The column type for a NumPy dtype, Python type or pandas dtype.
+
+    Raises
+    ------
+    SchemaError
+        For types that a table cannot hold (complex numbers, nested values).
+    """
+    name = getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)
+    name = str(name).lower()
+    if name in ("str", "str_", "object", "string", "utf8", "category", "large_string") or name.startswith(
+        "str"
+    ):
+        return ColumnType.UTF8
+    if name in ("bool", "bool_", "boolean"):
+        return ColumnType.BOOL
+    if name.startswith(("datetime", "timestamp", "time_ms")):
+        return ColumnType.TIME_MS
+    if name in ("int", "integer"):
+        return ColumnType.INT64
+    if name in ("float", "float16", "half"):
+        return ColumnType.FLOAT64 if name == "float" else ColumnType.FLOAT32
+    try:
+        return ColumnType(name)
+    except ValueError:
+        pass
+    try:
+        return type_of_dtype_strict(np.dtype(dtype))  # type: ignore[call-overload]  # any object may be tried
+    except TypeError:
+        raise SchemaError(
+            f"a column of type {dtype!r} cannot be stored: use numbers, booleans or text"
+        ) from None
+
+
+def type_of_dtype_strict(dtype: np.dtype[Any]) -> ColumnType:
+    """The column type for a NumPy dtype."""
+    if dtype.kind in "US":
+        return ColumnType.UTF8
+    try:
+        return ColumnType(dtype.name)
+    except ValueError:
+        raise SchemaError(
+            f"a column of type {dtype} cannot be stored: use numbers, booleans or text"
+        ) from None
+
+
+def to_arrow(name: str, values: Any) -> tuple[ColumnType, pa.Array]:
+    """Values of one column as an Arrow array of a type that a table holds.
+
+    Missing values (None, NaN in text, pandas.NA) become null. Mixed values become text.
+    """
+    try:
+        array = pa.array(values, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        array = pa.array([None if _missing(v) else str(v) for v in values], type=pa.large_string())
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    kind = _type_of_arrow(name, array.type)
+    return kind, array.cast(kind.arrow)
+
+
+def _missing(value: object) -> bool:
+    return value is None or value != value or type(value).__name__ == "NAType"
+
+
+def _type_of_arrow(name: str, arrow: pa.DataType) -> ColumnType:
+    if pa.types.is_string(arrow) or pa.types.is_large_string(arrow) or pa.types.is_null(arrow):
+        return ColumnType.UTF8
+    if str(arrow) == "string_view":
+        return ColumnType.UTF8
+    if pa.types.is_timestamp(arrow):
+        return ColumnType.TIME_MS
+    if pa.types.is_float16(arrow):
+        return ColumnType.FLOAT32
+    for kind, candidate in _ARROW.items():
+        if arrow == candidate:
+            return kind
+    raise SchemaError(
+        f"column {name!r}: values of type {arrow} cannot be stored; use numbers, booleans or text"
+    )

@@ -1,0 +1,329 @@
+"""A stored table with string keys: obs, obs_meta, or one of the user's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import tiledb
+
+from radiobject_assets.errors import SchemaError, ViewError
+from radiobject_assets.store.columns import Column, to_arrow, type_of_dtype, validate_column_name
+from radiobject_assets.store.context import ContextRef
+from radiobject_assets.store.layout import OBS_ID, SUBJECT
+from radiobject_assets.store.rows import Positions, Rows
+from radiobject_assets.store.table import create_table
+from radiobject_assets.store.uris import normalise, uri_exists
+
+INDEX_COLUMNS = (SUBJECT, OBS_ID)
+
+
+class Dataframe:
+    """Rows with string keys, sorted by them.
+
+    Parameters
+    ----------
+    uri
+        Where the table is.
+    ctx
+        TileDB context; None for the process's own.
+    """
+
+    def __init__(self, uri: str | os.PathLike[str], ctx: tiledb.Ctx | None = None) -> None:
+        self._rows = Rows(normalise(uri), ContextRef(ctx))
+        self._positions: Positions | None = None
+        self._core: Mapping[str, Column] = {}
+        _ = self._rows.index  # so that a wrong URI fails here and now
+
+    @classmethod
+    def _of(cls, rows: Rows, core: Mapping[str, Column], positions: Positions | None = None) -> Dataframe:
+        frame = cls.__new__(cls)
+        frame._rows, frame._core, frame._positions = rows, core, positions
+        return frame
+
+    @property
+    def uri(self) -> str:
+        """Where the table is."""
+        return self._rows.uri
+
+    @property
+    def is_view(self) -> bool:
+        """Whether this shows some of the rows only."""
+        return self._positions is not None
+
+    @property
+    def index_columns(self) -> tuple[str, ...]:
+        """Names of the key columns."""
+        return self._rows.index
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns beside the keys."""
+        return [name for name in self._rows.names if name not in self._rows.index]
+
+    @property
+    def all_columns(self) -> list[str]:
+        """Names of all columns, keys first."""
+        return list(self._rows.names)
+
+    @property
+    def dtypes(self) -> dict[str, Any]:
+        """Dtype of each column beside the keys, as `read()` returns it."""
+        empty = self._rows.frame(positions=np.empty(0, np.intp))
+        return {name: _plain_dtype(empty[name].dtype) for name in self.columns}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns beside the keys)."""
+        return len(self), len(self.columns)
+
+    def __len__(self) -> int:
+        return len(self._rows) if self._positions is None else len(self._positions)
+
+    def __iter__(self) -> Any:
+        return iter(self.columns)
+
+    def __getitem__(self, name: str | list[str]) -> pd.DataFrame:
+        """One or several columns, keys first."""
+        return self.read(columns=[name] if isinstance(name, str) else list(name))
+
+    def read(
+        self,
+        columns: Sequence[str] | None = None,
+        value_filter: str | None = None,
+        include_index: bool = True,
+    ) -> pd.DataFrame:
+        """Rows as a pandas DataFrame.
+
+        Parameters
+        ----------
+        columns
+            Columns beside the keys; None for all.
+        value_filter
+            Condition of the filter language, e.g. `"age >= 50 and sex == 'F'"`.
+        include_index
+            Whether the keys are there too, as the first columns.
+        """
+        chosen = self.columns if columns is None else [n for n in columns if n not in self._rows.index]
+        wanted = [*self._rows.index, *chosen] if include_index else chosen
+        if not include_index and columns is not None:
+            wanted = list(columns)
+        positions = self._positions
+        if value_filter is not None:
+            positions = self._rows.matching(value_filter, positions)
+        return self._rows.frame(wanted, positions)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """All rows and columns."""
+        return self.read()
+
+    def refresh(self) -> None:
+        """Show what is stored now."""
+        self._rows.refresh()
+
+    # -- changing -----------------------------------------------------------------------------------
+
+    def _for_writing(self) -> None:
+        if self._positions is not None or self._rows.timestamp is not None:
+            raise ViewError("a view or a snapshot of a table cannot be changed; change the table itself")
+
+    def _refuse_core(self, names: Sequence[str], action: str) -> None:
+        fixed = [name for name in names if name in self._core or name in self._rows.index]
+        if fixed:
+            raise SchemaError(f"column {fixed[0]!r} is kept by the store: it cannot be {action}")
+
+    def add_column(self, name: str, dtype: Any, fill: Any = None) -> None:
+        """Add a column; rows that are there get `fill`, or are missing a value."""
+        self._for_writing()
+        validate_column_name(name)
+        if name in self._rows.names:
+            raise ValueError(f"Column {name!r} already exists")
+        table = self._rows.new_table()
+        column = Column(name, type_of_dtype(dtype))
+        table.add_columns([column])
+        if fill is not None and len(self._rows):
+            rows = table.read()
+            values = pa.array([fill] * rows.num_rows, column.type.arrow)
+            table.upsert(rows.set_column(rows.column_names.index(name), name, values))
+        self.refresh()
+
+    def drop_column(self, name: str) -> None:
+        """Remove a column and its values."""
+        self._for_writing()
+        self._refuse_core([name], "dropped")
+        if name not in self._rows.names:
+            raise ValueError(f"Column {name!r} does not exist; there are {', '.join(self.columns)}")
+        self._rows.new_table().drop_columns([name])
+        self.refresh()
+
+    def update(self, df: pd.DataFrame) -> None:
+        """Write the columns of `df` into the rows with its keys; other columns of these rows stay.
+
+        Keys come from columns or from the index of `df`. Rows with new keys are added, new columns too.
+        """
+        self._for_writing()
+        frame = _with_keys(df, self._rows.index)
+        self._refuse_core([n for n in frame.columns if n not in self._rows.index], "changed by hand")
+        if self._core:
+            self._only_known_keys(frame)
+        upsert_frame(self._rows.new_table(), frame)
+        self.refresh()
+
+    def _only_known_keys(self, frame: pd.DataFrame) -> None:
+        index = list(self._rows.index)
+        have = set(map(tuple, self._rows.frame(index).itertuples(index=False)))
+        new = [key for key in map(tuple, frame[index].itertuples(index=False)) if key not in have]
+        if new:
+            raise SchemaError(f"{len(new)} row(s) have no volume: rows of obs come with a volume only")
+
+    def delete(self, cond: str) -> int:
+        """Delete the rows that meet a condition of the filter language; returns how many they were."""
+        self._for_writing()
+        if self._core:
+            raise SchemaError("rows of obs are deleted with their volumes: use the collection's delete")
+        positions = self._rows.matching(cond)
+        keys = self._rows.frame(list(self._rows.index), positions)
+        self._rows.new_table().delete(list(keys.itertuples(index=False, name=None)))
+        self.refresh()
+        return len(positions)
+
+    # -- making -------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        uri: str | os.PathLike[str],
+        schema: Mapping[str, Any],
+        ctx: tiledb.Ctx | None = None,
+        index_columns: Sequence[str] = INDEX_COLUMNS,
+    ) -> Dataframe:
+        """An empty table with columns `schema` (name to dtype) beside the string keys `index_columns`."""
+        reference = ContextRef(ctx)
+        uri = normalise(uri)
+        if uri_exists(uri, reference.get()):
+            raise SchemaError(f"there is a table at {uri} already")
+        columns = [
+            Column(validate_column_name(name), type_of_dtype(dtype))
+            for name, dtype in schema.items()
+            if name not in index_columns
+        ]
+        create_table(uri, list(index_columns), columns, reference.get())
+        return cls(uri, ctx)
+
+    @classmethod
+    def from_pandas(
+        cls,
+        uri: str | os.PathLike[str],
+        df: pd.DataFrame,
+        ctx: tiledb.Ctx | None = None,
+        index_columns: Sequence[str] = INDEX_COLUMNS,
+    ) -> Dataframe:
+        """A table with the rows of `df`, whose columns or index hold the keys."""
+        frame = _with_keys(df, index_columns)
+        rows = frame_to_arrow(frame, index_columns)
+        schema = {n: _kind_of(rows.schema.field(n).type) for n in rows.column_names if n not in index_columns}
+        table = cls.create(uri, schema, ctx, index_columns)
+        upsert_frame(table._rows.new_table(), frame)
+        table.refresh()
+        return table
+
+    def __repr__(self) -> str:
+        return f"Dataframe({len(self)} rows, keys {', '.join(self.index_columns)}; {', '.join(self.columns)})"
+
+
+def _kind_of(arrow: pa.DataType) -> str:
+    return (
+        "utf8"
+        if pa.types.is_large_string(arrow)
+        else "time_ms"
+        if pa.types.is_timestamp(arrow)
+        else str(arrow)
+        .replace("double", "float64")
+        .replace("halffloat", "float32")
+        .replace("float", "float32")
+        .replace("float3264", "float64")
+    )
+
+
+def _plain_dtype(dtype: Any) -> Any:
+    return dtype
+
+
+def _with_keys(df: pd.DataFrame, index: Sequence[str]) -> pd.DataFrame:
+    frame = df
+    if not all(name in frame.columns for name in index):
+        named = [name for name in frame.index.names if name is not None]
+        if named and all(name in (*frame.columns, *named) for name in index):
+            frame = frame.reset_index()
+        elif len(index) == 1 and not named and frame.index.dtype.kind not in "iu":
+            frame = frame.rename_axis(index[0]).reset_index()
+    missing = [name for name in index if name not in frame.columns]
+    if missing:
+        raise ValueError(f"the table needs the key column(s) {', '.join(missing)}")
+    return frame
+
+
+def frame_to_arrow(frame: pd.DataFrame, index: Sequence[str]) -> pa.Table:
+    """A DataFrame as rows of a table: keys as text, each once; other columns of types a table holds.
+
+    Raises
+    ------
+    SchemaError
+        For missing keys and columns that cannot be stored.
+    ValueError
+        For keys that occur twice.
+    """
+    columns: dict[str, pa.Array] = {}
+    for name in index:
+        if frame[name].isna().any():
+            raise SchemaError(f"key column {name!r} may not be empty in any row")
+        columns[name] = pa.array([str(value) for value in frame[name]], pa.large_string())
+    keys = list(zip(*(columns[name].to_pylist() for name in index), strict=True))
+    if len(set(keys)) != len(keys):
+        raise ValueError(f"{len(keys) - len(set(keys))} row(s) have a key that occurs twice")
+    for name in frame.columns:
+        if name not in index:
+            columns[validate_column_name(name)] = to_arrow(name, frame[name])[1]
+    return pa.table(columns)
+
+
+def upsert_frame(table: Any, frame: pd.DataFrame) -> None:
+    """Write the columns of `frame` into the rows with its keys, keeping the other columns of these rows."""
+    rows = frame_to_arrow(frame, table.index)
+    if rows.num_rows == 0:
+        return
+    have = table.physical
+    kept = [name for name in table.columns if name not in rows.column_names]
+    if kept:
+        rows = _keep_other_columns(table, rows, kept)
+    rows = _as_stored(rows, table.index, have)
+    table.upsert(rows)
+
+
+def _keep_other_columns(table: Any, rows: pa.Table, kept: Sequence[str]) -> pa.Table:
+    index = table.index
+    old = table.read(kept)
+    place = {key: i for i, key in enumerate(zip(*(old.column(n).to_pylist() for n in index), strict=True))}
+    keys = zip(*(rows.column(name).to_pylist() for name in index), strict=True)
+    where = pa.array([place.get(key) for key in keys], pa.int64())
+    for name in kept:
+        rows = rows.append_column(name, old.column(name).combine_chunks().take(where))
+    return rows
+
+
+def _as_stored(rows: pa.Table, index: Sequence[str], have: Sequence[Column]) -> pa.Table:
+    """Numbers in the type their column already has, where nothing is lost by it."""
+    for column in have:
+        if column.name in rows.column_names and column.name not in index:
+            values = rows.column(column.name)
+            if values.type != column.type.arrow:
+                try:
+                    cast = values.cast(column.type.arrow, safe=True)
+                except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                    continue
+                rows = rows.set_column(rows.column_names.index(column.name), column.name, cast)
+    return rows

@@ -1,0 +1,325 @@
+"""Where things are in a store, and how stores and collections come to be (format 1).
+
+    <store>/                       group; metadata names format and version
+      obs_meta                     table, key obs_subject_id
+      collections/<directory>/     group; metadata names the collection (a rename changes only that)
+        obs                        table, keys (obs_subject_id, obs_id): the commit record
+        volumes/<token>/           dense array of one volume
+      snapshots                    table, key name
+
+Every step is idempotent and tolerates that another process does the same at the same moment. A TileDB
+group's member list is never written: it loses members under concurrent writers.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import tiledb
+
+from radiobject_assets.errors import StorageError
+from radiobject_assets.store.columns import Column, ColumnType
+from radiobject_assets.store.context import ctx_for_threads
+from radiobject_assets.store.table import create_table, now_ms
+from radiobject_assets.store.uris import (
+    join,
+    last_part,
+    list_names,
+    normalise,
+    storage_errors,
+    validate_collection_name,
+)
+
+STORE_FORMAT = "radiobject-assets/store"
+COLLECTION_FORMAT = "radiobject-assets/collection"
+VOLUME_FORMAT = "radiobject-assets/volume"
+FORMAT_VERSION = 1
+
+OBS_META, COLLECTIONS, SNAPSHOTS, OBS, VOLUMES = "obs_meta", "collections", "snapshots", "obs", "volumes"
+SUBJECT, OBS_ID = "obs_subject_id", "obs_id"
+
+
+def _text(name: str, nullable: bool = True) -> Column:
+    return Column(name, ColumnType.UTF8, nullable=nullable, free=False)
+
+
+def _real(name: str) -> Column:
+    return Column(name, ColumnType.FLOAT64, nullable=False, free=False)
+
+
+def _whole(name: str) -> Column:
+    return Column(name, ColumnType.INT64, nullable=False, free=False)
+
+
+AFFINE_COLUMNS = tuple(f"affine_{row}{column}" for row in range(3) for column in range(4))
+SIZE_COLUMNS = ("size_x", "size_y", "size_z", "size_t")
+SPACING_COLUMNS = ("spacing_x_mm", "spacing_y_mm", "spacing_z_mm")
+
+OBS_CORE: dict[str, Column] = {
+    column.name: column
+    for column in (
+        _text("volume", nullable=False),
+        _whole("ndim"),
+        *map(_whole, SIZE_COLUMNS),
+        _text("dtype", nullable=False),
+        *map(_real, AFFINE_COLUMNS),
+        *map(_real, SPACING_COLUMNS),
+        _text("axcodes"),
+        _text("orientation_source"),
+        _real("slope"),
+        _real("intercept"),
+        _text("kind"),
+        _text("modality"),
+        _text("series_uid"),
+        _text("study_uid"),
+        _text("component"),
+        _text("arrival"),
+        _text("source_digest"),
+        _text("labels_of_collection"),
+        _text("labels_of"),
+        _text("voxel_digest", nullable=False),
+        _whole("voxel_bytes"),
+        _whole("stored_bytes"),
+        _text("writer_version", nullable=False),
+        Column("written_at", ColumnType.TIME_MS, nullable=False, free=False),
+    )
+}
+
+SNAPSHOT_CORE: dict[str, Column] = {
+    column.name: column
+    for column in (
+        _whole("timestamp_ms"),
+        _text("digest", nullable=False),
+        _text("counts", nullable=False),
+        Column("created_at", ColumnType.TIME_MS, nullable=False, free=False),
+    )
+}
+
+
+@dataclass(frozen=True)
+class CollectionEntry:
+    """A collection of a store: its present name and where it is."""
+
+    name: str
+    uri: str
+
+
+def _read_meta(uri: str, ctx: tiledb.Ctx) -> dict[str, Any]:
+    with storage_errors("open", uri):
+        with tiledb.Group(uri, "r", ctx=ctx) as group:
+            return dict(group.meta.items())
+
+
+def _write_meta(uri: str, values: dict[str, Any], ctx: tiledb.Ctx) -> None:
+    with storage_errors("write the metadata of", uri):
+        with tiledb.Group(uri, "w", ctx=ctx) as group:
+            for key, value in values.items():
+                group.meta[key] = value
+
+
+def _create_group(uri: str, ctx: tiledb.Ctx) -> None:
+    with storage_errors("create", uri):
+        if tiledb.object_type(uri, ctx=ctx) == "group":
+            return
+        try:
+            tiledb.Group.create(uri, ctx=ctx)
+        except tiledb.TileDBError:
+            if tiledb.object_type(uri, ctx=ctx) != "group":  # else another writer was first
+                raise
+
+
+def check_format(uri: str, ctx: tiledb.Ctx, expected: str) -> dict[str, Any]:
+    """The metadata of the group at `uri`.
+
+    Raises
+    ------
+    StorageError
+        Where there is no group of the `expected` format, or one of a version that this program cannot read.
+    """
+    kind = "store" if expected == STORE_FORMAT else "collection"
+    with storage_errors("open", uri):
+        found = tiledb.object_type(uri, ctx=ctx)
+    if found is None:
+        raise StorageError(f"no {kind} at {uri}: there is nothing that TileDB knows")
+    meta = _read_meta(uri, ctx) if found == "group" else {}
+    if meta.get("format") != expected:
+        what = f"a {meta['format']}" if "format" in meta else f"another TileDB {found}"
+        raise StorageError(
+            f"{uri} is not a radiobject-assets {kind} but {what}; "
+            "a store of the RadiObject package is copied with `radiobject-assets import-radiobject`"
+        )
+    version = int(meta.get("format_version", 0))
+    if not 1 <= version <= FORMAT_VERSION:
+        raise StorageError(
+            f"{uri} has format version {version}; this program reads up to {FORMAT_VERSION}: update it"
+        )
+    return meta
+
+
+def is_store(uri: str, ctx: tiledb.Ctx) -> bool:
+    """Whether a finished store of this format is at `uri`."""
+    with storage_errors("look at", uri):
+        if tiledb.object_type(uri, ctx=ctx) != "group":
+            return False
+    return bool(_read_meta(uri, ctx).get("format") == STORE_FORMAT)
+
+
+def _refuse_foreign(uri: str, ctx: tiledb.Ctx, ours: set[str]) -> None:
+    """Raise where `uri` holds something that an interrupted `ensure_*` of ours could not have left."""
+    vfs = tiledb.VFS(ctx=ctx)
+    if "://" not in uri and os.path.lexists(uri) and not os.path.isdir(uri):
+        raise StorageError(f"{uri} is a file: a store is a folder")
+    with storage_errors("look at", uri):
+        kind = tiledb.object_type(uri, ctx=ctx)
+        names = {last_part(n) for n in vfs.ls(uri)} if vfs.is_dir(uri) else set()
+    names = {name for name in names if not name.startswith("__")}
+    if kind == "array" or names - ours or (kind is None and names):
+        raise StorageError(
+            f"{uri} already holds something else ({', '.join(sorted(names)[:3]) or kind}): not touched"
+        )
+    if kind == "group":
+        meta = _read_meta(uri, ctx)
+        if meta:
+            raise StorageError(f"{uri} is a TileDB group of another kind: not touched")
+
+
+def ensure_store(uri: str | os.PathLike[str], ctx: tiledb.Ctx | None = None) -> str:
+    """Create an empty store, or finish one whose creation was interrupted, or do nothing.
+
+    Returns the normalised URI. Safe when several processes do it at once.
+
+    Raises
+    ------
+    StorageError
+        Where something else is at `uri`; it is left alone.
+    """
+    uri, ctx = normalise(uri), ctx_for_threads(ctx)
+    with storage_errors("look at", uri):
+        found = tiledb.object_type(uri, ctx=ctx)
+    if found == "group" and _read_meta(uri, ctx).get("format") is not None:
+        check_format(uri, ctx, STORE_FORMAT)
+        return uri
+    _refuse_foreign(uri, ctx, {OBS_META, COLLECTIONS, SNAPSHOTS})
+    _create_group(uri, ctx)
+    _create_group(join(uri, COLLECTIONS), ctx)
+    _ensure_table(join(uri, OBS_META), (SUBJECT,), {}, ctx)
+    _ensure_table(join(uri, SNAPSHOTS), ("name",), SNAPSHOT_CORE, ctx)
+    # The marker comes last: a store without it is unfinished, and the next call completes it.
+    _write_meta(uri, {"format": STORE_FORMAT, "format_version": FORMAT_VERSION, "created_ms": now_ms()}, ctx)
+    return uri
+
+
+def _ensure_table(uri: str, index: tuple[str, ...], core: dict[str, Column], ctx: tiledb.Ctx) -> None:
+    with storage_errors("look at", uri):
+        if tiledb.object_type(uri, ctx=ctx) == "array":
+            return
+    create_table(uri, index, core.values(), ctx)
+
+
+def ensure_collection_at(
+    uri: str | os.PathLike[str], name: str | None = None, ctx: tiledb.Ctx | None = None
+) -> str:
+    """Create or finish the collection at `uri` itself (a collection can also stand outside a store)."""
+    uri, ctx = normalise(uri), ctx_for_threads(ctx)
+    with storage_errors("look at", uri):
+        found = tiledb.object_type(uri, ctx=ctx)
+    if found == "group" and _read_meta(uri, ctx).get("format") is not None:
+        check_format(uri, ctx, COLLECTION_FORMAT)
+        return uri
+    _refuse_foreign(uri, ctx, {OBS, VOLUMES})
+    _create_group(uri, ctx)
+    _create_group(join(uri, VOLUMES), ctx)
+    _ensure_table(join(uri, OBS), (SUBJECT, OBS_ID), OBS_CORE, ctx)
+    created = now_ms()
+    _write_meta(
+        uri,
+        {
+            "format": COLLECTION_FORMAT,
+            "format_version": FORMAT_VERSION,
+            "created_ms": created,
+            "name": name or last_part(uri),
+        },
+        ctx,
+    )
+    return uri
+
+
+def collection_name(uri: str, ctx: tiledb.Ctx) -> str:
+    """The present name of the collection at `uri`."""
+    return str(check_format(uri, ctx, COLLECTION_FORMAT).get("name", last_part(uri)))
+
+
+def list_collections(store_uri: str, ctx: tiledb.Ctx, timestamp: int | None = None) -> list[CollectionEntry]:
+    """Finished collections of a store, by name; at an earlier `timestamp` (ms), those that were there then."""
+    folder = join(store_uri, COLLECTIONS)
+    found = []
+    for directory in list_names(folder, ctx):
+        if directory.startswith("__"):
+            continue
+        uri = join(folder, directory)
+        meta = _read_meta(uri, ctx) if tiledb.object_type(uri, ctx=ctx) == "group" else {}
+        if meta.get("format") != COLLECTION_FORMAT:
+            continue
+        if timestamp is not None and int(meta.get("created_ms", 0)) > timestamp:
+            continue
+        found.append(CollectionEntry(_name_at(meta, directory, timestamp), uri))
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def _name_at(meta: dict[str, Any], directory: str, timestamp: int | None) -> str:
+    name = str(meta.get("name", directory))
+    if timestamp is None:
+        return name
+    renames = sorted(
+        (int(key.partition(":")[2]), str(value)) for key, value in meta.items() if key.startswith("was:")
+    )
+    for until, old in renames:
+        if timestamp < until:
+            return old
+    return name
+
+
+def find_collection(store_uri: str, name: str, ctx: tiledb.Ctx, timestamp: int | None = None) -> str | None:
+    """URI of the collection with this name, or None."""
+    for entry in list_collections(store_uri, ctx, timestamp):
+        if entry.name == name:
+            return entry.uri
+    return None
+
+
+def ensure_collection(store_uri: str | os.PathLike[str], name: str, ctx: tiledb.Ctx | None = None) -> str:
+    """URI of the collection `name`, which is created if it is not there yet; safe when raced.
+
+    Raises
+    ------
+    StorageError
+        If `store_uri` is not a store, or `name` cannot name a collection.
+    """
+    store_uri, ctx = normalise(store_uri), ctx_for_threads(ctx)
+    validate_collection_name(name)
+    check_format(store_uri, ctx, STORE_FORMAT)
+    found = find_collection(store_uri, name, ctx)
+    if found is not None:
+        return found
+    # The directory of that name may belong to a collection that was renamed since.
+    for attempt in range(1000):
+        uri = join(store_uri, COLLECTIONS, name if attempt == 0 else f"{name}.{attempt}")
+        meta = _read_meta(uri, ctx) if tiledb.object_type(uri, ctx=ctx) == "group" else {}
+        if meta.get("format") == COLLECTION_FORMAT and meta.get("name") != name:
+            continue
+        return ensure_collection_at(uri, name, ctx)
+    raise StorageError(f"{store_uri}: too many collections were renamed from {name!r}")
+
+
+def rename_collection(store_uri: str, old: str, new: str, ctx: tiledb.Ctx | None = None) -> None:
+    """Give a collection another name: one metadata write, nothing moves; earlier snapshots keep the old name."""
+    store_uri, ctx = normalise(store_uri), ctx_for_threads(ctx)
+    validate_collection_name(new)
+    names = {entry.name: entry.uri for entry in list_collections(store_uri, ctx)}
+    if old not in names:
+        raise KeyError(f"no collection {old!r} in {store_uri}; there are {', '.join(names) or 'none'}")
+    if new in names:
+        raise ValueError(f"there is a collection {new!r} already")
+    _write_meta(names[old], {"name": new, f"was:{now_ms()}": old}, ctx)

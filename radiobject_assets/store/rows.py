@@ -1,0 +1,179 @@
+"""The rows of a table as one object saw them: columns read when asked for, kept, addressed by key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import tiledb
+from numpy.typing import NDArray
+
+from radiobject_assets.errors import AlignmentError, SchemaError
+from radiobject_assets.store.columns import Column
+from radiobject_assets.store.context import ContextRef
+from radiobject_assets.store.filters import Condition
+from radiobject_assets.store.table import Table
+
+Positions = NDArray[np.intp]
+
+
+class Rows:
+    """A consistent picture of a table, sorted by its keys; `refresh` takes a new one.
+
+    Columns are read on first use and kept, so that a filter over 100,000 rows touches one column.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        ctx: ContextRef,
+        core: Mapping[str, Column] | None = None,
+        timestamp: int | None = None,
+    ) -> None:
+        self.uri = uri
+        self.timestamp = timestamp
+        self._ctx = ctx
+        self._core = dict(core or {})
+        self._forget()
+
+    def _forget(self) -> None:
+        self._table: Table | None = None
+        self._made_with: tiledb.Ctx | None = None
+        self._columns: dict[str, pa.Array] = {}
+        self._positions: dict[str, int] | None = None
+
+    def refresh(self) -> None:
+        """Forget what was read: the next access shows the present state."""
+        if self._table is not None:
+            self._table.close()
+        self._forget()
+
+    @property
+    def table(self) -> Table:
+        """The table, opened with a context of this process."""
+        ctx = self._ctx.get()
+        if self._table is None or self._made_with is not ctx:
+            fresh = Table(self.uri, ctx, self._core, self.timestamp)
+            if self._columns and self._table is not None:
+                # Another process or configuration: the picture must be taken anew to stay consistent.
+                self._columns, self._positions = {}, None
+            self._table, self._made_with = fresh, ctx
+        return self._table
+
+    def new_table(self) -> Table:
+        """A handle for writing."""
+        return Table(self.uri, self._ctx.get(), self._core)
+
+    @property
+    def index(self) -> tuple[str, ...]:
+        """Names of the key columns."""
+        return self.table.index
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all columns, keys first."""
+        return (*self.index, *self.table.columns)
+
+    def __len__(self) -> int:
+        return len(self.column(self.index[0]))
+
+    def column(self, name: str) -> pa.Array:
+        """All values of one column, in key order."""
+        self.load([name])
+        return self._columns[name]
+
+    def load(self, names: Sequence[str]) -> None:
+        """Read columns that are not there yet, in one query."""
+        index = self.index
+        missing = [name for name in names if name not in self._columns]
+        if not missing:
+            return
+        unknown = [name for name in missing if name not in self.names]
+        if unknown:
+            raise SchemaError(f"no column {unknown[0]!r}; there are {', '.join(self.names)}")
+        table = self.table.read([name for name in missing if name not in index])
+        for name in table.column_names:
+            if name not in self._columns:
+                self._columns[name] = table.column(name).combine_chunks()
+
+    def keys(self, name: str) -> list[str]:
+        """All values of a key column."""
+        values: list[str] = self.column(name).to_pylist()
+        return values
+
+    def position(self, key: str, name: str) -> int:
+        """Position of the row whose key column `name` is `key`.
+
+        Raises
+        ------
+        KeyError
+            Where no row has it.
+        AlignmentError
+            Where several rows share an id that must be unique.
+        """
+        if self._positions is None:
+            keys = self.keys(name)
+            self._positions = {value: i for i, value in enumerate(keys)}
+            if len(self._positions) != len(keys):
+                seen: set[str] = set()
+                twice = sum(1 for value in keys if value in seen or seen.add(value))  # type: ignore[func-returns-value]
+                self._positions = None
+                raise AlignmentError(f"{twice} {name}(s) in {self.uri} belong to more than one subject")
+        return self._positions[key]
+
+    def frame(self, names: Sequence[str] | None = None, positions: Positions | None = None) -> pd.DataFrame:
+        """Columns as a DataFrame, of all rows or those at `positions`, in that order."""
+        wanted = list(self.names if names is None else names)
+        self.load(wanted)
+        table = pa.table({name: self._columns[name] for name in wanted})
+        if positions is not None:
+            table = table.take(pa.array(positions))
+        return to_frame(table)
+
+    def records(self, position: int, names: Sequence[str] | None = None) -> dict[str, Any]:
+        """One row as a dict of Python values; missing values are None."""
+        wanted = list(self.names if names is None else names)
+        self.load(wanted)
+        return {name: self._columns[name][position].as_py() for name in wanted}
+
+    def matching(self, expression: str, positions: Positions | None = None) -> Positions:
+        """Positions (of all rows, or out of `positions`) that meet a filter expression."""
+        condition = Condition(expression)
+        self.load(condition.columns)
+        mask = condition.mask(self.column, len(self))
+        if positions is None:
+            return np.flatnonzero(mask)
+        return positions[mask[positions]]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"uri": self.uri, "timestamp": self.timestamp, "_ctx": self._ctx, "_core": self._core}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Arrow to pandas: text as pandas strings, integers with gaps as nullable integers."""
+    mapping = {
+        pa.int8(): pd.Int8Dtype(),
+        pa.int16(): pd.Int16Dtype(),
+        pa.int32(): pd.Int32Dtype(),
+        pa.int64(): pd.Int64Dtype(),
+        pa.uint8(): pd.UInt8Dtype(),
+        pa.uint16(): pd.UInt16Dtype(),
+        pa.uint32(): pd.UInt32Dtype(),
+        pa.uint64(): pd.UInt64Dtype(),
+        pa.bool_(): pd.BooleanDtype(),
+    }
+    columns = {}
+    for name in table.column_names:
+        column = table.column(name)
+        nullable = mapping.get(column.type) if column.null_count else None
+        columns[name] = column.to_pandas(
+            types_mapper=None if nullable is None else {column.type: nullable}.get
+        )
+    return pd.DataFrame(columns)

@@ -1,0 +1,82 @@
+"""NumPy's basic indexing, translated to the smallest box of voxels that covers it."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A box to read, and the index that picks the answer out of it."""
+
+    start: tuple[int, ...]
+    size: tuple[int, ...]
+    inner: tuple[Any, ...]
+
+
+def parse_selection(key: Any, shape: tuple[int, ...]) -> Selection:
+    """Box and inner index for `key` on an array of `shape`.
+
+    Raises
+    ------
+    IndexError
+        As NumPy does for positions outside and too many indices; also for index arrays and masks, which
+        would read scattered voxels (index the array that `to_numpy()` returns instead).
+    """
+    items = list(key) if isinstance(key, tuple) else [key]
+    for item in items:
+        if isinstance(item, (bool, np.bool_)) or (
+            item is not None
+            and item is not Ellipsis
+            and not isinstance(item, slice)
+            and not _is_integer(item)
+        ):
+            raise IndexError(
+                "only integers, slices (:), ellipsis (...) and newaxis (None) index a stored volume; "
+                "for arrays and masks index volume.to_numpy()"
+            )
+    if sum(item is Ellipsis for item in items) > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    used = sum(item is not None and item is not Ellipsis for item in items)
+    if used > len(shape):
+        raise IndexError(f"too many indices: the volume is {len(shape)}-dimensional, but {used} were indexed")
+    fill: list[Any] = [slice(None)] * (len(shape) - used)
+    if any(item is Ellipsis for item in items):
+        where = next(i for i, item in enumerate(items) if item is Ellipsis)
+        items[where : where + 1] = fill
+    else:
+        items += fill
+    start, size, inner, axis = [], [], [], 0
+    for item in items:
+        if item is None:
+            inner.append(None)
+            continue
+        length = shape[axis]
+        if isinstance(item, slice):
+            positions = range(*item.indices(length))
+            low = min(positions[0], positions[-1]) if positions else 0
+            high = max(positions[0], positions[-1]) if positions else -1
+            start.append(low)
+            size.append(high - low + 1)
+            inner.append(slice(None, None, positions.step if positions else 1))
+        else:
+            position = operator.index(item)
+            if not -length <= position < length:
+                raise IndexError(f"index {position} is out of bounds for axis {axis} with size {length}")
+            start.append(position % length)
+            size.append(1)
+            inner.append(0)
+        axis += 1
+    return Selection(tuple(start), tuple(size), tuple(inner))
+
+
+def _is_integer(item: Any) -> bool:
+    try:
+        operator.index(item)
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,354 @@
+"""Writing volumes in two steps: arrays first, under new tokens; then one obs fragment that makes them exist.
+
+    stage_volume    array written whole, nothing visible yet (any process, in parallel)
+    commit_volumes  one atomic fragment of obs rows names the arrays
+
+Who dies in between leaves arrays that no row names: readers never see them, `vacuum` removes them.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import tiledb
+from numpy.typing import NDArray
+
+from radiobject_assets.errors import AlignmentError, SchemaError, ShapeError
+from radiobject_assets.store.affine import (
+    affine_axcodes,
+    spacing_mm,
+    validate_affine,
+)
+from radiobject_assets.store.columns import ColumnType, to_arrow, validate_column_name
+from radiobject_assets.store.config import MB, CompressionConfig, TileConfig, get_radiobject_config
+from radiobject_assets.store.context import ctx_for_threads
+from radiobject_assets.store.layout import (
+    AFFINE_COLUMNS,
+    FORMAT_VERSION,
+    OBS,
+    OBS_CORE,
+    OBS_ID,
+    SIZE_COLUMNS,
+    SPACING_COLUMNS,
+    SUBJECT,
+    VOLUME_FORMAT,
+    VOLUMES,
+)
+from radiobject_assets.store.table import Table, now_ms
+from radiobject_assets.store.uris import join, new_token, normalise, remove_tree, storage_errors, tree_bytes
+from radiobject_assets.store.voxels import (
+    VoxelDigest,
+    aligned_chunks,
+    create_array,
+    stored_dtype,
+    validate_shape,
+    write_meta,
+    write_region,
+)
+
+_log = logging.getLogger(__name__)
+
+WRITER_VERSION = "radiobject-assets 0.1.0"
+Attribute = str | int | float | bool | None
+# Attributes that are columns of the format itself; all others become free columns.
+_TEXT_ATTRIBUTES = (
+    "kind",
+    "modality",
+    "series_uid",
+    "study_uid",
+    "component",
+    "arrival",
+    "source_digest",
+    "labels_of_collection",
+    "labels_of",
+)
+_COMPUTED = frozenset(OBS_CORE) - set(_TEXT_ATTRIBUTES)
+
+
+@dataclass(frozen=True)
+class StagedVolume:
+    """A volume whose array is written and whose row is not: what `commit_volumes` needs. Picklable."""
+
+    token: str
+    obs_id: str
+    obs_subject_id: str
+    shape: tuple[int, ...]
+    dtype: str
+    affine: tuple[tuple[float, ...], ...]
+    slope: float
+    intercept: float
+    orientation_source: str
+    voxel_digest: str
+    voxel_bytes: int
+    stored_bytes: int
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+    @property
+    def ndim(self) -> int:
+        """3, or 4 with time."""
+        return len(self.shape)
+
+
+def validate_id(value: object, what: str) -> str:
+    """`value` as an id: a non-empty string of up to 500 characters without control characters.
+
+    Raises
+    ------
+    SchemaError
+        Otherwise; the message does not repeat the id, which may name a patient.
+    """
+    if not isinstance(value, str) or not value or len(value) > 500:
+        raise SchemaError(f"{what} must be a string of 1-500 characters")
+    if any(ord(character) < 32 for character in value):
+        raise SchemaError(f"{what} must not contain control characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise SchemaError(f"{what} is not valid Unicode: {error.reason}") from None
+    return value
+
+
+def stage_volume(
+    collection_uri: str,
+    *,
+    obs_id: str,
+    obs_subject_id: str,
+    shape: Sequence[int] | None = None,
+    dtype: np.dtype[Any] | type[Any] | str | None = None,
+    affine: NDArray[np.float64] | None = None,
+    slabs: Iterable[tuple[int, int, NDArray[Any]]] | None = None,
+    voxels: NDArray[Any] | None = None,
+    slope: float = 1.0,
+    intercept: float = 0.0,
+    attributes: Mapping[str, Attribute] | None = None,
+    orientation_source: str | None = None,
+    tile: TileConfig | None = None,
+    compression: CompressionConfig | None = None,
+    ctx: tiledb.Ctx | None = None,
+    buffer_bytes: int | None = None,
+) -> StagedVolume:
+    """Write the voxels of one volume under a new token; nothing is visible until `commit_volumes`.
+
+    Parameters
+    ----------
+    shape, dtype
+        (X, Y, Z) or (X, Y, Z, T) and the stored dtype; taken from `voxels` where those are given.
+    affine
+        4x4, voxel index to RAS+ millimetres; None for the identity with an orientation marked as assumed.
+    slabs
+        `(z, t, voxels)` with voxels (X, Y, depth) in any memory order: time outer, slices in order, each
+        once. Fortran order is written without a copy.
+    voxels
+        The whole array instead of `slabs`.
+    slope, intercept
+        Physical value = stored value * slope + intercept.
+    attributes
+        Columns of the obs row. Those the format knows (kind, modality, series_uid, study_uid, component,
+        arrival, source_digest, labels_of_collection, labels_of) and any others.
+    buffer_bytes
+        Bound of the write buffer, by default a quarter of the read budget, at most 256 MiB.
+
+    Raises
+    ------
+    ShapeError
+        If the slabs do not make up `shape`; the partly written array is removed.
+    SchemaError
+        For voxel types, ids or attributes that cannot be stored.
+    StorageError
+        If storage fails.
+    """
+    collection_uri, ctx = normalise(collection_uri), ctx_for_threads(ctx)
+    if (slabs is None) == (voxels is None):
+        raise ShapeError("stage_volume: give either `slabs` or `voxels`")
+    config = get_radiobject_config()
+    if voxels is not None:
+        voxels = np.asarray(voxels)
+        shape, dtype = voxels.shape, dtype or voxels.dtype
+        slabs = whole_volume_slabs(voxels)
+    if shape is None or dtype is None or slabs is None:
+        raise ShapeError("stage_volume: slabs need `shape` and `dtype`")
+    sizes, kind = validate_shape(shape), stored_dtype(dtype)
+    source = orientation_source or ("identity" if affine is None else "header")
+    matrix = validate_affine(np.eye(4) if affine is None else affine)
+    if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
+        raise SchemaError(
+            f"rescale slope {slope} and intercept {intercept} must be finite and the slope not 0"
+        )
+    checked = _check_attributes(attributes or {})
+    token = new_token()
+    staged = StagedVolume(
+        token=token,
+        obs_id=validate_id(obs_id, "obs_id"),
+        obs_subject_id=validate_id(obs_subject_id, "obs_subject_id"),
+        shape=sizes,
+        dtype=kind.name,
+        affine=tuple(tuple(float(value) for value in row) for row in matrix[:3]),
+        slope=float(slope),
+        intercept=float(intercept),
+        orientation_source=source,
+        voxel_digest="",
+        voxel_bytes=math.prod(sizes) * kind.itemsize,
+        stored_bytes=0,
+        attributes=checked,
+    )
+    uri = join(collection_uri, VOLUMES, token)
+    limit = buffer_bytes or min(256 * MB, config.read.memory_budget_mb * MB // 4)
+    return write_volume_array(
+        uri, staged, slabs, tile or config.write.tile, compression or config.write.compression, limit, ctx
+    )
+
+
+def write_volume_array(
+    uri: str,
+    staged: StagedVolume,
+    slabs: Iterable[tuple[int, int, NDArray[Any]]],
+    tile: TileConfig,
+    compression: CompressionConfig,
+    buffer_bytes: int,
+    ctx: tiledb.Ctx,
+) -> StagedVolume:
+    """Create the array at `uri`, write all slabs, and return `staged` with digest and size.
+
+    The array is removed if anything goes wrong, the caller's interruption included.
+    """
+    kind = np.dtype(staged.dtype)
+    digest = VoxelDigest()
+    extents = create_array(uri, staged.shape, kind, tile, compression, ctx)
+    try:
+        with storage_errors("write voxels to", uri):
+            with tiledb.open(uri, "w", ctx=ctx) as array:
+                for chunk in aligned_chunks(slabs, staged.shape, kind, extents, buffer_bytes):
+                    digest.update(chunk.voxels)
+                    write_region(array, ctx, chunk.start, chunk.voxels)
+                staged = replace(staged, voxel_digest=digest.value)
+                write_meta(array, describe(staged, tile))
+        return replace(staged, stored_bytes=tree_bytes(uri, ctx))
+    except BaseException:
+        try:
+            remove_tree(uri, ctx)
+        except Exception:  # the first error is the one to report; vacuum finds the rest
+            _log.warning("an unfinished array could not be removed; vacuum will", exc_info=True)
+        raise
+
+
+def describe(staged: StagedVolume, tile: TileConfig) -> dict[str, Any]:
+    """What an array says of itself, so that it can be read without its obs row."""
+    return {
+        "format": VOLUME_FORMAT,
+        "format_version": FORMAT_VERSION,
+        "obs_id": staged.obs_id,
+        "obs_subject_id": staged.obs_subject_id,
+        "dtype": staged.dtype,
+        "affine": [list(row) for row in staged.affine],
+        "slope": staged.slope,
+        "intercept": staged.intercept,
+        "orientation_source": staged.orientation_source,
+        "tile_orientation": tile.orientation.value,
+        "voxel_digest": staged.voxel_digest,
+        "kind": staged.attributes.get("kind") or "image",
+    }
+
+
+def whole_volume_slabs(voxels: NDArray[Any]) -> Iterable[tuple[int, int, NDArray[Any]]]:
+    """A whole array (X, Y, Z[, T]) as the slabs that `stage_volume` takes, without a copy."""
+    if voxels.ndim == 4:
+        for t in range(voxels.shape[3]):
+            yield 0, t, voxels[:, :, :, t]
+    else:
+        yield 0, 0, voxels
+
+
+def _check_attributes(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+    checked: dict[str, Attribute] = {}
+    for name, value in attributes.items():
+        if name in (SUBJECT, OBS_ID) or name in _COMPUTED:
+            raise SchemaError(f"attribute {name!r} is kept by the store itself: use another name")
+        if name not in _TEXT_ATTRIBUTES:
+            validate_column_name(name)
+        if isinstance(value, np.generic):
+            value = value.item()
+        if value is not None and not isinstance(value, (str, int, float, bool)):
+            raise SchemaError(
+                f"attribute {name!r} is a {type(value).__name__}: use text, a number or a boolean"
+            )
+        if name in _TEXT_ATTRIBUTES and value is not None:
+            value = str(value)
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            value = float(value)
+        checked[name] = value
+    return checked
+
+
+def commit_volumes(
+    collection_uri: str, staged: Sequence[StagedVolume], ctx: tiledb.Ctx | None = None
+) -> None:
+    """Make staged volumes exist: their rows appear together, in one atomic fragment.
+
+    A row with the same obs_subject_id and obs_id is replaced. Either all of the rows are seen or none.
+
+    Raises
+    ------
+    AlignmentError
+        If two of the volumes have the same obs_id.
+    """
+    if not staged:
+        return
+    collection_uri, ctx = normalise(collection_uri), ctx_for_threads(ctx)
+    ids = [volume.obs_id for volume in staged]
+    if len(set(ids)) != len(ids):
+        raise AlignmentError(f"{len(ids) - len(set(ids))} obs_id(s) occur twice in one commit")
+    Table(join(collection_uri, OBS), ctx, OBS_CORE).upsert(obs_rows(staged))
+
+
+def discard_staged(
+    collection_uri: str, staged: Sequence[StagedVolume], ctx: tiledb.Ctx | None = None
+) -> None:
+    """Remove the arrays of volumes that will not be committed."""
+    collection_uri, ctx = normalise(collection_uri), ctx_for_threads(ctx)
+    for volume in staged:
+        remove_tree(join(collection_uri, VOLUMES, volume.token), ctx)
+
+
+def obs_rows(staged: Sequence[StagedVolume]) -> pa.Table:
+    """The obs rows of staged volumes; free attributes of different types in one column go to siblings."""
+    columns: dict[str, Any] = {
+        SUBJECT: pa.array([v.obs_subject_id for v in staged], pa.large_string()),
+        OBS_ID: pa.array([v.obs_id for v in staged], pa.large_string()),
+        "volume": [v.token for v in staged],
+        "ndim": [v.ndim for v in staged],
+        "dtype": [v.dtype for v in staged],
+        "slope": [v.slope for v in staged],
+        "intercept": [v.intercept for v in staged],
+        "orientation_source": [v.orientation_source for v in staged],
+        "voxel_digest": [v.voxel_digest for v in staged],
+        "voxel_bytes": [v.voxel_bytes for v in staged],
+        "stored_bytes": [v.stored_bytes for v in staged],
+        "writer_version": [WRITER_VERSION] * len(staged),
+        "written_at": pa.array([now_ms()] * len(staged), pa.int64()).cast(ColumnType.TIME_MS.arrow),
+    }
+    for axis, name in enumerate(SIZE_COLUMNS):
+        columns[name] = [v.shape[axis] if axis < v.ndim else 1 for v in staged]
+    for position, name in enumerate(AFFINE_COLUMNS):
+        columns[name] = [v.affine[position // 4][position % 4] for v in staged]
+    matrices = [np.array([*v.affine, (0.0, 0.0, 0.0, 1.0)]) for v in staged]
+    for axis, name in enumerate(SPACING_COLUMNS):
+        columns[name] = [float(spacing_mm(matrix)[axis]) for matrix in matrices]
+    columns["axcodes"] = [affine_axcodes(matrix) for matrix in matrices]
+    for name in _TEXT_ATTRIBUTES:
+        columns[name] = [v.attributes.get(name) for v in staged]
+    columns["kind"] = [v.attributes.get("kind") or "image" for v in staged]
+    for name, values in list(columns.items()):
+        if name in OBS_CORE:
+            columns[name] = pa.array(values, OBS_CORE[name].type.arrow)
+    free = dict.fromkeys(name for v in staged for name in v.attributes if name not in _TEXT_ATTRIBUTES)
+    for name in free:
+        values = [v.attributes.get(name) for v in staged]
+        if any(value is not None for value in values):
+            columns[name] = to_arrow(name, values)[1]
+    return pa.table(columns)

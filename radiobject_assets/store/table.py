@@ -1,0 +1,381 @@
+"""A versioned table on a sparse TileDB array: string keys, upserts as one atomic fragment, time travel.
+
+Rows are addressed by their keys, never by position. A write of existing keys replaces those rows whole; a
+handle that was opened keeps showing what it saw then (TileDB lists fragments at open), so columns that are
+read one after another belong together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tiledb
+import tiledb.libtiledb as lt
+from tiledb.main import PyQuery
+
+from radiobject_assets.errors import SchemaError, StorageError
+from radiobject_assets.store.columns import Column, ColumnType, parse_attribute, table_filters
+from radiobject_assets.store.uris import join, list_names, storage_errors
+
+_LAYOUT_ROW_MAJOR = 0
+_DELETE_BATCH = 500
+# TileDB wants at least one attribute, and a table of subjects may have no column at all.
+_ROW_MARK = Column("_row", ColumnType.UINT8, nullable=False, free=False)
+
+
+def now_ms() -> int:
+    """This machine's clock in milliseconds since 1970, as TileDB stamps fragments."""
+    return time.time_ns() // 1_000_000
+
+
+def create_table(uri: str, index: Sequence[str], columns: Iterable[Column], ctx: tiledb.Ctx) -> None:
+    """Create an empty table with string key columns `index`; fine if another writer was first."""
+    dims = [
+        # A bytes dimension holds UTF-8; TileDB's own string dimension is ASCII only.
+        tiledb.Dim(name, domain=(None, None), tile=None, dtype=np.bytes_, filters=table_filters(ctx), ctx=ctx)
+        for name in index
+    ]
+    schema = tiledb.ArraySchema(
+        domain=tiledb.Domain(*dims, ctx=ctx),
+        attrs=[column.to_attr(ctx) for column in (_ROW_MARK, *columns)],
+        sparse=True,
+        allows_duplicates=False,
+        capacity=10_000,
+        offsets_filters=table_filters(ctx),
+        validity_filters=table_filters(ctx),
+        ctx=ctx,
+    )
+    with storage_errors("create the table", uri):
+        try:
+            tiledb.Array.create(uri, schema, ctx=ctx)
+        except tiledb.TileDBError:
+            if tiledb.object_type(uri, ctx=ctx) != "array":
+                raise
+
+
+class Table:
+    """A table opened for reading at one moment; writing methods act on the newest state.
+
+    Parameters
+    ----------
+    core
+        Columns that the format defines, by name; others are free columns.
+    timestamp
+        Milliseconds since 1970; None for now.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        ctx: tiledb.Ctx,
+        core: Mapping[str, Column] | None = None,
+        timestamp: int | None = None,
+    ) -> None:
+        self.uri = uri
+        self.timestamp = timestamp
+        self._ctx = ctx
+        self._core = {_ROW_MARK.name: _ROW_MARK, **(core or {})}
+        self._array: Any = None
+
+    def _open(self) -> Any:
+        if self._array is None:
+            with storage_errors("open the table", self.uri):
+                self._array = tiledb.open(self.uri, "r", ctx=self._ctx, timestamp=self.timestamp)
+        return self._array
+
+    def close(self) -> None:
+        """Close the handle; the next read sees the newest state."""
+        if self._array is not None:
+            self._array.close()
+            self._array = None
+
+    @property
+    def index(self) -> tuple[str, ...]:
+        """Names of the key columns."""
+        domain = self._open().schema.domain
+        return tuple(domain.dim(i).name for i in range(domain.ndim))
+
+    @property
+    def physical(self) -> tuple[Column, ...]:
+        """Columns as stored, siblings of one name apart."""
+        schema = self._open().schema
+        return tuple(parse_attribute(schema.attr(i).name, self._core) for i in range(schema.nattr))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns beside the keys, in order of their creation."""
+        return tuple(dict.fromkeys(c.name for c in self.physical if c != _ROW_MARK))
+
+    def read(
+        self, columns: Sequence[str] | None = None, *, keys: Sequence[Sequence[str]] | None = None
+    ) -> pa.Table:
+        """Rows sorted by key.
+
+        Parameters
+        ----------
+        columns
+            Names to read beside the keys; None for all.
+        keys
+            Allowed values for each key column in turn (a shorter list leaves the rest free).
+
+        Raises
+        ------
+        SchemaError
+            If a column does not exist.
+        """
+        array = self._open()
+        physical = self.physical
+        wanted = list(dict.fromkeys(self.columns if columns is None else columns))
+        unknown = [name for name in wanted if name not in {c.name for c in physical} | set(self.index)]
+        if unknown:
+            raise SchemaError(
+                f"no column {unknown[0]!r}; there are {', '.join((*self.index, *self.columns))}"
+            )
+        selected = [column for column in physical if column.name in wanted]
+        if keys is not None and any(len(allowed) == 0 for allowed in keys):
+            return self._empty(selected, wanted)
+        with storage_errors("read", self.uri):
+            raw = _query(array, self._ctx, [c.attribute for c in selected], self.index, keys)
+        arrays = {name: raw.column(name).combine_chunks() for name in self.index}
+        for name in wanted:
+            if name not in arrays:
+                arrays[name] = _merge([_decode(raw, c) for c in selected if c.name == name])
+        table = pa.table(arrays)
+        return table.sort_by([(name, "ascending") for name in self.index])
+
+    def _empty(self, selected: Sequence[Column], wanted: Sequence[str]) -> pa.Table:
+        arrays: dict[str, pa.Array] = {name: pa.array([], pa.large_string()) for name in self.index}
+        for name in wanted:
+            if name not in arrays:
+                arrays[name] = _merge([pa.array([], c.type.arrow) for c in selected if c.name == name])
+        return pa.table(arrays)
+
+    def upsert(self, rows: pa.Table) -> None:
+        """Write rows whole, adding columns that are missing, in one atomic fragment.
+
+        `rows` has the key columns and any others; columns that it lacks become null for these rows.
+        """
+        if rows.num_rows == 0:
+            return
+        self.close()
+        written = [
+            self._core[name] if name in self._core else Column(name, _kind(rows.column(name).type))
+            for name in rows.column_names
+            if name not in self.index
+        ]
+        self._add(written)
+        try:
+            with storage_errors("write to the table", self.uri):
+                _write(self.uri, rows, self.index, written, self.physical, self._ctx)
+        finally:
+            self.close()
+
+    def add_columns(self, columns: Sequence[Column]) -> None:
+        """Add columns; rows that are there get null."""
+        self.close()
+        self._add(columns)
+
+    def _add(self, columns: Sequence[Column]) -> None:
+        have = {column.attribute for column in self.physical}
+        wanted = [column for column in columns if column.attribute not in have]
+        if not wanted:
+            return
+        before = set(list_names(join(self.uri, "__schema"), self._ctx))
+        for _ in range(20):
+            self._evolve(wanted)
+            # Schemas that others wrote meanwhile know nothing of ours, nor ours of theirs: whoever
+            # finishes last sees them all and adds what is missing.
+            others = set(list_names(join(self.uri, "__schema"), self._ctx)) - before
+            union = {c.attribute: c for name in sorted(others) for c in self._columns_of_schema(name)}
+            union |= {c.attribute: c for c in columns}
+            self.close()
+            have = {column.attribute for column in self.physical}
+            wanted = [column for name, column in union.items() if name not in have and column.free]
+            if not wanted:
+                return
+        raise StorageError(f"columns of {self.uri} keep changing under this writer; try again")
+
+    def _columns_of_schema(self, name: str) -> list[Column]:
+        if not name.startswith("__") or "_" not in name.strip("_"):
+            return []
+        stamp = int(name.strip("_").split("_")[0])
+        with storage_errors("read a schema of", self.uri):
+            with tiledb.open(self.uri, "r", ctx=self._ctx, timestamp=stamp) as array:
+                schema = array.schema
+                return [parse_attribute(schema.attr(i).name, self._core) for i in range(schema.nattr)]
+
+    def _evolve(self, columns: Sequence[Column]) -> None:
+        evolution = tiledb.ArraySchemaEvolution(self._ctx)
+        for column in columns:
+            evolution.add_attribute(column.to_attr(self._ctx))
+        try:
+            with storage_errors("add columns to", self.uri):
+                evolution.array_evolve(self.uri)
+        except StorageError:
+            self.close()
+            have = {column.attribute for column in self.physical}
+            if not all(column.attribute in have for column in columns):
+                raise
+
+    def drop_columns(self, names: Sequence[str]) -> None:
+        """Remove columns with their values (earlier states keep them)."""
+        self.close()
+        evolution = tiledb.ArraySchemaEvolution(self._ctx)
+        for column in self.physical:
+            if column.name in names:
+                evolution.drop_attribute(column.attribute)
+        self.close()
+        with storage_errors("drop columns of", self.uri):
+            evolution.array_evolve(self.uri)
+
+    def delete(self, keys: Iterable[Sequence[str]]) -> None:
+        """Delete rows from the newest state; earlier states keep them.
+
+        `keys` are whole keys, or their first parts: `("s1",)` deletes all rows of subject s1.
+        """
+        self.close()
+        by_start: dict[tuple[str, ...], list[str]] = {}
+        for key in keys:
+            by_start.setdefault(tuple(key[:-1]), []).append(key[-1])
+        for start, lasts in by_start.items():
+            for first in range(0, len(lasts), _DELETE_BATCH):
+                terms = [f"{name} == {part!r}" for name, part in zip(self.index, start, strict=False)]
+                terms.append(f"{self.index[len(start)]} in {lasts[first : first + _DELETE_BATCH]!r}")
+                with storage_errors("delete from", self.uri):
+                    with tiledb.open(self.uri, "d", ctx=self._ctx) as array:
+                        array.query(cond=" and ".join(terms)).submit()
+        self.close()
+
+    def fragment_count(self) -> int:
+        """Fragments that make up the newest state."""
+        with storage_errors("list fragments of", self.uri):
+            return len(tiledb.array_fragments(self.uri, ctx=self._ctx))
+
+
+def _kind(arrow: pa.DataType) -> ColumnType:
+    for kind in ColumnType:
+        if kind.arrow == arrow:
+            return kind
+    raise SchemaError(f"values of type {arrow} cannot be stored in a table")
+
+
+def _query(
+    array: Any,
+    ctx: tiledb.Ctx,
+    attributes: Sequence[str],
+    index: Sequence[str],
+    keys: Sequence[Sequence[str]] | None,
+) -> pa.Table:
+    # PyQuery rather than Array.query: it hands over Arrow buffers without a Python object for every string.
+    query = PyQuery(ctx, array, tuple(attributes), tuple(index), _LAYOUT_ROW_MAJOR, True)
+    subarray = tiledb.Subarray(array, ctx=ctx)
+    if keys is not None:
+        for position, allowed in enumerate(keys):
+            for value in sorted(set(allowed)):
+                subarray.add_dim_range(position, (value.encode(), value.encode()))
+    query.set_subarray(subarray)
+    query.submit()
+    return query._buffers_to_pa_table()
+
+
+def _decode(raw: pa.Table, column: Column) -> pa.Array:
+    values = raw.column(column.attribute).combine_chunks()
+    if column.type is ColumnType.BOOL:
+        return pc.not_equal(values, 0)
+    if values.type != column.type.arrow:
+        values = values.cast(pa.int64()) if column.type is ColumnType.TIME_MS else values
+        return values.cast(column.type.arrow)
+    return values
+
+
+def _merge(siblings: Sequence[pa.Array]) -> pa.Array:
+    """One column from its siblings: the same type if alone, a wider number, or text."""
+    if len(siblings) == 1:
+        return siblings[0]
+    filled = [s for s in siblings if s.null_count < len(s)] or list(siblings[:1])
+    if len(filled) == 1:
+        return filled[0]
+    if all(pa.types.is_integer(s.type) for s in filled):
+        target = pa.int64()
+    elif all(pa.types.is_integer(s.type) or pa.types.is_floating(s.type) for s in filled):
+        target = pa.float64()
+    else:
+        target = pa.large_string()
+    return pc.coalesce(*[s.cast(target) for s in filled])
+
+
+def _write(
+    uri: str,
+    rows: pa.Table,
+    index: Sequence[str],
+    written: Sequence[Column],
+    physical: Sequence[Column],
+    ctx: tiledb.Ctx,
+) -> None:
+    buffers: list[Any] = []  # TileDB reads them until finalize
+    given = {column.attribute for column in written}
+    with tiledb.open(uri, "w", ctx=ctx) as array:
+        query = lt.Query(ctx, lt.Array(ctx, array), lt.QueryType.WRITE)
+        query.layout = lt.LayoutType.UNORDERED
+        for name in index:
+            buffers += _set_text(query, name, rows.column(name), nullable=False)
+        for column in physical:
+            values = rows.column(column.name) if column.attribute in given else None
+            if column.type is ColumnType.UTF8:
+                text = pa.nulls(rows.num_rows, pa.large_string()) if values is None else values
+                buffers += _set_text(query, column.attribute, text, column.nullable)
+            else:
+                buffers += _set_fixed(query, column, values, rows.num_rows)
+        query._submit()
+        query.finalize()
+
+
+def _validity(array: pa.Array) -> Any:
+    return np.ascontiguousarray(array.is_valid().to_numpy(zero_copy_only=False), dtype=np.uint8)
+
+
+def _set_text(query: Any, name: str, values: Any, nullable: bool) -> list[Any]:
+    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    array = array.cast(pa.large_string())
+    if array.offset:
+        array = pa.concat_arrays([array, pa.array([], pa.large_string())])
+    valid = _validity(array)
+    if not nullable and array.null_count:
+        raise SchemaError(f"column {name!r} may not be empty in any row")
+    array = array.fill_null("")
+    _, offset_buffer, data_buffer = array.buffers()
+    offsets = np.frombuffer(offset_buffer, dtype=np.uint64)[array.offset : array.offset + len(array)]
+    end = int(np.frombuffer(offset_buffer, dtype=np.uint64)[array.offset + len(array)])
+    offsets, begin = offsets - offsets[0], int(offsets[0])
+    data = np.frombuffer(data_buffer or b"", dtype=np.uint8)[begin:end]
+    # TileDB refuses a null data pointer even where all strings are empty.
+    data = data.copy() if data.size else np.zeros(1, dtype=np.uint8)
+    query.set_offsets_buffer(name, offsets, offsets.size)
+    query.set_data_buffer(name, data, end - begin or 1)
+    if nullable:
+        query.set_validity_buffer(name, valid, valid.size)
+    return [offsets, data, valid]
+
+
+def _set_fixed(query: Any, column: Column, values: Any, count: int) -> list[Any]:
+    dtype = column.type.disk_dtype
+    if values is None:
+        data, valid = np.zeros(count, dtype), np.zeros(count, np.uint8)
+    else:
+        array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+        array = array.cast(column.type.arrow)
+        valid = _validity(array)
+        if column.type is ColumnType.TIME_MS:
+            array = array.cast(pa.int64())
+        data = np.ascontiguousarray(array.fill_null(0).to_numpy(zero_copy_only=False)).astype(dtype)
+    if not column.nullable and column != _ROW_MARK and not valid.all():
+        raise SchemaError(f"column {column.name!r} may not be empty in any row")
+    query.set_data_buffer(column.attribute, data, data.size)
+    if column.nullable:
+        query.set_validity_buffer(column.attribute, valid, valid.size)
+    return [data, valid]

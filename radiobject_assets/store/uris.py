@@ -1,0 +1,127 @@
+"""URIs of stores: local paths, file:// and s3://; joining, checking, listing, deleting."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import tiledb
+
+from radiobject_assets.errors import StorageError
+from radiobject_assets.store.context import ctx_for_threads
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
+
+
+def normalise(uri: str | os.PathLike[str]) -> str:
+    """The URI as it is kept: local paths made absolute (objects travel between processes), no final slash."""
+    text = os.fspath(uri)
+    if not text:
+        raise StorageError("an empty URI: give a local path, file:// or s3:// URI")
+    if "://" not in text:
+        return str(Path(text).absolute())
+    return text.rstrip("/")
+
+
+def join(uri: str, *parts: str) -> str:
+    """`uri` with path parts appended."""
+    return "/".join([uri.rstrip("/"), *parts])
+
+
+def last_part(uri: str) -> str:
+    """The last path part of a URI."""
+    return uri.rstrip("/").rsplit("/", 1)[-1]
+
+
+def validate_collection_name(name: str) -> str:
+    """`name` if it may name a collection.
+
+    Raises
+    ------
+    StorageError
+        Unless it is 1-100 ASCII letters, digits, `_`, `-` or `.` beginning with a letter or digit: names are
+        parts of paths, so nothing that a file name or a patient could smuggle in is allowed.
+    """
+    if not _NAME.fullmatch(name):
+        raise StorageError(
+            f"collection name {name!r}: use 1-100 ASCII letters, digits, '_', '-' or '.', "
+            "beginning with a letter or digit"
+        )
+    return name
+
+
+def new_token() -> str:
+    """A name for a new array: 128 random bits, so that no two writers ever choose the same."""
+    return secrets.token_hex(16)
+
+
+@contextmanager
+def storage_errors(action: str, uri: str) -> Iterator[None]:
+    """Turn TileDB's errors into a `StorageError` that says what was attempted and where."""
+    try:
+        yield
+    except (tiledb.TileDBError, OSError) as error:
+        raise StorageError(f"cannot {action} {uri}: {_plain(error)}") from error
+
+
+def _plain(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return re.sub(r"(?i)(secret|token|signature|credential)[^\s,;]*=[^\s,;&]+", r"\1=***", text)
+
+
+def uri_exists(uri: str, ctx: tiledb.Ctx | None = None) -> bool:
+    """Whether a TileDB array or group is at `uri`."""
+    uri = normalise(uri)
+    with storage_errors("look at", uri):
+        return tiledb.object_type(uri, ctx=ctx_for_threads(ctx)) is not None
+
+
+def delete_tiledb_uri(uri: str, ctx: tiledb.Ctx | None = None) -> None:
+    """Delete a TileDB array or group with all that is in it; nothing happens where there is none.
+
+    Raises
+    ------
+    StorageError
+        Where something that is not TileDB's is at `uri`: it is left alone.
+    """
+    uri = normalise(uri)
+    ctx = ctx_for_threads(ctx)
+    with storage_errors("delete", uri):
+        vfs = tiledb.VFS(ctx=ctx)
+        if tiledb.object_type(uri, ctx=ctx) is None:
+            if vfs.is_file(uri) or (vfs.is_dir(uri) and vfs.ls(uri)):
+                raise StorageError(f"{uri} is not a TileDB array or group: it was not deleted")
+            return
+        vfs.remove_dir(uri)
+
+
+def remove_tree(uri: str, ctx: tiledb.Ctx) -> None:
+    """Remove a directory with all files in it, if it is there."""
+    vfs = tiledb.VFS(ctx=ctx)
+    with storage_errors("remove", uri):
+        if vfs.is_dir(uri):
+            vfs.remove_dir(uri)
+
+
+def list_names(uri: str, ctx: tiledb.Ctx) -> list[str]:
+    """Names directly under `uri`, sorted; empty where there is nothing."""
+    vfs = tiledb.VFS(ctx=ctx)
+    with storage_errors("list", uri):
+        if "://" not in uri and not os.path.isdir(uri):
+            return []
+        return sorted({last_part(entry) for entry in vfs.ls(uri)})
+
+
+def tree_bytes(uri: str, ctx: tiledb.Ctx) -> int:
+    """Bytes of all files under `uri`."""
+    if "://" not in uri:
+        return sum(
+            os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(uri) for name in names
+        )
+    vfs = tiledb.VFS(ctx=ctx)
+    with storage_errors("measure", uri):
+        return sum(size for _, size in vfs.ls_recursive(uri) if size)

@@ -1,0 +1,522 @@
+"""One volume: a 3D or 4D array with its affine, read by NumPy's rules in part or whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tiledb
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from radiobject_assets.errors import ConfigurationError, SchemaError, StorageError
+from radiobject_assets.store.affine import (
+    Affine,
+    affine_axcodes,
+    affine_from_values,
+    spacing_mm,
+    validate_affine,
+)
+from radiobject_assets.store.config import MB, SliceOrientation, TileConfig, get_radiobject_config
+from radiobject_assets.store.context import ContextRef
+from radiobject_assets.store.handles import POOL, open_array
+from radiobject_assets.store.layout import AFFINE_COLUMNS, SIZE_COLUMNS, VOLUME_FORMAT
+from radiobject_assets.store.selection import parse_selection
+from radiobject_assets.store.staging import (
+    StagedVolume,
+    describe,
+    validate_id,
+    whole_volume_slabs,
+    write_volume_array,
+)
+from radiobject_assets.store.uris import normalise, storage_errors
+from radiobject_assets.store.voxels import (
+    VoxelDigest,
+    create_array,
+    read_meta,
+    read_region,
+    stored_dtype,
+    validate_shape,
+    write_meta,
+)
+
+if TYPE_CHECKING:
+    from radiobject_assets.store.statistics import VolumeStatistics
+
+
+@dataclass(frozen=True)
+class VolumeHeader:
+    """What is known of a volume without reading voxels."""
+
+    obs_id: str | None
+    obs_subject_id: str | None
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    affine: tuple[tuple[float, ...], ...]
+    slope: float
+    intercept: float
+    orientation_source: str
+    kind: str
+    voxel_digest: str
+    tile_orientation: str | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> VolumeHeader:
+        """The header that an obs row holds."""
+        values = [row[name] for name in AFFINE_COLUMNS]
+        return cls(
+            obs_id=row["obs_id"],
+            obs_subject_id=row["obs_subject_id"],
+            shape=tuple(row[name] for name in SIZE_COLUMNS)[: row["ndim"]],
+            dtype=np.dtype(row["dtype"]),
+            affine=tuple(tuple(values[i : i + 4]) for i in (0, 4, 8)),
+            slope=row["slope"],
+            intercept=row["intercept"],
+            orientation_source=row["orientation_source"] or "header",
+            kind=row["kind"] or "image",
+            voxel_digest=row["voxel_digest"],
+        )
+
+
+HEADER_COLUMNS = (
+    "obs_subject_id",
+    "obs_id",
+    "volume",
+    "ndim",
+    *SIZE_COLUMNS,
+    "dtype",
+    *AFFINE_COLUMNS,
+    "slope",
+    "intercept",
+    "orientation_source",
+    "kind",
+    "voxel_digest",
+)
+
+
+class Volume:
+    """A stored volume.
+
+    Parameters
+    ----------
+    uri
+        The array of the volume: local path, file:// or s3://.
+    ctx
+        TileDB context; None for the process's own.
+
+    Axes are (column, row, slice[, time]). Values are physical (Hounsfield units for CT): the stored rescale is
+    applied, giving float32, or float64 where float32 could not hold the stored integers exactly; volumes
+    without a rescale keep their stored dtype.
+
+    >>> import tempfile, numpy as np
+    >>> volume = Volume.from_numpy(tempfile.mkdtemp() + "/v", np.arange(24, dtype=np.int16).reshape(2, 3, 4))
+    >>> volume[1, :, -1].tolist()
+    [15, 19, 23]
+    """
+
+    def __init__(self, uri: str | os.PathLike[str], ctx: tiledb.Ctx | None = None) -> None:
+        self._uri = normalise(uri)
+        self._ctx = ContextRef(ctx)
+        self._known: VolumeHeader | None = None
+        POOL.drop(
+            self._uri
+        )  # an array that was deleted and made again must not be read through an old handle
+        self._read_header()  # so that a wrong URI fails here and now
+
+    @classmethod
+    def _from_row(cls, uri: str, row: Mapping[str, Any], ctx: ContextRef) -> Volume:
+        """A volume whose header is known from its obs row: nothing is opened before voxels are read."""
+        volume = cls.__new__(cls)
+        volume._uri, volume._ctx, volume._known = uri, ctx, VolumeHeader.from_row(row)
+        return volume
+
+    def _read_header(self) -> VolumeHeader:
+        ctx = self._ctx.get()
+        with storage_errors("open the volume", self._uri):
+            if tiledb.object_type(self._uri, ctx=ctx) != "array":
+                raise StorageError(f"no volume at {self._uri}: there is no TileDB array")
+            with open_array(self._uri, ctx) as array:
+                meta = read_meta(array)
+                domain = array.schema.domain
+                sizes = tuple(int(domain.dim(i).size) for i in range(domain.ndim))
+        if meta.get("format") != VOLUME_FORMAT:
+            raise StorageError(f"{self._uri} is a TileDB array, but not a radiobject-assets volume")
+        self._known = VolumeHeader(
+            obs_id=meta.get("obs_id") or None,
+            obs_subject_id=meta.get("obs_subject_id") or None,
+            shape=sizes,
+            dtype=np.dtype(meta["dtype"]),
+            affine=tuple(tuple(row) for row in meta["affine"]),
+            slope=float(meta["slope"]),
+            intercept=float(meta["intercept"]),
+            orientation_source=meta.get("orientation_source", "header"),
+            kind=meta.get("kind", "image"),
+            voxel_digest=meta.get("voxel_digest", ""),
+            tile_orientation=meta.get("tile_orientation"),
+        )
+        return self._known
+
+    @property
+    def _header(self) -> VolumeHeader:
+        return self._known or self._read_header()
+
+    # -- what it is ---------------------------------------------------------------------------------
+
+    @property
+    def uri(self) -> str:
+        """Where the array is."""
+        return self._uri
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(X, Y, Z) or (X, Y, Z, T) in voxels."""
+        return self._header.shape
+
+    @property
+    def ndim(self) -> int:
+        """3, or 4 with time."""
+        return len(self.shape)
+
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """Dtype of the stored voxels."""
+        return self._header.dtype
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of what indexing and `to_numpy()` return."""
+        header = self._header
+        if header.slope == 1.0 and header.intercept == 0.0:
+            return header.dtype
+        exact = header.dtype.itemsize <= 2 or header.dtype == np.float32
+        return np.dtype(np.float32 if exact else np.float64)
+
+    @property
+    def slope(self) -> float:
+        """Physical value = stored value * slope + intercept."""
+        return self._header.slope
+
+    @property
+    def intercept(self) -> float:
+        """Physical value = stored value * slope + intercept."""
+        return self._header.intercept
+
+    @property
+    def affine(self) -> Affine:
+        """4x4 float64: voxel index to RAS+ millimetres."""
+        return affine_from_values([value for row in self._header.affine for value in row])
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel spacing along x, y, z in millimetres."""
+        x, y, z = spacing_mm(self.affine)
+        return float(x), float(y), float(z)
+
+    @property
+    def axcodes(self) -> str:
+        """Anatomical direction of each axis, e.g. `RAS`."""
+        return affine_axcodes(self.affine)
+
+    @property
+    def kind(self) -> str:
+        """`image` or `labels`."""
+        return self._header.kind
+
+    @property
+    def obs_id(self) -> str | None:
+        """Id of the volume; None for an array that was never given one."""
+        return self._header.obs_id
+
+    @property
+    def obs_subject_id(self) -> str | None:
+        """Id of the subject, where known."""
+        return self._header.obs_subject_id
+
+    @property
+    def voxel_digest(self) -> str:
+        """Digest of the stored voxels, as recorded when they were written."""
+        return self._header.voxel_digest
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored voxels in memory."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.stored_dtype.itemsize
+
+    @property
+    def tile_orientation(self) -> SliceOrientation | None:
+        """Which access the tiles favour."""
+        header = self._header
+        if header.tile_orientation is None:
+            with open_array(self._uri, self._ctx.get()) as array:
+                name = read_meta(array).get("tile_orientation")
+        else:
+            name = header.tile_orientation
+        return SliceOrientation(name) if name else None
+
+    @property
+    def tile_extents(self) -> tuple[int, ...]:
+        """Tile extents in voxels."""
+        with storage_errors("open the volume", self._uri), open_array(self._uri, self._ctx.get()) as array:
+            domain = array.schema.domain
+            return tuple(int(domain.dim(i).tile) for i in range(domain.ndim))
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    def __getitem__(self, key: Any) -> Any:
+        """Voxels by NumPy's rules: integers, slices with steps, Ellipsis, negative indices, newaxis."""
+        selection = parse_selection(key, self.shape)
+        voxels = self._physical(self.read_box(selection.start, selection.size))
+        picked = voxels[selection.inner]
+        return picked if isinstance(picked, np.ndarray) and picked.ndim else picked[()]
+
+    def read_box(self, start: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
+        """Stored voxels [start, start + size), all axes, in Fortran order, without rescale."""
+        ctx = self._ctx.get()
+        header = self._header
+        with storage_errors("read voxels of", self._uri), open_array(self._uri, ctx) as array:
+            return read_region(array, ctx, tuple(start), tuple(size), header.dtype)
+
+    def _physical(self, stored: NDArray[Any]) -> NDArray[Any]:
+        header = self._header
+        if header.slope == 1.0 and header.intercept == 0.0:
+            return stored
+        values = stored.astype(self.dtype, order="K")
+        if header.slope != 1.0:
+            values *= self.dtype.type(header.slope)
+        if header.intercept != 0.0:
+            values += self.dtype.type(header.intercept)
+        return values
+
+    def to_numpy(self, stored: bool = False, allow_large: bool = False) -> NDArray[Any]:
+        """The whole volume: physical values, or with `stored=True` the voxels as they are kept.
+
+        Raises
+        ------
+        ConfigurationError
+            If the array is larger than `ReadConfig.memory_budget_mb`, unless `allow_large`.
+        """
+        budget_mb = get_radiobject_config().read.memory_budget_mb
+        itemsize = (self.stored_dtype if stored else self.dtype).itemsize
+        needed = int(np.prod(self.shape, dtype=np.int64)) * itemsize
+        if needed > budget_mb * MB and not allow_large:
+            raise ConfigurationError(
+                f"the volume takes {needed / MB:.0f} MB in memory and memory_budget_mb is {budget_mb}: "
+                "read a part (volume[x, y, z]), stream it (volume.iter_slabs()), or pass allow_large=True"
+            )
+        voxels = self.read_box((0,) * self.ndim, self.shape)
+        return voxels if stored else self._physical(voxels)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.to_numpy(), dtype=dtype)
+
+    def iter_slabs(
+        self, depth: int | None = None, stored: bool = False, max_bytes: int | None = None
+    ) -> Iterator[tuple[int, int, NDArray[Any]]]:
+        """The volume as `(z, t, voxels)` in order, voxels of shape (X, Y, depth); t is 0 for 3D.
+
+        `depth` defaults to whole tiles that fit into `max_bytes` (default 32 MB).
+        """
+        x, y, z_size = self.shape[:3]
+        if depth is None:
+            tile_z = self.tile_extents[2]
+            slice_bytes = x * y * self.stored_dtype.itemsize
+            depth = max(1, (max_bytes or 32 * MB) // (slice_bytes * tile_z)) * tile_z
+        for t in range(self.shape[3] if self.ndim == 4 else 1):
+            for z in range(0, z_size, depth):
+                count = min(depth, z_size - z)
+                tail_start, tail_size = ((t,), (1,)) if self.ndim == 4 else ((), ())
+                voxels = self.read_box((0, 0, z, *tail_start), (x, y, count, *tail_size))
+                voxels = voxels.reshape((x, y, count), order="F")
+                yield z, t, voxels if stored else self._physical(voxels)
+
+    def axial(self, z: int, t: int | None = None) -> NDArray[Any]:
+        """Slice (X, Y) at `z`; of a 4D volume at time `t`, or (X, Y, T) without one."""
+        return self._plane(2, z, t)
+
+    def sagittal(self, x: int, t: int | None = None) -> NDArray[Any]:
+        """Slice (Y, Z) at `x`; of a 4D volume at time `t`, or (Y, Z, T) without one."""
+        return self._plane(0, x, t)
+
+    def coronal(self, y: int, t: int | None = None) -> NDArray[Any]:
+        """Slice (X, Z) at `y`; of a 4D volume at time `t`, or (X, Z, T) without one."""
+        return self._plane(1, y, t)
+
+    def _plane(self, axis: int, position: int, t: int | None) -> NDArray[Any]:
+        key: list[Any] = [slice(None)] * 3
+        key[axis] = position
+        return np.asarray(self[tuple(self._with_time(key, t))])
+
+    def _with_time(self, key: list[Any], t: int | None) -> list[Any]:
+        if self.ndim == 3:
+            if t not in (None, 0):
+                raise IndexError(f"a 3D volume has no time point {t}")
+            return key
+        return [*key, slice(None) if t is None else t]
+
+    def slice(self, x: Any, y: Any, z: Any, t: Any = None) -> NDArray[Any]:
+        """Voxels by one index or slice for each axis, as in `volume[x, y, z, t]`."""
+        return np.asarray(self[tuple(self._with_time([x, y, z], t))])
+
+    def get_statistics(self, percentiles: Sequence[float] | None = None) -> dict[str, float]:
+        """mean, std, min, max, median and pN of the physical values, computed slab by slab."""
+        from radiobject_assets.store.statistics import volume_statistics
+
+        statistics: VolumeStatistics = volume_statistics(self, tuple(percentiles or ()))
+        return statistics.to_dict()
+
+    def compute_histogram(
+        self, bins: int = 256, value_range: tuple[float, float] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Counts and bin edges as `numpy.histogram` gives them, computed slab by slab."""
+        from radiobject_assets.store.statistics import volume_histogram
+
+        return volume_histogram(self, bins, value_range)
+
+    def to_nifti(self, path: str | os.PathLike[str], compression: bool = True) -> Path:
+        """Write a NIfTI file with this affine, slope and intercept; returns the path written."""
+        from radiobject_assets.store.export import write_nifti
+
+        return write_nifti(self, Path(path), compression)
+
+    @property
+    def orientation_info(self) -> Any:
+        """Axis codes, affine and where they come from."""
+        from radiobject_assets.store.orientation import OrientationInfo
+
+        return OrientationInfo.of(self.affine, self._header.orientation_source)
+
+    def verify(self) -> bool:
+        """Whether the voxels still have the digest recorded when they were written.
+
+        Raises
+        ------
+        StorageError
+            If a tile's checksum fails, or the array cannot be read.
+        """
+        digest = VoxelDigest()
+        for _, _, voxels in self.iter_slabs(stored=True):
+            digest.update(voxels)
+        return digest.value == self.voxel_digest
+
+    # -- making and changing ------------------------------------------------------------------------
+
+    def set_obs_id(self, obs_id: str) -> None:
+        """Give an array that stands alone its id (volumes of a collection are named by their obs row)."""
+        validate_id(obs_id, "obs_id")
+        with storage_errors("name the volume", self._uri):
+            with tiledb.open(self._uri, "r", ctx=self._ctx.get()) as array:
+                meta = read_meta(array)
+            with tiledb.open(self._uri, "w", ctx=self._ctx.get()) as array:
+                write_meta(array, {**meta, "obs_id": obs_id})
+        POOL.drop(self._uri)
+        self._read_header()
+
+    @classmethod
+    def create(
+        cls,
+        uri: str | os.PathLike[str],
+        shape: Sequence[int],
+        dtype: DTypeLike = np.float32,
+        ctx: tiledb.Ctx | None = None,
+        affine: ArrayLike | None = None,
+    ) -> Volume:
+        """A volume of zeros that stands alone; nothing but its description is written."""
+        reference = ContextRef(ctx)
+        uri, sizes, kind = normalise(uri), validate_shape(shape), stored_dtype(np.dtype(dtype))
+        write = get_radiobject_config().write
+        staged = _standalone(sizes, kind, affine, 1.0, 0.0)
+        create_array(uri, sizes, kind, write.tile, write.compression, reference.get())
+        with storage_errors("write the description of", uri):
+            with tiledb.open(uri, "w", ctx=reference.get()) as array:
+                write_meta(array, describe(staged, write.tile))
+        return cls(uri, ctx)
+
+    @classmethod
+    def from_numpy(
+        cls,
+        uri: str | os.PathLike[str],
+        data: NDArray[Any],
+        ctx: tiledb.Ctx | None = None,
+        affine: ArrayLike | None = None,
+        slope: float = 1.0,
+        intercept: float = 0.0,
+        tile: TileConfig | None = None,
+    ) -> Volume:
+        """A volume that stands alone, with these stored voxels (X, Y, Z[, T])."""
+        data = np.asarray(data)
+        reference = ContextRef(ctx)
+        staged = _standalone(validate_shape(data.shape), stored_dtype(data.dtype), affine, slope, intercept)
+        write, read = get_radiobject_config().write, get_radiobject_config().read
+        limit = min(256 * MB, read.memory_budget_mb * MB // 4)
+        write_volume_array(
+            normalise(uri),
+            staged,
+            whole_volume_slabs(data),
+            tile or write.tile,
+            write.compression,
+            limit,
+            reference.get(),
+        )
+        return cls(uri, ctx)
+
+    @classmethod
+    def from_nifti(
+        cls,
+        uri: str | os.PathLike[str],
+        path: str | os.PathLike[str],
+        ctx: tiledb.Ctx | None = None,
+        reorient: bool | None = None,
+    ) -> Volume:
+        """A volume that stands alone, from a NIfTI file, with its affine, slope and intercept."""
+        from radiobject_assets.store.readers import create_volume_from_file
+
+        create_volume_from_file(normalise(uri), Path(path), "nifti", ContextRef(ctx).get(), reorient)
+        return cls(uri, ctx)
+
+    @classmethod
+    def from_dicom(
+        cls,
+        uri: str | os.PathLike[str],
+        directory: str | os.PathLike[str],
+        ctx: tiledb.Ctx | None = None,
+        reorient: bool | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> Volume:
+        """A volume that stands alone, from the one DICOM series in a directory."""
+        from radiobject_assets.store.readers import create_volume_from_file
+
+        create_volume_from_file(
+            normalise(uri), Path(directory), "dicom", ContextRef(ctx).get(), reorient, dtype
+        )
+        return cls(uri, ctx)
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.shape))
+        return f"Volume({shape}, {self.stored_dtype}, {self.axcodes}, obs_id={self.obs_id!r})"
+
+
+def _standalone(
+    shape: tuple[int, ...], dtype: np.dtype[Any], affine: ArrayLike | None, slope: float, intercept: float
+) -> StagedVolume:
+    if slope == 0 or not np.isfinite([slope, intercept]).all():
+        raise SchemaError(
+            f"rescale slope {slope} and intercept {intercept} must be finite and the slope not 0"
+        )
+    matrix = validate_affine(np.eye(4) if affine is None else affine)
+    return StagedVolume(
+        token="",
+        obs_id="",
+        obs_subject_id="",
+        shape=shape,
+        dtype=dtype.name,
+        affine=tuple(tuple(float(value) for value in row) for row in matrix[:3]),
+        slope=float(slope),
+        intercept=float(intercept),
+        orientation_source="identity" if affine is None else "header",
+        voxel_digest="",
+        voxel_bytes=int(np.prod(shape, dtype=np.int64)) * dtype.itemsize,
+        stored_bytes=0,
+    )
