@@ -234,6 +234,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
         segments=segments,
         segmentation_type=e.text(t.SEGMENTATION_TYPE),
         max_fraction=e.integer(t.MAX_FRACTION) or 0,
+        segments_overlap=e.text(t.SEGMENTS_OVERLAP),
         detail="has a modality lookup table" if e.items(t.MODALITY_LUT) else "",
         attributes=_interned_attributes(e),
     )

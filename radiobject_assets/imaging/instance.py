@@ -111,5 +111,6 @@ class Instance:
     segments: tuple[Segment, ...] = ()
     segmentation_type: str = ""
     max_fraction: int = 0
+    segments_overlap: str = ""
     detail: str = ""
     attributes: dict[str, AttributeValue] = field(default_factory=dict)

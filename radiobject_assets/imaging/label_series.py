@@ -1,24 +1,120 @@
-"""Label series: segmentations and contours, each judged against the grid of the image that it refers to."""
+"""Label series: segmentations and contours, each judged against the grid of the image that it refers to.
+
+A SEG becomes one label volume on its image's grid. Overlapping or fractional segments become one volume
+each. What cannot be placed on an image is quarantined with the reason.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from radiobject_assets.imaging.acceptance import Problem
+import numpy as np
+
+from radiobject_assets.imaging.acceptance import COMPRESSED, Problem, encoding_problem, size_problem
 from radiobject_assets.imaging.geometry import Grid
-from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.instance import Instance, Segment
+from radiobject_assets.imaging.labels import LABELMAP_STORAGE, RTSTRUCT_STORAGE
+from radiobject_assets.imaging.placing import place_frames
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.series_record import Series, quarantined
+from radiobject_assets.imaging.series_record import Series, quarantined, series_key
+from radiobject_assets.imaging.source import AttributeValue
 
 
 def label_series(
     uid: str, instances: Sequence[Instance], images: Mapping[str, Grid], refused: Mapping[str, Series]
 ) -> list[Series]:
-    """The series of the label objects that share a SeriesInstanceUID: one for each object."""
-    result = []
-    for number, instance in enumerate(instances):
+    """The series of the label objects that share a SeriesInstanceUID: one or more for each object."""
+    result: list[Series] = []
+    for number, instance in enumerate(sorted(instances, key=lambda i: (i.instance_number or 0, i.path))):
         component = "" if len(instances) == 1 else f"object{number + 1}"
-        result.append(
-            quarantined(uid, component, "labels", [instance], Problem(Reason.REFERENCE_MISSING, "no image"))
-        )
+        result.extend(_judge(uid, component, instance, images, refused))
     return result
+
+
+def _judge(
+    uid: str, component: str, instance: Instance, images: Mapping[str, Grid], refused: Mapping[str, Series]
+) -> list[Series]:
+    grid, problem = _referenced_grid(instance, images, refused)
+    problem = problem or _object_problem(instance)
+    if problem is None and grid is not None and instance.sop_class_uid != RTSTRUCT_STORAGE:
+        placed = place_frames(instance.frames, instance.columns, instance.rows, grid)
+        problem = placed if isinstance(placed, Problem) else None
+    if problem is not None or grid is None:
+        problem = problem or Problem(Reason.REFERENCE_MISSING, "the labels refer to no image")
+        return [quarantined(uid, component, "labels", [instance], problem)]
+    return [
+        _ingestable(uid, "_".join(filter(None, (component, name))), instance, grid, segments, first=number == 0)
+        for number, (name, segments) in enumerate(_divided(instance))
+    ]
+
+
+def _referenced_grid(
+    instance: Instance, images: Mapping[str, Grid], refused: Mapping[str, Series]
+) -> tuple[Grid | None, Problem | None]:
+    for uid in instance.references:
+        if uid in images:
+            return images[uid], None
+    for uid in instance.references:
+        if uid in refused:
+            reason = refused[uid].reason
+            return None, Problem(Reason.REFERENCE_QUARANTINED, f"its image is quarantined ({reason})")
+    if not instance.references:
+        return None, Problem(Reason.REFERENCE_MISSING, "the labels name no image series")
+    return None, Problem(Reason.REFERENCE_MISSING, "the image series that the labels name is not here")
+
+
+def _object_problem(instance: Instance) -> Problem | None:
+    if not instance.segments and instance.sop_class_uid != LABELMAP_STORAGE:
+        return Problem(Reason.LABELS_EMPTY, "the object describes no segment")
+    if instance.sop_class_uid == RTSTRUCT_STORAGE:
+        return Problem(Reason.UNSUPPORTED_OBJECT, "contours (RTSTRUCT) are not turned into masks")
+    if instance.bits_allocated not in (1, 8, 16) or instance.samples != 1:
+        return Problem(Reason.UNSUPPORTED_PIXELS, f"{instance.bits_allocated} bits allocated in a segmentation")
+    return encoding_problem(instance) or size_problem(instance)
+
+
+def _divided(instance: Instance) -> list[tuple[str, tuple[Segment, ...]]]:
+    """Segments of each volume: all together, or one by one where they may share voxels."""
+    apart = instance.segmentation_type == "FRACTIONAL" or instance.segments_overlap == "YES"
+    if apart and len(instance.segments) > 1:
+        return [(f"segment{segment.number}", (segment,)) for segment in instance.segments]
+    return [("", instance.segments)]
+
+
+def _ingestable(
+    uid: str, component: str, instance: Instance, grid: Grid, segments: tuple[Segment, ...], *, first: bool
+) -> Series:
+    fractional = instance.segmentation_type == "FRACTIONAL"
+    highest = max([segment.number for segment in segments], default=0)
+    dtype = np.dtype(np.uint16 if highest > 255 or instance.bits_allocated == 16 else np.uint8)
+    attributes: dict[str, AttributeValue] = {
+        "segments": json.dumps(
+            [
+                {"value": s.number, "label": s.label, "type": s.type, "category": s.category, "algorithm": s.algorithm}
+                for s in segments
+            ],
+            ensure_ascii=False,
+        ),
+        "segmentation_type": instance.segmentation_type or "BINARY",
+    }
+    base = quarantined(uid, component, "labels", [instance], Problem(Reason.LABELS_EMPTY, ""))
+    return replace(
+        base,
+        key=series_key(uid, component),
+        files=base.files if first else (),
+        verdict="ingestable",
+        reason=None,
+        detail="",
+        shape=grid.shape,
+        dtype=dtype,
+        affine=grid.affine,
+        slope=1.0 / instance.max_fraction if fractional and instance.max_fraction else 1.0,
+        intercept=0.0,
+        decoded_bytes=math.prod(grid.shape) * dtype.itemsize,
+        native_codec=instance.transfer_syntax in COMPRESSED,
+        attributes={**instance.attributes, **attributes},
+        segments=segments,
+    )

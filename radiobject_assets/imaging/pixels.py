@@ -208,6 +208,7 @@ class PixelFile:
     def _decode(self, index: int) -> NDArray[Any]:
         from pydicom.encaps import encapsulate
         from pydicom.pixels import get_decoder
+        from pydicom.uid import UID
 
         i = self.instance
         data = b"".join(self._read(self._start + at, length) for at, length in self._fragments[index])
@@ -221,11 +222,10 @@ class PixelFile:
         errors = []
         for plugin in _plugins(i.transfer_syntax):
             try:
-                array, _ = get_decoder(i.transfer_syntax).as_array(
+                array, _ = get_decoder(UID(i.transfer_syntax)).as_array(
                     encapsulate([data]),
                     raw=True,
                     decoding_plugin=plugin,
-                    transfer_syntax_uid=i.transfer_syntax,
                     rows=i.rows,
                     columns=i.columns,
                     number_of_frames=1,

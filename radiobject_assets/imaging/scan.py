@@ -11,12 +11,19 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
 
 from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.duplicates import candidates
 from radiobject_assets.imaging.headers import looks_like_bare_dicom, read_instance
 from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.nifti_header import NiftiFile, is_nifti, nifti_data_file, read_nifti
 from radiobject_assets.imaging.reasons import Reason
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Progress = Callable[[int, int], None]
 """(files done, files in all)"""
@@ -46,6 +53,19 @@ class ScanResult:
     def n_files(self) -> int:
         """Files that were scanned."""
         return len(self.instances) + sum(len(n.files) for n in self.niftis) + len(self.unreadable)
+
+    def to_table(self) -> pa.Table:
+        """All records as one Arrow table (`tables.scan_to_table`)."""
+        from radiobject_assets.imaging.tables import scan_to_table
+
+        return scan_to_table(self)
+
+    @classmethod
+    def from_table(cls, table: pa.Table) -> ScanResult:
+        """The scan that a table was made of (`tables.scan_from_table`)."""
+        from radiobject_assets.imaging.tables import scan_from_table
+
+        return scan_from_table(table)
 
 
 def find_files(source: Path) -> Iterator[Path]:
@@ -99,11 +119,36 @@ def scan(sources: Sequence[Path], on_progress: Progress | None = None) -> ScanRe
     if on_progress is not None:
         on_progress(len(roots), len(roots))
     niftis, unreadable = _claim_data_files(niftis, unreadable)
+    instances = _with_pixel_digests(instances)
     return ScanResult(
         tuple(sorted(instances, key=lambda i: i.path)),
         tuple(sorted(niftis, key=lambda n: n.path)),
         tuple(sorted(unreadable, key=lambda u: u.path)),
     )
+
+
+def _with_pixel_digests(instances: list[Instance]) -> list[Instance]:
+    """Digest the pixel data of those instances that seem to be copies of another, so that they can be compared."""
+    digests: dict[Path, str] = {}
+    for group in candidates(instances):
+        for instance in group:
+            digests[instance.path] = pixel_digest(instance)
+    return [replace(i, pixel_digest=digests[i.path]) if i.path in digests else i for i in instances]
+
+
+def pixel_digest(instance: Instance) -> str:
+    """blake3 of the bytes from the start of the pixel data (of the whole file where that is not known)."""
+    hasher = blake3()
+    try:
+        with open(instance.path, "rb") as file:
+            file.seek(max(0, instance.pixel_offset))
+            left = instance.pixel_length if instance.pixel_length > 0 else instance.size_bytes
+            while left > 0 and (data := file.read(min(left, 1 << 22))):
+                hasher.update(data)
+                left -= len(data)
+    except OSError:
+        return f"unreadable {instance.path.name}"
+    return hasher.hexdigest()
 
 
 def scan_file(path: Path, root: Path) -> Instance | NiftiFile | Unreadable:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.imaging.acceptance import COMPRESSED, Problem
 from radiobject_assets.imaging.geometry import Grid
-from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.instance import Instance, Segment
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
@@ -47,6 +47,8 @@ class Series:
         In slice order (time outermost), duplicates removed; empty for NIfTI.
     planes
         For each slice (time outermost) the index of its instance and the frame in it.
+    segments
+        Segments of a label volume (value, label, coded meaning, algorithm).
     attributes
         Allow-listed acquisition parameters of the volume.
     """
@@ -74,6 +76,7 @@ class Series:
     instances: tuple[Instance, ...] = ()
     planes: tuple[tuple[int, int], ...] = ()
     nifti: NiftiFile | None = None
+    segments: tuple[Segment, ...] = ()
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
 
     @property
