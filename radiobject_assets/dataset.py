@@ -22,10 +22,10 @@ RESERVED_NAMES = frozenset({"raw_dicom", "series", "subjects", "dataset", "split
 # DICOM attributes that a collection may match on: they describe the acquisition, none describes a person.
 MATCHABLE_KEYWORDS = frozenset(
     {
-        "Modality", "SeriesDescription", "ProtocolName", "ImageType", "BodyPartExamined", "Manufacturer",
+        "Modality", "SeriesDescription", "ImageType", "SOPClassUID", "BodyPartExamined", "Manufacturer",
         "ManufacturerModelName", "ConvolutionKernel", "ContrastBolusAgent", "MagneticFieldStrength",
-        "ScanningSequence", "SequenceVariant", "SequenceName", "MRAcquisitionType", "EchoTime",
-        "RepetitionTime", "FlipAngle", "SliceThickness", "KVP", "PatientPosition", "Units", "SOPClassUID",
+        "ScanningSequence", "SequenceVariant", "SequenceName", "MRAcquisitionType", "EchoTime", "InversionTime",
+        "RepetitionTime", "FlipAngle", "SliceThickness", "KVP", "PatientPosition", "Units",
     }
 )  # fmt: skip
 

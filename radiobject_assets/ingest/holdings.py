@@ -1,0 +1,142 @@
+"""What the store already holds of the series in a plan: what is new, what replaces, what conflicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.scan import ScanResult
+from radiobject_assets.ingest.plan import PlannedSeries
+from radiobject_assets.ingest.work import ImageCandidate
+from radiobject_assets.store.context import get_tiledb_ctx
+from radiobject_assets.store.layout import (
+    AFFINE_COLUMNS,
+    OBS,
+    OBS_CORE,
+    OBS_ID,
+    SIZE_COLUMNS,
+    SUBJECT,
+    is_store,
+    list_collections,
+)
+from radiobject_assets.store.table import Table
+from radiobject_assets.store.uris import join
+
+_READ = ("series_uid", "source_digest", "arrival", "kind", "n_instances", *SIZE_COLUMNS, *AFFINE_COLUMNS)
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """Rows of the store that have to do with the series of one plan."""
+
+    rows: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    """By collection: rows of the plan's subjects."""
+    owners: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    """By collection: subjects under which each of the plan's series UIDs is held."""
+
+    @classmethod
+    def read(cls, store_uri: str, batch: Sequence[PlannedSeries]) -> Holdings:
+        """Read what concerns `batch`: the cost depends on the batch, but for one column of series UIDs."""
+        ctx = get_tiledb_ctx()
+        subjects = sorted({planned.subject_id for planned in batch})
+        uids = pa.array(
+            sorted({p.series.series_uid for p in batch if p.series.series_uid}), pa.large_string()
+        )
+        rows: dict[str, list[dict[str, Any]]] = {}
+        owners: dict[str, dict[str, frozenset[str]]] = {}
+        for entry in list_collections(store_uri, ctx):
+            table = Table(join(entry.uri, OBS), ctx, OBS_CORE)
+            columns = [name for name in _READ if name in table.columns]
+            rows[entry.name] = table.read(columns, keys=[subjects]).to_pylist()
+            if len(uids) == 0:
+                continue
+            held = table.read(["series_uid"])
+            held = held.filter(pc.is_in(held.column("series_uid"), value_set=uids))
+            found: dict[str, set[str]] = {}
+            for row in held.to_pylist():
+                found.setdefault(row["series_uid"], set()).add(row[SUBJECT])
+            owners[entry.name] = {uid: frozenset(names) for uid, names in found.items()}
+        return cls(rows, owners)
+
+    def _row(self, planned: PlannedSeries) -> Mapping[str, Any] | None:
+        for row in self.rows.get(planned.collection or "", ()):
+            if row[OBS_ID] == planned.obs_id and row[SUBJECT] == planned.subject_id:
+                return row
+        return None
+
+    def source_digest(self, planned: PlannedSeries) -> str | None:
+        """Digest of the files that the stored volume of this id was made from; None if there is none."""
+        row = self._row(planned)
+        return None if row is None else row["source_digest"]
+
+    def conflict(self, planned: PlannedSeries, arrival: str) -> tuple[Reason, str] | None:
+        """Why a series must not be written over what is there, if so.
+
+        A later arrival may complete a series; one that holds less of it must not replace it. One series
+        under two subjects means that one of them has another patient's images.
+        """
+        series = planned.series
+        if not series.series_uid:
+            return None
+        others = self.owners.get(planned.collection or "", {}).get(series.series_uid, frozenset())
+        if others - {planned.subject_id}:
+            return (Reason.SUBJECT_CONFLICT, "the same series is in the store under another subject")
+        row = self._row(planned)
+        if row is None or (row["arrival"] or "") == arrival:
+            return None
+        stored = row.get("n_instances")
+        if stored is not None and len(series.files) < stored:
+            return (
+                Reason.PARTIAL_RESEND,
+                f"{len(series.files)} files came, the stored volume has {stored}",
+            )
+        return None
+
+    def image_candidates(self, planned: PlannedSeries) -> tuple[ImageCandidate, ...]:
+        """Image volumes that labels may lie on: those they refer to, or (NIfTI) any of the same subject."""
+        target = planned.settings.labels_of if planned.settings else None
+        references = set(planned.series.references)
+        found: list[ImageCandidate] = []
+        for name, rows in self.rows.items():
+            if target is not None and name != target:
+                continue
+            for row in rows:
+                if row["kind"] != "image" or row[SUBJECT] != planned.subject_id:
+                    continue
+                if planned.series.series_uid and row["series_uid"] not in references:
+                    continue
+                found.append(ImageCandidate(str(row[OBS_ID]), name, _grid(row)))
+        return tuple(found)
+
+
+def referenced_images(store_uri: str, scan: ScanResult) -> dict[str, Grid]:
+    """Grids of the store's images that labels in a scan refer to, by SeriesInstanceUID.
+
+    A series that was split into several volumes is left out: its UID alone does not name one of them.
+    """
+    wanted = sorted({uid for instance in scan.instances for uid in instance.references if uid})
+    ctx = get_tiledb_ctx()
+    if not wanted or not is_store(store_uri, ctx):
+        return {}
+    found: dict[str, list[Grid]] = {}
+    for entry in list_collections(store_uri, ctx):
+        table = Table(join(entry.uri, OBS), ctx, OBS_CORE)
+        rows = table.read(["series_uid", "kind", *SIZE_COLUMNS, *AFFINE_COLUMNS])
+        rows = rows.filter(pc.is_in(rows.column("series_uid"), value_set=pa.array(wanted, pa.large_string())))
+        for row in rows.to_pylist():
+            if row["kind"] == "image":
+                found.setdefault(row["series_uid"], []).append(_grid(row))
+    return {uid: grids[0] for uid, grids in found.items() if len(grids) == 1}
+
+
+def _grid(row: Mapping[str, Any]) -> Grid:
+    affine = np.eye(4)
+    affine[:3] = np.array([row[name] for name in AFFINE_COLUMNS], dtype=np.float64).reshape(3, 4)
+    return Grid((int(row["size_x"]), int(row["size_y"]), int(row["size_z"])), affine)

@@ -1,0 +1,52 @@
+"""Who a series belongs to and how its volume is called: pure functions of what the series says of itself.
+
+A volume's id depends on its own series alone, never on what else is in the store: two arrivals that are
+ingested at the same time can't give one id to two volumes, and the same series always finds its own row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+
+from radiobject_assets.dataset import SubjectsConfig
+from radiobject_assets.imaging.series import Series
+
+_UNSAFE = re.compile(r"[^\w.-]+", re.UNICODE)
+
+
+def token(text: str, digits: int = 8) -> str:
+    """A short hexadecimal digest of `text`, the same everywhere and for ever."""
+    return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()[:digits]
+
+
+def subject_id_of(series: Series, subjects: SubjectsConfig) -> str:
+    """The subject of a series.
+
+    DICOM: PatientID (0010,0020), or `study-<digest>` of the StudyInstanceUID where it is absent or where
+    `subjects.key` is `study`. NIfTI: the group `subject` of `subjects.file_name`, matched on the file's name.
+    """
+    if series.study_uid or series.patient_id:
+        patient_id = unicodedata.normalize("NFC", (series.patient_id or "").strip())
+        if subjects.key == "patient_id" and patient_id:
+            return patient_id
+        return f"study-{token(series.study_uid or series.key, 10)}"
+    name = series.files[0].name
+    found = re.search(subjects.file_name, name)
+    if found and found.group("subject"):
+        return unicodedata.normalize("NFC", found.group("subject").removesuffix(".gz").removesuffix(".nii"))
+    return f"file-{token(series.key, 10)}"
+
+
+def volume_key(series: Series, arrival: str) -> str:
+    """What makes a volume this one and no other: its series UID and component, or its file's place."""
+    if series.series_uid:
+        return series.key
+    # two NIfTI drops may use one file name for two images: the arrival, or the folder, tells them apart
+    return f"{arrival}:{series.key}" if arrival else str(series.files[0].resolve())
+
+
+def obs_id_of(subject_id: str, collection: str, key: str) -> str:
+    """`<subject>_<collection>_<8 hex digits of the volume's key>`, safe as a file name."""
+    return f"{_UNSAFE.sub('-', subject_id)}_{collection}_{token(key)}"

@@ -1,0 +1,83 @@
+"""Does a series belong to a collection? The conditions of `dataset.yaml` against what a header says."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+
+from radiobject_assets.dataset import CollectionConfig, DatasetConfig, MatchConfig
+from radiobject_assets.imaging.series_record import Series
+
+# DICOM keyword to the name under which imaging keeps the attribute.
+_ATTRIBUTE_OF = {
+    "BodyPartExamined": "body_part",
+    "Manufacturer": "manufacturer",
+    "ManufacturerModelName": "model_name",
+    "ConvolutionKernel": "convolution_kernel",
+    "ContrastBolusAgent": "contrast_agent",
+    "MagneticFieldStrength": "magnetic_field_strength_t",
+    "ScanningSequence": "scanning_sequence",
+    "SequenceVariant": "sequence_variant",
+    "SequenceName": "sequence_name",
+    "MRAcquisitionType": "acquisition_type",
+    "EchoTime": "echo_time_ms",
+    "InversionTime": "inversion_time_ms",
+    "RepetitionTime": "repetition_time_ms",
+    "FlipAngle": "flip_angle_deg",
+    "SliceThickness": "slice_thickness_mm",
+    "KVP": "tube_voltage_kv",
+    "PatientPosition": "patient_position",
+    "Units": "pixel_units",
+}
+
+
+def matching_collection(series: Series, dataset: DatasetConfig) -> tuple[str | None, CollectionConfig | None]:
+    """The first collection of `dataset` whose conditions all hold, with its settings."""
+    for name, settings in dataset.collections.items():
+        if matches(series, settings.match):
+            return name, settings
+    return None, None
+
+
+def collection_by_modality(series: Series) -> str:
+    """The collection of a data set that lists none: the modality in small letters, or `nifti`."""
+    if not series.series_uid and series.nifti is not None:
+        return "nifti"
+    name = re.sub(r"[^a-z0-9]+", "_", series.modality.lower()).strip("_")
+    return name if name[:1].isalpha() else f"modality_{name}".rstrip("_")
+
+
+def matches(series: Series, match: MatchConfig) -> bool:
+    """Whether every condition of `match` holds for a series."""
+    if match.file_patterns:
+        return series.nifti is not None and any(
+            fnmatch.fnmatchcase(series.files[0].name, pattern) for pattern in match.file_patterns
+        )
+    if series.nifti is not None:
+        return False
+    if match.modalities and series.modality.upper() not in match.modalities:
+        return False
+    if match.description is not None and not re.search(match.description, series.description, re.IGNORECASE):
+        return False
+    return all(re.search(pattern, value_of(series, keyword)) for keyword, pattern in match.dicom.items())
+
+
+def value_of(series: Series, keyword: str) -> str:
+    """A series' value of a DICOM attribute as text, "" where absent; values are joined by a backslash."""
+    first = series.instances[0] if series.instances else None
+    match keyword:
+        case "Modality":
+            return series.modality
+        case "SeriesDescription":
+            return series.description
+        case "ImageType":
+            return first.image_type if first else ""
+        case "SOPClassUID":
+            return first.sop_class_uid if first else ""
+    name = _ATTRIBUTE_OF[keyword]
+    value = series.attributes.get(name)
+    if value is None and first is not None:
+        value = first.attributes.get(name)
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,156 @@
+"""Which series goes where: a scan and a dataset description in, a plan out. Nothing is read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radiobject_assets.dataset import CollectionConfig, DatasetConfig
+from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.scan import ScanResult, Unreadable
+from radiobject_assets.imaging.series import Series, build_series
+from radiobject_assets.ingest.identity import obs_id_of, subject_id_of, token, volume_key
+from radiobject_assets.ingest.matching import collection_by_modality, matching_collection
+from radiobject_assets.ingest.report import SeriesOutcome, Status, source_of
+
+
+@dataclass(frozen=True)
+class PlannedSeries:
+    """One series with its verdict, its subject, and the collection and id that its volume gets."""
+
+    series: Series
+    subject_id: str
+    collection: str | None
+    obs_id: str | None
+    settings: CollectionConfig | None
+    """The collection's settings; None for collections that are made by modality."""
+
+    @property
+    def is_labels(self) -> bool:
+        """Whether the volume holds labels, by configuration or because the object is a segmentation."""
+        if self.settings is not None:
+            return self.settings.kind == "labels"
+        return self.series.kind == "labels"
+
+    @property
+    def series_token(self) -> str:
+        """Digest that names the series where identifiers must not be shown."""
+        return token(self.series.key, 10)
+
+    def quarantined(self, reason: Reason | str, detail: str) -> SeriesOutcome:
+        """The outcome when the series can't enter the store."""
+        held = replace(
+            self.series, verdict="quarantined", reason=Reason(reason), detail=detail or self.series.detail
+        )
+        return replace(self, series=held).outcome("quarantined")
+
+    def outcome(self, status: Status) -> SeriesOutcome:
+        """The outcome with the series' own verdict."""
+        series = self.series
+        ingestable = series.verdict == "ingestable"
+        return SeriesOutcome(
+            series_uid=series.series_uid,
+            subject_id=self.subject_id,
+            collection=self.collection,
+            obs_id=self.obs_id if ingestable else None,
+            verdict=series.verdict,
+            reason=None if series.reason is None else str(series.reason),
+            detail=series.detail,
+            n_instances=len(series.files),
+            shape=series.shape,
+            dtype=None if series.dtype is None else str(series.dtype),
+            source=source_of(series.files),
+            status=status,
+            modality=series.modality,
+            series_token=self.series_token,
+            voxel_bytes=series.decoded_bytes if ingestable else 0,
+            spacing_mm=_spacing_mm(series.affine),
+        )
+
+
+@dataclass(frozen=True)
+class IngestPlan:
+    """All series of one arrival with where each goes, and the files that belong to none."""
+
+    planned: tuple[PlannedSeries, ...]
+    unreadable: tuple[Unreadable, ...]
+    arrival: str
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """Collections that at least one ingestable series goes to, in order of name."""
+        return tuple(
+            sorted({p.collection for p in self.planned if p.collection and p.series.verdict == "ingestable"})
+        )
+
+    def outcomes(self) -> tuple[SeriesOutcome, ...]:
+        """The verdicts before anything is ingested."""
+        return tuple(
+            p.outcome("quarantined" if p.series.verdict == "quarantined" else "not_selected")
+            for p in self.planned
+        )
+
+    def selected(self, collections: Collection[str] | None) -> tuple[PlannedSeries, ...]:
+        """The ingestable series that go to one of `collections` (None: to any)."""
+        return tuple(
+            p
+            for p in self.planned
+            if p.series.verdict == "ingestable"
+            and p.collection is not None
+            and (collections is None or p.collection in collections)
+        )
+
+
+def plan_ingest(
+    scan: ScanResult,
+    dataset: DatasetConfig,
+    *,
+    arrival: str = "",
+    known_images: Mapping[str, Grid] | None = None,
+) -> IngestPlan:
+    """Decide for every series of a scan where it goes.
+
+    Parameters
+    ----------
+    scan
+        What was found.
+    dataset
+        With no collections listed, a series goes to the collection named after its modality.
+    arrival
+        Key of the arrival that the files came in with; part of the identity of NIfTI volumes.
+    known_images
+        Grids of images that the store holds already, by SeriesInstanceUID (`holdings.referenced_images`):
+        labels may come in a later arrival than their image.
+    """
+    found = build_series(scan, known_images)
+    return IngestPlan(
+        tuple(_plan_one(series, dataset, arrival) for series in found), scan.unreadable, arrival
+    )
+
+
+def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSeries:
+    subject_id = subject_id_of(series, dataset.subjects)
+    name, settings = matching_collection(series, dataset)
+    if dataset.collects_by_modality:
+        name = collection_by_modality(series)
+    if name is None:
+        planned = PlannedSeries(series, subject_id, None, None, None)
+        if series.verdict == "quarantined":
+            return planned
+        held = replace(
+            series,
+            verdict="quarantined",
+            reason=Reason.NO_COLLECTION,
+            detail=f"no collection of the data set matches this {series.modality or 'NIfTI'} series",
+        )
+        return replace(planned, series=held)
+    obs_id = obs_id_of(subject_id, name, volume_key(series, arrival))
+    return PlannedSeries(series, subject_id, name, obs_id, settings)
+
+
+def _spacing_mm(affine: NDArray[np.float64] | None) -> tuple[float, ...] | None:
+    return None if affine is None else tuple(float(s) for s in np.linalg.norm(affine[:3, :3], axis=0))

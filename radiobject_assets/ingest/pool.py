@@ -1,0 +1,206 @@
+"""Run tasks in worker processes under a memory budget; a task that dies, hangs or overshoots fails alone.
+
+1. A task declares the bytes that it will take (`needed_bytes`).
+2. It is admitted when the declared bytes of all tasks in flight fit the budget's share for tasks; a task
+   that is larger than the whole share runs alone.
+3. A watcher compares each worker's resident memory with what its task declared, and ends a worker that
+   overshoots; a timeout ends one that hangs. pebble replaces the worker; the other tasks go on.
+4. Results come back in the order in which tasks end, each with its task's index.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import psutil
+from pebble import ProcessExpired, ProcessPool
+
+from radiobject_assets.compute import Compute
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.memory import MB, MemoryBudget
+
+log = logging.getLogger(__name__)
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+# What a worker may hold above its declaration: allocator slack, codec scratch, TileDB's thread stacks.
+SLACK_BYTES = 192 * MB
+_WATCH_INTERVAL_S = 0.1
+
+
+@dataclass(frozen=True)
+class Task(Generic[Argument]):
+    """One piece of work: its argument (picklable) and the bytes that it takes at most."""
+
+    argument: Argument
+    needed_bytes: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task has no result: a reason code and what a person should know. Raised errors keep theirs."""
+
+    reason: Reason
+    detail: str
+    error: BaseException | None = None
+
+
+def run_tasks(
+    function: Callable[[Argument], Result],
+    tasks: Sequence[Task[Argument]],
+    *,
+    compute: Compute,
+    budget: MemoryBudget,
+    in_process: bool = False,
+) -> Iterator[tuple[int, Result | Failure]]:
+    """Yield `(index, result or failure)` for every task, as they end.
+
+    Parameters
+    ----------
+    function
+        A module-level function; it runs in a worker process, or here with `in_process`.
+    in_process
+        Run the tasks one after the other in this process: for little work that no codec can crash.
+    """
+    if in_process:
+        for index, task in enumerate(tasks):
+            try:
+                yield index, function(task.argument)
+            except Exception as error:  # noqa: BLE001  (a failed item must not stop the others; it is reported)
+                yield index, Failure(Reason.WORKER_DIED, f"{type(error).__name__}: {error}", error)
+        return
+    with tempfile.TemporaryDirectory(prefix="radiobject-pool-") as board:
+        yield from _run_in_processes(function, tasks, compute, budget, Path(board))
+
+
+def _run_in_processes(
+    function: Callable[[Argument], Result],
+    tasks: Sequence[Task[Argument]],
+    compute: Compute,
+    budget: MemoryBudget,
+    board: Path,
+) -> Iterator[tuple[int, Result | Failure]]:
+    workers = min(compute.workers, len(tasks))
+    pool: Any = ProcessPool(max_workers=workers, context=_process_context(), initializer=_start_worker)
+    watcher = _Watcher(board)
+    waiting = list(range(len(tasks)))
+    in_flight: dict[Future[Any], int] = {}
+    used_bytes = 0
+    try:
+        while waiting or in_flight:
+            for index in list(waiting):
+                need = tasks[index].needed_bytes
+                if len(in_flight) >= workers or (in_flight and used_bytes + need > budget.tasks_bytes):
+                    break  # in order, so that a large task is not overtaken for ever
+                call = _Call(function, tasks[index].argument, index, need, board)
+                in_flight[pool.schedule(_run_call, args=(call,), timeout=compute.task_timeout_s)] = index
+                used_bytes += need
+                waiting.remove(index)
+            done, _ = wait(in_flight, return_when=FIRST_COMPLETED)
+            for future in done:
+                index = in_flight.pop(future)
+                used_bytes -= tasks[index].needed_bytes
+                yield index, _outcome_of(future, watcher.overshoot(index), compute)
+        pool.close()
+        pool.join()
+    finally:
+        watcher.stop()
+        if pool.active:
+            pool.stop()
+            pool.join()
+
+
+def _outcome_of(future: Future[Any], overshoot_mb: int | None, compute: Compute) -> Any:
+    try:
+        return future.result()
+    except TimeoutError:
+        return Failure(Reason.WORKER_TIMEOUT, f"not done after {compute.task_timeout_s:g} s")
+    except ProcessExpired as error:
+        if overshoot_mb is not None:
+            return Failure(Reason.MEMORY_EXCEEDED, f"took {overshoot_mb} MB more than it had declared")
+        return Failure(Reason.WORKER_DIED, f"the worker process ended with exit code {error.exitcode}")
+    except Exception as error:  # noqa: BLE001  (whatever the task raised is its result; it is reported)
+        return Failure(Reason.WORKER_DIED, f"{type(error).__name__}: {error}", error)
+
+
+@dataclass(frozen=True)
+class _Call(Generic[Argument, Result]):
+    function: Callable[[Argument], Result]
+    argument: Argument
+    index: int
+    needed_bytes: int
+    board: Path
+
+
+def _run_call(call: _Call[Any, Any]) -> Any:
+    # the note tells the watcher which task this process works on and from what memory it started
+    note = call.board / str(os.getpid())
+    rss = psutil.Process().memory_info().rss
+    scratch = note.with_suffix(".new")
+    scratch.write_text(f"{call.index} {rss} {call.needed_bytes}")
+    scratch.replace(note)
+    try:
+        return call.function(call.argument)
+    finally:
+        note.unlink(missing_ok=True)
+
+
+def _start_worker() -> None:
+    # Ctrl-C reaches the whole process group: the parent alone decides what to finish and what to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _process_context() -> multiprocessing.context.BaseContext:
+    # A TileDB context made before a fork hangs in the child, so workers never are forks of this process.
+    if sys.platform == "linux":
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["radiobject_assets.ingest.work"])
+        return context
+    return multiprocessing.get_context("spawn")
+
+
+class _Watcher:
+    """Ends workers whose resident memory exceeds what their task declared."""
+
+    def __init__(self, board: Path) -> None:
+        self._board = board
+        self._ended: dict[int, int] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="worker-memory", daemon=True)
+        self._thread.start()
+
+    def overshoot(self, index: int) -> int | None:
+        """MB above its declaration, if the worker of task `index` was ended for it."""
+        return self._ended.get(index)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_WATCH_INTERVAL_S):
+            for note in self._board.iterdir():
+                # a note may vanish, and a process end, between any two of these lines
+                with contextlib.suppress(FileNotFoundError, psutil.Error, ValueError):
+                    self._look_at(int(note.name), note.read_text())
+
+    def _look_at(self, pid: int, note: str) -> None:
+        index, start_rss, needed = (int(part) for part in note.split())
+        over = psutil.Process(pid).memory_info().rss - start_rss - needed - SLACK_BYTES
+        if over > 0:
+            self._ended[index] = (over + SLACK_BYTES) // MB
+            log.warning("a worker took %d MB more than declared and is ended", self._ended[index])
+            psutil.Process(pid).kill()

@@ -1,0 +1,150 @@
+"""What became of every file that was handed in: outcomes, counts, and their JSON form."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
+from radiobject_assets.imaging.scan import Unreadable
+
+Status = Literal["written", "unchanged", "quarantined", "not_selected"]
+
+
+@dataclass(frozen=True)
+class SeriesOutcome:
+    """What became of one series.
+
+    `verdict` speaks of the images (`ingestable`, or `quarantined` with a `reason` code); `status` of what was
+    done: written now, found unchanged in the store, quarantined, or not selected for this run.
+    """
+
+    series_uid: str
+    subject_id: str
+    collection: str | None
+    obs_id: str | None
+    verdict: Literal["ingestable", "quarantined"]
+    reason: str | None
+    detail: str
+    n_instances: int
+    shape: tuple[int, ...] | None
+    dtype: str | None
+    source: str
+    status: Status
+    modality: str = ""
+    series_token: str = ""
+    """Digest of the series' key: names a series where identifiers must not be shown."""
+    voxel_bytes: int = 0
+    spacing_mm: tuple[float, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of this series in `ingest --json`."""
+        return {
+            "series_uid": self.series_uid,
+            "subject_id": self.subject_id,
+            "collection": self.collection,
+            "obs_id": self.obs_id,
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "detail": self.detail,
+            "n_instances": self.n_instances,
+            "shape": list(self.shape) if self.shape else None,
+            "dtype": self.dtype,
+            "source": self.source,
+            "status": self.status,
+        }
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """Every file handed in, accounted for: in exactly one of `outcomes` or `unreadable`."""
+
+    outcomes: tuple[SeriesOutcome, ...]
+    unreadable: tuple[Unreadable, ...]
+    seconds: float
+    peak_rss_mb: float
+    budget_mb: int
+    extra_counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers of series by status and verdict, of files, and of voxel bytes written."""
+        by_status = Counter(outcome.status for outcome in self.outcomes)
+        return {
+            "series": len(self.outcomes),
+            "ingestable": sum(outcome.verdict == "ingestable" for outcome in self.outcomes),
+            "quarantined": by_status["quarantined"],
+            "written": by_status["written"],
+            "unchanged": by_status["unchanged"],
+            "files": sum(outcome.n_instances for outcome in self.outcomes) + len(self.unreadable),
+            "unreadable": len(self.unreadable),
+            "subjects": len({o.subject_id for o in self.outcomes if o.status in ("written", "unchanged")}),
+            "bytes_written": sum(o.voxel_bytes for o in self.outcomes if o.status == "written"),
+            **self.extra_counts,
+        }
+
+    @property
+    def quarantined_by_reason(self) -> dict[str, int]:
+        """How many series each reason code holds back, most first."""
+        reasons = Counter(o.reason or "" for o in self.outcomes if o.status == "quarantined")
+        return dict(reasons.most_common())
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether something was held back for a reason that asks a person to act."""
+        reasons = [o.reason for o in self.outcomes if o.status == "quarantined"]
+        reasons += [str(item.reason) for item in self.unreadable]
+        return any(EXPLANATIONS[Reason(reason)].needs_attention for reason in reasons if reason)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that `ingest --json` prints."""
+        return {
+            "series": [outcome.to_json() for outcome in self.outcomes],
+            "unreadable": [
+                {"path": str(item.path), "reason": str(item.reason), "detail": item.detail}
+                for item in self.unreadable
+            ],
+            "counts": self.counts,
+            "peak_rss_mb": self.peak_rss_mb,
+            "budget_mb": self.budget_mb,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def outcomes_table(outcomes: Sequence[SeriesOutcome], *, identifiers: bool) -> pd.DataFrame:
+    """Outcomes as a table; without `identifiers` it is fit for a log or a web page.
+
+    Parameters
+    ----------
+    identifiers
+        False leaves out subject, obs id, UID and source, and names each series by its token.
+    """
+    shown = ["series_token", "modality", "collection", "verdict", "reason", "detail", "n_instances", "status"]
+    if identifiers:
+        shown = ["series_uid", "subject_id", "obs_id", "source", *shown]
+    rows = [
+        {
+            **{name: getattr(outcome, name) for name in shown},
+            "shape": "x".join(map(str, outcome.shape)) if outcome.shape else None,
+            "dtype": outcome.dtype,
+            "spacing_mm": " x ".join(f"{s:.3g}" for s in outcome.spacing_mm) if outcome.spacing_mm else None,
+        }
+        for outcome in outcomes
+    ]
+    return pd.DataFrame(rows, columns=[*shown, "shape", "dtype", "spacing_mm"])
+
+
+def source_of(files: Sequence[Path]) -> str:
+    """Where a series lies: its file, or the folder that holds all its files."""
+    if len(files) == 1:
+        return str(files[0])
+    common = Path(files[0]).parent
+    for path in files[1:]:
+        while common not in path.parents:
+            common = common.parent
+    return str(common)

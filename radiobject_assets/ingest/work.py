@@ -1,0 +1,188 @@
+"""One volume, from its files to a staged array: the function that runs in a worker process.
+
+It writes the array under a new token and gives back what the commit needs. Nothing that it does is visible
+to a reader: the parent commits the rows of many volumes at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.opening import open_series
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.series import Series
+from radiobject_assets.imaging.source import ImageSource
+from radiobject_assets.memory import MB
+from radiobject_assets.store.config import (
+    RadiObjectConfig,
+    TileConfig,
+    get_radiobject_config,
+    set_radiobject_config,
+)
+from radiobject_assets.store.staging import StagedVolume, stage_volume
+
+# A slab's bytes are in memory this many times at once: decoded, in TileDB's tiles, and filtered.
+COPIES_OF_A_SLAB = 4
+# Beside the slabs: the compressed bytes of one file, codec scratch, TileDB's own state.
+FIXED_BYTES = 48 * MB
+
+
+@dataclass(frozen=True)
+class ImageCandidate:
+    """A committed image volume that labels may belong to."""
+
+    obs_id: str
+    collection: str
+    grid: Grid
+
+
+@dataclass(frozen=True)
+class VolumeTask:
+    """What a worker needs to stage one volume."""
+
+    series: Series
+    collection_uri: str
+    obs_id: str
+    subject_id: str
+    kind: Literal["image", "labels"]
+    arrival: str
+    slab_bytes: int
+    """Bytes of decoded voxels that may be held at once."""
+    tile: TileConfig | None = None
+    stored_digest: str | None = None
+    """source_digest of the row that the store has now; equal files are not written again."""
+    images: tuple[ImageCandidate, ...] = ()
+    """For labels: the images that they may lie on."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    config: RadiObjectConfig | None = None
+
+    @property
+    def needed_bytes(self) -> int:
+        """Bytes that staging takes at most, the interpreter excluded."""
+        return min(self.slab_bytes, max(1, self.series.decoded_bytes)) * COPIES_OF_A_SLAB + FIXED_BYTES
+
+
+@dataclass(frozen=True)
+class VolumeResult:
+    """A staged volume, or why there is none."""
+
+    staged: StagedVolume | None = None
+    unchanged: bool = False
+    reason: Reason | None = None
+    detail: str = ""
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+
+
+def ingest_volume(task: VolumeTask) -> VolumeResult:
+    """Decode one series and stage its volume.
+
+    Raises
+    ------
+    StorageError
+        The store can't be written (a full disk, a lost connection); nothing of the volume remains.
+    """
+    if task.config is not None and task.config != get_radiobject_config():
+        set_radiobject_config(task.config)
+    try:
+        if task.stored_digest is not None and digest_of_files(task.series) == task.stored_digest:
+            return VolumeResult(unchanged=True, shape=task.series.shape, dtype=str(task.series.dtype))
+        source, image = _open(task)
+        return _stage(task, source, image)
+    except ImageReadError as error:
+        return VolumeResult(reason=Reason(error.code), detail=error.detail)
+
+
+def digest_of_files(series: Series) -> str | None:
+    """`ImageSource.source_digest` of a series from its files alone; None if they can't be read."""
+    try:
+        if series.nifti is not None:
+            hasher = blake3()
+            for path in dict.fromkeys((series.nifti.path, *series.nifti.files)):
+                hasher.update_mmap(path)
+            return str(hasher.hexdigest())
+        hasher = blake3()
+        for instance in series.instances:
+            hasher.update(blake3().update_mmap(instance.path).digest())
+        return str(hasher.hexdigest())
+    except OSError:
+        return None  # decoding will say which file it is
+
+
+def _open(task: VolumeTask) -> tuple[ImageSource, ImageCandidate | None]:
+    if task.kind == "image":
+        return open_series(task.series), None
+    if task.series.series_uid:  # DICOM labels are drawn on the grid of the image that they refer to
+        refused: ImageReadError | None = None
+        for image in task.images:
+            try:
+                return open_series(task.series, image.grid), image
+            except ImageReadError as error:
+                refused = error
+        if refused is not None:
+            raise refused
+        raise ImageReadError(Reason.REFERENCE_MISSING, "the image that it refers to is not in the store")
+    source = open_series(task.series)
+    grid = Grid((source.shape[0], source.shape[1], source.shape[2]), source.affine)
+    for image in task.images:
+        if image.grid.same_as(grid):
+            return source, image
+    if task.images:
+        raise ImageReadError(Reason.LABELS_OFF_GRID, "no image of this subject has the labels' grid")
+    raise ImageReadError(Reason.REFERENCE_MISSING, "no image of this subject is in the store")
+
+
+def _stage(task: VolumeTask, source: ImageSource, image: ImageCandidate | None) -> VolumeResult:
+    series = task.series
+    slice_bytes = max(1, math.prod(source.shape[:2]) * source.dtype.itemsize)
+    tile_depth = task.tile.extents_for_shape(source.shape)[2] if task.tile is not None else 64
+    depth = max(1, task.slab_bytes // slice_bytes)
+    if depth > tile_depth:
+        depth -= depth % tile_depth  # whole tiles, so that no tile is written twice
+    staged = stage_volume(
+        task.collection_uri,
+        obs_id=task.obs_id,
+        obs_subject_id=task.subject_id,
+        shape=source.shape,
+        dtype=source.dtype,
+        affine=source.affine,
+        slabs=_slabs(source, min(depth, source.shape[2])),
+        slope=source.slope,
+        intercept=source.intercept,
+        tile=task.tile,
+        buffer_bytes=task.slab_bytes,
+        sources=[instance.sop_instance_uid for instance in series.instances],
+        attributes={
+            **source.attributes,
+            **task.attributes,
+            "kind": task.kind,
+            "modality": series.modality,
+            "series_uid": series.series_uid,
+            "study_uid": series.study_uid,
+            "component": series.component,
+            "arrival": task.arrival,
+            "n_instances": len(series.files),
+            "labels_of_collection": image.collection if image else None,
+            "labels_of": image.obs_id if image else None,
+        },
+    )
+    attributes = {**staged.attributes, "source_digest": source.source_digest()}
+    return VolumeResult(
+        staged=replace(staged, attributes=attributes),
+        shape=tuple(source.shape),
+        dtype=str(source.dtype),
+    )
+
+
+def _slabs(source: ImageSource, depth: int) -> Iterator[tuple[int, int, NDArray[Any]]]:
+    for slab in source.slabs(depth):
+        yield slab.z, slab.t, np.asarray(slab.voxels)

@@ -1,0 +1,94 @@
+"""dataset.yaml: what is accepted, and how mistakes are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from radiobject_assets.dataset import DatasetConfig, TileExtents, load_dataset
+from radiobject_assets.errors import ConfigurationError
+
+GOOD = """\
+name: chest
+landing: incoming
+store: s3://bucket/chest
+collections:
+  ct:
+    match: {modality: CT, description: "thorax|chest", dicom: {ImageType: AXIAL}}
+    tile: {x: 64, y: 64, z: 16}
+  seg:
+    kind: labels
+    labels_of: ct
+    match: {modality: SEG}
+  t1w:
+    match: {files: "*_T1w.nii.gz"}
+patches: {image: ct, labels: seg, size_voxels: [48, 48, 16], foreground_fraction: 0.5}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "dataset.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_full_description_is_read_and_its_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    config = load_dataset(write(tmp_path, GOOD))
+    assert list(config.collections) == ["ct", "seg", "t1w"]
+    assert config.collections["ct"].tile == TileExtents(x=64, y=64, z=16)
+    assert config.landing_path == tmp_path / "incoming"
+    assert config.store_uri == "s3://bucket/chest"
+
+
+def test_an_empty_file_collects_by_modality(tmp_path: Path) -> None:
+    assert load_dataset(write(tmp_path, "")).collects_by_modality
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "told"),
+    [
+        (
+            ("modality: CT", "modalty: CT"),
+            6,
+            ["collections.ct.match.modalty", "modality, description, dicom"],
+        ),
+        (("kind: labels", "kind: label"), 9, ["collections.seg.kind", "'image' or 'labels'"]),
+        (("labels_of: ct", "labels_of: cta"), None, ["collections.seg.labels_of", "ct, seg, t1w"]),
+        (("patches:", "patchez:"), 14, ["patchez", "unknown key", "patches"]),
+        (("ImageType: AXIAL", "PatientName: X"), 6, ["PatientName", "ImageType"]),
+        (("thorax|chest", "thorax("), 6, ["not a regular expression"]),
+        (("tile: {x: 64, y: 64, z: 16}", "tile: axail"), 7, ["axial", "isotropic"]),
+        (("  t1w:", "  splits:"), None, ["splits", "taken"]),
+        (("foreground_fraction: 0.5", "foreground_fraction: 1.5"), 14, ["foreground_fraction", "1"]),
+    ],
+)
+def test_a_mistake_is_told_with_its_line_its_key_and_what_is_allowed(
+    tmp_path: Path, change: tuple[str, str], line: int | None, told: list[str]
+) -> None:
+    assert change[0] in GOOD
+    path = write(tmp_path, GOOD.replace(*change))
+    with pytest.raises(ConfigurationError) as error:
+        load_dataset(path)
+    message = str(error.value)
+    assert (f"{path}:{line}: " if line else str(path)) in message
+    for part in told:
+        assert part in message
+
+
+def test_a_key_given_twice_is_refused_where_yaml_would_keep_the_last(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD + "name: other\n")
+    with pytest.raises(ConfigurationError, match="given twice"):
+        load_dataset(path)
+
+
+def test_fractions_must_sum_to_one() -> None:
+    with pytest.raises(ValueError, match=r"sum to 0\.5"):
+        DatasetConfig.model_validate({"split": {"fractions": {"train": 0.5}}})
+
+
+def test_an_absent_file_and_broken_yaml_are_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no such file"):
+        load_dataset(tmp_path / "none.yaml")
+    with pytest.raises(ConfigurationError, match="not valid YAML"):
+        load_dataset(write(tmp_path, "a: [1,"))

@@ -1,0 +1,84 @@
+"""Tasks that die, hang or overshoot fail alone; the declared bytes in flight stay within the budget."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from radiobject_assets.compute import Compute
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.ingest.pool import SLACK_BYTES, Failure, Task, run_tasks
+from radiobject_assets.memory import MB, MemoryBudget
+
+
+@dataclass(frozen=True)
+class Order:
+    what: str
+    value: int = 0
+    folder: str = ""
+
+
+def work(order: Order) -> int:
+    if order.what == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if order.what == "hang":
+        time.sleep(60)
+    if order.what == "swell":
+        block = bytearray(b"x") * (SLACK_BYTES + 300 * MB)
+        time.sleep(20)
+        return len(block)
+    if order.what == "raise":
+        raise ValueError("bad item")
+    if order.what == "overlap":
+        mine = Path(order.folder) / f"running-{order.value}"
+        mine.touch()
+        time.sleep(0.3)
+        seen = len(list(Path(order.folder).glob("running-*")))
+        mine.unlink()
+        return seen
+    return order.value * 2
+
+
+def run(orders: list[Order], needed_bytes: int = MB, **settings: float) -> dict[int, int | Failure]:
+    compute = Compute(workers=2, **settings)
+    tasks = [Task(order, needed_bytes) for order in orders]
+    return dict(run_tasks(work, tasks, compute=compute, budget=MemoryBudget(256)))
+
+
+def test_a_worker_that_dies_takes_only_its_own_item() -> None:
+    results = run([Order("ok", 1), Order("die"), Order("ok", 3), Order("raise"), Order("ok", 5)])
+    assert [results[0], results[2], results[4]] == [2, 6, 10]
+    assert isinstance(results[1], Failure)
+    assert results[1].reason is Reason.WORKER_DIED
+    assert isinstance(results[3], Failure)
+    assert "bad item" in results[3].detail
+
+
+def test_a_worker_that_hangs_is_ended_after_its_time() -> None:
+    results = run([Order("hang"), Order("ok", 2)], task_timeout_s=1.5)
+    assert isinstance(results[0], Failure)
+    assert results[0].reason is Reason.WORKER_TIMEOUT
+    assert results[1] == 4
+
+
+def test_a_worker_that_takes_more_memory_than_declared_is_ended() -> None:
+    results = run([Order("swell"), Order("ok", 2)])
+    assert isinstance(results[0], Failure)
+    assert results[0].reason is Reason.MEMORY_EXCEEDED
+    assert results[1] == 4
+
+
+@pytest.mark.parametrize(("needed_mb", "at_once"), [(100, 1), (10, 2)])
+def test_only_as_many_run_at_once_as_the_budget_admits(tmp_path: Path, needed_mb: int, at_once: int) -> None:
+    orders = [Order("overlap", number, str(tmp_path)) for number in range(4)]
+    results = run(orders, needed_bytes=needed_mb * MB)
+    assert max(value for value in results.values() if isinstance(value, int)) == at_once
+
+
+def test_a_task_larger_than_the_whole_share_still_runs() -> None:
+    assert run([Order("ok", 4)], needed_bytes=10_000 * MB) == {0: 8}
