@@ -127,6 +127,7 @@ def stage_volume(
     slope: float = 1.0,
     intercept: float = 0.0,
     attributes: Mapping[str, Attribute] | None = None,
+    sources: Sequence[str] = (),
     orientation_source: str | None = None,
     tile: TileConfig | None = None,
     compression: CompressionConfig | None = None,
@@ -151,6 +152,8 @@ def stage_volume(
     attributes
         Columns of the obs row. Those the format knows (kind, modality, series_uid, study_uid, component,
         arrival, source_digest, labels_of_collection, labels_of) and any others.
+    sources
+        SOPInstanceUIDs (or other names) of what the volume was made from, kept with the array.
     buffer_bytes
         Bound of the write buffer, by default a quarter of the read budget, at most 256 MiB.
 
@@ -200,7 +203,14 @@ def stage_volume(
     uri = join(collection_uri, VOLUMES, token)
     limit = buffer_bytes or min(256 * MB, config.read.memory_budget_mb * MB // 4)
     return write_volume_array(
-        uri, staged, slabs, tile or config.write.tile, compression or config.write.compression, limit, ctx
+        uri,
+        staged,
+        slabs,
+        tile or config.write.tile,
+        compression or config.write.compression,
+        limit,
+        ctx,
+        sources,
     )
 
 
@@ -212,6 +222,7 @@ def write_volume_array(
     compression: CompressionConfig,
     buffer_bytes: int,
     ctx: tiledb.Ctx,
+    sources: Sequence[str] = (),
 ) -> StagedVolume:
     """Create the array at `uri`, write all slabs, and return `staged` with digest and size.
 
@@ -227,7 +238,7 @@ def write_volume_array(
                     digest.update(chunk.voxels)
                     write_region(array, ctx, chunk.start, chunk.voxels)
                 staged = replace(staged, voxel_digest=digest.value)
-                write_meta(array, describe(staged, tile))
+                write_meta(array, {**describe(staged, tile), "sources": list(sources)})
         return replace(staged, stored_bytes=tree_bytes(uri, ctx))
     except BaseException:
         try:

@@ -257,6 +257,12 @@ class Volume:
         return SliceOrientation(name) if name else None
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """SOPInstanceUIDs (or other names) of what the volume was made from, in volume order."""
+        with storage_errors("open the volume", self._uri), open_array(self._uri, self._ctx.get()) as array:
+            return tuple(read_meta(array).get("sources") or ())
+
+    @property
     def tile_extents(self) -> tuple[int, ...]:
         """Tile extents in voxels."""
         with storage_errors("open the volume", self._uri), open_array(self._uri, self._ctx.get()) as array:
