@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,9 @@ positions decimal strings, so equal grids differ by rounding; a shift by a twent
 label."""
 
 
-def affine_of(row: object) -> NDArray[np.float64]:
-    """The 4x4 affine (voxel index to RAS+ millimetres) of an obs row with `affine_00` ... `affine_23`."""
-    values = [[float(getattr(row, f"affine_{i}{j}")) for j in range(4)] for i in range(3)]
+def affine_of(row: Mapping[str, Any]) -> NDArray[np.float64]:
+    """The 4x4 affine (voxel index to RAS+ millimetres) of a row with `affine_00` ... `affine_23`."""
+    values = [[float(row[f"affine_{i}{j}"]) for j in range(4)] for i in range(3)]
     return np.array([*values, [0.0, 0.0, 0.0, 1.0]])
 
 

@@ -10,11 +10,9 @@ is padded, so patches of one size never come out ragged.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Protocol
 
 from radiobject_assets.errors import ShapeError
 
@@ -103,38 +101,13 @@ def start_around(centre: Sequence[int], shape: Sequence[int], size: Sequence[int
     return start[0], start[1], start[2]
 
 
-class ForegroundCounts:
-    """How many labelled voxels each slice of a label volume has, counted as slabs go by.
+class Foreground(Protocol):
+    """The labelled voxels of a volume, by number."""
 
-    This is all that foreground sampling keeps: one integer a slice, however large the mask. A patch draws a
-    rank among all labelled voxels; the counts give its slice, and only that slice is looked at again.
-    """
+    def __len__(self) -> int: ...
 
-    def __init__(self, n_slices: int) -> None:
-        self.per_slice = np.zeros(n_slices, dtype=np.int64)
-
-    def add(self, z: int, labels: NDArray[np.generic]) -> None:
-        """Count the non-zero voxels of the slab (X, Y, depth) that begins at slice `z`."""
-        depth = labels.shape[2]
-        self.per_slice[z : z + depth] += np.count_nonzero(labels, axis=(0, 1))
-
-    @property
-    def total(self) -> int:
-        """Labelled voxels in the whole volume."""
-        return int(self.per_slice.sum())
-
-    def locate(self, rank: int) -> tuple[int, int]:
-        """(slice, rank within that slice) of the labelled voxel number `rank`, slices counted upwards."""
-        ends = np.cumsum(self.per_slice)
-        z = int(np.searchsorted(ends, rank, side="right"))
-        return z, rank - int(ends[z] - self.per_slice[z])
-
-
-def nth_foreground(slice_labels: NDArray[np.generic], rank: int) -> tuple[int, int]:
-    """Column and row of labelled voxel number `rank` of one slice (X, Y), in C order."""
-    flat = int(np.flatnonzero(np.ascontiguousarray(slice_labels))[rank])
-    column, row = np.unravel_index(flat, slice_labels.shape)
-    return int(column), int(row)
+    def voxel(self, number: int) -> tuple[int, int, int]:
+        """Column, row and slice of labelled voxel `number`, 0 <= number < len."""
 
 
 def place_patches(
@@ -146,8 +119,7 @@ def place_patches(
     obs_id: str,
     epoch: int = 0,
     foreground_fraction: float = 0.0,
-    foreground: ForegroundCounts | None = None,
-    read_slice: Callable[[int], NDArray[np.generic]] | None = None,
+    foreground: Foreground | None = None,
 ) -> tuple[PatchPlace, ...]:
     """Place the patches 0 to `count` - 1 of one volume.
 
@@ -156,22 +128,20 @@ def place_patches(
     foreground_fraction
         Part of the patches that are centred on a labelled voxel, each such voxel being equally likely. In a
         volume without any they are placed uniformly, like the others.
-    foreground, read_slice
-        The label volume's counts, and a function from slice number to its labels (X, Y); needed when
-        `foreground_fraction` is above 0.
+    foreground
+        The labelled voxels; needed when `foreground_fraction` is above 0.
     """
     places = []
     for number in range(count):
         start, t = random_start(shape, size, seed, obs_id, number, epoch)
         on_foreground = False
         if is_foreground(number, foreground_fraction):
-            if foreground is None or read_slice is None:
-                raise ShapeError("foreground sampling needs the label volume's counts and slices")
-            if foreground.total:
+            if foreground is None:
+                raise ShapeError("foreground sampling needs the volume's labels")
+            if len(foreground):
                 # the fifth number of the same hash: the first four are the uniform place
-                rank = hashed_integers(seed, obs_id, number, epoch, [1, 1, 1, 1, foreground.total])[4]
-                z, rank_in_slice = foreground.locate(rank)
-                start = start_around((*nth_foreground(read_slice(z), rank_in_slice), z), shape, size)
+                chosen = hashed_integers(seed, obs_id, number, epoch, [1, 1, 1, 1, len(foreground)])[4]
+                start = start_around(foreground.voxel(chosen), shape, size)
                 on_foreground = True
         places.append(PatchPlace(number, start, t, on_foreground))
     return tuple(places)

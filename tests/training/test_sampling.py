@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from array_source import ArraySource
 from hypothesis import given
 from hypothesis import strategies as st
 
 from radiobject_assets.errors import ShapeError
+from radiobject_assets.training.cutting import LabelledVoxels
 from radiobject_assets.training.sampling import (
-    ForegroundCounts,
     centred,
     is_foreground,
     place_patches,
@@ -81,14 +82,11 @@ def test_the_foreground_share_is_met_by_every_prefix(count, twentieths):
 )
 def test_a_foreground_patch_holds_its_labelled_voxel(shape, size, seed, depth):
     labels = (np.random.default_rng(seed).random(shape) < 0.05).astype(np.uint8)
-    counts = ForegroundCounts(shape[2])
-    for z in range(0, shape[2], depth):
-        counts.add(z, labels[:, :, z : z + depth])
-    assert counts.total == labels.sum()
+    foreground = LabelledVoxels(ArraySource(labels), depth * shape[0] * shape[1])
+    assert len(foreground) == labels.sum()
     places = place_patches(
-        shape, size, 5, seed=seed, obs_id="a", foreground_fraction=1.0, foreground=counts,
-        read_slice=lambda z: labels[:, :, z],
-    )  # fmt: skip
+        shape, size, 5, seed=seed, obs_id="a", foreground_fraction=1.0, foreground=foreground
+    )
     for place in places:
         low = np.maximum(place.start, 0)
         high = np.minimum(np.add(place.start, size), shape)
@@ -102,14 +100,20 @@ def test_every_labelled_voxel_is_equally_likely():
     voxels = [(0, 0, 0), (3, 1, 2), (3, 2, 2), (5, 5, 5)]
     for voxel in voxels:
         labels[voxel] = 1
-    counts = ForegroundCounts(6)
-    counts.add(0, labels)
+    foreground = LabelledVoxels(ArraySource(labels), 1000)
     places = place_patches(
-        labels.shape, (1, 1, 1), 4000, seed=1, obs_id="a", foreground_fraction=1.0, foreground=counts,
-        read_slice=lambda z: labels[:, :, z],
-    )  # fmt: skip
+        labels.shape, (1, 1, 1), 4000, seed=1, obs_id="a", foreground_fraction=1.0, foreground=foreground
+    )
     drawn = [place.start for place in places]
     assert {voxel: 900 < drawn.count(voxel) < 1100 for voxel in voxels} == dict.fromkeys(voxels, True)
+
+
+def test_foreground_is_looked_at_in_bounded_slabs():
+    source = ArraySource(np.ones((64, 64, 100), np.uint8), tile_depth=8)
+    foreground = LabelledVoxels(source, 16 * 64 * 64)
+    assert len(foreground) == 64 * 64 * 100
+    assert foreground.voxel(64 * 64 * 99 + 65) == (1, 1, 99)
+    assert source.largest_bytes == 16 * 64 * 64
 
 
 def test_a_patch_around_a_border_voxel_is_moved_inwards():
@@ -126,5 +130,5 @@ def test_impossible_shapes_are_refused(shape, size):
 
 
 def test_foreground_without_labels_is_refused():
-    with pytest.raises(ShapeError, match="needs the label volume"):
+    with pytest.raises(ShapeError, match="needs the volume's labels"):
         place_patches((4, 4, 4), (2, 2, 2), 1, seed=1, obs_id="a", foreground_fraction=1.0)
