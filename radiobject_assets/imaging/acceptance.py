@@ -1,4 +1,4 @@
-"""Which instances can be part of a volume, by their header alone: kind of object, encoding, pixels, declared sizes.
+"""Which instances can be part of a volume, by their header alone: kind, encoding, pixels, declared sizes.
 
 Sizes are checked against the file before any memory is taken for them.
 """
@@ -59,8 +59,15 @@ def problem_of(instance: Instance) -> Problem | None:
     """What keeps an image instance from being part of a volume; None if nothing does."""
     if kind_of(instance) != "image":
         what = instance.modality or "object"
-        return Problem(Reason.UNSUPPORTED_OBJECT, f"{what} (SOP class {instance.sop_class_uid}) is not a volume image")
-    return encoding_problem(instance) or _pixel_problem(instance) or size_problem(instance) or _rescale_problem(instance)
+        return Problem(
+            Reason.UNSUPPORTED_OBJECT, f"{what} (SOP class {instance.sop_class_uid}) is not a volume image"
+        )
+    return (
+        encoding_problem(instance)
+        or _pixel_problem(instance)
+        or size_problem(instance)
+        or _rescale_problem(instance)
+    )
 
 
 def encoding_problem(instance: Instance) -> Problem | None:
@@ -80,10 +87,15 @@ def _pixel_problem(i: Instance) -> Problem | None:
         )
     if i.pixel_keyword != "PixelData":
         fits = i.bits_allocated == (32 if i.pixel_keyword == "FloatPixelData" else 64)
-        return None if fits else Problem(Reason.UNSUPPORTED_PIXELS, f"{i.pixel_keyword} with {i.bits_allocated} bits")
+        return (
+            None
+            if fits
+            else Problem(Reason.UNSUPPORTED_PIXELS, f"{i.pixel_keyword} with {i.bits_allocated} bits")
+        )
     if i.bits_allocated not in (8, 16, 32) or not 1 <= i.bits_stored <= i.bits_allocated:
         return Problem(
-            Reason.UNSUPPORTED_PIXELS, f"{i.bits_allocated} bits allocated, {i.bits_stored} stored: not supported"
+            Reason.UNSUPPORTED_PIXELS,
+            f"{i.bits_allocated} bits allocated, {i.bits_stored} stored: not supported",
         )
     if not i.bits_stored - 1 <= i.high_bit < i.bits_allocated:
         return Problem(
@@ -105,8 +117,10 @@ def size_problem(i: Instance) -> Problem | None:
         return Problem(Reason.TOO_LARGE, f"{declared} are declared")
     if i.transfer_syntax in COMPRESSED or i.transfer_syntax == DEFLATED or i.pixel_offset < 0:
         if needed > max(_FREE_BYTES, i.size_bytes * _MAX_RATIO):
-            return Problem(Reason.SIZE_MISMATCH, f"{declared} cannot come out of a file of {i.size_bytes} bytes")
-        if i.transfer_syntax in COMPRESSED and 0 <= i.pixel_offset and i.pixel_length >= 0:
+            return Problem(
+                Reason.SIZE_MISMATCH, f"{declared} cannot come out of a file of {i.size_bytes} bytes"
+            )
+        if i.transfer_syntax in COMPRESSED and i.pixel_offset >= 0 and i.pixel_length >= 0:
             return Problem(Reason.SIZE_MISMATCH, "compressed pixel data is not divided into fragments")
         return None
     if i.pixel_length < 0:
@@ -115,7 +129,9 @@ def size_problem(i: Instance) -> Problem | None:
         there = max(0, i.size_bytes - i.pixel_offset)
         return Problem(Reason.TRUNCATED, f"{declared} need {needed} bytes, {there} are there")
     if i.pixel_length < needed:
-        return Problem(Reason.SIZE_MISMATCH, f"{declared} need {needed} bytes, PixelData has {i.pixel_length}")
+        return Problem(
+            Reason.SIZE_MISMATCH, f"{declared} need {needed} bytes, PixelData has {i.pixel_length}"
+        )
     return None
 
 

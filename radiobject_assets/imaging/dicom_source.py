@@ -110,9 +110,10 @@ class DicomSource:
     def source_digest(self) -> str:
         """blake3 over the digests of the files, in volume order; valid once `slabs` was exhausted."""
         if len(self._digests) < len(self._instances):
-            raise ImageReadError(Reason.FILE_CHANGED, "not every file has been read yet: exhaust slabs() first")
+            raise ImageReadError(
+                Reason.FILE_CHANGED, "not every file has been read yet: exhaust slabs() first"
+            )
         hasher = blake3()
         for number in range(len(self._instances)):
             hasher.update(self._digests[number])
         return hasher.hexdigest()
-

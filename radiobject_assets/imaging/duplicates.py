@@ -57,15 +57,23 @@ def without_duplicates(
     return [i for i in instances if i.path not in dropped], conflicts, copies
 
 
+def _content(instance: Instance) -> Instance:
+    """The instance without what a copy may differ in: its file, its UID, its encoding."""
+    return replace(
+        instance,
+        path=Path(),
+        size_bytes=0,
+        sop_instance_uid="",
+        transfer_syntax="",
+        pixel_offset=0,
+        pixel_length=0,
+        pixel_digest="",
+        attributes={},
+    )
+
+
 def _differ(kept: Instance, other: Instance) -> bool:
-    same_header = replace(
-        other, path=kept.path, size_bytes=0, sop_instance_uid="", transfer_syntax="", pixel_offset=0, pixel_length=0,
-        pixel_digest="", attributes={},
-    ) == replace(
-        kept, size_bytes=0, sop_instance_uid="", transfer_syntax="", pixel_offset=0, pixel_length=0,
-        pixel_digest="", attributes={},
-    )  # fmt: skip
-    if not same_header:
+    if _content(kept) != _content(other):
         return True
     # The same instance in another transfer syntax has other bytes; its SOP instance UID vouches for it.
     return kept.transfer_syntax == other.transfer_syntax and kept.pixel_digest != other.pixel_digest

@@ -1,4 +1,4 @@
-"""A fast reader of DICOM data elements: walks the tags of a header, keeps the wanted ones, stops at the pixels.
+"""A fast reader of DICOM data elements: walks a header's tags, keeps the wanted, stops at the pixels.
 
 Reads explicit and implicit, little and big endian (PS3.5 chapter 7). Sequences of defined length are
 stepped over unless wanted; those of undefined length are walked. Anything that it does not understand
@@ -62,15 +62,10 @@ class Elements:
             return ""
         if isinstance(value, tuple):
             return "\\".join(f"{number:g}" for number in value)
-        if isinstance(value, bytes):
-            try:
-                value = value.decode("ascii")
-            except UnicodeDecodeError:
-                value = self._decode(value)
-        return value.strip(" \0\t\r\n")
+        return (self._decode(value) if isinstance(value, bytes) else value).strip(" \0\t\r\n")
 
     def _decode(self, value: bytes) -> str:
-        for encoding in (*self.encodings, "utf-8"):
+        for encoding in ("ascii", *self.encodings, "utf-8"):
             try:
                 return value.decode(encoding)
             except (UnicodeDecodeError, LookupError):
@@ -89,7 +84,8 @@ class Elements:
             count = len(value) // struct.calcsize(code)
             return struct.unpack_from(f"{self.order}{count}{code}", value)
         try:
-            return tuple(map(float, value.split(b"\\" if isinstance(value, bytes) else "\\")))  # type: ignore[arg-type]  # split keeps the type of value
+            parts = value.split(b"\\") if isinstance(value, bytes) else value.split("\\")
+            return tuple(map(float, parts))
         except ValueError:
             return _lenient_numbers(self.text(tag))
 
@@ -137,7 +133,14 @@ class Header:
 
 
 def read_elements(
-    read: Read, start: int, size: int, wanted: Mapping[int, str], *, explicit: bool, big: bool, only_group: int = 0
+    read: Read,
+    start: int,
+    size: int,
+    wanted: Mapping[int, str],
+    *,
+    explicit: bool,
+    big: bool,
+    only_group: int = 0,
 ) -> tuple[Header, int]:
     """Walk the elements of a data set from offset `start` of a file of `size` bytes.
 

@@ -113,7 +113,9 @@ def _frame(own: Elements, shared: Elements, top: Elements, manufacturer: str) ->
     frame_type = macro(t.MR_FRAME_TYPE) or macro(t.CT_FRAME_TYPE)
     component = ""
     if frame_type is not None:
-        component = component_of(frame_type.text(t.COMPLEX_COMPONENT)) or component_of(frame_type.text(t.FRAME_TYPE))
+        component = component_of(frame_type.text(t.COMPLEX_COMPONENT)) or component_of(
+            frame_type.text(t.FRAME_TYPE)
+        )
     diffusion = macro(t.MR_DIFFUSION)
     identification = macro(t.SEGMENT_IDENTIFICATION)
     return Frame(

@@ -68,7 +68,10 @@ def slice_normal(orientation: Sequence[float]) -> Float:
 
 
 def dicom_affine(
-    position: Sequence[float], orientation: Sequence[float], pixel_spacing: Sequence[float], step: Sequence[float]
+    position: Sequence[float],
+    orientation: Sequence[float],
+    pixel_spacing: Sequence[float],
+    step: Sequence[float],
 ) -> Float:
     """Affine (RAS+) of a stack of slices.
 

@@ -23,7 +23,7 @@ _AXIS_NAMES = ("sagittal", "coronal", "axial")
 
 @dataclass(frozen=True)
 class Component:
-    """Planes that form one volume, and the name that tells them from the others of their series ("" if alone)."""
+    """Planes that form one volume, and what tells them from the others of their series ("" if alone)."""
 
     name: str
     planes: tuple[Plane, ...]
@@ -41,8 +41,12 @@ def split(planes: Sequence[Plane]) -> list[Component]:
     groups: dict[tuple[Hashable, ...], list[Plane]] = defaultdict(list)
     for plane in planes:
         i, f = plane.instance, plane.frame
-        spacing = None if f.pixel_spacing is None else tuple(round(s / _SPACING_TOLERANCE_MM) for s in f.pixel_spacing)
-        key = (
+        spacing = (
+            None
+            if f.pixel_spacing is None
+            else tuple(round(s / _SPACING_TOLERANCE_MM) for s in f.pixel_spacing)
+        )
+        key: tuple[Hashable, ...] = (
             (i.columns, i.rows),
             (i.samples, i.photometric, i.bits_allocated, i.signed, i.pixel_keyword),
             orientations.number(f.orientation),
@@ -53,7 +57,11 @@ def split(planes: Sequence[Plane]) -> list[Component]:
             i.tiles,
         )
         groups[key].append(plane)
-    parts = [((*key, image_type), part) for key, group in groups.items() for image_type, part in _by_image_type(group)]
+    parts = [
+        ((*key, image_type), part)
+        for key, group in groups.items()
+        for image_type, part in _by_image_type(group)
+    ]
     varying = [n for n in range(9) if len({key[n] for key, _ in parts}) > 1]
     named: list[Component] = []
     taken: set[str] = set()

@@ -16,7 +16,7 @@ from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.elements import Elements, Header, OddElements, Read, Value, read_elements
 from radiobject_assets.imaging.frames import classic_frame, multiframe_frames
-from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.instance import Frame, Instance
 from radiobject_assets.imaging.labels import describe_segments, referenced_images
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
@@ -117,7 +117,8 @@ def _pydicom_header(path: Path, read: Read, size: int) -> tuple[Header, str]:
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:  # pydicom raises whatever the bytes lead it to; the verdict is the same
-        raise ImageReadError(Reason.DAMAGED_HEADER, f"the header cannot be read ({type(error).__name__})", path) from error
+        detail = f"the header cannot be read ({type(error).__name__})"
+        raise ImageReadError(Reason.DAMAGED_HEADER, detail, path) from error
     if t.ROWS in header.elements.values and t.BITS_ALLOCATED in header.elements.values:
         header.pixel_keyword = "PixelData"
     return header, syntax
@@ -177,7 +178,7 @@ _shared_attributes: dict[tuple[object, ...], dict[str, AttributeValue]] = {}
 def _interned_attributes(elements: Elements) -> dict[str, AttributeValue]:
     # Instances of a series share most values: converting each combination once halves the time of a scan.
     get = elements.values.get
-    key = tuple([get(tag) for tag in _ATTRIBUTE_TAGS])  # type: ignore[misc]  # lists never occur: these tags are not sequences
+    key = tuple([get(tag) for tag in _ATTRIBUTE_TAGS])
     known = _shared_attributes.get(key)
     if known is None:
         known = attributes_of(elements)
@@ -193,7 +194,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
     n_frames = e.integer(t.N_FRAMES)
     n_frames = 1 if n_frames is None else n_frames
     manufacturer = e.text(t.MANUFACTURER).upper()
-    frames = ()
+    frames: tuple[Frame, ...] = ()
     if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:
         frames = multiframe_frames(e, min(max(n_frames, 0), _MAX_FRAMES), manufacturer)
     elif has_pixels:

@@ -46,7 +46,9 @@ def _judge(
         problem = problem or Problem(Reason.REFERENCE_MISSING, "the labels refer to no image")
         return [quarantined(uid, component, "labels", [instance], problem)]
     return [
-        _ingestable(uid, "_".join(filter(None, (component, name))), instance, grid, segments, first=number == 0)
+        _ingestable(
+            uid, "_".join(filter(None, (component, name))), instance, grid, segments, first=number == 0
+        )
         for number, (name, segments) in enumerate(_divided(instance))
     ]
 
@@ -72,7 +74,9 @@ def _object_problem(instance: Instance) -> Problem | None:
     if instance.sop_class_uid == RTSTRUCT_STORAGE:
         return Problem(Reason.UNSUPPORTED_OBJECT, "contours (RTSTRUCT) are not turned into masks")
     if instance.bits_allocated not in (1, 8, 16) or instance.samples != 1:
-        return Problem(Reason.UNSUPPORTED_PIXELS, f"{instance.bits_allocated} bits allocated in a segmentation")
+        return Problem(
+            Reason.UNSUPPORTED_PIXELS, f"{instance.bits_allocated} bits allocated in a segmentation"
+        )
     return encoding_problem(instance) or size_problem(instance)
 
 
@@ -93,7 +97,13 @@ def _ingestable(
     attributes: dict[str, AttributeValue] = {
         "segments": json.dumps(
             [
-                {"value": s.number, "label": s.label, "type": s.type, "category": s.category, "algorithm": s.algorithm}
+                {
+                    "value": s.number,
+                    "label": s.label,
+                    "type": s.type,
+                    "category": s.category,
+                    "algorithm": s.algorithm,
+                }
                 for s in segments
             ],
             ensure_ascii=False,

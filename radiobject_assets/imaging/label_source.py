@@ -76,7 +76,9 @@ class SegmentationSource:
 
     def _paste(self, file: PixelFile, number: int, place: Placed, target: NDArray[Any]) -> None:
         segment = self._instance.frames[number].segment
-        labelmap = self._instance.sop_class_uid == LABELMAP_STORAGE or self._instance.segmentation_type == "LABELMAP"
+        labelmap = (
+            self._instance.sop_class_uid == LABELMAP_STORAGE or self._instance.segmentation_type == "LABELMAP"
+        )
         if not labelmap and self._segments and segment not in self._segments:
             return
         pixels = frame_pixels(file, number)
@@ -91,7 +93,9 @@ class SegmentationSource:
         def combine(present: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
             marked = new != 0
             if np.any(marked & (present != 0) & (present != segment)):
-                raise ImageReadError(Reason.SEGMENTS_OVERLAP, "two segments share voxels", self._instance.path)
+                raise ImageReadError(
+                    Reason.SEGMENTS_OVERLAP, "two segments share voxels", self._instance.path
+                )
             return np.where(marked, self.dtype.type(segment), present)
 
         place.paste(pixels, target, combine)
@@ -104,7 +108,7 @@ class SegmentationSource:
 
 
 def frame_pixels(file: PixelFile, number: int) -> NDArray[Any]:
-    """Stored values of a SEG's frame, shape (rows, columns); bits are unpacked (PS3.5 8.1.1, lowest first)."""
+    """Stored values of a SEG's frame, (rows, columns); bits are unpacked, lowest first (PS3.5 8.1.1)."""
     instance: Instance = file.instance
     if instance.bits_allocated != 1 or instance.transfer_syntax in COMPRESSED:
         return file.frame(number)

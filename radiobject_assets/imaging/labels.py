@@ -48,11 +48,18 @@ def describe_segments(elements: Elements) -> tuple[Segment, ...]:
         )
         for item in elements.items(t.SEGMENTS)
     ]
-    types = {item.integer(t.OBSERVED_ROI): item.text(t.ROI_TYPE) for item in elements.items(t.ROI_OBSERVATIONS)}
+    types = {
+        item.integer(t.OBSERVED_ROI): item.text(t.ROI_TYPE) for item in elements.items(t.ROI_OBSERVATIONS)
+    }
     for item in elements.items(t.ROIS):
         number = item.integer(t.ROI_NUMBER) or 0
         found.append(
-            Segment(number, item.text(t.ROI_NAME), type=types.get(number, ""), algorithm=item.text(t.ROI_ALGORITHM))
+            Segment(
+                number,
+                item.text(t.ROI_NAME),
+                type=types.get(number, ""),
+                algorithm=item.text(t.ROI_ALGORITHM),
+            )
         )
     return tuple(found)
 

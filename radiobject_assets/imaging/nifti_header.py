@@ -1,6 +1,7 @@
 """NIfTI-1 and NIfTI-2 headers: what shape, type, scaling and place the voxels have.
 
-Rules as nibabel's: xyzt_units do not scale the affine (writers often set them wrong); sform before qform before a centred diagonal; slope 0 or not finite means no scaling.
+Rules as nibabel's: sform before qform before a centred diagonal; slope 0 or not finite means no scaling;
+xyzt_units do not scale the affine (writers often set them wrong).
 Source: the NIfTI-1 and NIfTI-2 definitions (nifti1.h, nifti2.h).
 """
 
@@ -93,7 +94,9 @@ def _order(prefix: bytes, header_size: int) -> str:
 def nifti_data_file(header: Path) -> Path | None:
     """The image file of a .hdr: same name, suffix .img (or .img.gz)."""
     name = header.name
-    stem = name[: -len("".join(header.suffixes[-2:] if name.lower().endswith(".gz") else header.suffixes[-1:]))]
+    stem = name[
+        : -len("".join(header.suffixes[-2:] if name.lower().endswith(".gz") else header.suffixes[-1:]))
+    ]
     for suffix in (".img", ".img.gz", ".IMG"):
         candidate = header.with_name(stem + suffix)
         if candidate.is_file():
@@ -177,7 +180,9 @@ def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _judged(file: NiftiFile, datatype: int) -> NiftiFile:
     problem = ""
     if file.type_name not in _STORABLE:
-        problem = f"{Reason.NIFTI_DATATYPE} data type {datatype} ({file.type_name or 'unknown'}) is not stored"
+        problem = (
+            f"{Reason.NIFTI_DATATYPE} data type {datatype} ({file.type_name or 'unknown'}) is not stored"
+        )
     elif len(file.shape) not in (3, 4):
         problem = f"{Reason.NIFTI_NO_SPACE} dimensions are {'x'.join(map(str, file.shape))}"
     elif math.prod(file.shape) > _MAX_VOXELS:
@@ -185,7 +190,9 @@ def _judged(file: NiftiFile, datatype: int) -> NiftiFile:
     elif not all(map(math.isfinite, file.affine)) or abs(np.linalg.det(file.matrix)) < 1e-12:
         problem = f"{Reason.BAD_GEOMETRY} the affine is singular or not finite"
     elif file.single_file and not _large_enough(file):
-        problem = f"{Reason.TRUNCATED} {file.size_bytes} bytes cannot hold {'x'.join(map(str, file.shape))} voxels"
+        problem = (
+            f"{Reason.TRUNCATED} {file.size_bytes} bytes cannot hold {'x'.join(map(str, file.shape))} voxels"
+        )
     return replace(file, problem=problem) if problem else file
 
 

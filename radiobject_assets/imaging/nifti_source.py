@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from blake3 import blake3
@@ -20,6 +19,8 @@ from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue, Slab
 
 _CHUNK = 1 << 20
+# isal's stubs declare the class as an instance of Exception.
+_InflateError: type[Exception] = cast("type[Exception]", igzip_lib.IsalError)
 
 
 class NiftiSource:
@@ -50,7 +51,9 @@ class NiftiSource:
         try:
             with open(data, "rb", buffering=0) as raw:
                 if os.fstat(raw.fileno()).st_size != self._expected_size(data):
-                    raise ImageReadError(Reason.FILE_CHANGED, "has another size than when it was scanned", data)
+                    raise ImageReadError(
+                        Reason.FILE_CHANGED, "has another size than when it was scanned", data
+                    )
                 reader = _Reader(raw, hasher, data)
                 reader.skip(self._nifti.data_offset)
                 for t in range(n_times):
@@ -70,7 +73,9 @@ class NiftiSource:
     def source_digest(self) -> str:
         """blake3 over the files' bytes (header file first); valid once `slabs` was exhausted."""
         if not self._digest:
-            raise ImageReadError(Reason.FILE_CHANGED, "not every byte has been read yet: exhaust slabs() first")
+            raise ImageReadError(
+                Reason.FILE_CHANGED, "not every byte has been read yet: exhaust slabs() first"
+            )
         return self._digest
 
 
@@ -131,11 +136,13 @@ class _Reader:
                     feed, self._pending = self._pending or self._refill(), b""
                     if not feed:
                         return b""
-                piece: bytes = self._inflater.decompress(feed, limit)
-            except (igzip_lib.error, zlib.error) as error:
-                raise ImageReadError(Reason.DECODER_FAILED, f"gzip data is damaged ({error})", self._path) from error
-            if piece:
-                return piece
+                inflated: bytes = self._inflater.decompress(feed, limit)
+            except (_InflateError, EOFError) as error:
+                raise ImageReadError(
+                    Reason.DECODER_FAILED, f"gzip data is damaged ({error})", self._path
+                ) from error
+            if inflated:
+                return inflated
 
     def finish(self) -> None:
         """Read what follows the voxels, so that the digest covers the whole file."""

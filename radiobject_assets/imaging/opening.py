@@ -25,7 +25,9 @@ def open_series(series: Series, image_grid: Grid | None = None) -> ImageSource:
         If the series is quarantined: with its reason.
     """
     if series.verdict != "ingestable":
-        raise ImageReadError(series.reason or Reason.NOT_AN_IMAGE, f"the series is quarantined: {series.detail}")
+        raise ImageReadError(
+            series.reason or Reason.NOT_AN_IMAGE, f"the series is quarantined: {series.detail}"
+        )
     if series.nifti is not None:
         return NiftiSource(series.nifti, series.attributes)
     if series.kind == "labels":

@@ -72,7 +72,9 @@ class PixelFile:
     def _open(self, hashing: bool) -> None:
         instance = self.instance
         if os.fstat(self._descriptor).st_size != instance.size_bytes:
-            raise ImageReadError(Reason.FILE_CHANGED, "has another size than when it was scanned", instance.path)
+            raise ImageReadError(
+                Reason.FILE_CHANGED, "has another size than when it was scanned", instance.path
+            )
         syntax = instance.transfer_syntax
         # A file of one frame is read in one go; larger ones are hashed in chunks and read frame by frame.
         whole = instance.n_frames == 1 or syntax == DEFLATED or instance.pixel_offset < 0
@@ -130,7 +132,9 @@ class PixelFile:
         try:
             return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[start:], needed)
         except zlib.error as error:
-            raise ImageReadError(Reason.DECODER_FAILED, f"deflated data: {error}", self.instance.path) from error
+            raise ImageReadError(
+                Reason.DECODER_FAILED, f"deflated data: {error}", self.instance.path
+            ) from error
 
     def _pydicom_pixels(self, data: bytes) -> bytes:
         import pydicom
@@ -142,7 +146,9 @@ class PixelFile:
             raise
         except Exception as error:  # pydicom raises whatever the bytes lead it to
             raise ImageReadError(
-                Reason.DAMAGED_HEADER, f"pixel data cannot be reached ({type(error).__name__})", self.instance.path
+                Reason.DAMAGED_HEADER,
+                f"pixel data cannot be reached ({type(error).__name__})",
+                self.instance.path,
             ) from error
         return bytes(value)
 
@@ -154,11 +160,13 @@ class PixelFile:
         """`size` bytes of uncompressed pixel data from `offset` after its start."""
         data = self._read(self._start + offset, size)
         if len(data) < size:
-            raise ImageReadError(Reason.TRUNCATED, "the file ends before its pixel data does", self.instance.path)
+            raise ImageReadError(
+                Reason.TRUNCATED, "the file ends before its pixel data does", self.instance.path
+            )
         return data
 
     def frame(self, index: int) -> NDArray[Any]:
-        """Stored values of a frame, shape (rows, columns), as in the file: not masked, maybe not native order."""
+        """Stored values of a frame, (rows, columns), as in the file: not masked, maybe not native order."""
         i = self.instance
         if i.transfer_syntax in COMPRESSED:
             return self._decode(index)
@@ -207,7 +215,7 @@ class PixelFile:
 
     def _decode(self, index: int) -> NDArray[Any]:
         from pydicom.encaps import encapsulate
-        from pydicom.pixels import get_decoder
+        from pydicom.pixels.decoders.base import get_decoder
         from pydicom.uid import UID
 
         i = self.instance
@@ -219,28 +227,27 @@ class PixelFile:
                 f"the compressed frame is {size[0]}x{size[1]}, the header says {i.columns}x{i.rows}",
                 i.path,
             )
+        layout: Any = {
+            "rows": i.rows,
+            "columns": i.columns,
+            "number_of_frames": 1,
+            "samples_per_pixel": i.samples,
+            "planar_configuration": i.planar,
+            "photometric_interpretation": i.photometric,
+            "bits_allocated": i.bits_allocated,
+            "bits_stored": i.bits_stored,
+            "pixel_representation": int(i.signed),
+            "pixel_keyword": "PixelData",
+        }
+        decoder = get_decoder(UID(i.transfer_syntax))
         errors = []
         for plugin in _plugins(i.transfer_syntax):
             try:
-                array, _ = get_decoder(UID(i.transfer_syntax)).as_array(
-                    encapsulate([data]),
-                    raw=True,
-                    decoding_plugin=plugin,
-                    rows=i.rows,
-                    columns=i.columns,
-                    number_of_frames=1,
-                    samples_per_pixel=i.samples,
-                    planar_configuration=i.planar,
-                    photometric_interpretation=i.photometric,
-                    bits_allocated=i.bits_allocated,
-                    bits_stored=i.bits_stored,
-                    pixel_representation=int(i.signed),
-                    pixel_keyword="PixelData",
-                )
+                array, _ = decoder.as_array(encapsulate([data]), raw=True, decoding_plugin=plugin, **layout)
                 return np.asarray(array).reshape(i.rows, i.columns, *([i.samples] if i.samples > 1 else []))
             except (MemoryError, KeyboardInterrupt):
                 raise
-            except Exception as error:  # codecs raise anything; another one may succeed
+            except Exception as error:  # noqa: BLE001 - codecs raise anything, and another one may succeed
                 errors.append(f"{plugin}: {type(error).__name__}")
         raise ImageReadError(
             Reason.DECODER_FAILED, f"frame {index + 1} cannot be decoded ({', '.join(errors)})", i.path
@@ -248,7 +255,7 @@ class PixelFile:
 
 
 def clear_overflow_bits(values: NDArray[Any], instance: Instance) -> None:
-    """Keep the bits BitsStored below HighBit, in place: mask unsigned values, extend the sign of signed ones."""
+    """Keep the BitsStored bits below HighBit, in place: mask unsigned values, extend the sign of others."""
     allocated, stored, high = instance.bits_allocated, instance.bits_stored, instance.high_bit
     if stored >= allocated or values.dtype.kind == "f":
         return

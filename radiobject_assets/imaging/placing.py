@@ -53,13 +53,17 @@ class Placed:
         region[...] = combine(region, array)
 
 
-def place_frames(frames: Sequence[Frame], columns: int, rows: int, grid: Grid) -> tuple[Placed, ...] | Problem:
+def place_frames(
+    frames: Sequence[Frame], columns: int, rows: int, grid: Grid
+) -> tuple[Placed, ...] | Problem:
     """The place of every frame on the grid, or why there is none."""
     inverse = np.linalg.inv(grid.affine)
     placed: list[Placed] = []
     for number, frame in enumerate(frames):
         if frame.position is None or frame.orientation is None or frame.pixel_spacing is None:
-            return Problem(Reason.NO_GEOMETRY, f"frame {number + 1} has no position, orientation or pixel spacing")
+            return Problem(
+                Reason.NO_GEOMETRY, f"frame {number + 1} has no position, orientation or pixel spacing"
+            )
         try:
             normal = slice_normal(frame.orientation)
         except ValueError as error:
@@ -68,7 +72,8 @@ def place_frames(frames: Sequence[Frame], columns: int, rows: int, grid: Grid) -
         place = _place(inverse @ affine, columns, rows, grid)
         if place is None:
             return Problem(
-                Reason.LABELS_OFF_GRID, f"frame {number + 1} of {len(frames)} does not lie on a slice of its image"
+                Reason.LABELS_OFF_GRID,
+                f"frame {number + 1} of {len(frames)} does not lie on a slice of its image",
             )
         placed.append(place)
     if not placed:
@@ -78,7 +83,8 @@ def place_frames(frames: Sequence[Frame], columns: int, rows: int, grid: Grid) -
 
 def _place(to_image: NDArray[np.float64], columns: int, rows: int, grid: Grid) -> Placed | None:
     corners = np.array(
-        [[0, columns - 1, 0, columns - 1], [0, 0, rows - 1, rows - 1], [0, 0, 0, 0], [1, 1, 1, 1]], dtype=np.float64
+        [[0, columns - 1, 0, columns - 1], [0, 0, rows - 1, rows - 1], [0, 0, 0, 0], [1, 1, 1, 1]],
+        dtype=np.float64,
     )
     where = (to_image @ corners)[:3]
     nearest = np.round(where)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 _LABEL_COLOURS = np.array(
-    [(230, 60, 60), (60, 170, 240), (80, 200, 100), (245, 190, 60), (180, 100, 230), (250, 130, 190)], dtype=np.float64
+    [(230, 60, 60), (60, 170, 240), (80, 200, 100), (245, 190, 60), (180, 100, 230), (250, 130, 190)],
+    dtype=np.float64,
 )
 _OVERLAY = 0.45
 _BACKGROUND = 16
@@ -84,7 +85,9 @@ def _overlaid(colour: NDArray[np.float64], labels: NDArray[Any]) -> NDArray[np.f
 
 def _png(tiles: list[Image.Image], height: int) -> bytes:
     gap = 4
-    sheet = Image.new("RGB", (sum(tile.width for tile in tiles) + gap * (len(tiles) - 1), height), (_BACKGROUND,) * 3)
+    sheet = Image.new(
+        "RGB", (sum(tile.width for tile in tiles) + gap * (len(tiles) - 1), height), (_BACKGROUND,) * 3
+    )
     left = 0
     for tile in tiles:
         sheet.paste(tile, (left, 0))

@@ -72,12 +72,15 @@ class Explanation:
 EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.EMPTY_FILE: Explanation("The file has no bytes.", "Transfer it again."),
     Reason.NOT_AN_IMAGE: Explanation(
-        "The content is neither DICOM nor NIfTI.", "Nothing, if the file is a note or a table; else transfer it again."
+        "The content is neither DICOM nor NIfTI.",
+        "Nothing, if the file is a note or a table; else transfer it again.",
     ),
     Reason.NOT_READABLE: Explanation(
         "The operating system refused to read the file.", "Check its permissions and the disk."
     ),
-    Reason.ARCHIVE: Explanation("The file is an archive that is not read in place.", "Unpack it and ingest the folder."),
+    Reason.ARCHIVE: Explanation(
+        "The file is an archive that is not read in place.", "Unpack it and ingest the folder."
+    ),
     Reason.DICOMDIR: Explanation(
         "A DICOMDIR only lists other files; what is really there is scanned instead.", "Nothing."
     ),
@@ -95,7 +98,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "The NIfTI data type cannot be stored as it is.", "Convert it to an integer or floating point type."
     ),
     Reason.NIFTI_NO_SPACE: Explanation(
-        "Image dimensions are not those of a 3D or 4D volume.", "Split or reshape the image into 3D or 4D volumes."
+        "Image dimensions are not those of a 3D or 4D volume.",
+        "Split or reshape the image into 3D or 4D volumes.",
     ),
     Reason.UNSUPPORTED_OBJECT: Explanation(
         "The DICOM object is not a volume image (report, plan, waveform, dose, projection, video...).",
@@ -105,10 +109,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "No decoder is known for the transfer syntax.", "Export with another transfer syntax."
     ),
     Reason.UNSUPPORTED_PIXELS: Explanation(
-        "Bits, samples or photometric interpretation are not valid for an image.", "Export the instance again."
+        "Bits, samples or photometric interpretation are not valid for an image.",
+        "Export the instance again.",
     ),
     Reason.COLOUR: Explanation(
-        "Pixels are colours (RGB, YBR or palette), not measured values; usually a report or a screen capture.",
+        "Pixels are colours (RGB, YBR, palette), not measured values; usually a report or screen capture.",
         "Nothing, or allow colour volumes in the configuration.",
     ),
     Reason.NON_LINEAR_RESCALE: Explanation(
@@ -116,7 +121,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Export the original images.",
     ),
     Reason.SIZE_MISMATCH: Explanation(
-        "The declared rows, columns and frames do not fit the pixel data that is there.", "Export the instance again."
+        "The declared rows, columns and frames do not fit the pixel data that is there.",
+        "Export the instance again.",
     ),
     Reason.TOO_LARGE: Explanation("A volume of the declared size is not plausible.", "Check the header."),
     Reason.NO_GEOMETRY: Explanation(
@@ -128,20 +134,23 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.LOCALIZER: Explanation("A localizer (scout) is not a volume.", "Nothing."),
     Reason.SINGLE_SLICE: Explanation(
-        "One slice alone has no slice spacing and is not a volume.", "Send the rest of the series, if there is more."
+        "One slice alone has no slice spacing and is not a volume.",
+        "Send the rest of the series, if there is more.",
     ),
     Reason.SINGLE_POSITION: Explanation(
         "All slices lie at the same position (bolus monitoring, cine): not a volume.", "Nothing."
     ),
     Reason.MISSING_SLICE: Explanation(
-        "The gaps between slices are multiples of the spacing: slices are missing.", "Send the missing instances."
+        "The gaps between slices are multiples of the spacing: slices are missing.",
+        "Send the missing instances.",
     ),
     Reason.VARIABLE_SPACING: Explanation(
         "The distance between slices varies, so no single affine fits the volume.",
         "Use the reconstruction with constant spacing.",
     ),
     Reason.INCOMPLETE_TIME_SERIES: Explanation(
-        "Not every position has the same number of time points (or echoes, b-values).", "Send the missing instances."
+        "Not every position has the same number of time points (or echoes, b-values).",
+        "Send the missing instances.",
     ),
     Reason.CONFLICTING_DUPLICATES: Explanation(
         "Several instances claim to be the same one and differ.", "Keep the right one and ingest again."
@@ -149,9 +158,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.MIXED_IDENTITY: Explanation(
         "One series UID is used for several patients or studies.", "Have the sender correct the identifiers."
     ),
-    Reason.DECODER_FAILED: Explanation("The compressed pixel data cannot be decoded.", "Export the instance again."),
+    Reason.DECODER_FAILED: Explanation(
+        "The compressed pixel data cannot be decoded.", "Export the instance again."
+    ),
     Reason.REFERENCE_MISSING: Explanation(
-        "The image that the labels refer to is not here.", "Ingest the image together with its labels or before them."
+        "The image that the labels refer to is not here.",
+        "Ingest the image together with its labels or before them.",
     ),
     Reason.REFERENCE_QUARANTINED: Explanation(
         "The image that the labels refer to is quarantined itself.", "See the image's reason."
@@ -159,12 +171,15 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.LABELS_OFF_GRID: Explanation(
         "The labels do not lie on their image's voxels.", "Check that the labels belong to this image."
     ),
-    Reason.LABELS_EMPTY: Explanation("The labels object contains no region.", "Nothing, or check the annotation."),
+    Reason.LABELS_EMPTY: Explanation(
+        "The labels object contains no region.", "Nothing, or check the annotation."
+    ),
     Reason.SEGMENTS_OVERLAP: Explanation(
         "Segments overlap, so one label per voxel cannot hold them.", "Export one segmentation per segment."
     ),
     Reason.FILE_CHANGED: Explanation(
-        "A file changed or vanished between the scan and the read.", "Wait until the transfer is over and ingest again."
+        "A file changed or vanished between the scan and the read.",
+        "Wait until the transfer is over and ingest again.",
     ),
     Reason.WORKER_DIED: Explanation(
         "The process that decoded the series ended without a word, as when a codec crashes on damaged data.",
@@ -184,7 +199,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.PARTIAL_RESEND: Explanation(
         "The store holds this series with more instances, from another arrival.",
-        "Nothing, if it was a partial re-send; else send the whole series, or delete the stored volume first.",
+        "Nothing, if it was a partial re-send; else send the whole series or delete the stored volume.",
     ),
     Reason.SUBJECT_CONFLICT: Explanation(
         "The store holds this series UID under another subject.",

@@ -69,7 +69,7 @@ class ScanResult:
 
 
 def find_files(source: Path) -> Iterator[Path]:
-    """Regular files under `source` (or `source` itself), sorted; folders behind symbolic links are not entered."""
+    """Regular files under `source` (or itself), sorted; folders behind symbolic links are not entered."""
     if source.is_file():
         yield source
         return
@@ -128,7 +128,7 @@ def scan(sources: Sequence[Path], on_progress: Progress | None = None) -> ScanRe
 
 
 def _with_pixel_digests(instances: list[Instance]) -> list[Instance]:
-    """Digest the pixel data of those instances that seem to be copies of another, so that they can be compared."""
+    """Digest the pixel data of instances that seem to be copies of another, so that they can be compared."""
     digests: dict[Path, str] = {}
     for group in candidates(instances):
         for instance in group:
@@ -169,7 +169,9 @@ def scan_file(path: Path, root: Path) -> Instance | NiftiFile | Unreadable:
         os.close(descriptor)
 
 
-def _classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int) -> Instance | NiftiFile | Unreadable:
+def _classify(
+    path: Path, root: Path, descriptor: int, prefix: bytes, size: int
+) -> Instance | NiftiFile | Unreadable:
     def read(offset: int, count: int) -> bytes:
         if offset + count <= len(prefix) or (offset < len(prefix) and len(prefix) == size):
             return prefix[offset : offset + count]
@@ -199,7 +201,9 @@ def _classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int)
         except ImageReadError as error:
             if error.code == Reason.DICOMDIR:
                 raise
-            return Unreadable(path, Reason.NOT_AN_IMAGE, "resembles DICOM without preamble, but cannot be read as such")
+            return Unreadable(
+                path, Reason.NOT_AN_IMAGE, "resembles DICOM without preamble, but cannot be read as such"
+            )
     return Unreadable(path, Reason.NOT_AN_IMAGE, "is neither DICOM nor NIfTI")
 
 
@@ -222,7 +226,9 @@ def _claim_data_files(
             continue
         data = nifti_data_file(nifti.path)
         if data is None or (data not in others and data.parent == nifti.path.parent and not data.is_file()):
-            others[nifti.path] = Unreadable(nifti.path, Reason.NIFTI_DATA_MISSING, "has no .img file beside it")
+            others[nifti.path] = Unreadable(
+                nifti.path, Reason.NIFTI_DATA_MISSING, "has no .img file beside it"
+            )
             continue
         others.pop(data, None)
         kept.append(replace(nifti, files=(nifti.path, data)))

@@ -36,7 +36,7 @@ class Plane:
 
 @dataclass(frozen=True, eq=False)
 class Stacked:
-    """Planes in volume order (time outermost), the affine (RAS+), and the numbers of slices and time points."""
+    """Planes in volume order (time outermost), the affine (RAS+), and the numbers of slices and times."""
 
     planes: tuple[Plane, ...]
     affine: Float
@@ -54,7 +54,10 @@ def stack(planes: Sequence[Plane]) -> Stacked | Problem:
         slices, variable spacing, an incomplete time series.
     """
     first = planes[0].frame
-    if any(p.frame.position is None or p.frame.orientation is None or p.frame.pixel_spacing is None for p in planes):
+    if any(
+        p.frame.position is None or p.frame.orientation is None or p.frame.pixel_spacing is None
+        for p in planes
+    ):
         return Problem(Reason.NO_GEOMETRY, _what_is_absent(planes))
     try:
         normal = slice_normal(first.orientation or ())
@@ -79,13 +82,16 @@ def stack(planes: Sequence[Plane]) -> Stacked | Problem:
         odd = sum(count != usual for count in counts)
         return Problem(
             Reason.INCOMPLETE_TIME_SERIES,
-            f"{odd} of {len(counts)} positions do not have {usual} slices as the others ({min(counts)} to {max(counts)})",
+            f"{odd} of {len(counts)} positions do not have {usual} slices as the others do",
         )
     columns = [_in_time([planes[i] for i in slots[k]]) for k in stacked.order]
     _align_times(columns)
     ordered = tuple(column[time] for time in range(counts[0]) for column in columns)
     affine = dicom_affine(
-        ordered[0].frame.position or (), first.orientation or (), first.pixel_spacing or (), stacked.step.tolist()
+        ordered[0].frame.position or (),
+        first.orientation or (),
+        first.pixel_spacing or (),
+        stacked.step.tolist(),
     )
     return Stacked(ordered, affine, len(slots), counts[0])
 
@@ -124,13 +130,14 @@ def _irregular(gaps: Float, missing: int) -> Problem:
         worst = int(np.argmax(gaps))
         return Problem(
             Reason.MISSING_SLICE,
-            f"{missing} of {len(gaps) + 1 + missing} slices missing: a gap of {gaps[worst]:.3f} mm after slice "
+            f"{missing} of {len(gaps) + 1 + missing} slices missing: {gaps[worst]:.3f} mm after slice "
             f"{worst + 1} where {usual:.3f} mm are usual",
         )
     if float(gaps.max() - gaps.min()) <= 2 * SPACING_TOLERANCE * usual:
         return Problem(Reason.BAD_GEOMETRY, "slice positions do not lie on one line")
     return Problem(
-        Reason.VARIABLE_SPACING, f"slices are {gaps.min():.3f} to {gaps.max():.3f} mm apart (usually {usual:.3f} mm)"
+        Reason.VARIABLE_SPACING,
+        f"slices are {gaps.min():.3f} to {gaps.max():.3f} mm apart (usually {usual:.3f} mm)",
     )
 
 
@@ -163,7 +170,7 @@ def _align_times(columns: list[list[Plane]]) -> None:
         usable = all(values is not None for values in sets)
         if usable and (all(values == sets[0] for values in sets) or key is _TIME_KEYS[1]):
             for column in columns:
-                column.sort(key=lambda p, key=key: key(p))  # type: ignore[misc,arg-type]  # keys are not None here
+                column.sort(key=key)  # type: ignore[arg-type]  # the values were found to be present and alike
             return
     if all(_distinct(column, _TIME_KEYS[-1]) is not None for column in columns):
         return

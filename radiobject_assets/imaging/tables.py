@@ -57,7 +57,9 @@ def scan_to_table(scan: ScanResult) -> pa.Table:
     for n in scan.niftis:
         values = {name: getattr(n, name) for name in _NIFTI_FIELDS}
         values["path"], values["files"] = str(n.path), [str(p) for p in n.files]
-        rows.append({"kind": "nifti", "path": str(n.path), "size_bytes": n.size_bytes, "record": json.dumps(values)})
+        rows.append(
+            {"kind": "nifti", "path": str(n.path), "size_bytes": n.size_bytes, "record": json.dumps(values)}
+        )
     for u in scan.unreadable:
         rows.append({"kind": "unreadable", "path": str(u.path), "reason": str(u.reason), "detail": u.detail})
     return pa.Table.from_pylist(rows, schema=SCHEMA)
@@ -92,7 +94,9 @@ def _instance_json(instance: Instance) -> str:
     values = {name: getattr(instance, name) for name in _INSTANCE_FIELDS}
     values["path"] = str(instance.path)
     values["frames"] = [[getattr(frame, name) for name in _FRAME_FIELDS] for frame in instance.frames]
-    values["segments"] = [[getattr(segment, name) for name in _SEGMENT_FIELDS] for segment in instance.segments]
+    values["segments"] = [
+        [getattr(segment, name) for name in _SEGMENT_FIELDS] for segment in instance.segments
+    ]
     return json.dumps(values)
 
 

@@ -1,0 +1,108 @@
+"""Compare an image source with a NIfTI reference (dcm2niix's output) through world coordinates.
+
+dcm2niix flips rows and may permute axes, so voxels are matched by where they are: the affines give the
+permutation and flips that bring the reference onto the source's grid. The comparator knows nothing about
+the series in ../shared/data and runs on any pair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from radiobject_assets.imaging.source import ImageSource
+
+AFFINE_TOLERANCE_MM = 1e-3
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a volume differs from its reference: what kind, and the numbers."""
+
+    kind: str
+    detail: str
+
+
+def read_all(source: ImageSource, depth: int = 5) -> NDArray[Any]:
+    """All stored voxels, shape (X, Y, Z, T)."""
+    shape = (*source.shape, 1)[:4]
+    voxels = np.empty(shape, source.dtype)
+    seen = np.zeros((shape[2], shape[3]), int)
+    for slab in source.slabs(depth):
+        thick = slab.voxels.shape[2]
+        voxels[:, :, slab.z : slab.z + thick, slab.t] = slab.voxels
+        seen[slab.z : slab.z + thick, slab.t] += 1
+    assert (seen == 1).all(), "every slice must come exactly once"
+    return voxels
+
+
+def physical(source: ImageSource, depth: int = 5) -> NDArray[np.float64]:
+    """Physical voxel values, shape (X, Y, Z, T)."""
+    return read_all(source, depth).astype(np.float64) * source.slope + source.intercept
+
+
+def compare(source: ImageSource, reference: Path, *, affine_known_wrong: bool = False) -> list[Difference]:
+    """Everything in which a source differs from the reference; empty if they are equal.
+
+    `affine_known_wrong` skips the affine (dcm2niix's is wrong for tilted and irregular stacks), voxels are then
+    matched by the directions of the axes alone.
+    """
+    image = nib.load(reference)
+    ours = source.affine
+    theirs = np.asarray(image.affine, dtype=np.float64)
+    values = np.asarray(image.get_fdata(dtype=np.float64))
+    values = values.reshape((*values.shape, 1)[:4])
+    order, flips = _onto(ours, theirs)
+    moved = values.transpose(*order, 3)
+    for axis, flip in enumerate(flips):
+        if flip:
+            moved = np.flip(moved, axis)
+    mine = physical(source)
+    if mine.shape != moved.shape:
+        return [Difference("shape", f"{mine.shape}, the reference has {moved.shape}")]
+    differences = []
+    if not affine_known_wrong:
+        expected = _moved_affine(theirs, order, flips, moved.shape[:3])
+        corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=float).T
+        corners[:3] *= np.array(moved.shape[:3])[:, None] - 1
+        # NIfTI holds float32: allow its rounding on top of the tolerance.
+        tolerance = AFFINE_TOLERANCE_MM + np.abs(expected).max() * 1e-6 * 4
+        off = float(np.abs((ours - expected) @ corners)[:3].max())
+        if off > tolerance:
+            differences.append(Difference("affine", f"corner voxels are up to {off:.5f} mm apart"))
+    scale = max(1.0, float(np.abs(moved).max()))
+    off_values = np.abs(mine - moved) > 1e-6 * scale
+    if off_values.any():
+        share = float(off_values.mean())
+        worst = float(np.abs(mine - moved).max())
+        differences.append(Difference("voxels", f"{share:.4%} of the voxels differ, by up to {worst:g}"))
+    return differences
+
+
+def _onto(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[list[int], list[bool]]:
+    directions = np.linalg.inv(_unit(theirs)) @ _unit(ours)
+    order = [int(np.abs(directions[:, axis]).argmax()) for axis in range(3)]
+    assert sorted(order) == [0, 1, 2], f"axes cannot be matched: {directions}"
+    return order, [bool(directions[order[axis], axis] < 0) for axis in range(3)]
+
+
+def _unit(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    return affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def _moved_affine(
+    affine: NDArray[np.float64], order: list[int], flips: list[bool], shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    moved = np.eye(4)
+    moved[:3, :3] = affine[:3, :3][:, order]
+    moved[:3, 3] = affine[:3, 3]
+    for axis, flip in enumerate(flips):
+        if flip:
+            moved[:3, 3] += moved[:3, axis] * (shape[axis] - 1)
+            moved[:3, axis] *= -1
+    return moved
