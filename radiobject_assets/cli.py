@@ -34,6 +34,7 @@ app = typer.Typer(
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
+INTERRUPTED = 130
 Report = Callable[[int, int, str], None]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
@@ -215,6 +216,10 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     try:
         code = app(args=[item for item in sys.argv[1:] if item != "--debug"], standalone_mode=False)
+        if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+            _fail(
+                "Interrupted. What was finished is in the store; the same command again does the rest.", code
+            )
         sys.exit(code if isinstance(code, int) else 0)
     except click.ClickException as error:
         error.show()
