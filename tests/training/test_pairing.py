@@ -70,10 +70,18 @@ def test_an_image_without_exactly_one_fitting_label_volume_is_left_out_with_a_re
 
 def test_obs_rows_become_values_whatever_is_missing_in_them():
     columns = {f"affine_{i}{j}": float(i == j) for i in range(3) for j in range(4)}
+    sizes = {"ndim": 3, "size_x": 5, "size_y": 6, "size_z": 7, "size_t": 1}
     row = {
-        "obs_subject_id": "s", "obs_id": "o", "volume": "token", "ndim": 3,
-        "size_x": 5, "size_y": 6, "size_z": 7, "size_t": 1, "dtype": "uint16", "slope": 2.0, "intercept": -1024.0, "series_uid": None, **columns,
-    }  # fmt: skip
+        "obs_subject_id": "s",
+        "obs_id": "o",
+        "volume": "token",
+        "dtype": "uint16",
+        "slope": 2.0,
+        "intercept": -1024.0,
+        "series_uid": None,
+        **sizes,
+        **columns,
+    }
     (value,) = volume_rows(pd.DataFrame([row]))
     assert (value.shape, value.dtype, value.slope, value.intercept) == ((5, 6, 7), np.uint16, 2.0, -1024.0)
     assert value.content == "token"
