@@ -24,6 +24,7 @@ from benchmarks.measure import Contender, InProcess, WholeProcess, compare, show
 
 if TYPE_CHECKING:
     from radiobject_assets.imaging.phantom_truth import VolumeTruth
+    from radiobject_assets.store import Volume
 
 COLUMNS = {
     "name": "what",
@@ -273,24 +274,21 @@ def _check_nifti(truth: VolumeTruth, out: Path) -> float:
 
 
 def _check_store(truth: VolumeTruth, out: Path) -> float:
-    volume, affine = _only_volume(out)
-    return truth.largest_difference(volume.to_numpy(), affine)
+    volume = _only_volume(out)
+    return truth.largest_difference(volume.to_numpy(), volume.affine)
 
 
-def _only_volume(out: Path) -> tuple[Any, np.ndarray]:
-    from radiobject_assets import RadiObject
+def _only_volume(out: Path) -> Volume:
+    from radiobject_assets.store import RadiObject
 
     dataset = RadiObject(str(out / "store"))
     (name,) = dataset.collection_names
-    collection = dataset.collection(name)
-    row = collection.obs.read().iloc[0]
-    affine = np.eye(4)
-    affine[:3] = [[row[f"affine_{i}{j}"] for j in range(4)] for i in range(3)]
-    return collection[0], affine
+    (volume,) = dataset.collection(name)
+    return volume
 
 
 def _read_store(out: Path) -> Callable[[Sequence[slice]], Any]:
-    volume, _ = _only_volume(out)
+    volume = _only_volume(out)
     return lambda region: volume[tuple(region)]
 
 
