@@ -1,0 +1,133 @@
+"""What came in: the files of an arrival (`raw_dicom`), and the series that they form (`series`).
+
+Headers are read once. `raw_dicom` keeps them as a table in the work folder, and everything after it plans
+from that table.
+"""
+
+# No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pyarrow.parquet as pq
+
+from radiobject_assets.assets.metadata import counted, digest_of, measured, table
+from radiobject_assets.assets.partitions import ARRIVALS, LANDING_GROUP
+from radiobject_assets.assets.privacy import shielded
+from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
+from radiobject_assets.imaging.scan import ScanResult, scan
+from radiobject_assets.ingest.plan import IngestPlan, plan_ingest
+from radiobject_assets.ingest.report import outcomes_table
+from resources import DatasetResource, MemoryBudgetResource
+
+_LOOK_AGAIN = "Put the arrival's folder right, then materialize this partition again."
+
+
+def scan_of(dataset: DatasetResource, key: str) -> ScanResult:
+    """The scan that `raw_dicom` kept for an arrival."""
+    return ScanResult.from_table(pq.read_table(dataset.work.scan_table(key)))
+
+
+def plan_of(dataset: DatasetResource, key: str) -> IngestPlan:
+    """The plan for an arrival, from the kept scan: no file of the arrival is opened."""
+    return plan_ingest(scan_of(dataset, key), dataset.config, arrival=key)
+
+
+def build_raw_dicom(settings: DatasetConfig) -> dg.AssetsDefinition:
+    """The asset `raw_dicom`: every file of an arrival, by content."""
+
+    @dg.asset(
+        name="raw_dicom",
+        partitions_def=ARRIVALS,
+        group_name=LANDING_GROUP,
+        kinds={"dicom", "nifti"},
+        owners=settings.owners,
+        code_version="1",
+        description="Every file of an arrival, recognised by its content: DICOM instances, NIfTI images, and "
+        "what can't be read. Headers only; later assets plan from the table that is kept here.",
+    )
+    def raw_dicom(
+        context: dg.AssetExecutionContext, dataset: DatasetResource, memory: MemoryBudgetResource
+    ) -> dg.MaterializeResult:
+        key = context.partition_key
+        with shielded(dataset.work.arrival(key), _LOOK_AGAIN):
+            arrival = dataset.landing.find(key)
+            state = dataset.landing.state(arrival)
+            with measured(memory.budget()) as measurement:
+                found = scan([arrival.folder])
+                write_parquet(found, dataset.work.scan_table(key))
+            reasons = pd.Series([str(item.reason) for item in found.unreadable], dtype="str").value_counts()
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion(state.version),
+                metadata={
+                    "files": state.n_files,
+                    "bytes": state.n_bytes,
+                    "dicom_instances": len(found.instances),
+                    "nifti_images": len(found.niftis),
+                    "unreadable": len(found.unreadable),
+                    "unreadable_by_reason": table(counted({str(k): int(v) for k, v in reasons.items()})),
+                    **measurement.metadata(),
+                },
+            )
+
+    return raw_dicom
+
+
+def build_series_asset(settings: DatasetConfig) -> dg.AssetsDefinition:
+    """The asset `series`: one row for each series of an arrival, with its verdict."""
+
+    @dg.asset(
+        name="series",
+        partitions_def=ARRIVALS,
+        deps=["raw_dicom"],
+        group_name=LANDING_GROUP,
+        kinds={"parquet"},
+        owners=settings.owners,
+        code_version="1",
+        description="The series of an arrival: where each goes, and its verdict (ingestable, or quarantined "
+        "with a reason).",
+    )
+    def series(
+        context: dg.AssetExecutionContext, dataset: DatasetResource, memory: MemoryBudgetResource
+    ) -> dg.MaterializeResult:
+        key = context.partition_key
+        with shielded(
+            dataset.work.arrival(key), "Materialize raw_dicom for this partition, then this again."
+        ):
+            with measured(memory.budget()) as measurement:
+                outcomes = plan_of(dataset, key).outcomes()
+                rows = outcomes_table(outcomes, identifiers=True)
+                rows.to_parquet(dataset.work.series_table(key))
+            held = [outcome for outcome in outcomes if outcome.verdict == "quarantined"]
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion(digest_of(rows.drop(columns="source").to_dict(orient="records"))),
+                metadata={
+                    "series": len(outcomes),
+                    "ingestable": len(outcomes) - len(held),
+                    "quarantined": len(held),
+                    "instances": sum(outcome.n_instances for outcome in outcomes),
+                    "bytes": sum(outcome.voxel_bytes for outcome in outcomes),
+                    "verdicts": table(outcomes_table(outcomes, identifiers=False)),
+                    **_what_to_do(sorted({outcome.reason or "" for outcome in held})),
+                    **measurement.metadata(),
+                },
+            )
+
+    return series
+
+
+def write_parquet(found: ScanResult, path: Path) -> None:
+    """Keep a scan; an interrupted write leaves the old table."""
+    partial = path.with_suffix(".partial")
+    pq.write_table(found.to_table(), partial)
+    partial.replace(path)
+
+
+def _what_to_do(reasons: list[str]) -> dict[str, dg.MarkdownMetadataValue]:
+    lines = [
+        f"- **{reason}**: {explanation.meaning} {explanation.action}"
+        for reason in reasons
+        if (explanation := EXPLANATIONS.get(Reason(reason)))
+    ]
+    return {"what_to_do": dg.MetadataValue.md("\n".join(lines))} if lines else {}

@@ -1,0 +1,106 @@
+"""One asset for each collection of dataset.yaml: its volumes of one arrival, in the store."""
+
+# No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+import dagster as dg
+
+from radiobject_assets.assets.arrival import plan_of
+from radiobject_assets.assets.metadata import counted, digest_of, measured, table
+from radiobject_assets.assets.partitions import ALL_VOLUMES, ARRIVALS, STORE_GROUP, collection_names
+from radiobject_assets.assets.pictures import preview_metadata
+from radiobject_assets.assets.privacy import shielded
+from radiobject_assets.dataset import CollectionConfig, DatasetConfig
+from radiobject_assets.diagnostics.inventory import read_inventory
+from radiobject_assets.ingest.report import outcomes_table
+from radiobject_assets.ingest.run import run_ingest
+from resources import ComputeResource, DatasetResource, MemoryBudgetResource, StorageResource
+
+_RECOVERY = "What was committed is complete; materialize this partition again to finish the rest."
+
+
+def build_collections(settings: DatasetConfig) -> list[dg.AssetsDefinition]:
+    """The collection assets of a data set."""
+    return [_build_collection(settings, name) for name in collection_names(settings)]
+
+
+def _build_collection(settings: DatasetConfig, name: str) -> dg.AssetsDefinition:
+    collection = settings.collections.get(name)
+    image_of_labels = collection.labels_of if collection is not None else None
+    selected = None if name == ALL_VOLUMES and collection is None else [name]
+
+    @dg.asset(
+        name=name,
+        partitions_def=ARRIVALS,
+        # labels are laid on the grid of their image, which must be in the store before them
+        deps=["series", *([image_of_labels] if image_of_labels else [])],
+        group_name=STORE_GROUP,
+        kinds={"tiledb", _kind(collection)},
+        owners=settings.owners,
+        code_version="1",
+        tags={"radiobject/kind": collection.kind} if collection else {},
+        description=_description(name, collection),
+    )
+    def volumes(
+        context: dg.AssetExecutionContext,
+        dataset: DatasetResource,
+        storage: StorageResource,
+        memory: MemoryBudgetResource,
+        compute: ComputeResource,
+    ) -> dg.MaterializeResult:
+        key = context.partition_key
+        with shielded(dataset.work.arrival(key), _RECOVERY):
+            config = dataset.config
+            with measured(memory.budget()) as measurement:
+                report = run_ingest(
+                    plan_of(dataset, key),
+                    config.store_uri,
+                    collections=selected,
+                    budget=memory.budget(),
+                    compute=compute.compute(),
+                )
+            outcomes = [o for o in report.outcomes if selected is None or o.collection in selected]
+            outcomes_table(outcomes, identifiers=True).to_parquet(dataset.work.outcomes_table(key, name))
+            rows = read_inventory(config.store_uri, collections=selected, arrival=key, ctx=storage.ctx)
+            counts = report.counts
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion(
+                    digest_of(zip(rows["obs_id"], rows["voxel_digest"], strict=True))
+                ),
+                metadata={
+                    "volumes": len(rows),
+                    "written": counts["written"],
+                    "unchanged": counts["unchanged"],
+                    "quarantined": sum(o.status == "quarantined" for o in outcomes),
+                    "bytes": int(rows["voxel_bytes"].sum()),
+                    "stored_bytes": int(rows["stored_bytes"].sum()),
+                    "store": dg.MetadataValue.text(config.store_uri),
+                    "counts": table(counted(counts)),
+                    "series": table(outcomes_table(outcomes, identifiers=False)),
+                    **preview_metadata(
+                        config.store_uri, selected, key, dataset.work.preview(name, key), storage.ctx
+                    ),
+                    **measurement.metadata(),
+                },
+            )
+
+    return volumes
+
+
+def _kind(collection: CollectionConfig | None) -> str:
+    if collection is None:
+        return "volume"
+    if collection.kind == "labels":
+        return "labels"
+    modalities = collection.match.modalities
+    return modalities[0].lower() if len(modalities) == 1 else "volume"
+
+
+def _description(name: str, collection: CollectionConfig | None) -> str:
+    if collection is None:
+        return "The volumes of an arrival, each in the collection that is named after its modality."
+    if collection.description:
+        return collection.description
+    if collection.kind == "labels":
+        return (
+            f"Label volumes of an arrival{f' for `{collection.labels_of}`' if collection.labels_of else ''}."
+        )
+    return f"Image volumes of an arrival that belong to `{name}`."

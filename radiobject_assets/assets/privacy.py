@@ -1,0 +1,58 @@
+"""Errors without identifiers: what an asset or a check may say in the event log.
+
+Dagster keeps the text of every error, and shows it to everybody who may see the lineage. An error from a
+decoder names files, folders and ids, all of which may name a patient. So the full text goes to the work
+folder, which is as confidential as the images, and the event log gets what is known to be harmless.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+
+from radiobject_assets.errors import ConfigurationError, RadiObjectError, StorageError
+
+_REPORT = "last-error.txt"
+
+
+def public_message(error: Exception) -> str:
+    """What may be said of an error without naming a patient."""
+    if isinstance(error, (ConfigurationError, StorageError)):
+        return str(error)  # these speak of settings and of the store, whose paths hold no outside id
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    kind = type(error).__name__
+    errno = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+    return f"{kind}{errno}{place}"
+
+
+def keep_full_report(error: Exception, folder: Path) -> Path:
+    """Write the error with its traceback to the work folder; returns the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    report = folder / _REPORT
+    report.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="replace")
+    return report
+
+
+@contextmanager
+def shielded(folder: Path, recovery: str) -> Iterator[None]:
+    """Turn any error of the block into a `dagster.Failure` that names no patient and says what to do."""
+    try:
+        yield
+    except dg.Failure:
+        raise
+    except Exception as error:  # noqa: BLE001 - every error's text must be kept out of the event log
+        report = keep_full_report(error, folder)
+        hint = "" if isinstance(error, RadiObjectError) else " (unexpected)"
+        failure = dg.Failure(
+            description=f"{public_message(error)}{hint}. {recovery}",
+            metadata={"full_report": dg.MetadataValue.path(str(report)), "what_to_do": recovery},
+        )
+    else:
+        return
+    # raised outside the handler: inside it, Dagster would log the original as this one's context
+    raise failure

@@ -1,0 +1,63 @@
+"""Who the volumes belong to: the subjects of an arrival, in obs_meta."""
+
+# No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+import dagster as dg
+import pandas as pd
+
+from radiobject_assets.assets.arrival import plan_of
+from radiobject_assets.assets.metadata import digest_of, measured
+from radiobject_assets.assets.partitions import ARRIVALS, STORE_GROUP
+from radiobject_assets.assets.privacy import shielded
+from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.ingest.subjects import find_subject_tables, read_subject_tables
+from radiobject_assets.store.layout import ensure_store
+from radiobject_assets.store.subjects import upsert_subjects
+from resources import DatasetResource, MemoryBudgetResource, StorageResource
+
+_RECOVERY = "Correct the subjects' table (`subjects` in dataset.yaml), then materialize this partition again."
+
+
+def build_subjects(settings: DatasetConfig) -> dg.AssetsDefinition:
+    """The asset `subjects`: one row of obs_meta for each subject of an arrival."""
+
+    @dg.asset(
+        name="subjects",
+        partitions_def=ARRIVALS,
+        deps=["series"],
+        group_name=STORE_GROUP,
+        kinds={"tiledb", "table"},
+        owners=settings.owners,
+        code_version="1",
+        description=f"One row for each subject of an arrival, with what `{settings.subjects.table}` says.",
+    )
+    def subjects(
+        context: dg.AssetExecutionContext,
+        dataset: DatasetResource,
+        storage: StorageResource,
+        memory: MemoryBudgetResource,
+    ) -> dg.MaterializeResult:
+        key = context.partition_key
+        with shielded(dataset.work.arrival(key), _RECOVERY):
+            config = dataset.config
+            with measured(memory.budget()) as measurement:
+                folder = dataset.landing.find(key).folder
+                table = read_subject_tables(find_subject_tables(folder, config.subjects), config.subjects)
+                imaged = sorted({p.subject_id for p in plan_of(dataset, key).selected(None)})
+                rows = pd.DataFrame({"obs_subject_id": imaged}).merge(table, how="outer", on="obs_subject_id")
+                ensure_store(config.store_uri, ctx=storage.ctx)
+                if len(rows):
+                    upsert_subjects(config.store_uri, rows.set_index("obs_subject_id"), ctx=storage.ctx)
+            described = set(table["obs_subject_id"])
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion(digest_of(rows.to_dict(orient="records"))),
+                metadata={
+                    "subjects": len(rows),
+                    "with_images": len(imaged),
+                    "without_images": len(described - set(imaged)),
+                    "not_in_the_table": len(set(imaged) - described),
+                    "columns": ", ".join(str(column) for column in rows.columns),
+                    **measurement.metadata(),
+                },
+            )
+
+    return subjects

@@ -1,0 +1,126 @@
+"""When the assets after the arrivals are made again.
+
+Arrivals are requested by the sensor. What follows them (`dataset`, `splits`, `patch_cache`) is requested by
+one condition: an input is newer than the last attempt. It keeps no cursor, so nothing is lost between two
+ticks, and a failed attempt is not repeated until an input changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import dagster as dg
+from dagster import AutomationContext, AutomationResult
+from dagster._core.definitions.data_version import (
+    DATA_VERSION_TAG,
+    get_input_data_version_tag,
+)
+
+
+@dataclass(frozen=True)
+class _Latest:
+    """The latest materialization of an input, whichever partition it was of."""
+
+    storage_id: int
+    data_version: str | None
+
+
+class InputsChanged(dg.AutomationCondition):
+    """True while an input was materialized after the last attempt to make the target.
+
+    Dagster's own `eager()` forgets an update that falls between the same two ticks as the target's
+    materialization (dagster#24650), so a data set could stay behind until the next arrival. Comparing
+    storage ids has no such gap: whatever was recorded after the attempt was planned is news.
+
+    - The attempt counts, not its success: a run that failed is not started again every tick.
+    - Of partitioned inputs one partition is enough: a failed arrival does not hold the others back.
+    - Unpartitioned inputs must all exist, and news of an unchanged data version is no news.
+    """
+
+    @property
+    def name(self) -> str:
+        return "inputs_changed_since_last_attempt"
+
+    def evaluate(self, context: AutomationContext) -> AutomationResult:
+        """The part of the candidates whose inputs are newer than their last attempt."""
+        key = context.key
+        if not isinstance(key, dg.AssetKey):
+            return AutomationResult(context, context.get_empty_subset())
+        graph = context.asset_graph
+        parents = sorted(graph.get(key).parent_keys)
+        instance = context.asset_graph_view.instance
+        latest = _latest_materializations(instance, parents)
+        whole = [parent for parent in parents if not graph.get(parent).is_partitioned]
+        if not latest or any(parent not in latest for parent in whole):
+            return AutomationResult(context, context.get_empty_subset())
+        candidates = context.candidate_subset
+        if context.partitions_def is None:
+            behind = _is_behind(instance, key, None, latest, whole)
+            return AutomationResult(context, candidates if behind else context.get_empty_subset())
+        behind_keys = {
+            partition
+            for partition in candidates.expensively_compute_partition_keys()
+            if _is_behind(instance, key, partition, latest, whole)
+        }
+        return AutomationResult(context, candidates.compute_intersection_with_partition_keys(behind_keys))
+
+
+def when_inputs_changed() -> dg.AutomationCondition:
+    """Inputs changed, none of them is being made, and the blocking checks of unpartitioned inputs passed."""
+    return (
+        InputsChanged()
+        & ~dg.AutomationCondition.in_progress()
+        # one snapshot for a burst of arrivals, instead of one for each
+        & ~dg.AutomationCondition.any_deps_in_progress()
+    )
+
+
+def when_checked_inputs_changed() -> dg.AutomationCondition:
+    """As `when_inputs_changed`, and all blocking checks of the inputs passed.
+
+    Only for inputs without partitions: over arrivals, one bad arrival would hold everything back.
+    """
+    return when_inputs_changed() & dg.AutomationCondition.all_deps_blocking_checks_passed()
+
+
+def _latest_materializations(
+    instance: dg.DagsterInstance, keys: Iterable[dg.AssetKey]
+) -> Mapping[dg.AssetKey, _Latest]:
+    found = {}
+    for record in instance.get_asset_records(list(keys)):
+        last = record.asset_entry.last_materialization_record
+        if last is not None:
+            materialization = last.asset_materialization
+            tags = (materialization.tags if materialization else None) or {}
+            found[record.asset_entry.asset_key] = _Latest(last.storage_id, tags.get(DATA_VERSION_TAG))
+    return found
+
+
+def _is_behind(
+    instance: dg.DagsterInstance,
+    key: dg.AssetKey,
+    partition: str | None,
+    latest: Mapping[dg.AssetKey, _Latest],
+    whole: list[dg.AssetKey],
+) -> bool:
+    attempt = instance.get_latest_planned_materialization_info(key, partition)
+    if attempt is None:
+        return True
+    news = [parent for parent, last in latest.items() if last.storage_id > attempt.storage_id]
+    if not news or any(parent not in whole for parent in news):
+        return bool(news)
+    made_from = _input_versions(instance, key, partition, whole)
+    return any(latest[parent].data_version != made_from.get(parent) for parent in news)
+
+
+def _input_versions(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None, parents: Iterable[dg.AssetKey]
+) -> Mapping[dg.AssetKey, str | None]:
+    """Data versions that the target's latest materialization was made from."""
+    selection = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None)
+    records = instance.fetch_materializations(selection, limit=1).records
+    if not records or records[0].asset_materialization is None:
+        return {}
+    tags = records[0].asset_materialization.tags or {}
+    return {parent: tags.get(get_input_data_version_tag(parent)) for parent in parents}

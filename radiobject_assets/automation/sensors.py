@@ -1,0 +1,81 @@
+"""The two sensors: one finds settled arrivals, one keeps what follows from them up to date."""
+
+# No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+import time
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from radiobject_assets.assets.partitions import ARRIVALS, LANDING_GROUP, STORE_GROUP, TRAINING_GROUP
+from radiobject_assets.automation.sweep import sweep
+from resources import DatasetResource
+
+ARRIVALS_SENSOR = "arrivals_sensor"
+FOLLOW_UP_SENSOR = "follow_up_sensor"
+ARRIVAL_JOB = "process_arrival"
+ARRIVAL_VERSION_TAG = "radiobject/arrival_version"
+
+# An overrun tick (60 s) emits nothing and saves no cursor: stop long before, and go on in the next one.
+TICK_BUDGET_S = 20.0
+
+
+def build_arrivals_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
+    """The sensor over the landing zone: a settled arrival with new content becomes one run."""
+
+    @dg.sensor(
+        name=ARRIVALS_SENSOR,
+        job=job,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Finds settled arrivals in the landing zone (marked complete, or quiet for a while) and "
+        "requests one run for each whose content is new.",
+    )
+    def arrivals_sensor(
+        context: dg.SensorEvaluationContext, dataset: DatasetResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        zone = dataset.landing
+        if not zone.path.is_dir():
+            return dg.SkipReason(f"the landing zone is not there yet: {zone.path}")
+        deadline = time.monotonic() + TICK_BUDGET_S
+        found = sweep(
+            context.cursor, zone, now_s=time.time(), out_of_time=lambda: time.monotonic() > deadline
+        )
+        loose = zone.n_loose_files()
+        note = f"; {loose} files lie in the landing zone itself: put them in a folder" if loose else ""
+        context.log.info(f"{found.summary()}{note}")
+        if not found.requests:
+            context.update_cursor(found.cursor)
+            return dg.SkipReason(f"{found.summary()}{note}")
+        known = set(context.instance.get_dynamic_partitions(ARRIVALS.name or ""))
+        new = [request.key for request in found.requests if request.key not in known]
+        return dg.SensorResult(
+            run_requests=[
+                dg.RunRequest(
+                    run_key=request.run_key,
+                    partition_key=request.key,
+                    tags={ARRIVAL_VERSION_TAG: request.version},
+                )
+                for request in found.requests
+            ],
+            dynamic_partitions_requests=[ARRIVALS.build_add_request(new)] if new else [],
+            cursor=found.cursor,
+        )
+
+    return arrivals_sensor
+
+
+def build_follow_up_sensor() -> dg.AutomationConditionSensorDefinition:
+    """The sensor that evaluates the conditions of `automation.conditions`.
+
+    It runs in the code server, because the conditions are the project's own; and it asks for runs, not for
+    backfills, so that one split is one run.
+    """
+    return dg.AutomationConditionSensorDefinition(
+        name=FOLLOW_UP_SENSOR,
+        target=dg.AssetSelection.groups(LANDING_GROUP, STORE_GROUP, TRAINING_GROUP),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
+        use_user_code_server=True,
+        emit_backfills=False,
+        description="Requests a new snapshot, split and patch caches when their inputs have changed.",
+    )

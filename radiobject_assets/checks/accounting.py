@@ -1,0 +1,49 @@
+"""Every file of an arrival is accounted for: in exactly one series, or unreadable with a reason."""
+
+# No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+import dagster as dg
+
+from radiobject_assets.assets.arrival import plan_of
+from radiobject_assets.assets.partitions import ARRIVALS
+from radiobject_assets.checks.outcome import checked, failed, passed
+from resources import DatasetResource
+
+_RECOVERY = "Files came or went after the scan: materialize raw_dicom and what follows it for this partition."
+
+
+def build_accounting_check() -> dg.AssetChecksDefinition:
+    """The check `every_file_accounted_for` on `series`."""
+
+    @dg.asset_check(
+        asset="series",
+        name="every_file_accounted_for",
+        partitions_def=ARRIVALS,
+        description="The files of all series and the unreadable ones add up to the files of the arrival.",
+    )
+    def every_file_accounted_for(
+        context: dg.AssetCheckExecutionContext, dataset: DatasetResource
+    ) -> dg.AssetCheckResult:
+        key = context.partition_key
+
+        def rule() -> dg.AssetCheckResult:
+            plan = plan_of(dataset, key)
+            in_series = [path for planned in plan.planned for path in planned.series.files]
+            unreadable = [item.path for item in plan.unreadable]
+            marker = dataset.config.arrivals.complete_marker
+            zone = dataset.landing
+            folder = zone.find(key).folder
+            present = zone.state(zone.find(key)).n_files
+            counted = [path for path in (*in_series, *unreadable) if path != folder / marker]
+            numbers = {
+                "files": present,
+                "in_series": len(in_series),
+                "unreadable": len(unreadable),
+                "counted_twice": len(counted) - len(set(counted)),
+            }
+            if len(set(counted)) == len(counted) == present:
+                return passed(f"all {present} files are accounted for", numbers)
+            return failed(f"{present} files, but {len(counted)} are accounted for", _RECOVERY, numbers)
+
+        return checked(rule, work=dataset.work.arrival(key), what_to_do=_RECOVERY)
+
+    return every_file_accounted_for

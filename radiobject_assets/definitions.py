@@ -1,0 +1,106 @@
+"""Wiring: one dataset.yaml in, Dagster definitions out. Nothing is computed here.
+
+`build_definitions` makes everything fresh, so a test runs the real wiring with other resources. The
+module's `defs`, which Dagster loads, are those of the file that `RADIOBJECT_DATASET` names; without it
+`./dataset.yaml`, then the demo's.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from radiobject_assets.assets import build_assets
+from radiobject_assets.automation import build_arrival_job, build_sensors, with_conditions
+from radiobject_assets.checks import build_checks
+from radiobject_assets.dataset import DatasetConfig, load_dataset
+from resources import ComputeResource, DatasetResource, MemoryBudgetResource, StorageResource
+
+DATASET_VARIABLE = "RADIOBJECT_DATASET"
+DEMO_HOME = Path("demo-home")
+
+
+def build_definitions(
+    dataset: DatasetConfig | Path | str, overrides: Mapping[str, Any] | None = None
+) -> dg.Definitions:
+    """Definitions of one data set.
+
+    Parameters
+    ----------
+    dataset
+        A description, or the path of a dataset.yaml.
+    overrides
+        Resources by key (`dataset`, `storage`, `memory`, `compute`) that take the place of the usual ones.
+
+    Raises
+    ------
+    ConfigurationError
+        dataset.yaml is absent or wrong.
+    """
+    settings = dataset if isinstance(dataset, DatasetConfig) else load_dataset(dataset)
+    job = build_arrival_job(settings)
+    with warnings.catch_warnings():
+        # Partitioned checks and conditions in the code server are not final in Dagster; its range is pinned.
+        for category in (dg.BetaWarning, dg.PreviewWarning):
+            warnings.simplefilter("ignore", category)
+        return dg.Definitions(
+            assets=with_conditions(build_assets(settings)),
+            asset_checks=build_checks(settings),
+            jobs=[job],
+            sensors=build_sensors(job),
+            resources={**build_resources(settings), **(overrides or {})},
+            executor=dg.in_process_executor,
+        )
+
+
+def build_resources(settings: DatasetConfig) -> dict[str, Any]:
+    """The resources of a data set; S3 options come from the usual AWS variables."""
+    memory = MemoryBudgetResource(total_mb=int(os.environ.get("RADIOBJECT_MEMORY_MB", "2048")))
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return {
+        "dataset": DatasetResource.of(settings),
+        "memory": memory,
+        "compute": ComputeResource(workers=int(os.environ.get("RADIOBJECT_WORKERS", "0"))),
+        "storage": StorageResource(
+            memory=memory,
+            region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+            endpoint_url=endpoint,
+            # servers other than Amazon's seldom answer to bucket names in the host
+            use_virtual_addressing=endpoint is None,
+        ),
+    }
+
+
+def find_dataset_file() -> Path | None:
+    """The dataset.yaml to serve: the one that the environment names, `./dataset.yaml`, or the demo's."""
+    named = os.environ.get(DATASET_VARIABLE)
+    if named:
+        return Path(named)
+    candidates = (Path("dataset.yaml"), DEMO_HOME / "dataset.yaml")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _hint() -> dg.Definitions:
+    return dg.Definitions(
+        assets=[
+            dg.AssetSpec(
+                "no_dataset_yet",
+                group_name="landing",
+                description="There is no dataset.yaml yet. Run `make demo` for an example, or write one and "
+                f"set {DATASET_VARIABLE} to its path; then reload this code location.",
+            )
+        ]
+    )
+
+
+def _load() -> dg.Definitions:
+    path = find_dataset_file()
+    return build_definitions(path) if path is not None else _hint()
+
+
+defs = _load()

@@ -1,0 +1,1 @@
+"""What is right and wrong with a store: rules and measurements as plain functions."""

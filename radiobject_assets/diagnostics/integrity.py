@@ -1,0 +1,171 @@
+"""Integrity rules: what must be true of every volume in a store.
+
+Each rule is a function from rows (and where needed the volumes) to findings. A finding names the rule, the
+volume, what is wrong and what to do; whoever shows it decides how the volume may be called there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import tiledb
+from numpy.typing import NDArray
+
+from radiobject_assets.diagnostics.inventory import read_inventory
+from radiobject_assets.errors import RadiObjectError
+from radiobject_assets.store import RadiObject, Volume, VolumeCollection
+
+INGEST_AGAIN = "Materialize the arrival's partition of this collection again: it writes the volume anew."
+
+# Spacing follows from the affine by square roots: equal within float64 rounding, with room for decimal text.
+_SPACING_TOLERANCE = 1e-4
+# Largest distance of two grids' voxel centres, in voxels, that still counts as the same place.
+_GRID_TOLERANCE_VOXELS = 1e-2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with one volume. `obs_id` and `detail` may identify a person."""
+
+    rule: str
+    obs_id: str
+    problem: str
+    """What is wrong, without any identifier."""
+    what_to_do: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class IntegrityReport:
+    """What the rules found among the volumes of one arrival."""
+
+    n_volumes: int
+    voxel_bytes: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+
+def check_collections(
+    store_uri: str,
+    collections: Iterable[str] | None,
+    *,
+    arrival: str | None = None,
+    ctx: tiledb.Ctx | None = None,
+) -> IntegrityReport:
+    """Apply every rule to the volumes of collections, or to those that came with one arrival.
+
+    Voxels are read once, volume by volume, so memory holds one volume's tiles.
+
+    Raises
+    ------
+    StorageError
+        There is no store at that URI.
+    """
+    chosen = None if collections is None else list(collections)
+    rows = read_inventory(store_uri, collections=chosen, arrival=arrival, ctx=ctx)
+    store = RadiObject(store_uri, ctx=ctx)
+    findings: list[Finding] = []
+    findings += geometry_is_sound(rows)
+    images_of_labels = rows.loc[rows["labels_of"].notna() & (rows["labels_of"] != ""), "labels_of_collection"]
+    if len(images_of_labels):
+        images = read_inventory(store_uri, collections=set(images_of_labels), ctx=ctx)
+        findings += labels_on_image_grid(rows, images)
+    for name, group in rows.groupby("collection", sort=True):
+        findings += arrays_match_rows(store.collection(str(name)), group, ctx)
+    return IntegrityReport(len(rows), int(rows["voxel_bytes"].sum()), tuple(findings))
+
+
+def geometry_is_sound(rows: pd.DataFrame) -> list[Finding]:
+    """Affines are finite and invertible, and the spacing is positive and that of the affine."""
+    findings = []
+    for row in rows.itertuples(index=False):
+        affine = affine_of(row)
+        spacing = np.array([row.spacing_x_mm, row.spacing_y_mm, row.spacing_z_mm], dtype=np.float64)
+        problem = ""
+        if not np.isfinite(affine).all():
+            problem = "the affine has values that are not finite"
+        elif not (np.isfinite(spacing).all() and (spacing > 0).all()):
+            problem = "the spacing is not positive along every axis"
+        elif abs(np.linalg.det(affine[:3, :3])) < 1e-9 * float(np.prod(spacing)):
+            problem = "the affine maps the volume into a plane (its determinant is 0)"
+        elif not np.allclose(np.linalg.norm(affine[:3, :3], axis=0), spacing, rtol=_SPACING_TOLERANCE):
+            problem = "the spacing is not that of the affine"
+        if problem:
+            findings.append(Finding("geometry", str(row.obs_id), problem, INGEST_AGAIN))
+    return findings
+
+
+def labels_on_image_grid(labels: pd.DataFrame, images: pd.DataFrame) -> list[Finding]:
+    """Every label volume that names its image has the image's shape and place."""
+    by_id = {row.obs_id: row for row in images.itertuples(index=False)}
+    findings = []
+    for row in labels.itertuples(index=False):
+        if not isinstance(row.labels_of, str) or not row.labels_of:
+            continue
+        image = by_id.get(row.labels_of)
+        problem = ""
+        if image is None:
+            problem = "the image that these labels belong to is not in the store"
+        elif image.obs_subject_id != row.obs_subject_id:
+            problem = "the image that these labels name belongs to another subject"
+        elif _shape(image) != _shape(row):
+            problem = f"labels of shape {_shape(row)} for an image of shape {_shape(image)}"
+        elif (
+            shift := _largest_shift_voxels(affine_of(row), affine_of(image), _shape(row))
+        ) > _GRID_TOLERANCE_VOXELS:
+            problem = f"labels lie up to {shift:.3g} voxels away from the image's grid"
+        if problem:
+            findings.append(Finding("labels_on_grid", str(row.obs_id), problem, INGEST_AGAIN))
+    return findings
+
+
+def arrays_match_rows(
+    collection: VolumeCollection, rows: pd.DataFrame, ctx: tiledb.Ctx | None = None
+) -> list[Finding]:
+    """Every row names an array that is there, as the row describes it, with the voxels of its digest."""
+    findings = []
+    for row in rows.itertuples(index=False):
+        try:
+            problem = _problem_of_array(collection.loc[row.obs_id], row, ctx)
+        except (RadiObjectError, tiledb.TileDBError) as error:
+            problem = f"its array can't be opened or read ({type(error).__name__})"
+        if problem:
+            findings.append(Finding("array_matches_row", str(row.obs_id), problem, INGEST_AGAIN))
+    return findings
+
+
+def _problem_of_array(volume: Volume, row: object, ctx: tiledb.Ctx | None) -> str:
+    schema = tiledb.ArraySchema.load(volume.uri, ctx=ctx)
+    ndim = int(row.ndim)  # type: ignore[attr-defined] # a named tuple of pandas
+    described = tuple(int(getattr(row, f"size_{axis}")) for axis in "xyzt"[:ndim])
+    if tuple(schema.shape) != described:
+        return f"its array has shape {tuple(schema.shape)}, the row says {described}"
+    return "" if volume.verify() else "its voxels do not have the digest of the row"
+
+
+def affine_of(row: object) -> NDArray[np.float64]:
+    """The 4x4 affine (voxel index to RAS+ mm) of an obs row."""
+    affine = np.eye(4)
+    affine[:3] = [[getattr(row, f"affine_{i}{j}") for j in range(4)] for i in range(3)]
+    return affine
+
+
+def _shape(row: object) -> tuple[int, int, int]:
+    return (int(row.size_x), int(row.size_y), int(row.size_z))  # type: ignore[attr-defined] # a named tuple of pandas
+
+
+def _largest_shift_voxels(
+    one: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, int, int]
+) -> float:
+    corners = np.array(
+        [[x, y, z, 1] for x in (0, shape[0] - 1) for y in (0, shape[1] - 1) for z in (0, shape[2] - 1)]
+    )
+    mapped = np.linalg.solve(other, one @ corners.T)[:3] - corners.T[:3]
+    return float(np.abs(mapped).max())

@@ -1,0 +1,115 @@
+"""When what follows the arrivals is made again: Dagster's real evaluation, on a real instance."""
+
+# No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from radiobject_assets.automation.conditions import when_inputs_changed
+
+ARRIVALS = dg.DynamicPartitionsDefinition(name="arrivals")
+FAILS: set[str] = set()
+DURING: list[str] = []
+
+
+@dg.asset(partitions_def=ARRIVALS)
+def volumes(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    if context.partition_key in FAILS:
+        raise dg.Failure("bad arrival")
+    return dg.MaterializeResult()
+
+
+@dg.asset(
+    deps=[dg.AssetDep("volumes", partition_mapping=dg.AllPartitionMapping())],
+    automation_condition=when_inputs_changed(),
+)
+def dataset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    if "dataset" in FAILS:
+        raise dg.Failure("no snapshot")
+    for key in DURING:
+        context.instance.report_runless_asset_event(dg.AssetMaterialization("volumes", partition=key))
+    return dg.MaterializeResult(data_version=dg.DataVersion("same"))
+
+
+@dg.asset(deps=["dataset"], automation_condition=when_inputs_changed())
+def splits() -> dg.MaterializeResult:
+    return dg.MaterializeResult()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_fails() -> Iterator[None]:
+    yield
+    FAILS.clear()
+    DURING.clear()
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as made:
+        yield made
+
+
+ASSETS = [volumes, dataset, splits]
+
+
+def wanted(instance: dg.DagsterInstance) -> set[str]:
+    """What a fresh evaluation, without a cursor, asks for."""
+    found = dg.evaluate_automation_conditions(ASSETS, instance)
+    return {a.key.to_user_string() for a in (dataset, splits) if found.get_num_requested(a.key)}
+
+
+def arrive(instance: dg.DagsterInstance, key: str) -> None:
+    instance.add_dynamic_partitions("arrivals", [key])
+    dg.materialize(ASSETS, selection=[volumes], partition_key=key, instance=instance, raise_on_error=False)
+
+
+def make(instance: dg.DagsterInstance, asset: dg.AssetsDefinition) -> None:
+    dg.materialize(ASSETS, selection=[asset], instance=instance, raise_on_error=False)
+
+
+def test_nothing_is_asked_for_before_the_first_arrival(instance: dg.DagsterInstance) -> None:
+    assert wanted(instance) == set()
+
+
+def test_an_arrival_asks_for_a_data_set_and_that_for_splits(instance: dg.DagsterInstance) -> None:
+    arrive(instance, "a")
+    assert wanted(instance) == {"dataset"}
+    make(instance, dataset)
+    assert wanted(instance) == {"splits"}
+    make(instance, splits)
+    assert wanted(instance) == set()
+
+
+def test_a_failed_arrival_does_not_hold_the_others_back(instance: dg.DagsterInstance) -> None:
+    FAILS.add("bad")
+    arrive(instance, "bad")
+    assert wanted(instance) == set()
+    arrive(instance, "good")
+    assert wanted(instance) == {"dataset"}
+
+
+def test_a_failed_data_set_is_not_tried_again_until_something_arrives(instance: dg.DagsterInstance) -> None:
+    FAILS.add("dataset")
+    arrive(instance, "a")
+    make(instance, dataset)
+    assert wanted(instance) == set()
+    arrive(instance, "b")
+    assert wanted(instance) == {"dataset"}
+
+
+def test_an_arrival_during_a_snapshot_is_not_lost(instance: dg.DagsterInstance) -> None:
+    arrive(instance, "a")
+    DURING.append("b")
+    make(instance, dataset)
+    DURING.clear()
+    assert "dataset" in wanted(instance)
+
+
+def test_an_unchanged_data_set_asks_for_no_new_splits(instance: dg.DagsterInstance) -> None:
+    arrive(instance, "a")
+    make(instance, dataset)
+    make(instance, splits)
+    arrive(instance, "b")
+    make(instance, dataset)  # the same data version again
+    assert wanted(instance) == set()
