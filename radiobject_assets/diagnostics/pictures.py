@@ -108,5 +108,5 @@ def _stacked(pictures: Sequence[bytes]) -> bytes:
         sheet.paste(tile, (0, top))
         top += tile.height + _GAP
     buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG", optimize=True)
+    sheet.save(buffer, format="PNG", compress_level=6)
     return buffer.getvalue()

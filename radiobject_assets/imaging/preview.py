@@ -93,5 +93,5 @@ def _png(tiles: list[Image.Image], height: int) -> bytes:
         sheet.paste(tile, (left, 0))
         left += tile.width + gap
     buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG", optimize=True)
+    sheet.save(buffer, format="PNG", compress_level=6)
     return buffer.getvalue()

@@ -356,7 +356,7 @@ def _set_text(query: Any, name: str, values: Any, nullable: bool) -> list[Any]:
     # TileDB refuses a null data pointer even where all strings are empty.
     data = data.copy() if data.size else np.zeros(1, dtype=np.uint8)
     query.set_offsets_buffer(name, offsets, offsets.size)
-    query.set_data_buffer(name, data, end - begin or 1)
+    query.set_data_buffer(name, data, end - begin)
     if nullable:
         query.set_validity_buffer(name, valid, valid.size)
     return [offsets, data, valid]
