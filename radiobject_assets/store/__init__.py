@@ -85,6 +85,6 @@ __all__ = [
     "reset_radiobject_config",
     "set_radiobject_config",
     "stage_volume",
-    "uri_exists",
     "upsert_subjects",
+    "uri_exists",
 ]

@@ -122,7 +122,7 @@ def parse_attribute(attribute: str, core: dict[str, Column]) -> Column:
         return Column(name, ColumnType(kind))
     except ValueError:
         raise SchemaError(
-            f"attribute {attribute!r} is not of the form <name>:<type>; was the table written by a newer version?"
+            f"attribute {attribute!r} is not of the form <name>:<type>; did a newer version write it?"
         ) from None
 
 

@@ -107,16 +107,14 @@ class CollectionEntry:
 
 
 def _read_meta(uri: str, ctx: tiledb.Ctx) -> dict[str, Any]:
-    with storage_errors("open", uri):
-        with tiledb.Group(uri, "r", ctx=ctx) as group:
-            return dict(group.meta.items())
+    with storage_errors("open", uri), tiledb.Group(uri, "r", ctx=ctx) as group:
+        return dict(group.meta.items())
 
 
 def _write_meta(uri: str, values: dict[str, Any], ctx: tiledb.Ctx) -> None:
-    with storage_errors("write the metadata of", uri):
-        with tiledb.Group(uri, "w", ctx=ctx) as group:
-            for key, value in values.items():
-                group.meta[key] = value
+    with storage_errors("write the metadata of", uri), tiledb.Group(uri, "w", ctx=ctx) as group:
+        for key, value in values.items():
+            group.meta[key] = value
 
 
 def _create_group(uri: str, ctx: tiledb.Ctx) -> None:
@@ -252,7 +250,7 @@ def collection_name(uri: str, ctx: tiledb.Ctx) -> str:
 
 
 def list_collections(store_uri: str, ctx: tiledb.Ctx, timestamp: int | None = None) -> list[CollectionEntry]:
-    """Finished collections of a store, by name; at an earlier `timestamp` (ms), those that were there then."""
+    """Finished collections of a store, by name; with a `timestamp` (ms), those that were there then."""
     folder = join(store_uri, COLLECTIONS)
     found = []
     for directory in list_names(folder, ctx):
@@ -314,7 +312,7 @@ def ensure_collection(store_uri: str | os.PathLike[str], name: str, ctx: tiledb.
 
 
 def rename_collection(store_uri: str, old: str, new: str, ctx: tiledb.Ctx | None = None) -> None:
-    """Give a collection another name: one metadata write, nothing moves; earlier snapshots keep the old name."""
+    """Give a collection another name: one metadata write, nothing moves; earlier states keep the old name."""
     store_uri, ctx = normalise(store_uri), ctx_for_threads(ctx)
     validate_collection_name(new)
     names = {entry.name: entry.uri for entry in list_collections(store_uri, ctx)}

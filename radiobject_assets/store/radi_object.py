@@ -32,7 +32,7 @@ from radiobject_assets.store.volume import Volume
 from radiobject_assets.store.volume_collection import VolumeCollection
 
 if TYPE_CHECKING:
-    from radiobject_assets.store.query import LazyStoreQuery
+    from radiobject_assets.store.store_query import LazyStoreQuery
 
 Images = str | os.PathLike[str] | Sequence[tuple[str | Path, str]]
 
@@ -49,8 +49,8 @@ class RadiObject:
     timestamp
         Milliseconds since 1970, or the name of a snapshot, to see the store as it was then.
 
-    Subjects are the rows of `obs_meta`, sorted by id. `radi.ct` is `radi.collection("ct")`. A view filters its
-    collections too: it shows the volumes of its subjects only.
+    Subjects are the rows of `obs_meta`, sorted by id. `radi.ct` is `radi.collection("ct")`. A view filters
+    its collections too: it shows the volumes of its subjects only.
     """
 
     def __init__(
@@ -341,7 +341,7 @@ class RadiObject:
             strangers = set(collection.obs_subject_ids) - subjects
             if strangers:
                 raise AlignmentError(
-                    f"collection {name!r} has volumes of {len(strangers)} subject(s) that obs_meta does not have"
+                    f"collection {name!r} has volumes of {len(strangers)} subject(s) that obs_meta lacks"
                 )
             collection.validate()
 
@@ -402,7 +402,8 @@ class RadiObject:
 
     def __repr__(self) -> str:
         view = ", view" if self.is_view else ""
-        return f"RadiObject({len(self)} subjects, collections: {', '.join(self.collection_names) or 'none'}{view})"
+        names = ", ".join(self.collection_names) or "none"
+        return f"RadiObject({len(self)} subjects, collections: {names}{view})"
 
 
 class _ByPosition:

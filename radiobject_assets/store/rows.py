@@ -118,8 +118,7 @@ class Rows:
             keys = self.keys(name)
             self._positions = {value: i for i, value in enumerate(keys)}
             if len(self._positions) != len(keys):
-                seen: set[str] = set()
-                twice = sum(1 for value in keys if value in seen or seen.add(value))  # type: ignore[func-returns-value]
+                twice = len(keys) - len(self._positions)
                 self._positions = None
                 raise AlignmentError(f"{twice} {name}(s) in {self.uri} belong to more than one subject")
         return self._positions[key]

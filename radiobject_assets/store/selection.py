@@ -50,7 +50,10 @@ def parse_selection(key: Any, shape: tuple[int, ...]) -> Selection:
         items[where : where + 1] = fill
     else:
         items += fill
-    start, size, inner, axis = [], [], [], 0
+    start: list[int] = []
+    size: list[int] = []
+    inner: list[Any] = []
+    axis = 0
     for item in items:
         if item is None:
             inner.append(None)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import tiledb
 from numpy.typing import NDArray
 
-from radiobject_assets.errors import AlignmentError, SchemaError, ShapeError
+from radiobject_assets.errors import AlignmentError, SchemaError, ShapeError, StorageError
 from radiobject_assets.store.affine import (
     affine_axcodes,
     spacing_mm,
@@ -232,18 +232,17 @@ def write_volume_array(
     digest = VoxelDigest()
     extents = create_array(uri, staged.shape, kind, tile, compression, ctx)
     try:
-        with storage_errors("write voxels to", uri):
-            with tiledb.open(uri, "w", ctx=ctx) as array:
-                for chunk in aligned_chunks(slabs, staged.shape, kind, extents, buffer_bytes):
-                    digest.update(chunk.voxels)
-                    write_region(array, ctx, chunk.start, chunk.voxels)
-                staged = replace(staged, voxel_digest=digest.value)
-                write_meta(array, {**describe(staged, tile), "sources": list(sources)})
+        with storage_errors("write voxels to", uri), tiledb.open(uri, "w", ctx=ctx) as array:
+            for chunk in aligned_chunks(slabs, staged.shape, kind, extents, buffer_bytes):
+                digest.update(chunk.voxels)
+                write_region(array, ctx, chunk.start, chunk.voxels)
+            staged = replace(staged, voxel_digest=digest.value)
+            write_meta(array, {**describe(staged, tile), "sources": list(sources)})
         return replace(staged, stored_bytes=tree_bytes(uri, ctx))
     except BaseException:
         try:
             remove_tree(uri, ctx)
-        except Exception:  # the first error is the one to report; vacuum finds the rest
+        except StorageError:  # the first error is the one to report; vacuum finds the rest
             _log.warning("an unfinished array could not be removed; vacuum will", exc_info=True)
         raise
 

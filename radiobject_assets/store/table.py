@@ -204,10 +204,12 @@ class Table:
         if not name.startswith("__") or "_" not in name.strip("_"):
             return []
         stamp = int(name.strip("_").split("_")[0])
-        with storage_errors("read a schema of", self.uri):
-            with tiledb.open(self.uri, "r", ctx=self._ctx, timestamp=stamp) as array:
-                schema = array.schema
-                return [parse_attribute(schema.attr(i).name, self._core) for i in range(schema.nattr)]
+        with (
+            storage_errors("read a schema of", self.uri),
+            tiledb.open(self.uri, "r", ctx=self._ctx, timestamp=stamp) as array,
+        ):
+            schema = array.schema
+            return [parse_attribute(schema.attr(i).name, self._core) for i in range(schema.nattr)]
 
     def _evolve(self, columns: Sequence[Column]) -> None:
         evolution = tiledb.ArraySchemaEvolution(self._ctx)
@@ -246,9 +248,11 @@ class Table:
             for first in range(0, len(lasts), _DELETE_BATCH):
                 terms = [f"{name} == {part!r}" for name, part in zip(self.index, start, strict=False)]
                 terms.append(f"{self.index[len(start)]} in {lasts[first : first + _DELETE_BATCH]!r}")
-                with storage_errors("delete from", self.uri):
-                    with tiledb.open(self.uri, "d", ctx=self._ctx) as array:
-                        array.query(cond=" and ".join(terms)).submit()
+                with (
+                    storage_errors("delete from", self.uri),
+                    tiledb.open(self.uri, "d", ctx=self._ctx) as array,
+                ):
+                    array.query(cond=" and ".join(terms)).submit()
         self.close()
 
     def fragment_count(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,27 +11,26 @@ import numpy as np
 import tiledb
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from radiobject_assets.errors import ConfigurationError, SchemaError, StorageError
+from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.store.affine import (
     Affine,
     affine_axcodes,
     affine_from_values,
     spacing_mm,
-    validate_affine,
 )
 from radiobject_assets.store.config import MB, SliceOrientation, TileConfig, get_radiobject_config
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.handles import POOL, open_array
-from radiobject_assets.store.layout import AFFINE_COLUMNS, SIZE_COLUMNS, VOLUME_FORMAT
+from radiobject_assets.store.layout import VOLUME_FORMAT
 from radiobject_assets.store.selection import parse_selection
 from radiobject_assets.store.staging import (
-    StagedVolume,
     describe,
     validate_id,
     whole_volume_slabs,
     write_volume_array,
 )
 from radiobject_assets.store.uris import normalise, storage_errors
+from radiobject_assets.store.volume_header import VolumeHeader, standalone
 from radiobject_assets.store.voxels import (
     VoxelDigest,
     create_array,
@@ -47,56 +45,6 @@ if TYPE_CHECKING:
     from radiobject_assets.store.statistics import VolumeStatistics
 
 
-@dataclass(frozen=True)
-class VolumeHeader:
-    """What is known of a volume without reading voxels."""
-
-    obs_id: str | None
-    obs_subject_id: str | None
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    affine: tuple[tuple[float, ...], ...]
-    slope: float
-    intercept: float
-    orientation_source: str
-    kind: str
-    voxel_digest: str
-    tile_orientation: str | None = None
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> VolumeHeader:
-        """The header that an obs row holds."""
-        values = [row[name] for name in AFFINE_COLUMNS]
-        return cls(
-            obs_id=row["obs_id"],
-            obs_subject_id=row["obs_subject_id"],
-            shape=tuple(row[name] for name in SIZE_COLUMNS)[: row["ndim"]],
-            dtype=np.dtype(row["dtype"]),
-            affine=tuple(tuple(values[i : i + 4]) for i in (0, 4, 8)),
-            slope=row["slope"],
-            intercept=row["intercept"],
-            orientation_source=row["orientation_source"] or "header",
-            kind=row["kind"] or "image",
-            voxel_digest=row["voxel_digest"],
-        )
-
-
-HEADER_COLUMNS = (
-    "obs_subject_id",
-    "obs_id",
-    "volume",
-    "ndim",
-    *SIZE_COLUMNS,
-    "dtype",
-    *AFFINE_COLUMNS,
-    "slope",
-    "intercept",
-    "orientation_source",
-    "kind",
-    "voxel_digest",
-)
-
-
 class Volume:
     """A stored volume.
 
@@ -107,8 +55,8 @@ class Volume:
     ctx
         TileDB context; None for the process's own.
 
-    Axes are (column, row, slice[, time]). Values are physical (Hounsfield units for CT): the stored rescale is
-    applied, giving float32, or float64 where float32 could not hold the stored integers exactly; volumes
+    Axes are (column, row, slice[, time]). Values are physical (Hounsfield units for CT): the stored rescale
+    is applied, giving float32, or float64 where float32 could not hold the stored integers exactly; volumes
     without a rescale keep their stored dtype.
 
     >>> import tempfile, numpy as np
@@ -433,11 +381,13 @@ class Volume:
         reference = ContextRef(ctx)
         uri, sizes, kind = normalise(uri), validate_shape(shape), stored_dtype(np.dtype(dtype))
         write = get_radiobject_config().write
-        staged = _standalone(sizes, kind, affine, 1.0, 0.0)
+        staged = standalone(sizes, kind, affine, 1.0, 0.0)
         create_array(uri, sizes, kind, write.tile, write.compression, reference.get())
-        with storage_errors("write the description of", uri):
-            with tiledb.open(uri, "w", ctx=reference.get()) as array:
-                write_meta(array, describe(staged, write.tile))
+        with (
+            storage_errors("write the description of", uri),
+            tiledb.open(uri, "w", ctx=reference.get()) as array,
+        ):
+            write_meta(array, describe(staged, write.tile))
         return cls(uri, ctx)
 
     @classmethod
@@ -454,7 +404,7 @@ class Volume:
         """A volume that stands alone, with these stored voxels (X, Y, Z[, T])."""
         data = np.asarray(data)
         reference = ContextRef(ctx)
-        staged = _standalone(validate_shape(data.shape), stored_dtype(data.dtype), affine, slope, intercept)
+        staged = standalone(validate_shape(data.shape), stored_dtype(data.dtype), affine, slope, intercept)
         write, read = get_radiobject_config().write, get_radiobject_config().read
         limit = min(256 * MB, read.memory_budget_mb * MB // 4)
         write_volume_array(
@@ -502,27 +452,3 @@ class Volume:
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.shape))
         return f"Volume({shape}, {self.stored_dtype}, {self.axcodes}, obs_id={self.obs_id!r})"
-
-
-def _standalone(
-    shape: tuple[int, ...], dtype: np.dtype[Any], affine: ArrayLike | None, slope: float, intercept: float
-) -> StagedVolume:
-    if slope == 0 or not np.isfinite([slope, intercept]).all():
-        raise SchemaError(
-            f"rescale slope {slope} and intercept {intercept} must be finite and the slope not 0"
-        )
-    matrix = validate_affine(np.eye(4) if affine is None else affine)
-    return StagedVolume(
-        token="",
-        obs_id="",
-        obs_subject_id="",
-        shape=shape,
-        dtype=dtype.name,
-        affine=tuple(tuple(float(value) for value in row) for row in matrix[:3]),
-        slope=float(slope),
-        intercept=float(intercept),
-        orientation_source="identity" if affine is None else "header",
-        voxel_digest="",
-        voxel_bytes=int(np.prod(shape, dtype=np.int64)) * dtype.itemsize,
-        stored_bytes=0,
-    )

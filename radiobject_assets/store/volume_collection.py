@@ -29,7 +29,8 @@ from radiobject_assets.store.layout import (
 )
 from radiobject_assets.store.rows import Positions, Rows
 from radiobject_assets.store.uris import join, normalise
-from radiobject_assets.store.volume import HEADER_COLUMNS, Volume
+from radiobject_assets.store.volume import Volume
+from radiobject_assets.store.volume_header import HEADER_COLUMNS
 
 if TYPE_CHECKING:
     from radiobject_assets.store.query import EagerQuery, LazyQuery, TransformFn

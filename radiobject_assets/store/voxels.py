@@ -28,7 +28,9 @@ AXES = ("x", "y", "z", "t")
 
 # TileDB has no half floats and no booleans of its own that every reader knows: the bits are kept as integers.
 _CARRIERS = {"float16": "uint16", "bool": "uint8"}
-_NATIVE = frozenset("int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64".split())
+_NATIVE = frozenset(
+    ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"]
+)
 
 
 def stored_dtype(dtype: np.dtype[Any] | type[Any] | str) -> np.dtype[Any]:
@@ -153,7 +155,7 @@ class VoxelDigest:
         """Add the next voxels in Fortran order."""
         little = voxels.astype(voxels.dtype.newbyteorder("<"), copy=False)
         flat = np.ravel(little, order="F")
-        self._hash.update(memoryview(flat.view(np.uint8)))
+        self._hash.update(flat.view(np.uint8).data)
 
     @property
     def value(self) -> str:

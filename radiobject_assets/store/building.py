@@ -1,0 +1,185 @@
+"""Stores from image files: what the user names, found, detected, staged, and committed together."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import tiledb
+
+from radiobject_assets.errors import AlignmentError, IngestError
+from radiobject_assets.store.building_state import building
+from radiobject_assets.store.layout import SUBJECT, ensure_collection
+from radiobject_assets.store.readers import stage_images
+from radiobject_assets.store.staging import StagedVolume, commit_volumes, discard_staged
+from radiobject_assets.store.subjects import ensure_subjects, upsert_subjects
+from radiobject_assets.store.uris import validate_collection_name
+
+Images = str | os.PathLike[str] | Sequence[tuple[str | Path, str]]
+Pairs = list[tuple[Path, str]]
+
+
+def resolve_images(name: str, images: Images) -> Pairs:
+    """`[(path, subject_id), ...]` of a glob, a directory or such a list.
+
+    The subject of a NIfTI file is its name without suffix, that of a DICOM directory its name.
+
+    Raises
+    ------
+    IngestError
+        If nothing is there.
+    """
+    if not isinstance(images, (str, os.PathLike)):
+        pairs = [(Path(path), str(subject)) for path, subject in images]
+        if not pairs:
+            raise ValueError(f"collection {name!r}: no images were given")
+        return pairs
+    text = os.fspath(images)
+    if glob.has_magic(text):
+        paths = sorted(Path(found) for found in glob.glob(text, recursive=True))
+    else:
+        folder = Path(text)
+        if not folder.exists():
+            raise FileNotFoundError(f"collection {name!r}: {folder} does not exist")
+        paths = [folder] if folder.is_file() else _inside(folder)
+    if not paths:
+        raise IngestError(f"collection {name!r}: no images match {text}")
+    return [(path, _subject_of(path)) for path in paths]
+
+
+def _inside(folder: Path) -> list[Path]:
+    niftis = sorted(p for p in folder.iterdir() if p.name.endswith((".nii", ".nii.gz")))
+    if niftis:
+        return niftis
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _subject_of(path: Path) -> str:
+    name = path.name
+    for suffix in (".nii.gz", ".nii", ".dcm"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def detect_kind(name: str, pairs: Pairs, hint: Mapping[str, str] | None) -> str:
+    """`nifti` or `dicom`, from the hint or from what the paths are.
+
+    Raises
+    ------
+    ValueError
+        If the collection mixes both, or the hint is neither.
+    """
+    hinted = (hint or {}).get(name)
+    if hinted is not None:
+        if hinted not in ("nifti", "dicom"):
+            raise ValueError(f"format_hint for {name!r} is {hinted!r}: use 'nifti' or 'dicom'")
+        return hinted
+    kinds = {"nifti" if p.name.endswith((".nii", ".nii.gz", ".hdr", ".img")) else "dicom" for p, _ in pairs}
+    if len(kinds) > 1:
+        raise ValueError(f"collection {name!r} mixes NIfTI and DICOM: make two collections")
+    return kinds.pop()
+
+
+def _stage_collections(
+    uri: str,
+    images: Mapping[str, Pairs],
+    kinds: Mapping[str, str],
+    reorient: bool | None,
+    ctx: tiledb.Ctx,
+    progress: bool,
+) -> list[tuple[str, list[StagedVolume]]]:
+    staged: list[tuple[str, list[StagedVolume]]] = []
+    try:
+        for name, pairs in images.items():
+            target = ensure_collection(uri, name, ctx)
+            staged.append((target, stage_images(target, name, pairs, kinds[name], ctx, reorient, progress)))
+    except BaseException:
+        for target, volumes in staged:
+            discard_staged(target, volumes, ctx)
+        raise
+    return staged
+
+
+def _frame(obs_meta: pd.DataFrame | None) -> pd.DataFrame | None:
+    if obs_meta is None:
+        return None
+    frame = obs_meta if SUBJECT in obs_meta.columns else obs_meta.reset_index()
+    if SUBJECT not in frame.columns:
+        raise ValueError(f"obs_meta must contain the column {SUBJECT!r}")
+    return frame
+
+
+def create_store_from_images(
+    uri: str,
+    images: Mapping[str, Images],
+    validate_alignment: bool,
+    obs_meta: pd.DataFrame | None,
+    reorient: bool | None,
+    format_hint: Mapping[str, str] | None,
+    ctx: tiledb.Ctx,
+    progress: bool = False,
+) -> None:
+    """A new store at `uri`; nothing is left there after an error.
+
+    Raises
+    ------
+    AlignmentError
+        If images belong to subjects that `obs_meta` lacks, or (`validate_alignment`) the collections have
+        different subjects.
+    """
+    if not images:
+        raise ValueError("from_images(): at least one collection is needed")
+    pairs = {validate_collection_name(name): resolve_images(name, value) for name, value in images.items()}
+    kinds = {name: detect_kind(name, found, format_hint) for name, found in pairs.items()}
+    subjects = {name: {subject for _, subject in found} for name, found in pairs.items()}
+    everyone = sorted(set().union(*subjects.values()))
+    if validate_alignment and any(found != set(everyone) for found in subjects.values()):
+        counts = ", ".join(f"{name}: {len(found)}" for name, found in subjects.items())
+        raise AlignmentError(f"the collections have different subjects ({counts} of {len(everyone)})")
+    frame = _frame(obs_meta)
+    if frame is not None:
+        missing = set(everyone) - set(map(str, frame[SUBJECT]))
+        if missing:
+            raise AlignmentError(f"obs_meta lacks {len(missing)} subject(s) that have images")
+    with building(uri, ctx, store=True):
+        staged = _stage_collections(uri, pairs, kinds, reorient, ctx, progress)
+        if frame is not None:
+            upsert_subjects(uri, frame, ctx)
+        ensure_subjects(uri, everyone, ctx)
+        for target, volumes in staged:
+            commit_volumes(target, volumes, ctx)
+
+
+def append_to_store(
+    uri: str,
+    images: Mapping[str, Images],
+    obs_meta: pd.DataFrame | None,
+    reorient: bool | None,
+    format_hint: Mapping[str, str] | None,
+    ctx: tiledb.Ctx,
+    progress: bool = False,
+) -> None:
+    """Add images to a store: all arrays are written before the first row appears.
+
+    Collections and metadata columns that the store lacks are made. Subjects without metadata get a row.
+    """
+    if not images:
+        raise ValueError("append(): at least one collection is needed")
+    pairs = {validate_collection_name(name): resolve_images(name, value) for name, value in images.items()}
+    kinds = {name: detect_kind(name, found, format_hint) for name, found in pairs.items()}
+    frame = _frame(obs_meta)
+    staged = _stage_collections(uri, pairs, kinds, reorient, ctx, progress)
+    try:
+        # Subjects first: one without volumes is harmless, a volume of nobody is not.
+        if frame is not None:
+            upsert_subjects(uri, frame, ctx)
+        ensure_subjects(uri, sorted({s for found in pairs.values() for _, s in found}), ctx)
+    except BaseException:
+        for target, volumes in staged:
+            discard_staged(target, volumes, ctx)
+        raise
+    for target, volumes in staged:
+        commit_volumes(target, volumes, ctx)

@@ -1,0 +1,198 @@
+"""Copies of volumes, collections and stores, with everything that belongs to them.
+
+A copy is streamed slab by slab in the stored dtype: affine, rescale, provenance and free columns go along,
+and the voxel digest of the copy must equal that of the original. A collection appears whole: its rows are
+committed together at the end. Copying again after an interruption completes the copy.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import tiledb
+
+from radiobject_assets.errors import AlignmentError, StorageError
+from radiobject_assets.store.building_state import building
+from radiobject_assets.store.layout import (
+    OBS,
+    OBS_CORE,
+    OBS_ID,
+    SUBJECT,
+    ensure_collection,
+    ensure_collection_at,
+)
+from radiobject_assets.store.staging import (
+    _COMPUTED,
+    Attribute,
+    StagedVolume,
+    commit_volumes,
+    discard_staged,
+    stage_volume,
+)
+from radiobject_assets.store.subjects import ensure_subjects, upsert_subjects
+from radiobject_assets.store.table import Table
+from radiobject_assets.store.uris import join, validate_collection_name
+
+if TYPE_CHECKING:
+    from radiobject_assets.store.radi_object import RadiObject
+    from radiobject_assets.store.volume import Volume
+    from radiobject_assets.store.volume_collection import VolumeCollection
+
+_log = logging.getLogger(__name__)
+
+
+def row_attributes(row: Mapping[str, Any]) -> dict[str, Attribute]:
+    """The part of an obs row that a copy takes over: provenance and free columns."""
+    left_out = {SUBJECT, OBS_ID} | _COMPUTED
+    return {
+        name: value.isoformat() if hasattr(value, "isoformat") else value
+        for name, value in row.items()
+        if name not in left_out and value is not None
+    }
+
+
+def copy_volume(volume: Volume, row: Mapping[str, Any], collection_uri: str, ctx: tiledb.Ctx) -> StagedVolume:
+    """Stage a copy of one volume in another collection.
+
+    Raises
+    ------
+    StorageError
+        If the voxels read are not those that were once written.
+    """
+    staged = stage_volume(
+        collection_uri,
+        obs_id=row[OBS_ID],
+        obs_subject_id=row[SUBJECT],
+        shape=volume.shape,
+        dtype=volume.stored_dtype,
+        affine=volume.affine,
+        slabs=volume.iter_slabs(stored=True),
+        slope=volume.slope,
+        intercept=volume.intercept,
+        attributes=row_attributes(row),
+        orientation_source=volume._header.orientation_source,
+        ctx=ctx,
+    )
+    if volume.voxel_digest and staged.voxel_digest != volume.voxel_digest:
+        discard_staged(collection_uri, [staged], ctx)
+        raise StorageError(f"{volume.uri}: the voxels are not those that were written; the copy was stopped")
+    return staged
+
+
+def stage_all(
+    collection_uri: str, items: Iterable[Callable[[], StagedVolume]], ctx: tiledb.Ctx
+) -> list[StagedVolume]:
+    """Stage volumes one after another; on any error the staged ones are removed."""
+    staged: list[StagedVolume] = []
+    try:
+        for stage in items:
+            staged.append(stage())
+    except BaseException:
+        discard_staged(collection_uri, staged, ctx)
+        raise
+    return staged
+
+
+def copy_rows(source: VolumeCollection, target_uri: str, ctx: tiledb.Ctx) -> None:
+    """Copy the volumes that `source` shows into an existing collection; those that are there are skipped."""
+    have = _digests(target_uri, ctx)
+    columns = [name for name in source._rows.names if not name.startswith("_")]
+    positions = [int(p) for p in source._where]
+
+    def stage_at(position: int) -> Callable[[], StagedVolume]:
+        return lambda: copy_volume(
+            source._volume_at(position), source._rows.records(position, columns), target_uri, ctx
+        )
+
+    todo = []
+    for position in positions:
+        key = source._rows.records(position, [SUBJECT, OBS_ID, "voxel_digest"])
+        if have.get((key[SUBJECT], key[OBS_ID])) != key["voxel_digest"]:
+            todo.append(stage_at(position))
+    commit_volumes(target_uri, stage_all(target_uri, todo, ctx), ctx)
+
+
+def _digests(collection_uri: str, ctx: tiledb.Ctx) -> dict[tuple[str, str], str]:
+    rows = Table(join(collection_uri, OBS), ctx, OBS_CORE).read(["voxel_digest"])
+    columns = [rows.column(name).to_pylist() for name in (SUBJECT, OBS_ID, "voxel_digest")]
+    return {(subject, obs_id): digest for subject, obs_id, digest in zip(*columns, strict=True)}
+
+
+def copy_collection(source: VolumeCollection, uri: str, name: str | None = None) -> VolumeCollection:
+    """A new collection at `uri` with the volumes that `source` shows."""
+    from radiobject_assets.store.volume_collection import VolumeCollection
+
+    ctx = source._ctx.get()
+    with building(uri, ctx):
+        ensure_collection_at(uri, name or source.name, ctx)
+        copy_rows(source, uri, ctx)
+    return VolumeCollection(uri, source._ctx.explicit)
+
+
+def copy_store(source: RadiObject, uri: str) -> RadiObject:
+    """A new store at `uri` with the subjects, collections and volumes that `source` shows."""
+    from radiobject_assets.store.radi_object import RadiObject
+
+    ctx = source._ctx.get()
+    with building(uri, ctx, store=True):
+        upsert_subjects(uri, source.obs_meta.read(), ctx)
+        for name in source.collection_names:
+            copy_rows(source.collection(name), ensure_collection(uri, name, ctx), ctx)
+    return RadiObject(uri, source._ctx.explicit)
+
+
+def store_from_collections(
+    uri: str, collections: Mapping[str, VolumeCollection], obs_meta: pd.DataFrame | None, ctx: tiledb.Ctx
+) -> None:
+    """A new store with copies of collections; subjects without metadata get a row of their own.
+
+    Raises
+    ------
+    AlignmentError
+        If `obs_meta` is given and lacks subjects of a collection.
+    """
+    if not collections:
+        raise ValueError("from_collections(): at least one collection is needed")
+    for name in collections:
+        validate_collection_name(name)
+    subjects = sorted({s for collection in collections.values() for s in collection.obs_subject_ids})
+    if obs_meta is not None:
+        frame = obs_meta if SUBJECT in obs_meta.columns else obs_meta.reset_index()
+        if SUBJECT not in frame.columns:
+            raise ValueError(f"obs_meta needs the column {SUBJECT}")
+        missing = set(subjects) - set(map(str, frame[SUBJECT]))
+        if missing:
+            raise AlignmentError(f"obs_meta lacks {len(missing)} subject(s) that have volumes")
+    with building(uri, ctx, store=True):
+        if obs_meta is not None:
+            upsert_subjects(uri, frame, ctx)
+        ensure_subjects(uri, subjects, ctx)
+        for name, collection in collections.items():
+            copy_rows(collection, ensure_collection(uri, name, ctx), ctx)
+
+
+def add_collection(store: RadiObject, name: str, collection: VolumeCollection) -> None:
+    """Copy `collection` into a store under `name`.
+
+    Raises
+    ------
+    ValueError
+        If the store has a collection of that name with volumes.
+    AlignmentError
+        If the collection has subjects that the store does not know.
+    """
+    ctx = store._ctx.get()
+    if name in store.collection_names and len(store.collection(name)):
+        raise ValueError(f"Collection {name!r} already exists in {store.uri}")
+    strangers = set(collection.obs_subject_ids) - set(store.obs_subject_ids)
+    if strangers:
+        raise AlignmentError(
+            f"{len(strangers)} subject(s) of the collection are not in obs_meta: add them first"
+        )
+    target = ensure_collection(store.uri, name, ctx)
+    if target == collection.uri:
+        raise ValueError("the collection is this store's own")
+    copy_rows(collection, target, ctx)

@@ -1,0 +1,323 @@
+"""Image files into collections, through the readers that other packages offer.
+
+The store knows no file format. The entry-point group `radiobject_assets.image_readers` maps a kind (`nifti`,
+`dicom`) to a function `open_images(path) -> [ImageSource, ...]`; an image source has shape, dtype, affine,
+slope, intercept, attributes, and `slabs(depth)`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import tiledb
+from numpy.typing import DTypeLike, NDArray
+
+from radiobject_assets.errors import AlignmentError, ConfigurationError, IngestError, ShapeError
+from radiobject_assets.store.affine import Affine
+from radiobject_assets.store.building_state import building
+from radiobject_assets.store.config import MB, get_radiobject_config
+from radiobject_assets.store.layout import OBS, OBS_CORE, OBS_ID, SUBJECT, ensure_collection_at
+from radiobject_assets.store.orientation import reorient
+from radiobject_assets.store.parallel import map_on_threads
+from radiobject_assets.store.staging import (
+    Attribute,
+    StagedVolume,
+    commit_volumes,
+    discard_staged,
+    stage_volume,
+    whole_volume_slabs,
+    write_volume_array,
+)
+from radiobject_assets.store.table import Table
+from radiobject_assets.store.uris import join, last_part
+from radiobject_assets.store.voxels import stored_dtype
+
+Kind = Literal["nifti", "dicom"]
+_GROUP = "radiobject_assets.image_readers"
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """What `from_niftis` and `from_dicoms` were given."""
+
+    kind: str
+    images: Sequence[tuple[str | Path, str]]
+    obs: pd.DataFrame | None = None
+    reorient: bool | None = None
+    validate_dimensions: bool = True
+    valid_subject_ids: Sequence[str] | set[str] | None = None
+
+
+@dataclass(frozen=True)
+class ImageVoxels:
+    """One image ready to be stored: how its voxels come, and where they lie."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    affine: Affine
+    slope: float
+    intercept: float
+    attributes: dict[str, Attribute]
+    slabs: Callable[[], Iterator[tuple[int, int, NDArray[Any]]]]
+
+
+def open_images(path: Path, kind: str) -> list[Any]:
+    """The images of a file or directory, by the reader for `kind`.
+
+    Raises
+    ------
+    ConfigurationError
+        If no installed package offers a reader for `kind`.
+    IngestError
+        If the file is not there or holds no image.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{kind} image not found: {path}")
+    found = entry_points(group=_GROUP, name=kind)
+    if not found:
+        raise ConfigurationError(f"no reader for {kind!r} images is installed (entry-point group {_GROUP})")
+    opener = next(iter(found)).load()
+    images = list(opener(path))
+    if not images:
+        raise IngestError(f"{path}: no image in it")
+    return images
+
+
+def prepare(source: Any, turn: bool | None) -> ImageVoxels:
+    """An image source as the store takes it; turned to the configured orientation if wanted."""
+    orientation = get_radiobject_config().write.orientation
+    wanted = orientation.reorient_on_load if turn is None else turn
+    shape = tuple(int(size) for size in source.shape)
+    dtype = stored_dtype(source.dtype)
+    attributes: dict[str, Attribute] = {k: v for k, v in dict(source.attributes).items() if v is not None}
+    affine = np.asarray(source.affine, np.float64)
+
+    def stream() -> Iterator[tuple[int, int, NDArray[Any]]]:
+        depth = max(1, 16 * MB // (shape[0] * shape[1] * dtype.itemsize))
+        for slab in source.slabs(depth):
+            yield slab.z, slab.t, slab.voxels
+
+    if not wanted:
+        return ImageVoxels(shape, dtype, affine, source.slope, source.intercept, attributes, stream)
+    voxels, turned = reorient(_whole(stream(), shape, dtype), affine, orientation.canonical_target)
+    if orientation.store_original_affine:
+        attributes["original_affine"] = " ".join(repr(float(v)) for v in affine[:3].ravel())
+    return ImageVoxels(
+        voxels.shape,
+        dtype,
+        turned,
+        source.slope,
+        source.intercept,
+        attributes,
+        lambda: iter(whole_volume_slabs(voxels)),
+    )
+
+
+def _whole(
+    slabs: Iterator[tuple[int, int, NDArray[Any]]], shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    voxels = np.empty(shape, dtype, order="F")
+    for z, t, part in slabs:
+        target = (
+            voxels[:, :, z : z + part.shape[2]] if len(shape) == 3 else voxels[:, :, z : z + part.shape[2], t]
+        )
+        target[...] = part
+    return voxels
+
+
+def create_volume_from_file(
+    uri: str,
+    path: Path,
+    kind: str,
+    ctx: tiledb.Ctx,
+    turn: bool | None = None,
+    dtype: DTypeLike | None = None,
+) -> None:
+    """A volume that stands alone at `uri`, from the one image at `path`.
+
+    With `dtype` the physical values are stored in that type, without a rescale.
+
+    Raises
+    ------
+    IngestError
+        If there are several images at `path`: they are never mixed into one.
+    """
+    images = open_images(path, kind)
+    if len(images) > 1:
+        raise IngestError(f"{path} holds {len(images)} series: give one, or make a collection of them")
+    image = prepare(images[0], turn)
+    slabs, slope, intercept, stored = image.slabs(), image.slope, image.intercept, image.dtype
+    if dtype is not None:
+        stored = stored_dtype(np.dtype(dtype))
+        slabs = _physical(slabs, slope, intercept, stored)
+        slope, intercept = 1.0, 0.0
+    staged = StagedVolume(
+        token="",
+        obs_id="",
+        obs_subject_id="",
+        shape=image.shape,
+        dtype=stored.name,
+        affine=tuple(tuple(float(value) for value in row) for row in image.affine[:3]),
+        slope=float(slope),
+        intercept=float(intercept),
+        orientation_source=kind,
+        voxel_digest="",
+        voxel_bytes=0,
+        stored_bytes=0,
+    )
+    config = get_radiobject_config()
+    limit = min(256 * MB, config.read.memory_budget_mb * MB // 4)
+    write_volume_array(uri, staged, slabs, config.write.tile, config.write.compression, limit, ctx)
+
+
+def _physical(
+    slabs: Iterator[tuple[int, int, NDArray[Any]]], slope: float, intercept: float, dtype: np.dtype[Any]
+) -> Iterator[tuple[int, int, NDArray[Any]]]:
+    for z, t, part in slabs:
+        yield z, t, (part.astype(np.float64) * slope + intercept).astype(dtype)
+
+
+def obs_ids(subjects: Sequence[str], collection: str, taken: set[str]) -> list[str]:
+    """`<subject>_<collection>` for each subject, with `_acq-1`, `_acq-2`, ... for further acquisitions.
+
+    >>> obs_ids(["s1", "s2", "s1"], "ct", {"s2_ct"})
+    ['s1_ct', 's2_ct_acq-1', 's1_ct_acq-1']
+    """
+    used, found = set(taken), []
+    for subject in subjects:
+        base = f"{subject}_{collection}"
+        number, candidate = 0, base
+        while candidate in used:
+            number += 1
+            candidate = f"{base}_acq-{number}"
+        used.add(candidate)
+        found.append(candidate)
+    return found
+
+
+def append_images(
+    collection_uri: str,
+    name: str,
+    images: Sequence[tuple[str | Path, str]],
+    kind: str,
+    ctx: tiledb.Ctx,
+    turn: bool | None = None,
+    progress: bool = False,
+    obs: pd.DataFrame | None = None,
+    same_shape: bool = False,
+) -> list[StagedVolume]:
+    """Stage images on threads and commit them together; nothing is left after an error."""
+    staged = stage_images(collection_uri, name, images, kind, ctx, turn, progress, obs, same_shape)
+    commit_volumes(collection_uri, staged, ctx)
+    return staged
+
+
+def stage_images(
+    collection_uri: str,
+    name: str,
+    images: Sequence[tuple[str | Path, str]],
+    kind: str,
+    ctx: tiledb.Ctx,
+    turn: bool | None = None,
+    progress: bool = False,
+    obs: pd.DataFrame | None = None,
+    same_shape: bool = False,
+) -> list[StagedVolume]:
+    """Stage images without committing them; their arrays are removed after an error."""
+    if not images:
+        raise ValueError(f"At least one {kind} image is required")
+    pairs = [(Path(path), str(subject)) for path, subject in images]
+    opened = [(source, subject) for path, subject in pairs for source in open_images(path, kind)]
+    if same_shape:
+        shapes = Counter(tuple(source.shape) for source, _ in opened)
+        if len(shapes) > 1:
+            shown = ", ".join(str(shape) for shape in list(shapes)[:3])
+            raise ShapeError(f"Dimension mismatch: the images have the shapes {shown}")
+    taken = set(Table(join(collection_uri, OBS), ctx, OBS_CORE).read([]).column(OBS_ID).to_pylist())
+    ids = obs_ids([subject for _, subject in opened], name, taken)
+    extra = _extra_rows(obs, [subject for _, subject in opened], ids)
+    done: list[StagedVolume] = []
+
+    def stage(item: tuple[Any, str, str]) -> StagedVolume:
+        source, subject, obs_id = item
+        image = prepare(source, turn)
+        attributes = {**image.attributes, **extra.get(obs_id, {})}
+        volume = stage_volume(
+            collection_uri,
+            obs_id=obs_id,
+            obs_subject_id=subject,
+            shape=image.shape,
+            dtype=image.dtype,
+            affine=image.affine,
+            slabs=image.slabs(),
+            slope=image.slope,
+            intercept=image.intercept,
+            attributes=attributes,
+            orientation_source=kind,
+            ctx=ctx,
+            buffer_bytes=32 * MB,
+        )
+        done.append(volume)
+        return volume
+
+    items = [(source, subject, obs_id) for (source, subject), obs_id in zip(opened, ids, strict=True)]
+    try:
+        return map_on_threads(stage, items, progress=progress, desc=f"{name}: {kind}")
+    except BaseException:
+        discard_staged(collection_uri, done, ctx)
+        raise
+
+
+def _extra_rows(
+    obs: pd.DataFrame | None, subjects: Sequence[str], ids: Sequence[str]
+) -> dict[str, dict[str, Attribute]]:
+    """Columns of the caller's obs table for each volume, matched by obs_id, else by subject."""
+    if obs is None:
+        return {}
+    if SUBJECT not in obs.columns:
+        raise ValueError(f"obs DataFrame must contain the column {SUBJECT!r}")
+    key = OBS_ID if OBS_ID in obs.columns and set(map(str, obs[OBS_ID])) >= set(ids) else SUBJECT
+    rows: dict[str, dict[str, Attribute]] = {}
+    for record in obs.to_dict("records"):
+        values = {
+            str(k): v for k, v in record.items() if k not in (SUBJECT, OBS_ID) and v == v and v is not None
+        }
+        rows[str(record[key])] = values
+    wanted = ids if key == OBS_ID else subjects
+    missing = [value for value in wanted if value not in rows]
+    if missing:
+        raise AlignmentError(f"the obs table has no row for {len(missing)} of {len(ids)} image(s)")
+    return {obs_id: rows[value] for obs_id, value in zip(ids, wanted, strict=True)}
+
+
+def create_collection_from_images(
+    uri: str, name: str | None, batch: ImageBatch, ctx: tiledb.Ctx, progress: bool = False
+) -> None:
+    """A new collection at `uri` from images; nothing is left there after an error."""
+    if not batch.images:
+        raise ValueError(f"At least one {batch.kind} image is required")
+    if batch.valid_subject_ids is not None:
+        strangers = {str(s) for _, s in batch.images} - set(batch.valid_subject_ids)
+        if strangers:
+            raise AlignmentError(f"Invalid obs_subject_ids: {len(strangers)} image(s) of unknown subjects")
+    chosen = name or last_part(uri)
+    with building(uri, ctx):
+        ensure_collection_at(uri, chosen, ctx)
+        append_images(
+            uri,
+            chosen,
+            batch.images,
+            batch.kind,
+            ctx,
+            batch.reorient,
+            progress,
+            batch.obs,
+            batch.validate_dimensions,
+        )

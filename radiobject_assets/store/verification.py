@@ -1,0 +1,95 @@
+"""Whether what is stored is what was written: rows against arrays, voxels against their digests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import tiledb
+
+from radiobject_assets.errors import RadiObjectError
+from radiobject_assets.store.handles import POOL, open_array
+from radiobject_assets.store.layout import VOLUMES
+from radiobject_assets.store.uris import join
+from radiobject_assets.store.voxels import VoxelDigest, read_meta
+
+if TYPE_CHECKING:
+    from radiobject_assets.store.volume import Volume
+    from radiobject_assets.store.volume_collection import VolumeCollection
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one volume."""
+
+    token: str
+    """Name of the array; ids may name patients and are not repeated here."""
+    code: str
+    """`missing`, `unreadable`, `digest`, `id`, `shape` or `dtype`."""
+    detail: str
+
+    def __str__(self) -> str:
+        return f"volume {self.token}: {self.code}: {self.detail}"
+
+
+def check_rows(collection: VolumeCollection) -> list[Problem]:
+    """Compare each row with the array that it names: there, and of the same id, shape and dtype."""
+    problems: list[Problem] = []
+    for volume in collection:
+        token = volume.uri.rsplit("/", 1)[-1]
+        ctx = volume._ctx.get()
+        POOL.drop(volume.uri)
+        try:
+            if tiledb.object_type(volume.uri, ctx=ctx) != "array":
+                problems.append(Problem(token, "missing", "the row names an array that is not there"))
+                continue
+            with open_array(volume.uri, ctx) as array:
+                meta = read_meta(array)
+                domain = array.schema.domain
+                shape = tuple(int(domain.dim(i).size) for i in range(domain.ndim))
+        except (tiledb.TileDBError, ValueError) as error:
+            problems.append(Problem(token, "unreadable", str(error)))
+            continue
+        if meta.get("obs_id") != volume.obs_id:
+            problems.append(Problem(token, "id", "the array belongs to another obs_id"))
+        if shape != volume.shape:
+            problems.append(Problem(token, "shape", f"the array is {shape}, the row says {volume.shape}"))
+        if meta.get("dtype") != volume.stored_dtype.name:
+            problems.append(Problem(token, "dtype", f"{meta.get('dtype')} in place of {volume.stored_dtype}"))
+    return problems
+
+
+def verify_volume(volume: Volume) -> Problem | None:
+    """Read all voxels of a volume and compare their digest with the recorded one; None if they agree."""
+    token = volume.uri.rsplit("/", 1)[-1]
+    POOL.drop(volume.uri)
+    digest = VoxelDigest()
+    try:
+        for _, _, voxels in volume.iter_slabs(stored=True):
+            digest.update(voxels)
+    except (RadiObjectError, tiledb.TileDBError, ValueError) as error:
+        return Problem(token, "unreadable", str(error))
+    if digest.value != volume.voxel_digest:
+        return Problem(token, "digest", "the voxels are not those that were written")
+    return None
+
+
+def verify_collection(collection: VolumeCollection) -> list[Problem]:
+    """`check_rows`, and the digest of every volume's voxels."""
+    problems = check_rows(collection)
+    damaged = {problem.token for problem in problems}
+    for volume in collection:
+        if volume.uri.rsplit("/", 1)[-1] not in damaged:
+            found = verify_volume(volume)
+            if found is not None:
+                problems.append(found)
+    return problems
+
+
+def unnamed_arrays(collection_uri: str, named: set[str], ctx: tiledb.Ctx) -> list[str]:
+    """Tokens of arrays under a collection that none of the rows given names."""
+    from radiobject_assets.store.uris import list_names
+
+    return [
+        t for t in list_names(join(collection_uri, VOLUMES), ctx) if not t.startswith("__") and t not in named
+    ]
