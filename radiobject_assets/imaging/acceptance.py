@@ -72,6 +72,9 @@ def problem_of(instance: Instance) -> Problem | None:
 
 def encoding_problem(instance: Instance) -> Problem | None:
     """A transfer syntax that cannot be decoded."""
+    if instance.transfer_syntax == EXPLICIT_BIG and instance.bits_allocated == 8:
+        # Whether bytes are swapped in pairs depends on the VR (OB or OW), and files get it wrong.
+        return Problem(Reason.UNSUPPORTED_ENCODING, "8-bit pixels in big endian order are ambiguous")
     if instance.transfer_syntax in UNCOMPRESSED or instance.transfer_syntax in COMPRESSED:
         return None
     return Problem(Reason.UNSUPPORTED_ENCODING, f"transfer syntax {instance.transfer_syntax} has no decoder")

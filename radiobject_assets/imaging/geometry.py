@@ -17,9 +17,12 @@ Float = NDArray[np.float64]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Two directions are one orientation below this difference of any cosine (scanners round to 1e-4 and worse).
 SAME_DIRECTION = 1e-3
-# A slice may be this share of the spacing off its place in a regular stack: DS values are often rounded to
-# 0.1 mm, which moves slices of 0.6 mm spacing by up to 0.05 mm.
-SPACING_TOLERANCE = 0.1
+# A slice may be this share of the spacing off its place in a regular stack, or as much as the rounding of
+# positions to 0.1 mm explains (0.05 mm for the slice and as much for the end it is measured from), which is
+# common; but never more than a fifth of the spacing.
+SPACING_TOLERANCE = 0.05
+ROUNDING_MM = 0.1
+LARGEST_TOLERANCE = 0.2
 # Positions nearer than this are the same position.
 SAME_POSITION_MM = 1e-2
 # A stack that leans more than this from its normal was scanned with a tilted gantry.
@@ -118,8 +121,8 @@ class Stack:
         LPS vector between neighbouring slices (mean over the stack).
     gaps
         Distances along the normal between neighbours, mm, shape (n - 1,).
-    irregularity
-        Largest distance of any slice from its place in the regular stack, as a share of the spacing.
+    deviation_mm
+        Largest distance of any slice from its place in the regular stack.
     missing
         Number of slices that are missing if the gaps are whole multiples of the usual one; else 0.
     """
@@ -127,13 +130,15 @@ class Stack:
     order: NDArray[np.intp]
     step: Float
     gaps: Float
-    irregularity: float
+    deviation_mm: float
     missing: int
 
     @property
     def regular(self) -> bool:
         """True if one affine fits all slices."""
-        return self.irregularity <= SPACING_TOLERANCE
+        spacing = float(np.linalg.norm(self.step))
+        tolerance = min(max(SPACING_TOLERANCE * spacing, ROUNDING_MM), LARGEST_TOLERANCE * spacing)
+        return self.deviation_mm <= tolerance
 
 
 def order_positions(positions: Float, normal: Float) -> Stack:
@@ -143,10 +148,9 @@ def order_positions(positions: Float, normal: Float) -> Stack:
     ordered = positions[order]
     gaps = np.diff(along[order])
     step = (ordered[-1] - ordered[0]) / (len(ordered) - 1)
-    spacing = max(float(np.linalg.norm(step)), 1e-9)
     ideal = ordered[0] + np.arange(len(ordered))[:, None] * step
-    irregularity = float(np.linalg.norm(ordered - ideal, axis=1).max()) / spacing
-    return Stack(order, step, gaps, irregularity, _missing_slices(gaps))
+    deviation_mm = float(np.linalg.norm(ordered - ideal, axis=1).max())
+    return Stack(order, step, gaps, deviation_mm, _missing_slices(gaps))
 
 
 def _missing_slices(gaps: Float) -> int:
@@ -154,6 +158,6 @@ def _missing_slices(gaps: Float) -> int:
     for unit in (float(np.median(gaps)), float(gaps.min())):
         multiples = gaps / max(unit, 1e-9)
         whole = np.round(multiples)
-        if whole.min() >= 1 and np.abs(multiples - whole).max() <= 2 * SPACING_TOLERANCE:
+        if whole.min() >= 1 and np.abs(multiples - whole).max() <= LARGEST_TOLERANCE:
             return int(whole.sum()) - len(gaps)
     return 0

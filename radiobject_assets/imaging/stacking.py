@@ -13,8 +13,8 @@ import numpy as np
 
 from radiobject_assets.imaging.acceptance import Problem
 from radiobject_assets.imaging.geometry import (
+    LARGEST_TOLERANCE,
     SAME_POSITION_MM,
-    SPACING_TOLERANCE,
     Float,
     dicom_affine,
     order_positions,
@@ -133,7 +133,7 @@ def _irregular(gaps: Float, missing: int) -> Problem:
             f"{missing} of {len(gaps) + 1 + missing} slices missing: {gaps[worst]:.3f} mm after slice "
             f"{worst + 1} where {usual:.3f} mm are usual",
         )
-    if float(gaps.max() - gaps.min()) <= 2 * SPACING_TOLERANCE * usual:
+    if float(gaps.max() - gaps.min()) <= LARGEST_TOLERANCE * usual:
         return Problem(Reason.BAD_GEOMETRY, "slice positions do not lie on one line")
     return Problem(
         Reason.VARIABLE_SPACING,
