@@ -35,6 +35,20 @@ from radiobject_assets.imaging.phantom_truth import (
     VolumeTruth,
 )
 
+__all__ = [
+    "COMPLETE_MARKER",
+    "DEFAULT_SHAPE",
+    "SUBJECTS_PER_ARRIVAL",
+    "CohortTruth",
+    "SubjectTruth",
+    "arrival_of",
+    "cohort_truth",
+    "make_cohort",
+    "make_ct_series",
+    "make_subject",
+    "write_nifti",
+]
+
 SUBJECTS_PER_ARRIVAL = 3
 COMPLETE_MARKER = "_COMPLETE"
 
