@@ -139,6 +139,8 @@ def size_problem(i: Instance) -> Problem | None:
 
 
 def _rescale_problem(i: Instance) -> Problem | None:
+    if i.tiles < 0:
+        return Problem(Reason.NO_GEOMETRY, "a mosaic whose header does not tell its slices and their spacing")
     if i.detail:
         return Problem(Reason.NON_LINEAR_RESCALE, f"the instance {i.detail}")
     return None

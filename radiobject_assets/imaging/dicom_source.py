@@ -35,7 +35,7 @@ class DicomSource:
         self.slope = 1.0 if series.slope is None else series.slope
         self.intercept = 0.0 if series.intercept is None else series.intercept
         self.attributes: Mapping[str, AttributeValue] = series.attributes
-        frames = [self._instances[i].frames[0 if self._instances[i].tiles else f] for i, f in self._planes]
+        frames = [self._instances[i].frames[f] for i, f in self._planes]
         self._frames = frames
         self._per_slice = value_range([self._instances[i] for i, _ in self._planes], frames).per_slice
         self._digests: dict[int, bytes] = {}

@@ -18,6 +18,7 @@ from radiobject_assets.imaging.elements import Elements, Header, OddElements, Re
 from radiobject_assets.imaging.frames import classic_frame, multiframe_frames
 from radiobject_assets.imaging.instance import Frame, Instance
 from radiobject_assets.imaging.labels import describe_segments, referenced_images
+from radiobject_assets.imaging.mosaic import is_mosaic, mosaic_frames
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
 
@@ -195,8 +196,12 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
     n_frames = 1 if n_frames is None else n_frames
     manufacturer = e.text(t.MANUFACTURER).upper()
     frames: tuple[Frame, ...] = ()
+    tiles = 0
     if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:
         frames = multiframe_frames(e, min(max(n_frames, 0), _MAX_FRAMES), manufacturer)
+    elif has_pixels and is_mosaic(e, manufacturer):
+        frames = mosaic_frames(e, classic_frame(e, manufacturer))
+        tiles = len(frames) or -1
     elif has_pixels:
         frames = (classic_frame(e, manufacturer),)
     references, reference_sops = referenced_images(e)
@@ -229,7 +234,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
         pixel_offset=header.pixel_offset,
         pixel_length=header.pixel_length,
         frames=frames,
-        tiles=_mosaic_tiles(e, manufacturer),
+        tiles=tiles,
         references=references,
         reference_sops=reference_sops,
         segments=segments,
@@ -246,9 +251,3 @@ def _high_bit(e: Elements) -> int:
     if high is not None:
         return high
     return (e.integer(t.BITS_STORED) or e.integer(t.BITS_ALLOCATED) or 1) - 1
-
-
-def _mosaic_tiles(e: Elements, manufacturer: str) -> int:
-    if "SIEMENS" in manufacturer and "MOSAIC" in e.text(t.IMAGE_TYPE).upper():
-        return e.integer(t.SIEMENS_MOSAIC_TILES) or -1
-    return 0

@@ -14,6 +14,7 @@ from radiobject_assets.imaging.duplicates import without_duplicates
 from radiobject_assets.imaging.geometry import TILT_DEG, slice_normal, tilt_deg
 from radiobject_assets.imaging.grouping import Component, planes_of, split
 from radiobject_assets.imaging.instance import Instance, Six
+from radiobject_assets.imaging.mosaic import plane_size
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series_record import Series, quarantined, series_key
 from radiobject_assets.imaging.source import AttributeValue
@@ -85,7 +86,7 @@ def _judge(
         return replace(base, reason=stacked.reason, detail=stacked.detail, instances=instances)
     instances, planes = _indexed(stacked.planes)
     values = value_range([p.instance for p in stacked.planes], [p.frame for p in stacked.planes])
-    shape: tuple[int, ...] = (first.columns, first.rows, stacked.n_slices)
+    shape: tuple[int, ...] = (*plane_size(first), stacked.n_slices)
     shape = shape if stacked.n_times == 1 else (*shape, stacked.n_times)
     return replace(
         base,

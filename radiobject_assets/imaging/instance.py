@@ -71,6 +71,8 @@ class Instance:
     pixel_offset, pixel_length
         Where the value of PixelData starts in the file and its declared length (-1 where undefined:
         compressed, in fragments); offset -1 where there is none or the file must be decoded by pydicom.
+    tiles
+        Number of slices of a Siemens mosaic (each has its own frame), -1 where it is unknown; 0 for others.
     pixel_digest
         blake3 of the pixel data's bytes; computed only for instances that seem to be copies of another.
     detail
