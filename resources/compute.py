@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 from pydantic import Field
 
 from radiobject_assets.compute import Compute
 
 
-class ComputeResource(dg.ConfigurableResource):
+class ComputeResource(dg.ConfigurableResource[Any]):
     """A pool of processes on the machine that the run is on."""
 
     workers: int = Field(default=0, ge=0, description="Processes in the pool; 0: one for each core.")

@@ -55,7 +55,7 @@ class WorkFolder:
         return _made(self.root / "patches" / split)
 
 
-class DatasetResource(dg.ConfigurableResource):
+class DatasetResource(dg.ConfigurableResource[Any]):
     """The validated content of dataset.yaml, as it was when the code location was loaded."""
 
     folder: str = Field(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 from pydantic import Field
 
 from radiobject_assets.memory import MemoryBudget
 
 
-class MemoryBudgetResource(dg.ConfigurableResource):
+class MemoryBudgetResource(dg.ConfigurableResource[Any]):
     """The memory budget of one run's process tree."""
 
     total_mb: int = Field(

@@ -5,6 +5,7 @@ from that table.
 """
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -19,6 +20,8 @@ from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.imaging.scan import ScanResult, scan
 from radiobject_assets.ingest.plan import IngestPlan, plan_ingest
 from radiobject_assets.ingest.report import outcomes_table
+from radiobject_assets.ingest.subjects import find_subject_tables
+from radiobject_assets.landing import Arrival
 from resources import DatasetResource, MemoryBudgetResource
 
 _LOOK_AGAIN = "Put the arrival's folder right, then materialize this partition again."
@@ -32,6 +35,14 @@ def scan_of(dataset: DatasetResource, key: str) -> ScanResult:
 def plan_of(dataset: DatasetResource, key: str) -> IngestPlan:
     """The plan for an arrival, from the kept scan: no file of the arrival is opened."""
     return plan_ingest(scan_of(dataset, key), dataset.config, arrival=key)
+
+
+def images_of(found: ScanResult, arrival: Arrival, config: DatasetConfig) -> ScanResult:
+    """The scan without the files that are known to be no images: the marker and the subjects' tables."""
+    marker = arrival.folder / config.arrivals.complete_marker
+    tables = set(find_subject_tables(arrival.folder, config.subjects))
+    kept = tuple(item for item in found.unreadable if item.path != marker and item.path not in tables)
+    return replace(found, unreadable=kept)
 
 
 def build_raw_dicom(settings: DatasetConfig) -> dg.AssetsDefinition:
@@ -49,13 +60,13 @@ def build_raw_dicom(settings: DatasetConfig) -> dg.AssetsDefinition:
     )
     def raw_dicom(
         context: dg.AssetExecutionContext, dataset: DatasetResource, memory: MemoryBudgetResource
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult[None]:
         key = context.partition_key
         with shielded(dataset.work.arrival(key), _LOOK_AGAIN):
             arrival = dataset.landing.find(key)
             state = dataset.landing.state(arrival)
             with measured(memory.budget()) as measurement:
-                found = scan([arrival.folder])
+                found = images_of(scan([arrival.folder]), arrival, dataset.config)
                 write_parquet(found, dataset.work.scan_table(key))
             reasons = pd.Series([str(item.reason) for item in found.unreadable], dtype="str").value_counts()
             return dg.MaterializeResult(
@@ -90,7 +101,7 @@ def build_series_asset(settings: DatasetConfig) -> dg.AssetsDefinition:
     )
     def series(
         context: dg.AssetExecutionContext, dataset: DatasetResource, memory: MemoryBudgetResource
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult[None]:
         key = context.partition_key
         with shielded(
             dataset.work.arrival(key), "Materialize raw_dicom for this partition, then this again."

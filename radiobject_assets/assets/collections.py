@@ -4,11 +4,13 @@
 import dagster as dg
 
 from radiobject_assets.assets.arrival import plan_of
+from radiobject_assets.assets.history import failed_arrivals
 from radiobject_assets.assets.metadata import counted, digest_of, measured, table
 from radiobject_assets.assets.partitions import ALL_VOLUMES, ARRIVALS, STORE_GROUP, collection_names
 from radiobject_assets.assets.pictures import preview_metadata
 from radiobject_assets.assets.privacy import shielded
 from radiobject_assets.dataset import CollectionConfig, DatasetConfig
+from radiobject_assets.diagnostics.integrity import withdraw_unsound
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.ingest.report import outcomes_table
 from radiobject_assets.ingest.run import run_ingest
@@ -45,11 +47,14 @@ def _build_collection(settings: DatasetConfig, name: str) -> dg.AssetsDefinition
         storage: StorageResource,
         memory: MemoryBudgetResource,
         compute: ComputeResource,
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult[None]:
         key = context.partition_key
         with shielded(dataset.work.arrival(key), _RECOVERY):
             config = dataset.config
             with measured(memory.budget()) as measurement:
+                withdrawn = 0
+                if key in failed_arrivals(context.instance, [name]):
+                    withdrawn = withdraw_unsound(config.store_uri, selected, arrival=key, ctx=storage.ctx)
                 report = run_ingest(
                     plan_of(dataset, key),
                     config.store_uri,
@@ -69,6 +74,7 @@ def _build_collection(settings: DatasetConfig, name: str) -> dg.AssetsDefinition
                     "volumes": len(rows),
                     "written": counts["written"],
                     "unchanged": counts["unchanged"],
+                    "withdrawn": withdrawn,
                     "quarantined": sum(o.status == "quarantined" for o in outcomes),
                     "bytes": int(rows["voxel_bytes"].sum()),
                     "stored_bytes": int(rows["stored_bytes"].sum()),

@@ -38,7 +38,7 @@ def build_patch_cache_asset(settings: DatasetConfig) -> dg.AssetsDefinition | No
         dataset: DatasetResource,
         storage: StorageResource,
         memory: MemoryBudgetResource,
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult[None]:
         split = context.partition_key
         with shielded(dataset.work.root, _RECOVERY):
             config = dataset.config

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from radiobject_assets.assets.history import failed_arrivals
 from radiobject_assets.assets.metadata import counted, measured, table
-from radiobject_assets.assets.partitions import INTEGRITY_CHECK, STORE_GROUP, collection_names, every_arrival
+from radiobject_assets.assets.partitions import STORE_GROUP, collection_names, every_arrival
 from radiobject_assets.assets.privacy import shielded
 from radiobject_assets.dataset import DatasetConfig
 from radiobject_assets.errors import IngestError
@@ -76,11 +76,11 @@ def build_dataset(settings: DatasetConfig) -> dg.AssetsDefinition:
         dataset: DatasetResource,
         storage: StorageResource,
         memory: MemoryBudgetResource,
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult[None]:
         with shielded(dataset.work.root, _RECOVERY):
             uri = dataset.config.store_uri
             with measured(memory.budget()) as measurement:
-                distrusted = _failed_arrivals(context.instance, collection_names(dataset.config))
+                distrusted = failed_arrivals(context.instance, collection_names(dataset.config))
                 ensure_store(uri, ctx=storage.ctx)
                 earlier = list_snapshots(uri, ctx=storage.ctx)
                 _, digest = describe_state(uri, None, storage.ctx)
@@ -114,12 +114,3 @@ def _next_name(earlier: Sequence[Snapshot]) -> str:
     while f"snapshot-{number:04d}" in taken:
         number += 1
     return f"snapshot-{number:04d}"
-
-
-def _failed_arrivals(instance: dg.DagsterInstance, collections: tuple[str, ...]) -> list[str]:
-    keys = [dg.AssetCheckKey(dg.AssetKey(name), INTEGRITY_CHECK) for name in collections]
-    states = instance.event_log_storage.get_asset_check_partition_info(keys)
-    failed = AssetCheckExecutionRecordStatus.FAILED
-    return sorted(
-        {s.partition_key for s in states if s.partition_key and s.latest_execution_status == failed}
-    )

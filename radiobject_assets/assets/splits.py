@@ -42,7 +42,7 @@ def build_splits(settings: DatasetConfig) -> dg.AssetsDefinition:
     )
     def splits(
         dataset: DatasetResource, storage: StorageResource, memory: MemoryBudgetResource
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult[None]:
         with shielded(dataset.work.root, _RECOVERY):
             config = dataset.config
             path = dataset.work.splits_table()

@@ -35,7 +35,7 @@ def build_subjects(settings: DatasetConfig) -> dg.AssetsDefinition:
         dataset: DatasetResource,
         storage: StorageResource,
         memory: MemoryBudgetResource,
-    ) -> dg.MaterializeResult:
+    ) -> dg.MaterializeResult[None]:
         key = context.partition_key
         with shielded(dataset.work.arrival(key), _RECOVERY):
             config = dataset.config

@@ -26,7 +26,7 @@ class _Latest:
     data_version: str | None
 
 
-class InputsChanged(dg.AutomationCondition):
+class InputsChanged(dg.AutomationCondition[dg.AssetKey]):
     """True while an input was materialized after the last attempt to make the target.
 
     Dagster's own `eager()` forgets an update that falls between the same two ticks as the target's
@@ -42,11 +42,9 @@ class InputsChanged(dg.AutomationCondition):
     def name(self) -> str:
         return "inputs_changed_since_last_attempt"
 
-    def evaluate(self, context: AutomationContext) -> AutomationResult:
+    def evaluate(self, context: AutomationContext[dg.AssetKey]) -> AutomationResult[dg.AssetKey]:
         """The part of the candidates whose inputs are newer than their last attempt."""
         key = context.key
-        if not isinstance(key, dg.AssetKey):
-            return AutomationResult(context, context.get_empty_subset())
         graph = context.asset_graph
         parents = sorted(graph.get(key).parent_keys)
         instance = context.asset_graph_view.instance
@@ -66,7 +64,7 @@ class InputsChanged(dg.AutomationCondition):
         return AutomationResult(context, candidates.compute_intersection_with_partition_keys(behind_keys))
 
 
-def when_inputs_changed() -> dg.AutomationCondition:
+def when_inputs_changed() -> dg.AutomationCondition[dg.AssetKey]:
     """Inputs changed, none of them is being made, and the blocking checks of unpartitioned inputs passed."""
     return (
         InputsChanged()
@@ -76,7 +74,7 @@ def when_inputs_changed() -> dg.AutomationCondition:
     )
 
 
-def when_checked_inputs_changed() -> dg.AutomationCondition:
+def when_checked_inputs_changed() -> dg.AutomationCondition[dg.AssetKey]:
     """As `when_inputs_changed`, and all blocking checks of the inputs passed.
 
     Only for inputs without partitions: over arrivals, one bad arrival would hold everything back.

@@ -6,6 +6,7 @@ import dagster as dg
 from radiobject_assets.assets.arrival import plan_of
 from radiobject_assets.assets.partitions import ARRIVALS
 from radiobject_assets.checks.outcome import checked, failed, passed
+from radiobject_assets.ingest.subjects import find_subject_tables
 from resources import DatasetResource
 
 _RECOVERY = "Files came or went after the scan: materialize raw_dicom and what follows it for this partition."
@@ -18,7 +19,7 @@ def build_accounting_check() -> dg.AssetChecksDefinition:
         asset="series",
         name="every_file_accounted_for",
         partitions_def=ARRIVALS,
-        description="The files of all series and the unreadable ones add up to the files of the arrival.",
+        description="The arrival's files are those of its series, the unreadable ones and its tables.",
     )
     def every_file_accounted_for(
         context: dg.AssetCheckExecutionContext, dataset: DatasetResource
@@ -27,17 +28,17 @@ def build_accounting_check() -> dg.AssetChecksDefinition:
 
         def rule() -> dg.AssetCheckResult:
             plan = plan_of(dataset, key)
+            arrival = dataset.landing.find(key)
             in_series = [path for planned in plan.planned for path in planned.series.files]
             unreadable = [item.path for item in plan.unreadable]
-            marker = dataset.config.arrivals.complete_marker
-            zone = dataset.landing
-            folder = zone.find(key).folder
-            present = zone.state(zone.find(key)).n_files
-            counted = [path for path in (*in_series, *unreadable) if path != folder / marker]
+            tables = find_subject_tables(arrival.folder, dataset.config.subjects)
+            counted = [*in_series, *unreadable, *tables]
+            present = dataset.landing.state(arrival).n_files
             numbers = {
                 "files": present,
                 "in_series": len(in_series),
                 "unreadable": len(unreadable),
+                "subject_tables": len(tables),
                 "counted_twice": len(counted) - len(set(counted)),
             }
             if len(set(counted)) == len(counted) == present:

@@ -6,8 +6,9 @@ volume, what is wrong and what to do; whoever shows it decides how the volume ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.errors import RadiObjectError
 from radiobject_assets.store import RadiObject, Volume, VolumeCollection
 
-INGEST_AGAIN = "Materialize the arrival's partition of this collection again: it writes the volume anew."
+INGEST_AGAIN = "Materialize the arrival's partition of this collection again: it writes unsound volumes anew."
 
 # Spacing follows from the affine by square roots: equal within float64 rounding, with room for decimal text.
 _SPACING_TOLERANCE = 1e-4
@@ -54,7 +55,7 @@ class IntegrityReport:
 
 def check_collections(
     store_uri: str,
-    collections: Iterable[str] | None,
+    collections: Collection[str] | None,
     *,
     arrival: str | None = None,
     ctx: tiledb.Ctx | None = None,
@@ -68,8 +69,7 @@ def check_collections(
     StorageError
         There is no store at that URI.
     """
-    chosen = None if collections is None else list(collections)
-    rows = read_inventory(store_uri, collections=chosen, arrival=arrival, ctx=ctx)
+    rows = read_inventory(store_uri, collections=collections, arrival=arrival, ctx=ctx)
     store = RadiObject(store_uri, ctx=ctx)
     findings: list[Finding] = []
     findings += geometry_is_sound(rows)
@@ -82,10 +82,28 @@ def check_collections(
     return IntegrityReport(len(rows), int(rows["voxel_bytes"].sum()), tuple(findings))
 
 
+def withdraw_unsound(
+    store_uri: str, collections: Collection[str] | None, *, arrival: str, ctx: tiledb.Ctx | None = None
+) -> int:
+    """Delete the rows of an arrival's volumes that break a rule, so that ingest writes them anew.
+
+    Ingest leaves a volume alone whose source files have not changed; a damaged one must go first. Returns how
+    many rows were deleted. Snapshots that have the volumes keep them.
+    """
+    report = check_collections(store_uri, collections, arrival=arrival, ctx=ctx)
+    unsound = {finding.obs_id for finding in report.findings}
+    store = RadiObject(store_uri, ctx=ctx)
+    for name in store.collection_names:
+        found = sorted(unsound.intersection(store.collection(name).obs_ids))
+        if found and (collections is None or name in collections):
+            store.collection(name).delete(found)
+    return len(unsound)
+
+
 def geometry_is_sound(rows: pd.DataFrame) -> list[Finding]:
     """Affines are finite and invertible, and the spacing is positive and that of the affine."""
     findings = []
-    for row in rows.itertuples(index=False):
+    for row in _values(rows):
         affine = affine_of(row)
         spacing = np.array([row.spacing_x_mm, row.spacing_y_mm, row.spacing_z_mm], dtype=np.float64)
         problem = ""
@@ -104,12 +122,12 @@ def geometry_is_sound(rows: pd.DataFrame) -> list[Finding]:
 
 def labels_on_image_grid(labels: pd.DataFrame, images: pd.DataFrame) -> list[Finding]:
     """Every label volume that names its image has the image's shape and place."""
-    by_id = {row.obs_id: row for row in images.itertuples(index=False)}
+    by_id = {row.obs_id: row for row in _values(images)}
     findings = []
-    for row in labels.itertuples(index=False):
+    for row in _values(labels):
         if not isinstance(row.labels_of, str) or not row.labels_of:
             continue
-        image = by_id.get(row.labels_of)
+        image: Any = by_id.get(row.labels_of)
         problem = ""
         if image is None:
             problem = "the image that these labels belong to is not in the store"
@@ -131,7 +149,7 @@ def arrays_match_rows(
 ) -> list[Finding]:
     """Every row names an array that is there, as the row describes it, with the voxels of its digest."""
     findings = []
-    for row in rows.itertuples(index=False):
+    for row in _values(rows):
         try:
             problem = _problem_of_array(collection.loc[row.obs_id], row, ctx)
         except (RadiObjectError, tiledb.TileDBError) as error:
@@ -141,9 +159,9 @@ def arrays_match_rows(
     return findings
 
 
-def _problem_of_array(volume: Volume, row: object, ctx: tiledb.Ctx | None) -> str:
+def _problem_of_array(volume: Volume, row: Any, ctx: tiledb.Ctx | None) -> str:
     schema = tiledb.ArraySchema.load(volume.uri, ctx=ctx)
-    ndim = int(row.ndim)  # type: ignore[attr-defined] # a named tuple of pandas
+    ndim = int(row.ndim)
     described = tuple(int(getattr(row, f"size_{axis}")) for axis in "xyzt"[:ndim])
     if tuple(schema.shape) != described:
         return f"its array has shape {tuple(schema.shape)}, the row says {described}"
@@ -157,8 +175,12 @@ def affine_of(row: object) -> NDArray[np.float64]:
     return affine
 
 
-def _shape(row: object) -> tuple[int, int, int]:
-    return (int(row.size_x), int(row.size_y), int(row.size_z))  # type: ignore[attr-defined] # a named tuple of pandas
+def _shape(row: Any) -> tuple[int, int, int]:
+    return (int(row.size_x), int(row.size_y), int(row.size_z))
+
+
+def _values(rows: pd.DataFrame) -> Iterator[Any]:
+    return iter(rows.itertuples(index=False))
 
 
 def _largest_shift_voxels(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tiledb
+from numpy.typing import NDArray
 
 from radiobject_assets.store import RadiObject
 from radiobject_assets.training.patch_cache import PatchCache
@@ -50,7 +53,7 @@ def compare_patches(
     cache = PatchCache(cache_path)
     store = RadiObject(store_uri, ctx=ctx, timestamp=cache.meta.snapshot)
     count = min(samples, len(cache))
-    chosen = np.random.default_rng(seed).choice(len(cache), size=count, replace=False) if count else []
+    chosen = np.random.default_rng(seed).permutation(len(cache))[:count]
     wrong, largest = 0, 0.0
     for index in sorted(int(i) for i in chosen):
         patch = cache[index]
@@ -68,20 +71,20 @@ def compare_patches(
 
 
 def _largest_difference(
-    store: RadiObject, collection: str, obs_id: str, row: object, voxels: np.ndarray
+    store: RadiObject, collection: str, obs_id: str, row: Mapping[str, Any], voxels: NDArray[np.float64]
 ) -> float:
     volume = store.collection(collection).loc[obs_id]
-    start = [int(row[f"start_{axis}"]) for axis in "xyz"]  # type: ignore[index] # a mapping of the index table
+    start = [int(row[f"start_{axis}"]) for axis in "xyz"]
     inside = [
         slice(max(0, s), min(size, s + p))
         for s, size, p in zip(start, volume.shape, voxels.shape, strict=False)
     ]
     within = tuple(slice(i.start - s, i.stop - s) for i, s in zip(inside, start, strict=True))
-    window = tuple(inside) if volume.ndim == 3 else (*inside, int(row["t"]))  # type: ignore[index] # as above
+    window = tuple(inside) if volume.ndim == 3 else (*inside, int(row["t"]))
     true = np.asarray(volume[window], dtype=np.float64)
     return float(np.abs(true - voxels[within]).max()) if true.size else 0.0
 
 
-def _rounding(image: np.ndarray) -> float:
+def _rounding(image: NDArray[np.float32]) -> float:
     # the cache computes slope and intercept in float32
     return float(np.finfo(np.float32).eps) * 4 * max(1.0, float(np.abs(image).max(initial=0.0)))

@@ -60,7 +60,7 @@ def picture(image: Volume, labels: Volume | None = None) -> bytes:
 def _planes_ras(volume: Volume, at: Sequence[int]) -> tuple[Planes, tuple[float, float, float]]:
     """The planes x = const, y = const, z = const (RAS axes) through voxel `at`, and the RAS axes' spacing."""
     # row i of the orientation: which world axis voxel axis i runs along, and in which direction
-    orientation = nib.orientations.io_orientation(volume.affine)
+    orientation = nib.orientations.io_orientation(volume.affine)  # type: ignore[no-untyped-call] # nibabel
     time = (0,) if volume.ndim == 4 else ()
     spacing = [1.0, 1.0, 1.0]
     planes: dict[int, NDArray[Any]] = {}
