@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -31,8 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
+out = Console(width=None if sys.stdout.isatty() else 140)
 
 INTERRUPTED = 130
 Report = Callable[[int, int, str], None]
@@ -119,9 +119,7 @@ def describe(
     out.print(
         f"{description['n_subjects']} subjects, columns: {', '.join(description['subject_columns']) or '-'}"
     )
-    table = Table(
-        "collection", "kind", "volumes", "subjects", "shapes", "dtypes", "voxels (MB)", "stored (MB)"
-    )
+    table = _table("collection", "kind", "volumes", "subjects", "shapes", "dtypes", "MB", "MB stored")
     for item in description["collections"]:
         shapes = ["x".join(map(str, shape)) for shape in item["shapes"][:3]]
         more = len(item["shapes"]) - len(shapes)
@@ -168,7 +166,7 @@ def _print_ingest(result: Any, store: str) -> None:
         f"[bold]{counts['files']} files, {counts['series']} series, {counts['subjects']} subjects[/bold]"
         f"  ->  {escape(store)}"
     )
-    table = Table("collection", "written", "unchanged", "MB written")
+    table = _table("collection", "written", "unchanged", "MB written")
     for name in sorted({o.collection for o in result.outcomes if o.collection}):
         mine = [o for o in result.outcomes if o.collection == name]
         table.add_row(
@@ -179,13 +177,13 @@ def _print_ingest(result: Any, store: str) -> None:
         )
     out.print(table)
     if result.quarantined_by_reason:
-        table = Table("quarantined", "reason", "what it means", "what to do")
+        table = _table("quarantined", "reason", "what it means", "what to do")
         for code, number in result.quarantined_by_reason.items():
             explanation = EXPLANATIONS[Reason(code)]
             table.add_row(str(number), code, explanation.meaning, explanation.action)
         out.print(table)
     if result.unreadable:
-        table = Table("not taken in", "reason", "why")
+        table = _table("not taken in", "reason", "why")
         for item in result.unreadable[:10]:
             table.add_row(escape(str(item.path)), str(item.reason), escape(item.detail))
         out.print(table)
@@ -194,6 +192,13 @@ def _print_ingest(result: Any, store: str) -> None:
     out.print(
         f"{result.seconds:.1f} s, peak memory {result.peak_rss_mb:.0f} MB of a {result.budget_mb} MB budget"
     )
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=number == 0, overflow="fold")
+    return table
 
 
 def _print_json(document: Any) -> None:
@@ -215,23 +220,15 @@ def main() -> None:
     """Entry point: run the command and turn what goes wrong into one line and an exit code."""
     debug = "--debug" in sys.argv[1:]
     try:
-        code = app(args=[item for item in sys.argv[1:] if item != "--debug"], standalone_mode=False)
-        if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
-            _fail(
-                "Interrupted. What was finished is in the store; the same command again does the rest.", code
-            )
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        app(args=[item for item in sys.argv[1:] if item != "--debug"])
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+            _fail("Interrupted. What was finished stays; the same command again does the rest.", INTERRUPTED)
+        raise
     except RadiObjectError as error:
         if debug:
             raise
         _fail(str(error), 2)
-    except (KeyboardInterrupt, click.Abort):
-        _fail(
-            "Interrupted. What was finished is in the store; run the same command again to do the rest.", 130
-        )
     except OSError as error:
         if debug:
             raise
