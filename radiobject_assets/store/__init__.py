@@ -30,6 +30,7 @@ from radiobject_assets.store.context import (
     make_ctx,
 )
 from radiobject_assets.store.dataframe import Dataframe
+from radiobject_assets.store.deletion import DeletionReport, delete_subjects
 from radiobject_assets.store.indexing import Index, align
 from radiobject_assets.store.layout import (
     ensure_collection,
@@ -38,37 +39,57 @@ from radiobject_assets.store.layout import (
     list_collections,
     rename_collection,
 )
+from radiobject_assets.store.maintenance import VacuumReport, consolidate, vacuum
+from radiobject_assets.store.orientation import OrientationInfo
+from radiobject_assets.store.parallel import map_on_threads
+from radiobject_assets.store.query import EagerQuery, LazyQuery
 from radiobject_assets.store.radi_object import RadiObject
 from radiobject_assets.store.snapshots import Snapshot, create_snapshot, list_snapshots
 from radiobject_assets.store.staging import StagedVolume, commit_volumes, discard_staged, stage_volume
+from radiobject_assets.store.stats import TileDBStats
+from radiobject_assets.store.store_query import LazyStoreQuery
 from radiobject_assets.store.subjects import ensure_subjects, upsert_subjects
 from radiobject_assets.store.uris import delete_tiledb_uri, uri_exists
+from radiobject_assets.store.verification import Problem, verify_volume
 from radiobject_assets.store.volume import Volume
 from radiobject_assets.store.volume_collection import VolumeCollection
+from radiobject_assets.store.writers import RadiObjectWriter, VolumeCollectionWriter
 
 __all__ = [
     "CompressionConfig",
     "Compressor",
     "Dataframe",
+    "DeletionReport",
+    "EagerQuery",
     "Index",
+    "LazyQuery",
+    "LazyStoreQuery",
     "OrientationConfig",
+    "OrientationInfo",
+    "Problem",
     "RadiObject",
     "RadiObjectConfig",
+    "RadiObjectWriter",
     "ReadConfig",
     "S3Config",
     "SliceOrientation",
     "Snapshot",
     "StagedVolume",
     "TileConfig",
+    "TileDBStats",
+    "VacuumReport",
     "Volume",
     "VolumeCollection",
+    "VolumeCollectionWriter",
     "WriteConfig",
     "align",
     "commit_volumes",
     "configure",
+    "consolidate",
     "create_snapshot",
     "ctx_for_process",
     "ctx_for_threads",
+    "delete_subjects",
     "delete_tiledb_uri",
     "discard_staged",
     "ensure_collection",
@@ -81,10 +102,13 @@ __all__ = [
     "list_collections",
     "list_snapshots",
     "make_ctx",
+    "map_on_threads",
     "rename_collection",
     "reset_radiobject_config",
     "set_radiobject_config",
     "stage_volume",
     "upsert_subjects",
     "uri_exists",
+    "vacuum",
+    "verify_volume",
 ]

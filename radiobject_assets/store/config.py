@@ -6,6 +6,7 @@ part of it: S3 credentials come from the standard AWS chain when a context is ma
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from typing import Any, Literal, Self
 
@@ -40,6 +41,12 @@ _MAX_LEVEL = {Compressor.ZSTD: 22, Compressor.LZ4: 16, Compressor.GZIP: 9, Compr
 # Measured on a 120 x 512 x 512 int16 CT: 64 x 64 x 32 reads random 64^3 regions 1.4x faster than 64 x 64 x 64
 # and axial slices 3.7x faster, at the same size; smaller tiles gain nothing more.
 _ISOTROPIC_EXTENTS = (64, 64, 32)
+
+
+def _threads() -> int:
+    """More threads than cores slow small reads down: 1.7 against 1.2 ms for a 64^3 region."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores))
 
 
 class _Settings(BaseModel):
@@ -124,7 +131,7 @@ class ReadConfig(_Settings):
 
     memory_budget_mb: int = Field(default=1024, ge=64)
     tile_cache_size_mb: int = Field(default=128, ge=0)
-    concurrency: int = Field(default=4, ge=1, le=64)
+    concurrency: int = Field(default_factory=_threads, ge=1, le=64)
     max_workers: int = Field(default=4, ge=1, le=32)
 
 
@@ -168,6 +175,10 @@ class RadiObjectConfig(_Settings):
             "sm.io_concurrency_level": str(self.read.concurrency),
             # Trimming the heap after every query costs more than the query: reads are 2-3x faster without.
             "sm.mem.malloc_trim": "false",
+            # The default joins tiles 20 MB apart into one read: 20x the bytes that a small region needs, and
+            # 1.3x slower on local disks. With these, few requests remain on S3 too.
+            "vfs.min_batch_size": str(MB),
+            "vfs.min_batch_gap": str(64 * 1024),
             "vfs.s3.region": self.s3.region,
             "vfs.s3.use_virtual_addressing": str(self.s3.use_virtual_addressing).lower(),
             "vfs.s3.max_parallel_ops": str(self.s3.max_parallel_ops),

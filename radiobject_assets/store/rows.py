@@ -11,11 +11,11 @@ import pyarrow as pa
 import tiledb
 from numpy.typing import NDArray
 
-from radiobject_assets.errors import AlignmentError, SchemaError
+from radiobject_assets.errors import AlignmentError, SchemaError, StorageError
 from radiobject_assets.store.columns import Column
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.filters import Condition
-from radiobject_assets.store.table import Table
+from radiobject_assets.store.table import Table, now_ms
 
 Positions = NDArray[np.intp]
 
@@ -42,6 +42,7 @@ class Rows:
     def _forget(self) -> None:
         self._table: Table | None = None
         self._made_with: tiledb.Ctx | None = None
+        self._opened_ms: int | None = None
         self._columns: dict[str, pa.Array] = {}
         self._positions: dict[str, int] | None = None
 
@@ -56,6 +57,7 @@ class Rows:
         """The table, opened with a context of this process."""
         ctx = self._ctx.get()
         if self._table is None or self._made_with is not ctx:
+            self._opened_ms = now_ms()
             fresh = Table(self.uri, ctx, self._core, self.timestamp)
             if self._columns and self._table is not None:
                 # Another process or configuration: the picture must be taken anew to stay consistent.
@@ -94,10 +96,29 @@ class Rows:
         unknown = [name for name in missing if name not in self.names]
         if unknown:
             raise SchemaError(f"no column {unknown[0]!r}; there are {', '.join(self.names)}")
-        table = self.table.read([name for name in missing if name not in index])
+        wanted = [name for name in missing if name not in index]
+        try:
+            table = self.table.read(wanted)
+        except StorageError:
+            # The fragments that this handle knew may have been merged and vacuumed meanwhile: the same
+            # moment, opened again, shows the same rows from the merged ones.
+            table = self._reopened().read(wanted)
+        known = self._columns.get(index[0])
+        if known is not None and any(
+            not table.column(name).combine_chunks().equals(self._columns[name]) for name in index
+        ):
+            raise StorageError(f"{self.uri} changed in a way that this view cannot follow: call refresh()")
         for name in table.column_names:
             if name not in self._columns:
                 self._columns[name] = table.column(name).combine_chunks()
+
+    def _reopened(self) -> Table:
+        moment = self.timestamp if self.timestamp is not None else self._opened_ms
+        fresh = Table(self.uri, self._ctx.get(), self._core, moment)
+        if self._table is not None:
+            self._table.close()
+        self._table = fresh
+        return fresh
 
     def keys(self, name: str) -> list[str]:
         """All values of a key column."""

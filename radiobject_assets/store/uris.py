@@ -122,6 +122,18 @@ def tree_bytes(uri: str, ctx: tiledb.Ctx) -> int:
         return sum(
             os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(uri) for name in names
         )
+    return sum(size for _, size in walk_files(uri, ctx))
+
+
+def walk_files(uri: str, ctx: tiledb.Ctx) -> list[tuple[str, int]]:
+    """Path and bytes of every file under `uri`; directories are left out."""
+    found: list[tuple[str, int]] = []
+
+    def collect(path: str, size: int) -> bool:
+        found.append((path, size))
+        return True
+
     vfs = tiledb.VFS(ctx=ctx)
-    with storage_errors("measure", uri):
-        return sum(size for _, size in vfs.ls_recursive(uri) if size)
+    with storage_errors("list", uri):
+        vfs.ls_recursive(uri, collect)
+    return [(path, size) for path, size in found if size]

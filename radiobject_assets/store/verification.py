@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import tiledb
 
 from radiobject_assets.errors import RadiObjectError
-from radiobject_assets.store.handles import POOL, open_array
+from radiobject_assets.store.handles import open_array
 from radiobject_assets.store.layout import VOLUMES
+from radiobject_assets.store.tile_cache import forget_array
 from radiobject_assets.store.uris import join
 from radiobject_assets.store.voxels import VoxelDigest, read_meta
 
@@ -38,7 +39,7 @@ def check_rows(collection: VolumeCollection) -> list[Problem]:
     for volume in collection:
         token = volume.uri.rsplit("/", 1)[-1]
         ctx = volume._ctx.get()
-        POOL.drop(volume.uri)
+        forget_array(volume.uri)
         try:
             if tiledb.object_type(volume.uri, ctx=ctx) != "array":
                 problems.append(Problem(token, "missing", "the row names an array that is not there"))
@@ -62,7 +63,7 @@ def check_rows(collection: VolumeCollection) -> list[Problem]:
 def verify_volume(volume: Volume) -> Problem | None:
     """Read all voxels of a volume and compare their digest with the recorded one; None if they agree."""
     token = volume.uri.rsplit("/", 1)[-1]
-    POOL.drop(volume.uri)
+    forget_array(volume.uri)
     digest = VoxelDigest()
     try:
         for _, _, voxels in volume.iter_slabs(stored=True):

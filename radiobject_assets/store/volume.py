@@ -20,7 +20,7 @@ from radiobject_assets.store.affine import (
 )
 from radiobject_assets.store.config import MB, SliceOrientation, TileConfig, get_radiobject_config
 from radiobject_assets.store.context import ContextRef
-from radiobject_assets.store.handles import POOL, open_array
+from radiobject_assets.store.handles import open_array
 from radiobject_assets.store.layout import VOLUME_FORMAT
 from radiobject_assets.store.selection import parse_selection
 from radiobject_assets.store.staging import (
@@ -29,6 +29,7 @@ from radiobject_assets.store.staging import (
     whole_volume_slabs,
     write_volume_array,
 )
+from radiobject_assets.store.tile_cache import forget_array, tile_cache
 from radiobject_assets.store.uris import normalise, storage_errors
 from radiobject_assets.store.volume_header import VolumeHeader, standalone
 from radiobject_assets.store.voxels import (
@@ -69,9 +70,8 @@ class Volume:
         self._uri = normalise(uri)
         self._ctx = ContextRef(ctx)
         self._known: VolumeHeader | None = None
-        POOL.drop(
-            self._uri
-        )  # an array that was deleted and made again must not be read through an old handle
+        self._extents: tuple[int, ...] | None = None
+        forget_array(self._uri)
         self._read_header()  # so that a wrong URI fails here and now
 
     @classmethod
@@ -79,6 +79,7 @@ class Volume:
         """A volume whose header is known from its obs row: nothing is opened before voxels are read."""
         volume = cls.__new__(cls)
         volume._uri, volume._ctx, volume._known = uri, ctx, VolumeHeader.from_row(row)
+        volume._extents = None
         return volume
 
     def _read_header(self) -> VolumeHeader:
@@ -213,9 +214,14 @@ class Volume:
     @property
     def tile_extents(self) -> tuple[int, ...]:
         """Tile extents in voxels."""
-        with storage_errors("open the volume", self._uri), open_array(self._uri, self._ctx.get()) as array:
-            domain = array.schema.domain
-            return tuple(int(domain.dim(i).tile) for i in range(domain.ndim))
+        if self._extents is None:
+            with (
+                storage_errors("open the volume", self._uri),
+                open_array(self._uri, self._ctx.get()) as array,
+            ):
+                domain = array.schema.domain
+                self._extents = tuple(int(domain.dim(i).tile) for i in range(domain.ndim))
+        return self._extents
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -228,10 +234,21 @@ class Volume:
 
     def read_box(self, start: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
         """Stored voxels [start, start + size), all axes, in Fortran order, without rescale."""
-        ctx = self._ctx.get()
         header = self._header
+        return tile_cache().read(
+            self._uri,
+            tuple(start),
+            tuple(size),
+            header.shape,
+            self.tile_extents,
+            header.dtype,
+            self._read_stored,
+        )
+
+    def _read_stored(self, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
+        ctx = self._ctx.get()
         with storage_errors("read voxels of", self._uri), open_array(self._uri, ctx) as array:
-            return read_region(array, ctx, tuple(start), tuple(size), header.dtype)
+            return read_region(array, ctx, start, size, self._header.dtype)
 
     def _physical(self, stored: NDArray[Any]) -> NDArray[Any]:
         header = self._header
@@ -365,7 +382,7 @@ class Volume:
                 meta = read_meta(array)
             with tiledb.open(self._uri, "w", ctx=self._ctx.get()) as array:
                 write_meta(array, {**meta, "obs_id": obs_id})
-        POOL.drop(self._uri)
+        forget_array(self._uri)
         self._read_header()
 
     @classmethod

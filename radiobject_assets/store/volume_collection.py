@@ -1,4 +1,4 @@
-"""A collection of volumes: rows of obs, each naming one array; roots, and views that show some of the rows."""
+"""A collection of volumes: rows of obs, each naming one array; roots, and views of some rows."""
 
 from __future__ import annotations
 
