@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from radiobject_assets.store import (
@@ -14,6 +15,7 @@ from radiobject_assets.store import (
     create_snapshot,
     ensure_collection,
     stage_volume,
+    upsert_subjects,
 )
 
 AFFINE = np.array([[-0.8, 0.0, 0.1, 100.0], [0.0, -0.8, 0.0, 80.0], [0.05, 0.0, 2.5, -300.0], [0, 0, 0, 1]])
@@ -56,6 +58,7 @@ class TruthStore:
             tile=TileConfig(x=8, y=8, z=4),
         )
         commit_volumes(collection_uri, [staged])
+        upsert_subjects(self.uri, pd.DataFrame({"obs_subject_id": [subject]}))
         self.stored[obs_id] = voxels
         self.rescale[obs_id] = (slope, intercept)
 

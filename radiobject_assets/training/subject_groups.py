@@ -1,0 +1,119 @@
+"""Volumes of several collections that belong together: by subject, never by position."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from radiobject_assets.errors import AlignmentError, ConfigurationError
+from radiobject_assets.store import Volume, VolumeCollection
+from radiobject_assets.training.alignment import check_same_grid
+from radiobject_assets.training.pairing import pair_labels, volume_rows
+
+
+def as_collections(
+    collections: VolumeCollection | Sequence[VolumeCollection], names: Sequence[str] | None = None
+) -> list[VolumeCollection]:
+    """One or several collections as a list, or those of the given `names` in that order.
+
+    Raises
+    ------
+    ConfigurationError
+        There is none, or none of a name.
+    """
+    found = [collections] if isinstance(collections, VolumeCollection) else list(collections)
+    if not found:
+        raise ConfigurationError("At least one collection required")
+    if names is None:
+        return found
+    by_name = {collection.name: collection for collection in found}
+    missing = [name for name in names if name not in by_name]
+    if missing or not names:
+        raise ConfigurationError(f"modalities {list(names)}: the collections given are {', '.join(by_name)}")
+    return [by_name[name] for name in names]
+
+
+def group_by_subject(collections: Sequence[VolumeCollection]) -> list[tuple[Volume, ...]]:
+    """One tuple for each item: a volume of each collection, in the first collection's order.
+
+    A single collection may have several volumes of one subject; of several collections each must have exactly
+    one, since nothing else says which belong together.
+
+    Raises
+    ------
+    AlignmentError
+        Numbers of volumes or subjects differ, or a subject has several volumes.
+    """
+    first, *others = collections
+    groups: list[list[Volume]] = [[volume] for volume in first]
+    for other in others:
+        if len(other) != len(first):
+            raise AlignmentError(
+                f"Collection '{other.name}' has {len(other)} volumes, expected {len(first)} "
+                f"as in '{first.name}'; select the subjects that have both"
+            )
+        missing = len(set(first.obs_subject_ids) - set(other.obs_subject_ids))
+        if missing:
+            raise AlignmentError(
+                f"Subject mismatch for collection '{other.name}': {missing} subjects of '{first.name}' "
+                "have no volume in it; select the subjects that have both"
+            )
+        by_subject = dict(zip(other.obs_subject_ids, other, strict=True))
+        for subject, group in zip(first.obs_subject_ids, groups, strict=True):
+            group.append(by_subject[subject])
+    if others:
+        for collection in collections:
+            several = sum(count > 1 for count in Counter(collection.obs_subject_ids).values())
+            if several:
+                raise AlignmentError(
+                    f"{several} subjects have several volumes in '{collection.name}': nothing says which "
+                    "belongs to which volume of the other collections; select one volume a subject"
+                )
+    return [tuple(group) for group in groups]
+
+
+def group_masks(image: VolumeCollection, mask: VolumeCollection) -> list[tuple[Volume, Volume]]:
+    """(image, mask) for each image, by `labels_of` or subject and grid, in the image collection's order.
+
+    Raises
+    ------
+    AlignmentError
+        An image has no mask, more than one, or one on another grid; or the numbers of volumes differ.
+    """
+    if len(mask) != len(image):
+        raise AlignmentError(
+            f"mask collection '{mask.name}' has {len(mask)} volumes, expected {len(image)} "
+            f"as in '{image.name}': one for each image; select the images that have one"
+        )
+    pairs, left_out = pair_labels(volume_rows(image.to_obs()), volume_rows(mask.to_obs()))
+    if left_out:
+        reasons = Counter(item.reason.value for item in left_out)
+        listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        raise AlignmentError(
+            f"{len(left_out)} of {len(image)} images of '{image.name}' have no fitting mask in '{mask.name}' "
+            f"({listed}), e.g. {left_out[0].detail}"
+        )
+    mask_of = {image_row.obs_id: mask_row.obs_id for image_row, mask_row in pairs}
+    masks = dict(zip(mask.obs_ids, mask, strict=True))
+    return [(volume, masks[mask_of[obs_id]]) for obs_id, volume in zip(image.obs_ids, image, strict=True)]
+
+
+def check_channels(groups: Sequence[tuple[Volume, ...]], names: Sequence[str]) -> None:
+    """Check that volumes which become channels of one image lie on one another.
+
+    Raises
+    ------
+    AlignmentError
+        Shapes or places differ within an item.
+    """
+    for first, *others in groups:
+        for name, other in zip(names[1:], others, strict=True):
+            check_same_grid(
+                first.shape, first.affine, other.shape, other.affine, f"'{names[0]}' and '{name}'"
+            )
+
+
+def uniform_shape(groups: Sequence[tuple[Volume, ...]]) -> tuple[int, ...] | None:
+    """The shape that all volumes share, or None."""
+    shapes = {volume.shape for group in groups for volume in group}
+    return shapes.pop() if len(shapes) == 1 else None
