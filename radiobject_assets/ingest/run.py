@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
@@ -35,6 +36,8 @@ from radiobject_assets.store.context import get_tiledb_ctx
 from radiobject_assets.store.layout import ensure_collection, ensure_store
 from radiobject_assets.store.staging import StagedVolume, commit_volumes, discard_staged
 from radiobject_assets.store.subjects import ensure_subjects, upsert_subjects
+
+log = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int, str], None]
 
@@ -179,11 +182,14 @@ class _Phase:
                 self._take(planned, result, outcomes)
                 if on_progress is not None:
                     on_progress(len(outcomes), total, planned.collection or "")
-        except KeyboardInterrupt:
-            self._commit(outcomes)
-            raise
         except BaseException:
-            self._discard()
+            # what is whole goes in, so that the next run has less to do; what can't go in leaves no array
+            try:
+                self._commit(outcomes)
+            except StorageError:
+                log.warning("volumes that were ready could not be committed and are removed")
+            finally:
+                self._discard()
             raise
         self._commit(outcomes)
 

@@ -14,7 +14,7 @@ import pytest
 
 from radiobject_assets.imaging.reasons import Reason
 
-# Folder of a classic series to its reference (the `-p n` one where dcm2niix applies Philips' private scaling).
+# Folder of a classic series to its reference; the `-p n` one where dcm2niix scales privately (Philips).
 CLASSIC = {
     "ct_ibsi_sphere": "ct_ibsi_sphere.nii.gz",
     "ct_philips_notilt": "ct_philips_notilt.nii.gz",
