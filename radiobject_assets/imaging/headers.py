@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from radiobject_assets.imaging.frames import classic_frame, multiframe_frames
 from radiobject_assets.imaging.instance import Frame, Instance
 from radiobject_assets.imaging.labels import describe_segments, referenced_images
 from radiobject_assets.imaging.mosaic import is_mosaic, mosaic_frames
+from radiobject_assets.imaging.quiet import pydicom_quietly
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
 
@@ -72,7 +74,31 @@ def read_instance(path: Path, read: Read, prefix: bytes, size: int) -> Instance:
     return _instance(path, size, header, syntax)
 
 
-def _fast_header(read: Read, prefix: bytes, size: int) -> tuple[Header, str]:
+_CONTOUR_WANTED = {**t.WANTED, t.CONTOUR_DATA: "DS"}
+
+
+def read_contour_elements(path: Path, data: bytes) -> Elements:
+    """The elements of an RTSTRUCT with the coordinates of its contours, which a scan leaves out.
+
+    Raises
+    ------
+    ImageReadError
+        With DAMAGED_HEADER.
+    """
+
+    def read(offset: int, size: int) -> bytes:
+        return data[offset : offset + size]
+
+    try:
+        header, _ = _fast_header(read, data[:4096], len(data), _CONTOUR_WANTED)
+    except OddElements:
+        header, _ = _pydicom_header(path, read, len(data), _CONTOUR_WANTED)
+    return header.elements
+
+
+def _fast_header(
+    read: Read, prefix: bytes, size: int, wanted: Mapping[int, str] = t.WANTED
+) -> tuple[Header, str]:
     start = 132 if prefix[128:132] == b"DICM" else 0
     syntax = media_class = ""
     if prefix[start : start + 2] == b"\x02\x00":
@@ -86,7 +112,7 @@ def _fast_header(read: Read, prefix: bytes, size: int) -> tuple[Header, str]:
         explicit = read(start, 6)[4:6].isalpha()
         syntax = EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE
     header, _ = read_elements(
-        read, start, size, t.WANTED, explicit=syntax != IMPLICIT_LITTLE, big=syntax == EXPLICIT_BIG
+        read, start, size, wanted, explicit=syntax != IMPLICIT_LITTLE, big=syntax == EXPLICIT_BIG
     )
     if media_class == MEDIA_DIRECTORY:
         header.elements.values[t.SOP_CLASS_UID] = media_class
@@ -105,16 +131,19 @@ def _inflating(read: Read, start: int, size: int) -> tuple[Read, int]:
     return (lambda offset, count: data[offset : offset + count]), len(data)
 
 
-def _pydicom_header(path: Path, read: Read, size: int) -> tuple[Header, str]:
+def _pydicom_header(
+    path: Path, read: Read, size: int, wanted: Mapping[int, str] = t.WANTED
+) -> tuple[Header, str]:
     """Ask pydicom, which is slower and more forgiving."""
     import pydicom
 
     if size > 1 << 30:
         raise ImageReadError(Reason.DAMAGED_HEADER, "the header cannot be read", path)
     try:
-        dataset = pydicom.dcmread(io.BytesIO(read(0, size)), stop_before_pixels=True, force=True)
-        syntax = str(getattr(dataset.file_meta, "TransferSyntaxUID", "") or IMPLICIT_LITTLE)
-        header = Header(_from_pydicom(dataset, 0))
+        with pydicom_quietly():
+            dataset = pydicom.dcmread(io.BytesIO(read(0, size)), stop_before_pixels=True, force=True)
+            syntax = str(getattr(dataset.file_meta, "TransferSyntaxUID", "") or IMPLICIT_LITTLE)
+            header = Header(_from_pydicom(dataset, 0, wanted))
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:  # pydicom raises whatever the bytes lead it to; the verdict is the same
@@ -125,16 +154,16 @@ def _pydicom_header(path: Path, read: Read, size: int) -> tuple[Header, str]:
     return header, syntax
 
 
-def _from_pydicom(dataset: Any, depth: int) -> Elements:
+def _from_pydicom(dataset: Any, depth: int, wanted: Mapping[int, str] = t.WANTED) -> Elements:
     values: dict[int, Value] = {}
     for tag in list(dataset.keys()):
-        kind = t.WANTED.get(int(tag))
+        kind = wanted.get(int(tag))
         if kind is None:
             continue
         value = dataset[tag].value
         if kind == "SQ":
             if depth < 32 and dataset[tag].VR == "SQ":
-                values[int(tag)] = [_from_pydicom(item, depth + 1) for item in value]
+                values[int(tag)] = [_from_pydicom(item, depth + 1, wanted) for item in value]
         elif isinstance(value, bytes):
             values[int(tag)] = value
         elif value is not None:
@@ -143,7 +172,7 @@ def _from_pydicom(dataset: Any, depth: int) -> Elements:
                 values[int(tag)] = tuple(float(v) for v in several if isinstance(v, int | float))
             else:
                 values[int(tag)] = "\\".join(str(v) for v in several)
-    return Elements(values, t.WANTED)
+    return Elements(values, wanted)
 
 
 def _set_encodings(elements: Elements) -> None:

@@ -55,13 +55,17 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One segment of a SEG (or one region of an RTSTRUCT): number, label, coded meaning, algorithm."""
+    """One segment of a SEG (or one region of an RTSTRUCT): number, label, coded meaning, algorithm.
+
+    `contours` is the number of closed planar contours of a region.
+    """
 
     number: int
     label: str
     category: str = ""
     type: str = ""
     algorithm: str = ""
+    contours: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,8 +23,19 @@ from radiobject_assets.imaging.series_record import Series, quarantined, series_
 from radiobject_assets.imaging.source import AttributeValue
 
 
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image that labels may refer to: its grid, and its SOP instances where they are known."""
+
+    grid: Grid
+    sop_instance_uids: frozenset[str] = frozenset()
+
+
 def label_series(
-    uid: str, instances: Sequence[Instance], images: Mapping[str, Grid], refused: Mapping[str, Series]
+    uid: str,
+    instances: Sequence[Instance],
+    images: Mapping[str, Sequence[LabelledImage]],
+    refused: Mapping[str, Series],
 ) -> list[Series]:
     """The series of the label objects that share a SeriesInstanceUID: one or more for each object."""
     result: list[Series] = []
@@ -35,7 +46,11 @@ def label_series(
 
 
 def _judge(
-    uid: str, component: str, instance: Instance, images: Mapping[str, Grid], refused: Mapping[str, Series]
+    uid: str,
+    component: str,
+    instance: Instance,
+    images: Mapping[str, Sequence[LabelledImage]],
+    refused: Mapping[str, Series],
 ) -> list[Series]:
     grid, problem = _referenced_grid(instance, images, refused)
     problem = problem or _object_problem(instance)
@@ -54,11 +69,20 @@ def _judge(
 
 
 def _referenced_grid(
-    instance: Instance, images: Mapping[str, Grid], refused: Mapping[str, Series]
+    instance: Instance, images: Mapping[str, Sequence[LabelledImage]], refused: Mapping[str, Series]
 ) -> tuple[Grid | None, Problem | None]:
+    named = set(instance.reference_sops)
     for uid in instance.references:
-        if uid in images:
-            return images[uid], None
+        if uid not in images:
+            continue
+        # A series may be several volumes (echoes, orientations): take the one with most of the instances.
+        best = max(images[uid], key=lambda image: len(named & image.sop_instance_uids))
+        known = frozenset().union(*(image.sop_instance_uids for image in images[uid]))
+        absent = named - known if known else set()
+        if absent:
+            detail = f"{len(absent)} of the {len(named)} image instances that the labels name are not here"
+            return None, Problem(Reason.REFERENCE_MISSING, detail)
+        return best.grid, None
     for uid in instance.references:
         if uid in refused:
             reason = refused[uid].reason
@@ -72,7 +96,8 @@ def _object_problem(instance: Instance) -> Problem | None:
     if not instance.segments and instance.sop_class_uid != LABELMAP_STORAGE:
         return Problem(Reason.LABELS_EMPTY, "the object describes no segment")
     if instance.sop_class_uid == RTSTRUCT_STORAGE:
-        return Problem(Reason.UNSUPPORTED_OBJECT, "contours (RTSTRUCT) are not turned into masks")
+        closed = any(segment.contours for segment in instance.segments)
+        return None if closed else Problem(Reason.LABELS_EMPTY, "no region has a closed contour")
     if instance.bits_allocated not in (1, 8, 16) or instance.samples != 1:
         return Problem(
             Reason.UNSUPPORTED_PIXELS, f"{instance.bits_allocated} bits allocated in a segmentation"
@@ -82,6 +107,8 @@ def _object_problem(instance: Instance) -> Problem | None:
 
 def _divided(instance: Instance) -> list[tuple[str, tuple[Segment, ...]]]:
     """Segments of each volume: all together, or one by one where they may share voxels."""
+    if instance.sop_class_uid == RTSTRUCT_STORAGE:  # regions contain each other as a rule
+        return [(f"roi{s.number}", (s,)) for s in instance.segments if s.contours]
     apart = instance.segmentation_type == "FRACTIONAL" or instance.segments_overlap == "YES"
     if apart and len(instance.segments) > 1:
         return [(f"segment{segment.number}", (segment,)) for segment in instance.segments]
@@ -92,7 +119,8 @@ def _ingestable(
     uid: str, component: str, instance: Instance, grid: Grid, segments: tuple[Segment, ...], *, first: bool
 ) -> Series:
     fractional = instance.segmentation_type == "FRACTIONAL"
-    highest = max([segment.number for segment in segments], default=0)
+    contours = instance.sop_class_uid == RTSTRUCT_STORAGE
+    highest = 1 if contours else max([segment.number for segment in segments], default=0)
     dtype = np.dtype(np.uint16 if highest > 255 or instance.bits_allocated == 16 else np.uint8)
     attributes: dict[str, AttributeValue] = {
         "segments": json.dumps(
@@ -108,7 +136,7 @@ def _ingestable(
             ],
             ensure_ascii=False,
         ),
-        "segmentation_type": instance.segmentation_type or "BINARY",
+        "segmentation_type": "CONTOURS" if contours else instance.segmentation_type or "BINARY",
     }
     base = quarantined(uid, component, "labels", [instance], Problem(Reason.LABELS_EMPTY, ""))
     return replace(

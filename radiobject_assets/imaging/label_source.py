@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.acceptance import COMPRESSED, Problem
+from radiobject_assets.imaging.contour_source import ContourSource
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.instance import Instance
-from radiobject_assets.imaging.labels import LABELMAP_STORAGE
+from radiobject_assets.imaging.labels import LABELMAP_STORAGE, RTSTRUCT_STORAGE
 from radiobject_assets.imaging.pixels import PixelFile
 from radiobject_assets.imaging.placing import Placed, place_frames
 from radiobject_assets.imaging.reasons import Reason
@@ -27,6 +28,8 @@ def open_labels(series: Series, image_grid: Grid | None = None) -> ImageSource:
     grid = image_grid or series.grid
     if grid is None:
         raise ImageReadError(Reason.REFERENCE_MISSING, "labels need the grid of their image")
+    if series.instances[0].sop_class_uid == RTSTRUCT_STORAGE:
+        return ContourSource(series, grid)
     return SegmentationSource(series, grid)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.elements import Elements
 from radiobject_assets.imaging.instance import Segment
@@ -9,6 +11,8 @@ from radiobject_assets.imaging.instance import Segment
 SEG_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 LABELMAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 RTSTRUCT_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
+CLOSED = frozenset({"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"})
+"""ContourGeometricType values that enclose an area (PS3.3 C.8.8.6.3)."""
 
 
 def referenced_images(elements: Elements) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -51,6 +55,7 @@ def describe_segments(elements: Elements) -> tuple[Segment, ...]:
     types = {
         item.integer(t.OBSERVED_ROI): item.text(t.ROI_TYPE) for item in elements.items(t.ROI_OBSERVATIONS)
     }
+    contours = _closed_contours(elements)
     for item in elements.items(t.ROIS):
         number = item.integer(t.ROI_NUMBER) or 0
         found.append(
@@ -59,9 +64,19 @@ def describe_segments(elements: Elements) -> tuple[Segment, ...]:
                 item.text(t.ROI_NAME),
                 type=types.get(number, ""),
                 algorithm=item.text(t.ROI_ALGORITHM),
+                contours=contours[number],
             )
         )
     return tuple(found)
+
+
+def _closed_contours(elements: Elements) -> Counter[int | None]:
+    """Number of closed planar contours of each region, by ROI number."""
+    counts: Counter[int | None] = Counter()
+    for item in elements.items(t.ROI_CONTOURS):
+        kinds = [contour.text(t.CONTOUR_TYPE) for contour in item.items(t.CONTOURS)]
+        counts[item.integer(t.OBSERVED_ROI)] += sum(kind in CLOSED for kind in kinds)
+    return counts
 
 
 def _code(item: Elements | None) -> str:

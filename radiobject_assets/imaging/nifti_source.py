@@ -19,6 +19,7 @@ from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue, Slab
 
 _CHUNK = 1 << 20
+_MAX_TRAILING = 64 << 20
 # isal's stubs declare the class as an instance of Exception.
 _InflateError: type[Exception] = cast("type[Exception]", igzip_lib.IsalError)
 
@@ -145,6 +146,13 @@ class _Reader:
                 return inflated
 
     def finish(self) -> None:
-        """Read what follows the voxels, so that the digest covers the whole file."""
+        """Read what follows the voxels: the digest covers the whole file, and gzip checks its CRC at the end."""
+        spare = _MAX_TRAILING
+        while self._inflater is not None and (piece := self._piece(_CHUNK)):
+            spare -= len(piece)
+            if spare < 0:
+                raise ImageReadError(Reason.NIFTI_INVALID, "holds far more data than its voxels", self._path)
+        if self._inflater is not None and not self._inflater.eof:
+            raise ImageReadError(Reason.TRUNCATED, "the gzip data ends too early", self._path)
         while self._refill():
             continue

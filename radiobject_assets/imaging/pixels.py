@@ -23,6 +23,7 @@ from radiobject_assets.imaging.codestream import declared_size
 from radiobject_assets.imaging.elements import read_elements
 from radiobject_assets.imaging.headers import DEFLATED, EXPLICIT_BIG
 from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.quiet import pydicom_quietly
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.values import stored_dtype
 
@@ -140,8 +141,9 @@ class PixelFile:
         import pydicom
 
         try:
-            dataset = pydicom.dcmread(io.BytesIO(data), force=True)
-            value = dataset[self.instance.pixel_keyword].value
+            with pydicom_quietly():
+                dataset = pydicom.dcmread(io.BytesIO(data), force=True)
+                value = dataset[self.instance.pixel_keyword].value
         except (MemoryError, KeyboardInterrupt):
             raise
         except Exception as error:  # pydicom raises whatever the bytes lead it to
@@ -243,7 +245,10 @@ class PixelFile:
         errors = []
         for plugin in _plugins(i.transfer_syntax):
             try:
-                array, _ = decoder.as_array(encapsulate([data]), raw=True, decoding_plugin=plugin, **layout)
+                with pydicom_quietly():
+                    array, _ = decoder.as_array(
+                        encapsulate([data]), raw=True, decoding_plugin=plugin, **layout
+                    )
                 return np.asarray(array).reshape(i.rows, i.columns, *([i.samples] if i.samples > 1 else []))
             except (MemoryError, KeyboardInterrupt):
                 raise

@@ -15,7 +15,7 @@ from radiobject_assets.imaging.acceptance import kind_of, problem_of
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.image_series import image_series
 from radiobject_assets.imaging.instance import Instance
-from radiobject_assets.imaging.label_series import label_series
+from radiobject_assets.imaging.label_series import LabelledImage, label_series
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.opening import open_series
 from radiobject_assets.imaging.reasons import Reason
@@ -52,10 +52,10 @@ def build_series(scan: ScanResult, known_images: Mapping[str, Grid] | None = Non
         found.extend(_other_series(uid, others, alone=len(others) == len(group)))
         if len(images) + len(others) < len(group):
             labels.append((uid, [i for i in group if kind_of(i) == "labels"]))
-    grids = _image_grids(found, known_images or {})
+    referable = _labelled_images(found, known_images or {})
     refused = {s.series_uid: s for s in found if s.kind == "image" and s.verdict == "quarantined"}
     for uid, group in labels:
-        found.extend(label_series(uid, group, grids, refused))
+        found.extend(label_series(uid, group, referable, refused))
     found.extend(_nifti_series(nifti) for nifti in scan.niftis)
     return tuple(sorted(_with_unique_keys(found), key=lambda s: s.key))
 
@@ -73,12 +73,13 @@ def _other_series(uid: str, instances: Sequence[Instance], *, alone: bool) -> li
     return result
 
 
-def _image_grids(found: Sequence[Series], known: Mapping[str, Grid]) -> dict[str, Grid]:
-    grids = dict(known)
+def _labelled_images(found: Sequence[Series], known: Mapping[str, Grid]) -> dict[str, list[LabelledImage]]:
+    present: dict[str, list[LabelledImage]] = defaultdict(list)
     for series in found:
         if series.grid is not None:
-            grids.setdefault(series.series_uid, series.grid)
-    return grids
+            uids = frozenset(instance.sop_instance_uid for instance in series.instances)
+            present[series.series_uid].append(LabelledImage(series.grid, uids))
+    return {uid: [LabelledImage(grid)] for uid, grid in known.items()} | present
 
 
 def _nifti_series(nifti: NiftiFile) -> Series:

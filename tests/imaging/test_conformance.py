@@ -37,7 +37,8 @@ EXPECTED = {
     "mr_comp_jpegll", "mr_comp_jpegls", "mr_comp_rle", "mr_ge_anat_implicit", "mr_ge_dti4d", "mr_ge_fmri4d",
     "mr_hitachi_anat", "mr_hyperfine_enh", "mr_philips_anat", "mr_philips_dti4d", "mr_philips_dualecho",
     "mr_philips_enh_dti4d", "mr_philips_enh_fmri4d", "mr_philips_fmri4d", "mr_philips_fmri4d_7t",
-    "mr_siemens_mosaic_fmri4d", "mr_siemens_phase", "mr_siemens_xa30_enh_t1", "mr_t1_7t_implicit", "mr_two_slices", "rt_rtstruct_refs",
+    "mr_siemens_mosaic_fmri4d", "mr_siemens_phase", "mr_siemens_xa30_enh_t1", "mr_t1_7t_implicit",
+    "mr_two_slices", "rt_rtstruct_refs",
 }  # fmt: skip
 
 

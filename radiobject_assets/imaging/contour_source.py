@@ -1,0 +1,85 @@
+"""The image source of one region of an RTSTRUCT: its contours filled on the slices of its image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging import tags as t
+from radiobject_assets.imaging.contours import Points, fill_rings, rings_by_slice
+from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.headers import read_contour_elements
+from radiobject_assets.imaging.labels import CLOSED
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.series_record import Series
+from radiobject_assets.imaging.source import AttributeValue, Slab
+
+
+class ContourSource:
+    """A mask (1 inside, 0 outside) on an image's grid (`source.ImageSource`)."""
+
+    def __init__(self, series: Series, grid: Grid) -> None:
+        self._instance = series.instances[0]
+        self._numbers = frozenset(segment.number for segment in series.segments)
+        self.shape: tuple[int, ...] = grid.shape
+        self.dtype: np.dtype[Any] = np.dtype(np.uint8)
+        self.affine: NDArray[np.float64] = grid.affine
+        self.slope = 1.0
+        self.intercept = 0.0
+        self.attributes: Mapping[str, AttributeValue] = series.attributes
+        self._digest = ""
+
+    def slabs(self, depth: int) -> Iterator[Slab]:
+        """See `ImageSource.slabs`; raises LABELS_OFF_GRID where contours do not lie on the image's slices."""
+        if depth < 1:
+            raise ValueError(f"depth is {depth}, use 1 or more")
+        columns, rows, n_slices = self.shape[:3]
+        try:
+            to_voxel = np.asarray(np.linalg.inv(self.affine), dtype=np.float64)
+            rings = rings_by_slice(self._contours(), to_voxel, n_slices)
+        except ValueError as error:
+            raise ImageReadError(Reason.LABELS_OFF_GRID, str(error), self._instance.path) from error
+        for z in range(0, n_slices, depth):
+            thick = min(depth, n_slices - z)
+            voxels = np.zeros((columns, rows, thick), self.dtype, order="F")
+            for k in range(thick):
+                if z + k in rings:
+                    voxels[:, :, k] = fill_rings(rings[z + k], columns, rows)
+            yield Slab(z, 0, voxels)
+
+    def _contours(self) -> list[Points]:
+        path = self._instance.path
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ImageReadError(
+                Reason.FILE_CHANGED, f"cannot be opened again ({error.strerror})", path
+            ) from error
+        if len(data) != self._instance.size_bytes:
+            raise ImageReadError(Reason.FILE_CHANGED, "has another size than when it was scanned", path)
+        self._digest = blake3(blake3(data).digest()).hexdigest()
+        found: list[Points] = []
+        for item in read_contour_elements(path, data).items(t.ROI_CONTOURS):
+            if item.integer(t.OBSERVED_ROI) not in self._numbers:
+                continue
+            for contour in item.items(t.CONTOURS):
+                values = np.array(contour.numbers(t.CONTOUR_DATA), dtype=np.float64)
+                if contour.text(t.CONTOUR_TYPE) not in CLOSED or len(values) < 9:
+                    continue
+                if len(values) % 3 or not np.isfinite(values).all():
+                    raise ImageReadError(Reason.BAD_GEOMETRY, "a contour has impossible coordinates", path)
+                found.append(values.reshape(-1, 3))
+        if not found:
+            raise ImageReadError(Reason.LABELS_EMPTY, "the region has no closed contour", path)
+        return found
+
+    def source_digest(self) -> str:
+        """blake3 over the digest of the RTSTRUCT's file; valid once `slabs` was exhausted."""
+        if not self._digest:
+            raise ImageReadError(Reason.FILE_CHANGED, "nothing has been read yet: exhaust slabs() first")
+        return self._digest
