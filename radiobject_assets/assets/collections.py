@@ -4,7 +4,7 @@
 import dagster as dg
 
 from radiobject_assets.assets.arrival import plan_of
-from radiobject_assets.assets.history import failed_arrivals
+from radiobject_assets.assets.history import has_failed
 from radiobject_assets.assets.metadata import counted, digest_of, measured, table
 from radiobject_assets.assets.partitions import ALL_VOLUMES, ARRIVALS, STORE_GROUP, collection_names
 from radiobject_assets.assets.pictures import preview_metadata
@@ -53,7 +53,7 @@ def _build_collection(settings: DatasetConfig, name: str) -> dg.AssetsDefinition
             config = dataset.config
             with measured(memory.budget()) as measurement:
                 withdrawn = 0
-                if key in failed_arrivals(context.instance, [name]):
+                if has_failed(context.instance, name, key):
                     withdrawn = withdraw_unsound(config.store_uri, selected, arrival=key, ctx=storage.ctx)
                 report = run_ingest(
                     plan_of(dataset, key),

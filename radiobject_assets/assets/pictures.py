@@ -9,7 +9,9 @@ from pathlib import Path
 import dagster as dg
 import tiledb
 
+from radiobject_assets.assets.privacy import public_message
 from radiobject_assets.diagnostics.pictures import picture_of_arrival
+from radiobject_assets.errors import RadiObjectError
 
 
 def preview_metadata(
@@ -20,7 +22,11 @@ def preview_metadata(
     ctx: tiledb.Ctx,
 ) -> dict[str, dg.MarkdownMetadataValue | dg.PathMetadataValue]:
     """Draw the first volumes of an arrival, keep the picture at `path`, and show it as Markdown."""
-    content = picture_of_arrival(store_uri, collections, arrival, ctx=ctx)
+    try:
+        content = picture_of_arrival(store_uri, collections, arrival, ctx=ctx)
+    except (RadiObjectError, ValueError) as error:
+        # a volume that can't be drawn is for the integrity check to judge, which must still get to run
+        return {"preview": dg.MetadataValue.md(f"No picture: {public_message(error)}")}
     if content is None:
         return {}
     path.write_bytes(content)

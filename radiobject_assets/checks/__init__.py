@@ -11,6 +11,7 @@ import dagster as dg
 
 from radiobject_assets.assets.partitions import collection_names
 from radiobject_assets.checks.accounting import build_accounting_check
+from radiobject_assets.checks.completeness import build_completeness_check
 from radiobject_assets.checks.integrity import build_integrity_check
 from radiobject_assets.checks.leakage import build_leakage_check
 from radiobject_assets.checks.patches import build_patch_check
@@ -23,6 +24,7 @@ def build_checks(settings: DatasetConfig) -> list[dg.AssetChecksDefinition]:
     checks = [
         build_accounting_check(),
         *(build_integrity_check(settings, name) for name in collection_names(settings)),
+        *(build_completeness_check(name) for name in collection_names(settings)),
         build_reading_check(),
         build_leakage_check(),
     ]

@@ -16,8 +16,7 @@ import tiledb
 from numpy.typing import NDArray
 
 from radiobject_assets.diagnostics.inventory import read_inventory
-from radiobject_assets.errors import RadiObjectError
-from radiobject_assets.store import RadiObject, Volume, VolumeCollection
+from radiobject_assets.store import RadiObject, VolumeCollection
 
 INGEST_AGAIN = "Materialize the arrival's partition of this collection again: it writes unsound volumes anew."
 
@@ -25,6 +24,15 @@ INGEST_AGAIN = "Materialize the arrival's partition of this collection again: it
 _SPACING_TOLERANCE = 1e-4
 # Largest distance of two grids' voxel centres, in voxels, that still counts as the same place.
 _GRID_TOLERANCE_VOXELS = 1e-2
+
+_PROBLEMS = {
+    "missing": "the row names an array that is not there",
+    "unreadable": "its array can't be read",
+    "digest": "its voxels are not those that were written",
+    "id": "its array belongs to another volume",
+    "shape": "its array has another shape than the row says",
+    "dtype": "its array has another data type than the row says",
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ def check_collections(
         images = read_inventory(store_uri, collections=set(images_of_labels), ctx=ctx)
         findings += labels_on_image_grid(rows, images)
     for name, group in rows.groupby("collection", sort=True):
-        findings += arrays_match_rows(store.collection(str(name)), group, ctx)
+        findings += arrays_match_rows(store.collection(str(name)), group)
     return IntegrityReport(len(rows), int(rows["voxel_bytes"].sum()), tuple(findings))
 
 
@@ -144,28 +152,19 @@ def labels_on_image_grid(labels: pd.DataFrame, images: pd.DataFrame) -> list[Fin
     return findings
 
 
-def arrays_match_rows(
-    collection: VolumeCollection, rows: pd.DataFrame, ctx: tiledb.Ctx | None = None
-) -> list[Finding]:
+def arrays_match_rows(collection: VolumeCollection, rows: pd.DataFrame) -> list[Finding]:
     """Every row names an array that is there, as the row describes it, with the voxels of its digest."""
-    findings = []
-    for row in _values(rows):
-        try:
-            problem = _problem_of_array(collection.loc[row.obs_id], row, ctx)
-        except (RadiObjectError, tiledb.TileDBError) as error:
-            problem = f"its array can't be opened or read ({type(error).__name__})"
-        if problem:
-            findings.append(Finding("array_matches_row", str(row.obs_id), problem, INGEST_AGAIN))
-    return findings
-
-
-def _problem_of_array(volume: Volume, row: Any, ctx: tiledb.Ctx | None) -> str:
-    schema = tiledb.ArraySchema.load(volume.uri, ctx=ctx)
-    ndim = int(row.ndim)
-    described = tuple(int(getattr(row, f"size_{axis}")) for axis in "xyzt"[:ndim])
-    if tuple(schema.shape) != described:
-        return f"its array has shape {tuple(schema.shape)}, the row says {described}"
-    return "" if volume.verify() else "its voxels do not have the digest of the row"
+    obs_ids = dict(zip(rows["volume"], rows["obs_id"], strict=True))
+    return [
+        Finding(
+            "array_matches_row",
+            str(obs_ids[problem.token]),
+            _PROBLEMS.get(problem.code, problem.code),
+            INGEST_AGAIN,
+            detail=problem.detail,
+        )
+        for problem in collection.loc[list(obs_ids.values())].verify()
+    ]
 
 
 def affine_of(row: object) -> NDArray[np.float64]:
