@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from radiobject_assets.errors import ShapeError
@@ -35,6 +35,9 @@ class VolumeLoader(DataLoader[Item]):
 
     def __init__(self, dataset: VolumeItems, *, new_patches: bool, **settings: Any) -> None:
         super().__init__(dataset, **settings)
+        batches = self.batch_sampler
+        if isinstance(batches, BatchSampler) and len(batches) == 0:
+            batches.drop_last = False  # the only batch is kept, however small
         self._items = dataset
         self._new_patches = new_patches
         self._epoch = 0
@@ -224,7 +227,7 @@ def _loader(
         pin_memory=pin_memory and workers > 0 and torch.cuda.is_available(),
         persistent_workers=persistent_workers and workers > 0,
         multiprocessing_context=_start_method() if workers > 0 else None,
-        drop_last=training and n_items >= batch_size,
+        drop_last=training,
     )
 
 
