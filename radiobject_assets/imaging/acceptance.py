@@ -66,7 +66,7 @@ def problem_of(instance: Instance) -> Problem | None:
         encoding_problem(instance)
         or _pixel_problem(instance)
         or size_problem(instance)
-        or _rescale_problem(instance)
+        or _description_problem(instance)
     )
 
 
@@ -138,7 +138,9 @@ def size_problem(i: Instance) -> Problem | None:
     return None
 
 
-def _rescale_problem(i: Instance) -> Problem | None:
+def _description_problem(i: Instance) -> Problem | None:
+    if i.tiles == 0 and len(i.frames) != i.n_frames:
+        return Problem(Reason.NO_GEOMETRY, f"{i.n_frames} frames whose places in space are not described")
     if i.tiles < 0:
         return Problem(Reason.NO_GEOMETRY, "a mosaic whose header does not tell its slices and their spacing")
     if i.detail:

@@ -6,40 +6,48 @@ A header may say 512x512 while the codestream inside claims 60,000x60,000: decod
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_LS_FRAME = 0xF7
 
 
-def declared_size(data: bytes) -> tuple[int, int] | None:
-    """(columns, rows) of a JPEG, JPEG-LS or JPEG 2000 frame; None where the bytes do not tell."""
+@dataclass(frozen=True)
+class FrameSize:
+    """What a codestream says that it holds."""
+
+    columns: int
+    rows: int
+    components: int
+
+
+def declared_size(data: bytes) -> FrameSize | None:
+    """Size of a JPEG, JPEG-LS, JPEG 2000 or HTJ2K frame; None where the bytes do not tell."""
     start = data.find(b"\xff\x4f\xff\x51", 0, 512)
-    if start >= 0:
-        return _jpeg2000_size(data, start)
-    if data[:2] == b"\xff\xd8":
-        return _jpeg_size(data)
-    return None
-
-
-def _jpeg2000_size(data: bytes, start: int) -> tuple[int, int] | None:
-    if len(data) < start + 24:
+    try:
+        if start >= 0:
+            return _jpeg2000_size(data, start)
+        return _jpeg_size(data) if data[:2] == b"\xff\xd8" else None
+    except struct.error:
         return None
+
+
+def _jpeg2000_size(data: bytes, start: int) -> FrameSize:
     right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
-    return right - left, bottom - top
+    (components,) = struct.unpack_from(">H", data, start + 40)
+    return FrameSize(right - left, bottom - top, components)
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+def _jpeg_size(data: bytes) -> FrameSize | None:
     at = 2
-    while at + 9 <= len(data):
-        if data[at] != 0xFF:
-            return None
+    while at + 10 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:
             at += 1
             continue
         if marker in _START_OF_FRAME or marker == _JPEG_LS_FRAME:
-            rows, columns = struct.unpack_from(">HH", data, at + 5)
-            return columns, rows
+            rows, columns, components = struct.unpack_from(">HHB", data, at + 5)
+            return FrameSize(columns, rows, components)
         (length,) = struct.unpack_from(">H", data, at + 2)
         at += 2 + length
     return None

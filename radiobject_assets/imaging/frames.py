@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import cast
 
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.diffusion import b_value_of, gradient_of
 from radiobject_assets.imaging.elements import Elements
+from radiobject_assets.imaging.geometry import slice_normal
 from radiobject_assets.imaging.instance import Frame, Six, Triple
 
 _PHASE = frozenset({"P", "PHASE", "PHASE MAP", "PHASE_MAP"})
@@ -89,6 +91,31 @@ def classic_frame(elements: Elements, manufacturer: str) -> Frame:
         b_value=b_value_of(elements, manufacturer),
         gradient=gradient_of(elements, manufacturer),
     )
+
+
+def tomographic_frames(elements: Elements, n_frames: int, manufacturer: str) -> tuple[Frame, ...]:
+    """The frames of a reconstructed nuclear medicine volume (PS3.3 C.8.4.15): slices of the first detector.
+
+    SpacingBetweenSlices is signed there: negative where slices run against the normal.
+    """
+    detector = elements.first(t.NM_DETECTORS)
+    position, orientation = _position(detector), _orientation(detector)
+    gap_mm = elements.number(t.SPACING_BETWEEN_SLICES)
+    if position is None or orientation is None or not gap_mm or not math.isfinite(gap_mm):
+        return ()
+    try:
+        normal = slice_normal(orientation)
+    except ValueError:
+        return ()
+    numbers = [int(number) - 1 for number in elements.numbers(t.NM_SLICE_VECTOR)]
+    if len(numbers) != n_frames:
+        numbers = list(range(n_frames))
+    whole = replace(classic_frame(elements, manufacturer), orientation=orientation)
+    frames = []
+    for number in numbers:
+        x, y, z = (float(v) for v in position + normal * (gap_mm * number))
+        frames.append(replace(whole, position=(x, y, z)))
+    return tuple(frames)
 
 
 def multiframe_frames(elements: Elements, n_frames: int, manufacturer: str) -> tuple[Frame, ...]:

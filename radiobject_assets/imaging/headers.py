@@ -16,7 +16,7 @@ from typing import Any
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.elements import Elements, Header, OddElements, Read, Value, read_elements
-from radiobject_assets.imaging.frames import classic_frame, multiframe_frames
+from radiobject_assets.imaging.frames import classic_frame, multiframe_frames, tomographic_frames
 from radiobject_assets.imaging.instance import Frame, Instance
 from radiobject_assets.imaging.labels import describe_segments, referenced_images
 from radiobject_assets.imaging.mosaic import is_mosaic, mosaic_frames
@@ -228,6 +228,8 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
     tiles = 0
     if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:
         frames = multiframe_frames(e, min(max(n_frames, 0), _MAX_FRAMES), manufacturer)
+    elif n_frames > 1 and "TOMO" in e.text(t.IMAGE_TYPE).upper() and t.NM_DETECTORS in e.values:
+        frames = tomographic_frames(e, min(n_frames, _MAX_FRAMES), manufacturer)
     elif has_pixels and is_mosaic(e, manufacturer):
         frames = mosaic_frames(e, classic_frame(e, manufacturer))
         tiles = len(frames) or -1

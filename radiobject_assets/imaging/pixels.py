@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.acceptance import COMPRESSED
-from radiobject_assets.imaging.codestream import declared_size
+from radiobject_assets.imaging.codestream import FrameSize, declared_size
 from radiobject_assets.imaging.elements import read_elements
 from radiobject_assets.imaging.headers import DEFLATED, EXPLICIT_BIG
 from radiobject_assets.imaging.instance import Instance
@@ -222,13 +222,19 @@ class PixelFile:
 
         i = self.instance
         data = b"".join(self._read(self._start + at, length) for at, length in self._fragments[index])
-        size = declared_size(data)
-        if size is not None and size != (i.columns, i.rows):
-            raise ImageReadError(
-                Reason.SIZE_MISMATCH,
-                f"the compressed frame is {size[0]}x{size[1]}, the header says {i.columns}x{i.rows}",
-                i.path,
-            )
+        if i.transfer_syntax != _RLE:
+            size = declared_size(data)
+            if size is None:
+                raise ImageReadError(
+                    Reason.DECODER_FAILED, f"frame {index + 1} is no compressed image of its kind", i.path
+                )
+            if size != FrameSize(i.columns, i.rows, i.samples):
+                raise ImageReadError(
+                    Reason.SIZE_MISMATCH,
+                    f"a compressed frame is {size.columns}x{size.rows} with {size.components} components, "
+                    f"the header says {i.columns}x{i.rows} with {i.samples}",
+                    i.path,
+                )
         layout: Any = {
             "rows": i.rows,
             "columns": i.columns,
