@@ -7,6 +7,8 @@ read one after another belong together.
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,7 +22,7 @@ from tiledb.main import PyQuery
 
 from radiobject_assets.errors import SchemaError, StorageError
 from radiobject_assets.store.columns import Column, ColumnType, parse_attribute, table_filters
-from radiobject_assets.store.uris import join, list_names, storage_errors
+from radiobject_assets.store.uris import join, list_names, local_path, new_token, storage_errors
 
 _LAYOUT_ROW_MAJOR = 0
 _DELETE_BATCH = 500
@@ -50,12 +52,26 @@ def create_table(uri: str, index: Sequence[str], columns: Iterable[Column], ctx:
         validity_filters=table_filters(ctx),
         ctx=ctx,
     )
+    folder = local_path(uri)
     with storage_errors("create the table", uri):
+        if folder is None:
+            try:
+                tiledb.Array.create(uri, schema, ctx=ctx)  # one object: it is there or it is not
+            except tiledb.TileDBError:
+                if tiledb.object_type(uri, ctx=ctx) != "array":
+                    raise
+            return
+        # TileDB makes an array's folders one by one: who dies in between leaves something that looks like an
+        # array and cannot be opened. So it is made beside its place and moved there in one step.
+        aside = folder.with_name(f"__new_{new_token()}")
         try:
-            tiledb.Array.create(uri, schema, ctx=ctx)
-        except tiledb.TileDBError:
-            if tiledb.object_type(uri, ctx=ctx) != "array":
+            tiledb.Array.create(str(aside), schema, ctx=ctx)
+            os.rename(aside, folder)
+        except OSError:
+            if not folder.is_dir():  # else another writer was first
                 raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 class Table:

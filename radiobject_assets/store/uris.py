@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import tiledb
 
@@ -25,6 +26,13 @@ def normalise(uri: str | os.PathLike[str]) -> str:
     if "://" not in text:
         return str(Path(text).absolute())
     return text.rstrip("/")
+
+
+def local_path(uri: str) -> Path | None:
+    """The path of a local URI; None for S3 and other remote ones."""
+    if uri.startswith("file://"):
+        return Path(unquote(urlsplit(uri).path))
+    return None if "://" in uri else Path(uri)
 
 
 def join(uri: str, *parts: str) -> str:
