@@ -146,7 +146,7 @@ class _Reader:
                 return inflated
 
     def finish(self) -> None:
-        """Read what follows the voxels: the digest covers all of the file, and gzip has its CRC at the end."""
+        """Read what follows the voxels: the digest covers the whole file, and gzip ends with a CRC."""
         spare = _MAX_TRAILING
         while self._inflater is not None and (piece := self._piece(_CHUNK)):
             spare -= len(piece)

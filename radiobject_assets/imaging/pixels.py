@@ -256,9 +256,9 @@ class PixelFile:
                         encapsulate([data]), raw=True, decoding_plugin=plugin, **layout
                     )
                 return np.asarray(array).reshape(i.rows, i.columns, *([i.samples] if i.samples > 1 else []))
-            except (MemoryError, KeyboardInterrupt):
+            except (MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
                 raise
-            except Exception as error:  # noqa: BLE001 - codecs raise anything, and another one may succeed
+            except BaseException as error:  # noqa: BLE001 - codecs raise anything (Rust's panics are no Exception)
                 errors.append(f"{plugin}: {type(error).__name__}")
         raise ImageReadError(
             Reason.DECODER_FAILED, f"frame {index + 1} cannot be decoded ({', '.join(errors)})", i.path
