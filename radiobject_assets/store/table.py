@@ -26,6 +26,7 @@ from radiobject_assets.store.uris import join, list_names, local_path, new_token
 
 _LAYOUT_ROW_MAJOR = 0
 _DELETE_BATCH = 500
+_ATTEMPTS = 20
 # TileDB wants at least one attribute, and a table of subjects may have no column at all.
 _ROW_MARK = Column("_row", ColumnType.UINT8, nullable=False, free=False)
 
@@ -184,12 +185,27 @@ class Table:
             for name in rows.column_names
             if name not in self.index
         ]
-        self._add(written)
+        index = self.index
         try:
-            with storage_errors("write to the table", self.uri):
-                _write(self.uri, rows, self.index, written, self.physical, self._ctx)
+            for _ in range(_ATTEMPTS):
+                self._add(written)
+                with storage_errors("write to the table", self.uri):
+                    if self._write(rows, index, written):
+                        return
         finally:
             self.close()
+        raise StorageError(f"columns of {self.uri} keep changing under this writer; try again")
+
+    def _write(self, rows: pa.Table, index: Sequence[str], written: Sequence[Column]) -> bool:
+        """Write rows in one fragment; False if another writer's schema lacks some of the columns."""
+        with tiledb.open(self.uri, "w", ctx=self._ctx) as array:
+            # The handle's own schema counts: others may have added columns since it was last looked at.
+            schema = array.schema
+            physical = [parse_attribute(schema.attr(i).name, self._core) for i in range(schema.nattr)]
+            if not {column.attribute for column in written} <= {column.attribute for column in physical}:
+                return False
+            _write(array, rows, index, written, physical, self._ctx)
+        return True
 
     def add_columns(self, columns: Sequence[Column]) -> None:
         """Add columns; rows that are there get null."""
@@ -202,7 +218,7 @@ class Table:
         if not wanted:
             return
         before = set(list_names(join(self.uri, "__schema"), self._ctx))
-        for _ in range(20):
+        for _ in range(_ATTEMPTS):
             self._evolve(wanted)
             # Schemas that others wrote meanwhile know nothing of ours, nor ours of theirs: whoever
             # finishes last sees them all and adds what is missing.
@@ -330,7 +346,7 @@ def _merge(siblings: Sequence[pa.Array]) -> pa.Array:
 
 
 def _write(
-    uri: str,
+    array: Any,
     rows: pa.Table,
     index: Sequence[str],
     written: Sequence[Column],
@@ -339,20 +355,19 @@ def _write(
 ) -> None:
     buffers: list[Any] = []  # TileDB reads them until finalize
     given = {column.attribute for column in written}
-    with tiledb.open(uri, "w", ctx=ctx) as array:
-        query = lt.Query(ctx, lt.Array(ctx, array), lt.QueryType.WRITE)
-        query.layout = lt.LayoutType.UNORDERED
-        for name in index:
-            buffers += _set_text(query, name, rows.column(name), nullable=False)
-        for column in physical:
-            values = rows.column(column.name) if column.attribute in given else None
-            if column.type is ColumnType.UTF8:
-                text = pa.nulls(rows.num_rows, pa.large_string()) if values is None else values
-                buffers += _set_text(query, column.attribute, text, column.nullable)
-            else:
-                buffers += _set_fixed(query, column, values, rows.num_rows)
-        query._submit()
-        query.finalize()
+    query = lt.Query(ctx, lt.Array(ctx, array), lt.QueryType.WRITE)
+    query.layout = lt.LayoutType.UNORDERED
+    for name in index:
+        buffers += _set_text(query, name, rows.column(name), nullable=False)
+    for column in physical:
+        values = rows.column(column.name) if column.attribute in given else None
+        if column.type is ColumnType.UTF8:
+            text = pa.nulls(rows.num_rows, pa.large_string()) if values is None else values
+            buffers += _set_text(query, column.attribute, text, column.nullable)
+        else:
+            buffers += _set_fixed(query, column, values, rows.num_rows)
+    query._submit()
+    query.finalize()
 
 
 def _validity(array: pa.Array) -> Any:

@@ -30,7 +30,9 @@ from radiobject_assets.store import (
 )
 from radiobject_assets.store.context import get_tiledb_ctx
 
-AFFINE = np.array([[0.0, -1.5, 0.0, 10.0], [0.8, 0.0, 0.0, -20.0], [0.0, 0.0, 2.5, 30.0], [0.0, 0.0, 0.0, 1.0]])
+AFFINE = np.array(
+    [[0.0, -1.5, 0.0, 10.0], [0.8, 0.0, 0.0, -20.0], [0.0, 0.0, 2.5, 30.0], [0.0, 0.0, 0.0, 1.0]]
+)
 
 
 def voxels(seed: int, shape: tuple[int, ...] = (7, 6, 5), dtype: str = "int16") -> np.ndarray:
@@ -39,7 +41,9 @@ def voxels(seed: int, shape: tuple[int, ...] = (7, 6, 5), dtype: str = "int16") 
     return rng.integers(0, 1000, shape).astype(dtype)
 
 
-def put(store: str, collection: str, subject: str, seed: int, obs_id: str | None = None, **attributes: object) -> str:
+def put(
+    store: str, collection: str, subject: str, seed: int, obs_id: str | None = None, **attributes: object
+) -> str:
     """Write one volume into a store the way ingest does; returns its obs_id."""
     uri = ensure_collection(store, collection)
     obs_id = obs_id or f"{subject}_{collection}"

@@ -1,4 +1,4 @@
-"""Kill -9 in the middle of writing: the store opens, shows whole volumes only, and the same call completes it."""
+"""Kill -9 while writing: the store opens, shows whole volumes only, and the same call completes it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ _SPAWN.set_forkserver_preload(["tests.store.test_crashes"])
 def ingest_arrival(store: str) -> None:
     """What a worker does with an arrival: one volume again, two new ones, a new collection, new metadata."""
     upsert_subjects(
-        store, pd.DataFrame({"obs_subject_id": ["old", "new", "患者"], "age": [71, 8, 9], "site": ["x", None, "y"]})
+        store,
+        pd.DataFrame({"obs_subject_id": ["old", "new", "患者"], "age": [71, 8, 9], "site": ["x", None, "y"]}),
     )
     ct = ensure_collection(store, "ct")
     staged = [
@@ -47,7 +48,9 @@ def ingest_arrival(store: str) -> None:
     ]
     commit_volumes(ct, staged)
     seg = ensure_collection(store, "seg")
-    commit_volumes(seg, [stage_volume(seg, obs_id="new_seg", obs_subject_id="new", voxels=voxels(14, dtype="uint8"))])
+    commit_volumes(
+        seg, [stage_volume(seg, obs_id="new_seg", obs_subject_id="new", voxels=voxels(14, dtype="uint8"))]
+    )
 
 
 def copy_view(store: str) -> None:
@@ -136,7 +139,7 @@ def _die_at_call(number: int) -> None:
 def run_and_kill(
     job: Callable[[str], None], store: str, after_s: float | None = None, at_call: int | None = None
 ) -> bool:
-    """Run a job in a process of its own, ended after a time or at a call; returns whether it got to its end."""
+    """Run a job in a process of its own, killed after a time or at a call; whether it got to its end."""
     here, there = _SPAWN.Pipe()
     process = _SPAWN.Process(target=_work, args=(job, store, there, at_call))
     process.start()

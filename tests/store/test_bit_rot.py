@@ -1,0 +1,84 @@
+"""A flipped byte anywhere in a store is an error or a finding of verify; it never comes back as data."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from radiobject_assets.errors import RadiObjectError
+from radiobject_assets.store import RadiObject, TileConfig, configure, ensure_collection
+from radiobject_assets.store.tile_cache import forget_array
+from tests.store.conftest import AFFINE, put, voxels
+
+
+def everything(store: str) -> tuple[object, ...]:
+    """All that can be read of the store."""
+    radi = RadiObject(store)
+    volumes = []
+    for name in radi.collection_names:
+        collection = radi.collection(name)
+        for volume in collection:
+            forget_array(volume.uri)
+            volumes.append((volume.obs_id, volume.affine.tolist(), volume.to_numpy().tolist()))
+    rows = [radi.collection(name).to_obs().astype(str).to_numpy().tolist() for name in radi.collection_names]
+    return radi.obs_subject_ids, volumes, rows, radi.obs_meta.read().astype(str).to_numpy().tolist()
+
+
+def test_flipped_bytes_in_any_file_never_change_what_is_read(store: str, tmp_path: Path) -> None:
+    put(store, "ct", "s1", 1, modality="CT")
+    put(store, "ct", "s2", 2, echo_time_ms=4.5)
+    truth = everything(store)
+    files = sorted(p for p in Path(store).rglob("*") if p.is_file() and p.stat().st_size)
+    rng = np.random.default_rng(7)
+    detected = 0
+    for path in files:
+        content = bytearray(path.read_bytes())
+        for position in {0, len(content) - 1, *rng.integers(0, len(content), 4).tolist()}:
+            damaged = content.copy()
+            damaged[position] ^= 0x40
+            path.write_bytes(bytes(damaged))
+            try:
+                seen = everything(store)
+                assert seen == truth, f"{path.relative_to(store)} byte {position} of {len(content)}"
+            except (RadiObjectError, KeyError, ValueError):
+                detected += 1
+            finally:
+                path.write_bytes(bytes(content))
+    assert detected > len(files)
+    assert everything(store) == truth
+
+
+def test_verify_names_the_damaged_volume_and_only_that(store: str) -> None:
+    configure(tile=TileConfig(x=4, y=4, z=4))
+    put(store, "ct", "s1", 1)
+    put(store, "ct", "s2", 2)
+    collection = RadiObject(store).ct
+    good, bad = collection["s1_ct"], collection["s2_ct"]
+    data = next(Path(bad.uri).glob("__fragments/*/a0.tdb"))
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.write_bytes(bytes(content))
+    problems = collection.verify()
+    assert [p.token for p in problems] == [bad.uri.rsplit("/", 1)[-1]]
+    assert "s2" not in str(problems[0])
+    forget_array(bad.uri)
+    with pytest.raises(RuntimeError, match=r"[Cc]hecksum"):
+        bad.to_numpy()
+    assert np.array_equal(good.to_numpy(stored=True), voxels(1))
+
+
+def test_an_array_in_place_of_another_is_found(store: str) -> None:
+    put(store, "ct", "s1", 1)
+    put(store, "ct", "s2", 2)
+    collection = RadiObject(store).ct
+    one, two = collection["s1_ct"].uri, collection["s2_ct"].uri
+    shutil.rmtree(one)
+    shutil.copytree(two, one)
+    assert {p.code for p in collection.verify()} == {"id"}
+    with pytest.raises(RuntimeError, match="another obs_id"):
+        collection.validate()
+    assert ensure_collection(store, "ct") == collection.uri
+    assert np.array_equal(collection["s2_ct"].affine, AFFINE)
