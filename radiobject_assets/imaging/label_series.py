@@ -16,6 +16,7 @@ import numpy as np
 from radiobject_assets.imaging.acceptance import COMPRESSED, Problem, encoding_problem, size_problem
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.instance import Instance, Segment
+from radiobject_assets.imaging.label_resampling import overlaps, own_grid
 from radiobject_assets.imaging.labels import LABELMAP_STORAGE, RTSTRUCT_STORAGE
 from radiobject_assets.imaging.placing import place_frames
 from radiobject_assets.imaging.reasons import Reason
@@ -55,8 +56,7 @@ def _judge(
     grid, problem = _referenced_grid(instance, images, refused)
     problem = problem or _object_problem(instance)
     if problem is None and grid is not None and instance.sop_class_uid != RTSTRUCT_STORAGE:
-        placed = place_frames(instance.frames, instance.columns, instance.rows, grid)
-        problem = placed if isinstance(placed, Problem) else None
+        problem = _placing_problem(instance, grid)
     if problem is not None or grid is None:
         problem = problem or Problem(Reason.REFERENCE_MISSING, "the labels refer to no image")
         return [quarantined(uid, component, "labels", [instance], problem)]
@@ -90,6 +90,15 @@ def _referenced_grid(
     if not instance.references:
         return None, Problem(Reason.REFERENCE_MISSING, "the labels name no image series")
     return None, Problem(Reason.REFERENCE_MISSING, "the image series that the labels name is not here")
+
+
+def _placing_problem(instance: Instance, grid: Grid) -> Problem | None:
+    placed = place_frames(instance.frames, instance.columns, instance.rows, grid)
+    if isinstance(placed, Problem) and placed.reason is Reason.LABELS_OFF_GRID:
+        own = own_grid(instance.frames, instance.columns, instance.rows)
+        if own is not None and overlaps(own, grid):
+            return None  # taken over by the nearest voxel on reading
+    return placed if isinstance(placed, Problem) else None
 
 
 def _object_problem(instance: Instance) -> Problem | None:

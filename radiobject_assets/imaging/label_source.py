@@ -15,6 +15,7 @@ from radiobject_assets.imaging.acceptance import COMPRESSED, Problem
 from radiobject_assets.imaging.contour_source import ContourSource
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.label_resampling import ResampledLabels, overlaps, own_grid
 from radiobject_assets.imaging.labels import LABELMAP_STORAGE, RTSTRUCT_STORAGE
 from radiobject_assets.imaging.pixels import PixelFile
 from radiobject_assets.imaging.placing import Placed, place_frames
@@ -30,6 +31,11 @@ def open_labels(series: Series, image_grid: Grid | None = None) -> ImageSource:
         raise ImageReadError(Reason.REFERENCE_MISSING, "labels need the grid of their image")
     if series.instances[0].sop_class_uid == RTSTRUCT_STORAGE:
         return ContourSource(series, grid)
+    instance = series.instances[0]
+    if isinstance(place_frames(instance.frames, instance.columns, instance.rows, grid), Problem):
+        own = own_grid(instance.frames, instance.columns, instance.rows)
+        if own is not None and overlaps(own, grid):
+            return ResampledLabels(SegmentationSource(series, own), grid)
     return SegmentationSource(series, grid)
 
 

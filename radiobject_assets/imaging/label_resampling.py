@@ -1,0 +1,108 @@
+"""Segmentations whose voxels are not those of their image: taken over by the nearest voxel.
+
+A SEG drawn on a finer, coarser, cropped or turned grid has a regular grid of its own. Every voxel of the
+image takes the label of the SEG voxel that its centre lies in; outside the SEG it is background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radiobject_assets.imaging.geometry import (
+    LARGEST_TOLERANCE,
+    SAME_DIRECTION,
+    SAME_POSITION_MM,
+    Grid,
+    dicom_affine,
+    slice_normal,
+)
+from radiobject_assets.imaging.instance import Frame
+from radiobject_assets.imaging.source import AttributeValue, ImageSource, Slab
+
+_MAX_SLICES = 65536
+
+
+def own_grid(frames: Sequence[Frame], columns: int, rows: int) -> Grid | None:
+    """The regular grid that the frames of a SEG lie on, with empty slices between them; None without one."""
+    first = frames[0] if frames else Frame()
+    if first.position is None or first.orientation is None or first.pixel_spacing is None:
+        return None
+    for frame in frames:
+        if frame.position is None or frame.orientation is None or frame.pixel_spacing is None:
+            return None
+        if not np.allclose(frame.orientation, first.orientation, atol=SAME_DIRECTION):
+            return None
+        if not np.allclose(frame.pixel_spacing, first.pixel_spacing, rtol=1e-4):
+            return None
+    try:
+        normal = slice_normal(first.orientation)
+    except ValueError:
+        return None
+    positions = np.array([frame.position for frame in frames], dtype=np.float64)
+    along = positions @ normal
+    order = np.argsort(along)
+    ordered = along[order]
+    gaps = np.diff(ordered)
+    gaps = gaps[gaps > SAME_POSITION_MM]
+    if not len(gaps):
+        return None  # one slice has no thickness that could be trusted
+    multiples = gaps / gaps.min()
+    n_slices = int(np.round((ordered[-1] - ordered[0]) / gaps.min())) + 1
+    if np.abs(multiples - np.round(multiples)).max() > LARGEST_TOLERANCE or n_slices > _MAX_SLICES:
+        return None
+    step = (positions[order[-1]] - positions[order[0]]) / (n_slices - 1)
+    affine = dicom_affine(positions[order[0]].tolist(), first.orientation, first.pixel_spacing, step.tolist())
+    return Grid((columns, rows, n_slices), affine)
+
+
+def overlaps(one: Grid, other: Grid) -> bool:
+    """True if any voxel centre of `one`, sampled coarsely, lies inside `other`."""
+    sampled = [np.unique(np.linspace(0, n - 1, 24).round()) for n in one.shape]
+    points = np.array(np.meshgrid(*sampled, indexing="ij"), dtype=np.float64).reshape(3, -1)
+    where = (np.linalg.inv(other.affine) @ one.affine @ np.vstack([points, np.ones(points.shape[1])]))[:3]
+    inside = (where > -0.5) & (where < np.array(other.shape)[:, None] - 0.5)
+    return bool(inside.all(axis=0).any())
+
+
+class ResampledLabels:
+    """Labels of another grid, on the grid of their image (`source.ImageSource`)."""
+
+    def __init__(self, labels: ImageSource, grid: Grid) -> None:
+        self._labels = labels
+        self.shape: tuple[int, ...] = grid.shape
+        self.dtype: np.dtype[Any] = labels.dtype
+        self.affine: NDArray[np.float64] = grid.affine
+        self.slope = labels.slope
+        self.intercept = labels.intercept
+        self.attributes: Mapping[str, AttributeValue] = {**labels.attributes, "resampled_to_image": 1}
+
+    def slabs(self, depth: int) -> Iterator[Slab]:
+        """See `ImageSource.slabs`; the labels' own volume is held in memory meanwhile."""
+        if depth < 1:
+            raise ValueError(f"depth is {depth}, use 1 or more")
+        own = np.zeros(self._labels.shape, self.dtype, order="F")
+        for slab in self._labels.slabs(depth):
+            own[:, :, slab.z : slab.z + slab.voxels.shape[2]] = slab.voxels
+        to_own = np.linalg.inv(self._labels.affine) @ self.affine
+        columns, rows, n_slices = self.shape
+        x, y = np.meshgrid(np.arange(columns), np.arange(rows), indexing="ij")
+        plane = np.stack([x, y, np.zeros_like(x), np.ones_like(x)]).reshape(4, -1).astype(np.float64)
+        for z in range(0, n_slices, depth):
+            thick = min(depth, n_slices - z)
+            voxels = np.zeros((columns, rows, thick), self.dtype, order="F")
+            for k in range(thick):
+                plane[2] = z + k
+                index = np.floor((to_own @ plane)[:3] + 0.5).astype(np.int64)
+                inside = ((index >= 0) & (index < np.array(own.shape)[:, None])).all(axis=0)
+                values = np.zeros(plane.shape[1], self.dtype)
+                values[inside] = own[tuple(index[:, inside])]
+                voxels[:, :, k] = values.reshape(columns, rows)
+            yield Slab(z, 0, voxels)
+
+    def source_digest(self) -> str:
+        """That of the labels."""
+        return self._labels.source_digest()

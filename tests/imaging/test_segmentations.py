@@ -1,0 +1,171 @@
+"""DICOM SEG by highdicom: binary, fractional, sparse, overlapping, and on another grid than its image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+import pytest
+from dcm2niix_reference import physical, read_all
+from dicom_files import ramp, write_stack
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
+
+from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.scan import scan
+from radiobject_assets.imaging.series import Series, build_series, open_series
+
+SHAPE = (6, 12, 10)  # slices, rows, columns
+
+
+def _images(folder: Path) -> list[Dataset]:
+    change = {
+        "FrameOfReferenceUID": "1.2.3.4", "PatientName": "", "PatientBirthDate": "", "PatientSex": "",
+        "StudyDate": "20200101", "StudyTime": "101010", "AccessionNumber": "", "StudyID": "",
+        "ReferringPhysicianName": "", "PositionReferenceIndicator": "", "SliceThickness": "2",
+    }  # fmt: skip
+
+    def complete(ds: Dataset, k: int) -> None:
+        for name, value in change.items():
+            setattr(ds, name, value)
+
+    paths = write_stack(folder, ramp(*SHAPE), origin=(-5, 7, 20), change=complete, pixel_spacing=(0.8, 0.6))
+    return [dcmread(path) for path in paths]
+
+
+def _segment(number: int) -> hd.seg.SegmentDescription:
+    return hd.seg.SegmentDescription(
+        number,
+        f"lesion {number}",
+        codes.SCT.MorphologicallyAbnormalStructure,
+        codes.SCT.Lesion,
+        hd.seg.SegmentAlgorithmTypeValues.MANUAL,
+    )
+
+
+def _write_seg(
+    folder: Path,
+    images: list[Dataset],
+    pixels: NDArray[Any],
+    kind: hd.seg.SegmentationTypeValues = hd.seg.SegmentationTypeValues.BINARY,
+    segments: int = 1,
+    **options: Any,
+) -> None:
+    seg = hd.seg.Segmentation(
+        source_images=images,
+        pixel_array=pixels,
+        segmentation_type=kind,
+        segment_descriptions=[_segment(n + 1) for n in range(segments)],
+        series_instance_uid=generate_uid(),
+        series_number=9,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer="none",
+        manufacturer_model_name="none",
+        software_versions="1",
+        device_serial_number="1",
+        **options,
+    )
+    seg.save_as(folder / "seg")
+
+
+def _labels(folder: Path) -> list[Series]:
+    return [series for series in build_series(scan([folder])) if series.kind == "labels"]
+
+
+def _truth() -> NDArray[np.uint8]:
+    truth = np.zeros(SHAPE, np.uint8)
+    truth[1:3, 2:7, 3:8] = 1
+    truth[4, 8:11, 1:4] = 2
+    return truth
+
+
+def test_binary_segments_become_label_values_on_the_image(tmp_path: Path) -> None:
+    _write_seg(tmp_path, _images(tmp_path), _truth(), segments=2)
+    (series,) = _labels(tmp_path)
+    assert np.array_equal(read_all(open_series(series))[..., 0], _truth().transpose(2, 1, 0))
+    assert [segment.label for segment in series.segments] == ["lesion 1", "lesion 2"]
+    assert series.segments[0].algorithm == "MANUAL"
+    assert series.segments[0].type.startswith("SCT:")
+
+
+def test_frames_without_a_segment_may_be_left_out(tmp_path: Path) -> None:
+    _write_seg(tmp_path, _images(tmp_path), _truth(), segments=2, omit_empty_frames=True)
+    (series,) = _labels(tmp_path)
+    assert series.instances[0].n_frames == 3
+    assert np.array_equal(read_all(open_series(series))[..., 0], _truth().transpose(2, 1, 0))
+
+
+def test_fractions_keep_their_value(tmp_path: Path) -> None:
+    fractions = np.zeros(SHAPE, np.float32)
+    fractions[2, 3:6, 3:6] = 0.5
+    fractions[3, 3:6, 3:6] = 1.0
+    kind = hd.seg.SegmentationTypeValues.FRACTIONAL
+    _write_seg(tmp_path, _images(tmp_path), fractions, kind, max_fractional_value=200)
+    (series,) = _labels(tmp_path)
+    assert np.allclose(physical(open_series(series))[..., 0], fractions.transpose(2, 1, 0))
+
+
+def test_label_maps_keep_their_values(tmp_path: Path) -> None:
+    kind = hd.seg.SegmentationTypeValues.LABELMAP
+    _write_seg(tmp_path, _images(tmp_path), _truth(), kind, segments=2)
+    (series,) = _labels(tmp_path)
+    assert np.array_equal(read_all(open_series(series))[..., 0], _truth().transpose(2, 1, 0))
+
+
+def test_segments_that_overlap_become_volumes_of_their_own(tmp_path: Path) -> None:
+    both = np.zeros((*SHAPE, 2), np.uint8)
+    both[1:4, 2:7, 3:8, 0] = 1
+    both[2:5, 4:9, 5:9, 1] = 1
+    _write_seg(tmp_path, _images(tmp_path), both, segments=2)
+    found = _labels(tmp_path)
+    assert [series.component for series in found] == ["segment1", "segment2"]
+    for n, series in enumerate(found):
+        assert np.array_equal(read_all(open_series(series))[..., 0] > 0, both[..., n].transpose(2, 1, 0) > 0)
+
+
+def test_undeclared_overlap_is_a_reason(tmp_path: Path) -> None:
+    both = np.zeros((*SHAPE, 2), np.uint8)
+    both[2, 2:7, 3:8] = 1
+    _write_seg(tmp_path, _images(tmp_path), both, segments=2)
+    ds = dcmread(tmp_path / "seg")
+    ds.SegmentsOverlap = "UNDEFINED"
+    ds.save_as(tmp_path / "seg")
+    with pytest.raises(ImageReadError) as caught:
+        read_all(open_series(_labels(tmp_path)[0]))
+    assert caught.value.code == Reason.SEGMENTS_OVERLAP
+
+
+def test_a_segmentation_on_another_grid_is_taken_over_by_the_nearest_voxel(tmp_path: Path) -> None:
+    _write_seg(tmp_path, _images(tmp_path), _truth() > 0)
+    ds = dcmread(tmp_path / "seg")
+    measures = ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.PixelSpacing = [0.4, 0.3]  # half the size: the labels shrink towards the first voxel
+    ds.save_as(tmp_path / "seg")
+    (series,) = _labels(tmp_path)
+    source = open_series(series)
+    labels = read_all(source)[..., 0]
+    assert source.attributes["resampled_to_image"] == 1
+    truth = (_truth() > 0).transpose(2, 1, 0)
+    expected = np.zeros_like(truth)
+    for x, y, z in np.ndindex(truth.shape):
+        if 2 * x < truth.shape[0] and 2 * y < truth.shape[1]:
+            expected[x, y, z] = truth[2 * x, 2 * y, z]
+    assert np.array_equal(labels > 0, expected)
+
+
+def test_a_segmentation_far_from_its_image_is_off_the_grid(tmp_path: Path) -> None:
+    _write_seg(tmp_path, _images(tmp_path), _truth() > 0)
+    ds = dcmread(tmp_path / "seg")
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        x, y, z = group.PlanePositionSequence[0].ImagePositionPatient
+        group.PlanePositionSequence[0].ImagePositionPatient = [x + 500, y, z]
+    ds.save_as(tmp_path / "seg")
+    (series,) = _labels(tmp_path)
+    assert series.reason is Reason.LABELS_OFF_GRID
