@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,7 +182,7 @@ def _run_arrivals(
             says.append(found.skip_message)
         for change in found.dynamic_partitions_requests or []:
             instance.add_dynamic_partitions(change.partitions_def_name, list(change.partition_keys))
-        requests = [r for r in found.run_requests or [] if not _succeeded_before(instance, r.run_key)]
+        requests = [r for r in found.run_requests or [] if not _is_taken(instance, r.run_key)]
         cursor = found.cursor
         unfinished = {str(request.partition_key) for request in requests}
         for number, request in enumerate(requests, start=1):
@@ -271,11 +271,19 @@ def _first_problem(result: dg.ExecuteInProcessResult) -> str:
     return "failed"
 
 
-def _succeeded_before(instance: dg.DagsterInstance, run_key: str | None) -> bool:
+def _is_taken(instance: dg.DagsterInstance, run_key: str | None) -> bool:
+    """Whether a run of that key succeeded, or a daemon on the same instance has one under way."""
     if run_key is None:
         return False
-    done = dg.RunsFilter(tags={RUN_KEY_TAG: run_key}, statuses=[dg.DagsterRunStatus.SUCCESS])
-    return bool(instance.get_runs(filters=done, limit=1))
+    statuses = [
+        dg.DagsterRunStatus.SUCCESS,
+        dg.DagsterRunStatus.QUEUED,
+        dg.DagsterRunStatus.NOT_STARTED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+    ]
+    taken = dg.RunsFilter(tags={RUN_KEY_TAG: run_key}, statuses=statuses)
+    return bool(instance.get_runs(filters=taken, limit=1))
 
 
 def _end_interrupted_runs(instance: dg.DagsterInstance) -> None:
@@ -283,12 +291,3 @@ def _end_interrupted_runs(instance: dg.DagsterInstance) -> None:
     alive = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
     for run in instance.get_runs(filters=dg.RunsFilter(tags={HEADLESS_TAG: "true"}, statuses=alive)):
         instance.report_run_canceled(run, message="the process of this run was ended before it finished")
-
-
-def counts_of(metadata: Mapping[str, dg.MetadataValue]) -> dict[str, float]:
-    """The numbers among a materialization's metadata."""
-    return {
-        name: float(value.value)
-        for name, value in metadata.items()
-        if isinstance(value, (dg.IntMetadataValue, dg.FloatMetadataValue)) and value.value is not None
-    }

@@ -5,7 +5,7 @@ import dagster as dg
 
 from radiobject_assets.assets.arrival import plan_of
 from radiobject_assets.assets.history import has_failed
-from radiobject_assets.assets.metadata import counted, digest_of, measured, table
+from radiobject_assets.assets.metadata import digest_of, measured, table
 from radiobject_assets.assets.partitions import ALL_VOLUMES, ARRIVALS, STORE_GROUP, collection_names
 from radiobject_assets.assets.pictures import preview_metadata
 from radiobject_assets.assets.privacy import shielded
@@ -79,11 +79,10 @@ def _build_collection(settings: DatasetConfig, name: str) -> dg.AssetsDefinition
                     "bytes": int(rows["voxel_bytes"].sum()),
                     "stored_bytes": int(rows["stored_bytes"].sum()),
                     "store": dg.MetadataValue.text(config.store_uri),
-                    "counts": table(counted(counts)),
-                    "series": table(outcomes_table(outcomes, identifiers=False)),
                     **preview_metadata(
                         config.store_uri, selected, key, dataset.work.preview(name, key), storage.ctx
                     ),
+                    "series": table(outcomes_table(outcomes, identifiers=False)),
                     **measurement.metadata(),
                 },
             )

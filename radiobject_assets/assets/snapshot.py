@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 
 from radiobject_assets.assets.history import failed_arrivals
-from radiobject_assets.assets.metadata import counted, measured, table
+from radiobject_assets.assets.metadata import measured
 from radiobject_assets.assets.partitions import STORE_GROUP, collection_names, every_arrival
 from radiobject_assets.assets.privacy import shielded
 from radiobject_assets.dataset import DatasetConfig
@@ -98,7 +98,6 @@ def build_dataset(settings: DatasetConfig) -> dg.AssetsDefinition:
                     "digest": note.digest,
                     "is_new": int(is_new),
                     **{f"n_{name}": count for name, count in note.counts.items()},
-                    "counts": table(counted(note.counts)),
                     "distrusted_arrivals": len(distrusted),
                     "store": dg.MetadataValue.text(uri),
                     **measurement.metadata(),
