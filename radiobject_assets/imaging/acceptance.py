@@ -11,6 +11,7 @@ from typing import Literal
 from radiobject_assets.imaging.headers import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.labels import LABELMAP_STORAGE, RTSTRUCT_STORAGE, SEG_STORAGE
+from radiobject_assets.imaging.policy import REFUSE, SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -55,7 +56,7 @@ def kind_of(instance: Instance) -> Literal["image", "labels", "other"]:
     return "other"
 
 
-def problem_of(instance: Instance) -> Problem | None:
+def problem_of(instance: Instance, policy: SeriesPolicy = REFUSE) -> Problem | None:
     """What keeps an image instance from being part of a volume; None if nothing does."""
     if kind_of(instance) != "image":
         what = instance.modality or "object"
@@ -64,7 +65,7 @@ def problem_of(instance: Instance) -> Problem | None:
         )
     return (
         encoding_problem(instance)
-        or _pixel_problem(instance)
+        or _pixel_problem(instance, policy)
         or size_problem(instance)
         or _description_problem(instance)
     )
@@ -80,7 +81,18 @@ def encoding_problem(instance: Instance) -> Problem | None:
     return Problem(Reason.UNSUPPORTED_ENCODING, f"transfer syntax {instance.transfer_syntax} has no decoder")
 
 
-def _pixel_problem(i: Instance) -> Problem | None:
+def is_colour(instance: Instance) -> bool:
+    """True for colours that can be decoded to red, green and blue of 8 bits."""
+    if instance.samples != 3 or instance.bits_allocated != 8 or instance.bits_stored != 8:
+        return False
+    if instance.transfer_syntax in COMPRESSED:
+        return instance.photometric in ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
+    return instance.photometric in ("RGB", "YBR_FULL")
+
+
+def _pixel_problem(i: Instance, policy: SeriesPolicy) -> Problem | None:
+    if policy.components == "keep" and is_colour(i):
+        return None
     if i.samples != 1 or i.photometric not in ("MONOCHROME1", "MONOCHROME2"):
         if i.samples == 3 or i.photometric.startswith(("RGB", "YBR", "PALETTE")):
             return Problem(Reason.COLOUR, f"{i.photometric or 'colour'} pixels with {i.samples} samples")

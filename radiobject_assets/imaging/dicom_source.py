@@ -11,6 +11,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.acceptance import is_colour
 from radiobject_assets.imaging.mosaic import tile_of
 from radiobject_assets.imaging.pixels import PixelFile, clear_overflow_bits
 from radiobject_assets.imaging.reasons import Reason
@@ -38,6 +39,7 @@ class DicomSource:
         frames = [self._instances[i].frames[f] for i, f in self._planes]
         self._frames = frames
         self._per_slice = value_range([self._instances[i] for i, _ in self._planes], frames).per_slice
+        self._components = 3 if is_colour(self._instances[0]) else 1
         self._digests: dict[int, bytes] = {}
         self._left: dict[int, int] = {}
         self._open: OrderedDict[int, PixelFile] = OrderedDict()
@@ -51,14 +53,17 @@ class DicomSource:
         n_times = self.shape[3] if len(self.shape) > 3 else 1
         self._left = dict.fromkeys(range(len(self._instances)), 0)
         for number, _ in self._planes:
-            self._left[number] += 1
+            self._left[number] += self._components
         try:
             for t in range(n_times):
                 for z in range(0, n_slices, depth):
                     thick = min(depth, n_slices - z)
                     voxels = np.empty((thick, rows, columns), self.dtype)
                     for k in range(thick):
-                        self._read_plane(t * n_slices + z + k, voxels[k])
+                        if self._components > 1:
+                            self._read_plane(z + k, voxels[k], component=t)
+                        else:
+                            self._read_plane(t * n_slices + z + k, voxels[k])
                     yield Slab(z, t, voxels.transpose(2, 1, 0))
         finally:
             for file in self._open.values():
@@ -66,7 +71,7 @@ class DicomSource:
             self._open.clear()
             self._last = None
 
-    def _read_plane(self, plane: int, target: NDArray[Any]) -> None:
+    def _read_plane(self, plane: int, target: NDArray[Any], component: int = 0) -> None:
         number, index = self._planes[plane]
         instance = self._instances[number]
         frame_index = 0 if instance.tiles else index
@@ -77,6 +82,8 @@ class DicomSource:
             self._last = (number, frame_index, stored) if instance.tiles else None
         if instance.tiles:
             stored = tile_of(stored, instance.tiles, index)
+        if self._components > 1:
+            stored = stored[..., component]
         if self._per_slice:
             values = stored.astype(stored_dtype(instance))
             clear_overflow_bits(values, instance)

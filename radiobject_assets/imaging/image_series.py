@@ -9,12 +9,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from radiobject_assets.imaging.acceptance import COMPRESSED, SECONDARY_CAPTURE, Problem, problem_of
+from radiobject_assets.imaging.acceptance import (
+    COMPRESSED,
+    SECONDARY_CAPTURE,
+    Problem,
+    is_colour,
+    problem_of,
+)
 from radiobject_assets.imaging.duplicates import without_duplicates
 from radiobject_assets.imaging.geometry import TILT_DEG, slice_normal, tilt_deg
 from radiobject_assets.imaging.grouping import Component, planes_of, split
 from radiobject_assets.imaging.instance import Instance, Six
 from radiobject_assets.imaging.mosaic import plane_size
+from radiobject_assets.imaging.policy import REFUSE, SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series_record import Series, quarantined, series_key
 from radiobject_assets.imaging.source import AttributeValue
@@ -24,7 +31,7 @@ from radiobject_assets.imaging.values import value_range
 _LOCALIZER_TYPE = re.compile(r"\\(LOCALIZER|SCOUT|TOPOGRAM|SURVIEW|REF_SURVIEW)(\\|$)")
 
 
-def image_series(uid: str, instances: list[Instance]) -> list[Series]:
+def image_series(uid: str, instances: list[Instance], policy: SeriesPolicy = REFUSE) -> list[Series]:
     """The series (one per component) of the image instances that share a SeriesInstanceUID."""
     identities = {(i.patient_id, i.study_uid) for i in instances}
     if len(identities) > 1:
@@ -41,7 +48,9 @@ def image_series(uid: str, instances: list[Instance]) -> list[Series]:
         paths = dict.fromkeys(plane.instance.path for plane in component.planes)
         files = {path for kept_path in paths for path in (kept_path, *copies.get(kept_path, ()))} - listed
         listed |= files
-        result.append(_judge(uid, component, tuple(sorted(files)), conflicts, three_planes=three_planes))
+        result.append(
+            _judge(uid, component, tuple(sorted(files)), conflicts, policy, three_planes=three_planes)
+        )
     frameless = [i for i in instances if i.path not in listed]
     if frameless:
         problem = problem_of(frameless[0]) or Problem(Reason.SIZE_MISMATCH, "the instance describes no frame")
@@ -62,7 +71,13 @@ def _orthogonal_orientations(orientations: Sequence[Six | None]) -> int:
 
 
 def _judge(
-    uid: str, component: Component, files: tuple[Path, ...], conflicts: set[Path], *, three_planes: bool
+    uid: str,
+    component: Component,
+    files: tuple[Path, ...],
+    conflicts: set[Path],
+    policy: SeriesPolicy,
+    *,
+    three_planes: bool,
 ) -> Series:
     first = component.planes[0].instance
     base = Series(
@@ -80,14 +95,20 @@ def _judge(
         detail="",
         native_codec=any(p.instance.transfer_syntax in COMPRESSED for p in component.planes),
     )
-    stacked = _problem(component, conflicts, three_planes=three_planes) or stack(component.planes)
+    problem = _problem(component, conflicts, policy, three_planes=three_planes)
+    stacked = problem or stack(component.planes, policy)
+    if isinstance(stacked, Stacked) and is_colour(first) and stacked.n_times > 1:
+        stacked = Problem(Reason.COLOUR, "a time series of colour images")
     if isinstance(stacked, Problem):
         instances, _ = _indexed(component.planes)
         return replace(base, reason=stacked.reason, detail=stacked.detail, instances=instances)
     instances, planes = _indexed(stacked.planes)
     values = value_range([p.instance for p in stacked.planes], [p.frame for p in stacked.planes])
     shape: tuple[int, ...] = (*plane_size(first), stacked.n_slices)
-    shape = shape if stacked.n_times == 1 else (*shape, stacked.n_times)
+    if is_colour(first):
+        shape = (*shape, 3)
+    elif stacked.n_times > 1:
+        shape = (*shape, stacked.n_times)
     return replace(
         base,
         verdict="ingestable",
@@ -114,10 +135,14 @@ def _indexed(planes: Sequence[Plane]) -> tuple[tuple[Instance, ...], tuple[tuple
     return tuple(instances), tuple((numbers[p.instance.path], p.index) for p in planes)
 
 
-def _problem(component: Component, conflicts: set[Path], *, three_planes: bool) -> Problem | None:
+def _problem(
+    component: Component, conflicts: set[Path], policy: SeriesPolicy, *, three_planes: bool
+) -> Problem | None:
     instances, _ = _indexed(component.planes)
     first = instances[0]
-    found = [(instance, problem) for instance in instances if (problem := problem_of(instance)) is not None]
+    found = [
+        (instance, problem) for instance in instances if (problem := problem_of(instance, policy)) is not None
+    ]
     if found:
         problem = found[0][1]
         share = "" if len(instances) == 1 else f"{len(found)} of {len(instances)} instances: "
@@ -144,6 +169,10 @@ def _attributes(stacked: Stacked) -> dict[str, AttributeValue]:
         attributes["gantry_tilt_deg"] = round(angle, 4)
     if first.instance.sop_class_uid in SECONDARY_CAPTURE:
         attributes["secondary_capture"] = 1
+    if stacked.slice_positions_mm is not None:
+        attributes["slice_positions_mm"] = json.dumps([round(p, 6) for p in stacked.slice_positions_mm])
+    if is_colour(first.instance):
+        attributes["components"] = "rgb"
     attributes.update(_diffusion(stacked))
     return attributes
 

@@ -24,6 +24,12 @@ NIFTI_TYPES: dict[int, str] = {
     1024: "i8", 1280: "u8", 1536: "f16", 1792: "c16", 2048: "c32", 2304: "rgba32", 16384: "f2",
 }  # fmt: skip
 _STORABLE = frozenset({"u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"})
+_COMPONENTS = {
+    "c8": ("complex", "f4", 2),
+    "c16": ("complex", "f8", 2),
+    "rgb24": ("rgb", "u1", 3),
+    "rgba32": ("rgba", "u1", 4),
+}
 _TIME_UNITS = {8: 1.0, 16: 1e-3, 24: 1e-6}  # to seconds
 _MAX_VOXELS = 1 << 40
 
@@ -68,8 +74,25 @@ class NiftiFile:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Stored dtype in native byte order."""
-        return np.dtype(self.type_name)
+        """Stored dtype in native byte order, of one component where a voxel has several."""
+        return self.component_dtype or np.dtype(self.type_name)
+
+    @property
+    def components(self) -> str:
+        """What a voxel of several values holds: `complex`, `rgb`, `rgba`; else ""."""
+        return _COMPONENTS.get(self.type_name, ("", "", 1))[0]
+
+    @property
+    def n_components(self) -> int:
+        """Values in a voxel."""
+        return _COMPONENTS.get(self.type_name, ("", "", 1))[2]
+
+    @property
+    def component_dtype(self) -> np.dtype[Any] | None:
+        """dtype of one component of a sound 3D image of colours or complex numbers; else None."""
+        if self.type_name not in _COMPONENTS or not self.problem.startswith(Reason.NIFTI_DATATYPE):
+            return None
+        return np.dtype(_COMPONENTS[self.type_name][1]) if len(self.shape) == 3 else None
 
     @property
     def matrix(self) -> NDArray[np.float64]:
@@ -179,25 +202,31 @@ def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _judged(file: NiftiFile, datatype: int) -> NiftiFile:
     problem = ""
-    if file.type_name not in _STORABLE:
-        problem = (
-            f"{Reason.NIFTI_DATATYPE} data type {datatype} ({file.type_name or 'unknown'}) is not stored"
-        )
+    size = "x".join(map(str, file.shape))
+    if file.type_name not in _STORABLE and file.type_name not in _COMPONENTS:
+        problem = f"{Reason.NIFTI_DATATYPE} data type {datatype} is not stored"
     elif len(file.shape) not in (3, 4):
-        problem = f"{Reason.NIFTI_NO_SPACE} dimensions are {'x'.join(map(str, file.shape))}"
+        problem = f"{Reason.NIFTI_NO_SPACE} dimensions are {size}"
     elif math.prod(file.shape) > _MAX_VOXELS:
-        problem = f"{Reason.TOO_LARGE} dimensions are {'x'.join(map(str, file.shape))}"
+        problem = f"{Reason.TOO_LARGE} dimensions are {size}"
     elif not all(map(math.isfinite, file.affine)) or abs(np.linalg.det(file.matrix)) < 1e-12:
         problem = f"{Reason.BAD_GEOMETRY} the affine is singular or not finite"
     elif file.single_file and not _large_enough(file):
-        problem = (
-            f"{Reason.TRUNCATED} {file.size_bytes} bytes cannot hold {'x'.join(map(str, file.shape))} voxels"
-        )
+        problem = f"{Reason.TRUNCATED} {file.size_bytes} bytes cannot hold {size} voxels"
+    elif file.type_name in _COMPONENTS:
+        problem = f"{Reason.NIFTI_DATATYPE} voxels are {file.components}, not single values"
     return replace(file, problem=problem) if problem else file
 
 
+def _voxel_bytes(type_name: str) -> int:
+    if type_name in _COMPONENTS:
+        _, component, count = _COMPONENTS[type_name]
+        return np.dtype(component).itemsize * count
+    return np.dtype(type_name).itemsize
+
+
 def _large_enough(file: NiftiFile) -> bool:
-    needed = file.data_offset + math.prod(file.shape) * file.dtype.itemsize
+    needed = file.data_offset + math.prod(file.shape) * _voxel_bytes(file.type_name)
     # DEFLATE cannot shrink more than 1032 to 1, so this bounds what a small file may claim.
     available = file.size_bytes * 1032 if file.compressed else file.size_bytes
     return needed <= available

@@ -29,7 +29,9 @@ class NiftiSource:
 
     def __init__(self, nifti: NiftiFile, attributes: Mapping[str, AttributeValue]) -> None:
         self._nifti = nifti
-        self.shape: tuple[int, ...] = nifti.shape
+        components = nifti.n_components if nifti.component_dtype is not None else 1
+        self._components = components
+        self.shape: tuple[int, ...] = nifti.shape if components == 1 else (*nifti.shape, components)
         self.dtype: np.dtype[Any] = nifti.dtype
         self.affine: NDArray[np.float64] = nifti.matrix
         self.slope = nifti.slope
@@ -41,10 +43,14 @@ class NiftiSource:
         """See `ImageSource.slabs`. A compressed file is inflated as it is read, in bounded memory."""
         if depth < 1:
             raise ValueError(f"depth is {depth}, use 1 or more")
+        for component in range(self._components):  # interleaved in the file: one pass for each
+            yield from self._pass(depth, component)
+
+    def _pass(self, depth: int, component: int) -> Iterator[Slab]:
         columns, rows, n_slices = self.shape[:3]
-        n_times = self.shape[3] if len(self.shape) > 3 else 1
+        n_times = self._nifti.shape[3] if len(self._nifti.shape) > 3 else 1
         order = self.dtype.newbyteorder(">" if self._nifti.order == ">" else "<")
-        slice_bytes = columns * rows * self.dtype.itemsize
+        slice_bytes = columns * rows * self.dtype.itemsize * self._components
         data = self._nifti.files[-1]
         hasher = blake3()
         if len(self._nifti.files) > 1:
@@ -61,8 +67,9 @@ class NiftiSource:
                     for z in range(0, n_slices, depth):
                         thick = min(depth, n_slices - z)
                         stored = np.frombuffer(reader.take(thick * slice_bytes), order)
+                        stored = stored[component :: self._components]
                         voxels = stored.reshape((columns, rows, thick), order="F")
-                        yield Slab(z, t, voxels.astype(self.dtype, copy=False))
+                        yield Slab(z, t + component, voxels.astype(self.dtype, copy=False))
                 reader.finish()
         except OSError as error:
             raise ImageReadError(Reason.NOT_READABLE, f"cannot be read ({error.strerror})", data) from error

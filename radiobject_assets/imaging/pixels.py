@@ -168,13 +168,29 @@ class PixelFile:
         return data
 
     def frame(self, index: int) -> NDArray[Any]:
-        """Stored values of a frame, (rows, columns), as in the file: not masked, maybe not native order."""
+        """Stored values of a frame, (rows, columns), as in the file: not masked, maybe not native order.
+
+        Colour frames are (rows, columns, 3): red, green, blue.
+        """
         i = self.instance
         if i.transfer_syntax in COMPRESSED:
             return self._decode(index)
         dtype = stored_dtype(i).newbyteorder(">" if i.transfer_syntax == EXPLICIT_BIG else "<")
         size = self._frame_bytes()
-        return np.frombuffer(self.native_bytes(index * size, size), dtype).reshape(i.rows, i.columns)
+        values = np.frombuffer(self.native_bytes(index * size, size), dtype)
+        if i.samples == 1:
+            return values.reshape(i.rows, i.columns)
+        return self._native_colours(values)
+
+    def _native_colours(self, values: NDArray[Any]) -> NDArray[Any]:
+        from pydicom.pixels.processing import convert_color_space
+
+        i = self.instance
+        if i.planar:
+            colours = np.moveaxis(values.reshape(i.samples, i.rows, i.columns), 0, 2)
+        else:
+            colours = values.reshape(i.rows, i.columns, i.samples)
+        return colours if i.photometric == "RGB" else convert_color_space(colours, i.photometric, "RGB")
 
     # Encapsulated frames
 
@@ -253,7 +269,7 @@ class PixelFile:
             try:
                 with pydicom_quietly():
                     array, _ = decoder.as_array(
-                        encapsulate([data]), raw=True, decoding_plugin=plugin, **layout
+                        encapsulate([data]), raw=i.samples == 1, decoding_plugin=plugin, **layout
                     )
                 return np.asarray(array).reshape(i.rows, i.columns, *([i.samples] if i.samples > 1 else []))
             except (MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):

@@ -18,6 +18,7 @@ from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.label_series import LabelledImage, label_series
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.opening import open_series
+from radiobject_assets.imaging.policy import REFUSE, SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult
 from radiobject_assets.imaging.series_record import Kind, Series, Verdict, fallback_uid, quarantined
@@ -26,13 +27,17 @@ from radiobject_assets.imaging.source import AttributeValue
 __all__ = ["Kind", "Series", "Verdict", "build_series", "open_series"]
 
 
-def build_series(scan: ScanResult, known_images: Mapping[str, Grid] | None = None) -> tuple[Series, ...]:
+def build_series(
+    scan: ScanResult, known_images: Mapping[str, Grid] | None = None, policy: SeriesPolicy = REFUSE
+) -> tuple[Series, ...]:
     """Group the instances of a scan into series, order their slices, and judge each.
 
     Parameters
     ----------
     known_images
         Grids of images that are already in a store, by SeriesInstanceUID: labels may refer to them.
+    policy
+        What to do with colour, complex and irregularly spaced images; by default they are quarantined.
 
     Returns
     -------
@@ -48,7 +53,7 @@ def build_series(scan: ScanResult, known_images: Mapping[str, Grid] | None = Non
         images = [i for i in group if kind_of(i) == "image"]
         others = [i for i in group if kind_of(i) == "other"]
         if images:
-            found.extend(image_series(uid, images))
+            found.extend(image_series(uid, images, policy))
         found.extend(_other_series(uid, others, alone=len(others) == len(group)))
         if len(images) + len(others) < len(group):
             labels.append((uid, [i for i in group if kind_of(i) == "labels"]))
@@ -56,7 +61,7 @@ def build_series(scan: ScanResult, known_images: Mapping[str, Grid] | None = Non
     refused = {s.series_uid: s for s in found if s.kind == "image" and s.verdict == "quarantined"}
     for uid, group in labels:
         found.extend(label_series(uid, group, referable, refused))
-    found.extend(_nifti_series(nifti) for nifti in scan.niftis)
+    found.extend(_nifti_series(nifti, policy) for nifti in scan.niftis)
     return tuple(sorted(_with_unique_keys(found), key=lambda s: s.key))
 
 
@@ -82,7 +87,7 @@ def _labelled_images(found: Sequence[Series], known: Mapping[str, Grid]) -> dict
     return {uid: [LabelledImage(grid)] for uid, grid in known.items()} | present
 
 
-def _nifti_series(nifti: NiftiFile) -> Series:
+def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
     attributes: dict[str, AttributeValue] = {
         "nifti_version": nifti.version,
         "sform_code": nifti.sform_code,
@@ -105,18 +110,23 @@ def _nifti_series(nifti: NiftiFile) -> Series:
         nifti=nifti,
         attributes={name: value for name, value in attributes.items() if value is not None},
     )
-    if nifti.problem:
+    kept = nifti.component_dtype is not None and policy.components == "keep"
+    if nifti.problem and not kept:
         code, _, detail = nifti.problem.partition(" ")
         return replace(base, reason=Reason(code), detail=detail)
+    dtype, shape = nifti.dtype, nifti.shape
+    if kept and nifti.component_dtype is not None:
+        dtype, shape = nifti.component_dtype, (*nifti.shape, nifti.n_components)
+        base = replace(base, attributes={**base.attributes, "components": nifti.components})
     return replace(
         base,
         verdict="ingestable",
-        shape=nifti.shape,
-        dtype=nifti.dtype,
+        shape=shape,
+        dtype=dtype,
         affine=nifti.matrix,
         slope=nifti.slope,
         intercept=nifti.intercept,
-        decoded_bytes=math.prod(nifti.shape) * nifti.dtype.itemsize,
+        decoded_bytes=math.prod(shape) * dtype.itemsize,
     )
 
 

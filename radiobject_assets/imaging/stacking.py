@@ -21,6 +21,7 @@ from radiobject_assets.imaging.geometry import (
     slice_normal,
 )
 from radiobject_assets.imaging.instance import Frame, Instance
+from radiobject_assets.imaging.policy import REFUSE, SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 
 
@@ -42,9 +43,11 @@ class Stacked:
     affine: Float
     n_slices: int
     n_times: int
+    slice_positions_mm: tuple[float, ...] | None = None
+    """Along the normal from the first slice, where the spacing is irregular and was accepted."""
 
 
-def stack(planes: Sequence[Plane]) -> Stacked | Problem:
+def stack(planes: Sequence[Plane], policy: SeriesPolicy = REFUSE) -> Stacked | Problem:
     """Order the planes of one component (one orientation, pixel spacing, echo...) into a volume.
 
     Returns
@@ -76,7 +79,9 @@ def stack(planes: Sequence[Plane]) -> Stacked | Problem:
         return Problem(Reason.SINGLE_POSITION, f"all {counts[0]} slices lie at the same position")
     stacked = order_positions(np.array([positions[slot[0]] for slot in slots]), normal)
     if not stacked.regular:
-        return _irregular(stacked.gaps, stacked.missing)
+        problem = _irregular(stacked.gaps, stacked.missing)
+        if policy.irregular_spacing != "keep" or problem.reason is Reason.BAD_GEOMETRY:
+            return problem
     if len(set(counts)) > 1:
         usual = max(set(counts), key=counts.count)
         odd = sum(count != usual for count in counts)
@@ -93,7 +98,8 @@ def stack(planes: Sequence[Plane]) -> Stacked | Problem:
         first.pixel_spacing or (),
         stacked.step.tolist(),
     )
-    return Stacked(ordered, affine, len(slots), counts[0])
+    places_mm = None if stacked.regular else (0.0, *np.cumsum(stacked.gaps).tolist())
+    return Stacked(ordered, affine, len(slots), counts[0], places_mm)
 
 
 def _what_is_absent(planes: Sequence[Plane]) -> str:

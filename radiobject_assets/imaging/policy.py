@@ -1,0 +1,28 @@
+"""What to do with series that are readable, but not volumes of one value per voxel on a regular grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class SeriesPolicy:
+    """Choices that a data set may make; the defaults refuse.
+
+    Parameters
+    ----------
+    components
+        Colour (RGB, YBR) and complex images: `quarantine` them, or `keep` them as a 4D volume whose last axis
+        holds the components (attribute `components`: `rgb`, `rgba` or `complex` for real and imaginary part).
+    irregular_spacing
+        Missing slices and variable spacing: `quarantine`, or `keep` with the mean spacing in the affine and
+        the true positions in the attribute `slice_positions_mm` (JSON list, along the normal, from the first).
+    """
+
+    components: Literal["quarantine", "keep"] = "quarantine"
+    irregular_spacing: Literal["quarantine", "keep"] = "quarantine"
+
+
+REFUSE = SeriesPolicy()
+"""The default: whatever is not a plain volume is quarantined."""
