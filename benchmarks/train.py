@@ -215,7 +215,7 @@ def blosc2_crops(work: Workspace, batch_size: int) -> Batches:
         if not path.exists():
             # block and chunk sizes as nnU-Net chooses them for 64^3 patches
             blosc2.asarray(
-                np.ascontiguousarray(voxels), urlpath=str(path), chunks=(SIZE, SIZE, SIZE), blocks=(32, 32, 32),
+                np.ascontiguousarray(voxels), urlpath=str(path), chunks=(SIZE,) * 3, blocks=(32,) * 3,
                 cparams={"codec": blosc2.Codec.ZSTD, "clevel": 8},
             )  # fmt: skip
         arrays.append(blosc2.open(urlpath=str(path), mode="r", mmap_mode="r"))

@@ -28,6 +28,7 @@ import tiledb
 from radiobject_assets.dataset import PatchesConfig
 from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.memory import MemoryBudget
+from radiobject_assets.store import make_ctx
 from radiobject_assets.training.alignment import patch_affine
 from radiobject_assets.training.cache_format import (
     INDEX_FILE,
@@ -123,7 +124,7 @@ def build_patch_cache(
         Local folder that holds one sub-folder a cache. Keep caches of different splits in one `out_dir` or in
         several; older ones are used for new ones only within one.
     budget
-        Half of its tasks' share holds patches, the other half one slab of the volume.
+        Half of its tasks' share holds patches, a quarter each one slab of the image and of the labels.
     shard_bytes
         Size at which a shard file is closed.
 
@@ -135,6 +136,8 @@ def build_patch_cache(
         The store can't be read, the disk is full, or a volume is damaged. Nothing is left behind.
     """
     wanted = set(subjects)
+    # a context of our own keeps TileDB within its part of the budget, whatever the process is configured for
+    ctx = ctx or make_ctx(None, **{"sm.mem.total_budget": str(budget.tiledb_bytes)})
     dataset = StoredDataset(store_uri, snapshot, ctx)
     sampling = sampling_digest(patches)
     planned, left_out = _plan(dataset, wanted, patches, sampling)
@@ -231,16 +234,16 @@ def _cut_volume(
 ) -> pa.Table:
     """Cut one volume into the writer's shards: its index rows."""
     size = patches.size_voxels
-    share = budget.tasks_bytes // 2
+    share = budget.tasks_bytes // 4
     image_source: VoxelSource = dataset.open(patches.image, volume.image)
     label_source: VoxelSource | None = None
     if volume.label is not None and patches.labels is not None:
-        label_source = held(dataset.open(patches.labels, volume.label), share // 2)
+        label_source = held(dataset.open(patches.labels, volume.label), share)
     places = _places(volume, patches, label_source, share)
     patch_bytes = int(np.prod(size)) * (
         image_source.dtype.itemsize + (label_source.dtype.itemsize if label_source else 0)
     )
-    groups = list(rounds(places, patch_bytes, share))
+    groups = list(rounds(places, patch_bytes, 2 * share))
     padded = needs_padding(volume.image.shape, size)
     if padded or len(groups) > 1:
         image_source = held(image_source, share)

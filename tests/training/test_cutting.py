@@ -56,6 +56,14 @@ def test_patches_of_4d_volumes_come_from_their_time_point(times, tile_depth, lim
         assert np.array_equal(label, expected_patch(voxels[..., 0], place.start, (4, 3, 9), 0))
 
 
+def test_large_patches_with_power_of_two_extents_are_the_boxes_too():
+    voxels = distinct((64, 64, 40))
+    places = place_patches(voxels.shape, (64, 64, 32), 2, seed=1, obs_id="a")
+    patches = cut_patches(ArraySource(voxels, 8), places, (64, 64, 32), 0, 64 * 64 * 16 * 4)
+    for place, patch in zip(places, patches, strict=True):
+        assert np.array_equal(patch, expected_patch(voxels, place.start, (64, 64, 32), 0))
+
+
 def test_no_slice_is_read_twice_in_one_round():
     source = ArraySource(distinct((20, 20, 60)), tile_depth=8)
     places = place_patches(source.shape, (6, 6, 20), 12, seed=1, obs_id="a")

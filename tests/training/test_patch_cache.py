@@ -18,6 +18,7 @@ from radiobject_assets.training import cache_build
 from radiobject_assets.training.cache_build import build_patch_cache
 from radiobject_assets.training.cache_verify import verify_patch_cache
 from radiobject_assets.training.patch_cache import PatchCache
+from radiobject_assets.training.shard_writer import unpublished_folder
 
 PATCHES = PatchesConfig(
     image="ct", labels="seg", size_voxels=(9, 8, 7), per_volume=5, foreground_fraction=0.4
@@ -248,6 +249,16 @@ def test_what_a_killed_builder_left_is_removed_and_a_living_one_is_let_be(cohort
         build(cohort, tmp_path / "out")
         assert not dead.exists()
         assert alive.exists()
+
+
+def test_of_two_builders_of_the_same_cache_the_first_one_stays(tmp_path):
+    target = tmp_path / "patches-1"
+    with unpublished_folder(target) as slow:
+        (slow / "content").write_text("slow")
+        with unpublished_folder(target) as quick:
+            (quick / "content").write_text("quick")
+    assert (target / "content").read_text() == "quick"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_damaged_cache_is_built_again(cohort, tmp_path):
