@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.source import AttributeValue
 
 NIFTI_TYPES: dict[int, str] = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 32: "c8", 64: "f8", 128: "rgb24", 256: "i1", 512: "u2", 768: "u4",
@@ -39,7 +40,11 @@ class NiftiFile:
     """The header of one NIfTI image.
 
     files
-        The image's files: one, or the .hdr and its .img.
+        The image's files: one, or the .hdr and its .img; then its sidecars (JSON, b-values, b-vectors).
+    data_file
+        The one that holds the voxels.
+    attributes
+        Acquisition parameters from the sidecars.
     name
         Path relative to the scanned root, with forward slashes.
     shape, type_name, order
@@ -71,6 +76,8 @@ class NiftiFile:
     description: str
     time_step_s: float | None
     problem: str = ""
+    data_file: Path | None = None
+    attributes: dict[str, AttributeValue] = field(default_factory=dict)
 
     @property
     def dtype(self) -> np.dtype[Any]:

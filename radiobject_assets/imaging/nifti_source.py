@@ -51,9 +51,9 @@ class NiftiSource:
         n_times = self._nifti.shape[3] if len(self._nifti.shape) > 3 else 1
         order = self.dtype.newbyteorder(">" if self._nifti.order == ">" else "<")
         slice_bytes = columns * rows * self.dtype.itemsize * self._components
-        data = self._nifti.files[-1]
+        data = self._nifti.data_file or self._nifti.path
         hasher = blake3()
-        if len(self._nifti.files) > 1:
+        if data != self._nifti.path:
             hasher.update(self._nifti.path.read_bytes())
         try:
             with open(data, "rb", buffering=0) as raw:

@@ -17,7 +17,7 @@ class SeriesPolicy:
         holds the components (attribute `components`: `rgb`, `rgba` or `complex` for real and imaginary part).
     irregular_spacing
         Missing slices and variable spacing: `quarantine`, or `keep` with the mean spacing in the affine and
-        the true positions in the attribute `slice_positions_mm` (JSON list, along the normal, from the first).
+        the true positions in the attribute `slice_positions_mm` (JSON list along the normal, from the first).
     """
 
     components: Literal["quarantine", "keep"] = "quarantine"

@@ -21,6 +21,7 @@ from radiobject_assets.imaging.headers import looks_like_bare_dicom, read_instan
 from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.nifti_header import NiftiFile, is_nifti, nifti_data_file, read_nifti
 from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.sidecars import read_sidecars, sidecars_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -217,12 +218,12 @@ def _inflate_prefix(prefix: bytes) -> bytes:
 def _claim_data_files(
     niftis: list[NiftiFile], unreadable: list[Unreadable]
 ) -> tuple[list[NiftiFile], list[Unreadable]]:
-    """Give the .img files to their .hdr; a header without its data is unreadable."""
+    """Give .img files to their .hdr and sidecars to their image; a header without its data is unreadable."""
     others = {entry.path: entry for entry in unreadable}
     kept: list[NiftiFile] = []
     for nifti in niftis:
         if nifti.single_file:
-            kept.append(nifti)
+            kept.append(_with_sidecars(nifti, others))
             continue
         data = nifti_data_file(nifti.path)
         if data is None or (data not in others and data.parent == nifti.path.parent and not data.is_file()):
@@ -231,5 +232,16 @@ def _claim_data_files(
             )
             continue
         others.pop(data, None)
-        kept.append(replace(nifti, files=(nifti.path, data)))
+        pair = replace(nifti, files=(nifti.path, data), data_file=data)
+        kept.append(_with_sidecars(pair, others))
     return kept, list(others.values())
+
+
+def _with_sidecars(nifti: NiftiFile, others: dict[Path, Unreadable]) -> NiftiFile:
+    # Only what the scan has met: a sidecar outside the sources is not ours to read.
+    present = tuple(path for path in sidecars_of(nifti.path) if path in others)
+    for path in present:
+        del others[path]
+    if not present:
+        return nifti
+    return replace(nifti, files=(*nifti.files, *present), attributes=read_sidecars(present, nifti.matrix))

@@ -101,14 +101,15 @@ def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
         kind="image",
         patient_id=None,
         study_uid="",
-        modality="",
+        modality=str(nifti.attributes.get("modality", "")),
         description=nifti.description,
         files=nifti.files,
         verdict="quarantined",
         reason=None,
         detail="",
         nifti=nifti,
-        attributes={name: value for name, value in attributes.items() if value is not None},
+        attributes={name: value for name, value in attributes.items() if value is not None}
+        | nifti.attributes,
     )
     kept = nifti.component_dtype is not None and policy.components == "keep"
     if nifti.problem and not kept:

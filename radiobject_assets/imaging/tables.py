@@ -57,6 +57,7 @@ def scan_to_table(scan: ScanResult) -> pa.Table:
     for n in scan.niftis:
         values = {name: getattr(n, name) for name in _NIFTI_FIELDS}
         values["path"], values["files"] = str(n.path), [str(p) for p in n.files]
+        values["data_file"] = None if n.data_file is None else str(n.data_file)
         rows.append(
             {"kind": "nifti", "path": str(n.path), "size_bytes": n.size_bytes, "record": json.dumps(values)}
         )
@@ -118,5 +119,6 @@ def _nifti_from_json(text: str) -> NiftiFile:
     values = json.loads(text)
     values["path"] = Path(values["path"])
     values["files"] = tuple(map(Path, values["files"]))
+    values["data_file"] = None if values["data_file"] is None else Path(values["data_file"])
     values["shape"], values["affine"] = tuple(values["shape"]), tuple(values["affine"])
     return NiftiFile(**values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.nifti_header import is_nifti, read_nifti
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.scan import scan
+from radiobject_assets.imaging.scan import ScanResult, scan
 from radiobject_assets.imaging.series import Series, build_series, open_series
 
 
@@ -162,3 +163,35 @@ def test_several_gzip_members_are_one_stream(tmp_path: Path) -> None:
     (tmp_path / "b.nii.gz").write_bytes(gzip.compress(raw[:600]) + gzip.compress(raw[600:]))
     voxels = read_all(open_series(_one(tmp_path / "b.nii.gz")))
     assert np.array_equal(voxels.ravel(), np.arange(512))
+
+
+def test_sidecars_of_a_bids_folder_come_with_their_image(tmp_path: Path) -> None:
+    folder = tmp_path / "sub-01" / "dwi"
+    folder.mkdir(parents=True)
+    affine = np.array([[-2.0, 0, 0, 10], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5, 2), np.int16), affine), folder / "sub-01_dwi.nii.gz")
+    (folder / "sub-01_dwi.json").write_text(
+        json.dumps({"EchoTime": 0.0817, "Modality": "MR", "PatientName": "ZZSECRET", "FlipAngle": 90})
+    )
+    (folder / "sub-01_dwi.bval").write_text("0 1000\n")
+    (folder / "sub-01_dwi.bvec").write_text("0 1\n0 0\n0 0\n")
+    (tmp_path / "participants.tsv").write_text("participant_id\nsub-01\n")
+    result = scan([tmp_path])
+    assert [entry.path.name for entry in result.unreadable] == ["participants.tsv"]
+    (series,) = build_series(ScanResult.from_table(result.to_table()))
+    assert (series.n_instances, series.modality, series.key) == (4, "MR", "sub-01/dwi/sub-01_dwi.nii.gz")
+    assert series.attributes["echo_time_ms"] == pytest.approx(81.7)
+    assert series.attributes["flip_angle_deg"] == 90
+    assert json.loads(str(series.attributes["b_values_s_per_mm2"])) == [0, 1000]
+    assert json.loads(str(series.attributes["b_vectors_ras"])) == [[0, 0, 0], [-1, 0, 0]]
+    assert "ZZSECRET" not in repr(series)
+    assert read_all(open_series(series)).shape == (3, 4, 5, 2)
+
+
+def test_a_sidecar_that_is_damaged_gives_nothing(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)), tmp_path / "a.nii")
+    (tmp_path / "a.json").write_text("{ not json")
+    (tmp_path / "a.bval").write_bytes(b"\xff\xfe")
+    series = _one(tmp_path)
+    assert series.verdict == "ingestable"
+    assert series.n_instances == 3

@@ -1,0 +1,100 @@
+"""What stands beside a NIfTI image in a BIDS folder: its JSON sidecar, b-values and b-vectors.
+
+Only allow-listed acquisition parameters are taken over (BIDS gives times in seconds, obs has milliseconds);
+everything else in a sidecar stays where it is. Source: BIDS specification 1.10, MRI and PET metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radiobject_assets.imaging.source import AttributeValue
+
+SUFFIXES = (".json", ".bval", ".bvec")
+_MAX_BYTES = 16 << 20
+
+_TEXTS = {
+    "Modality": "modality", "Manufacturer": "manufacturer", "ManufacturersModelName": "model_name",
+    "BodyPartExamined": "body_part", "ScanningSequence": "scanning_sequence",
+    "SequenceVariant": "sequence_variant", "MRAcquisitionType": "acquisition_type",
+    "PatientPosition": "patient_position", "ConvolutionKernel": "convolution_kernel", "Units": "pixel_units",
+}  # fmt: skip
+_NUMBERS = {
+    "MagneticFieldStrength": ("magnetic_field_strength_t", 1.0), "EchoTime": ("echo_time_ms", 1000.0),
+    "RepetitionTime": ("repetition_time_ms", 1000.0), "InversionTime": ("inversion_time_ms", 1000.0),
+    "FlipAngle": ("flip_angle_deg", 1.0), "SliceThickness": ("slice_thickness_mm", 1.0),
+    "EchoNumber": ("echo_number", 1.0), "SeriesNumber": ("series_number", 1.0),
+    "XRayTubeCurrent": ("tube_current_ma", 1.0), "KVP": ("tube_voltage_kv", 1.0),
+}  # fmt: skip
+
+
+def sidecars_of(image: Path) -> tuple[Path, ...]:
+    """Paths that the sidecars of an image would have (they need not exist)."""
+    name = image.name
+    for suffix in (".gz", ".nii", ".img", ".hdr"):
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+    return tuple(image.with_name(name + suffix) for suffix in SUFFIXES)
+
+
+def read_sidecars(paths: tuple[Path, ...], affine: NDArray[np.float64]) -> dict[str, AttributeValue]:
+    """Acquisition parameters of the sidecars that exist; one that cannot be understood gives nothing.
+
+    Parameters
+    ----------
+    affine
+        (4, 4) of the image: turns b-vectors, which are in image axes, to RAS+ directions.
+    """
+    found: dict[str, AttributeValue] = {}
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8") if path.stat().st_size <= _MAX_BYTES else ""
+        except (OSError, UnicodeDecodeError):
+            continue
+        if path.suffix == ".json":
+            found.update(_from_json(text))
+        else:
+            found.update(_from_gradients(path.suffix, text, affine))
+    return found
+
+
+def _from_json(text: str) -> dict[str, AttributeValue]:
+    try:
+        content: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(content, Mapping):
+        return {}
+    found: dict[str, AttributeValue] = {}
+    for key, name in _TEXTS.items():
+        value = content.get(key)
+        if isinstance(value, str) and value:
+            found[name] = value
+    for key, (name, factor) in _NUMBERS.items():
+        value = content.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            found[name] = round(value * factor, 9) if factor != 1 else value
+    return found
+
+
+def _from_gradients(suffix: str, text: str, affine: NDArray[np.float64]) -> dict[str, AttributeValue]:
+    try:
+        rows = [[float(value) for value in line.split()] for line in text.splitlines() if line.strip()]
+    except ValueError:
+        return {}
+    if suffix == ".bval" and len(rows) == 1:
+        return {"b_values_s_per_mm2": json.dumps(rows[0])}
+    if suffix == ".bvec" and len(rows) == 3 and len({len(row) for row in rows}) == 1:
+        axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+        vectors = np.array(rows).T
+        if np.linalg.det(axes) > 0:  # FSL mirrors the first axis of images that are not "radiological"
+            vectors = vectors * [-1, 1, 1]
+        return {"b_vectors_ras": json.dumps((vectors @ axes.T + 0.0).round(9).tolist())}
+    return {}
