@@ -161,7 +161,7 @@ class ArrivalsConfig(_Section):
 
 
 class SplitConfig(_Section):
-    """How subjects are divided; a subject's part depends on its id and the seed alone."""
+    """How subjects are divided: by a keyed hash of their ids; who was placed once never moves."""
 
     fractions: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
         default_factory=lambda: {"train": 0.7, "validation": 0.15, "test": 0.15}
