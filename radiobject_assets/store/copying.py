@@ -8,7 +8,7 @@ committed together at the end. Copying again after an interruption completes the
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -132,6 +132,44 @@ def copy_collection(source: VolumeCollection, uri: str, name: str | None = None)
     return VolumeCollection(uri, source._ctx.explicit)
 
 
+def collection_from_volumes(
+    uri: str,
+    volumes: Sequence[tuple[str, Volume]],
+    obs: pd.DataFrame | None,
+    name: str | None,
+    ctx: tiledb.Ctx,
+) -> None:
+    """A new collection at `uri` with copies of volumes under the ids given.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    AlignmentError
+        If `obs` lacks one of the ids.
+    """
+    if not volumes:
+        raise ValueError("At least one volume is required")
+    rows: dict[str, dict[str, Any]] = {obs_id: {SUBJECT: obs_id} for obs_id, _ in volumes}
+    if len(rows) != len(volumes):
+        raise AlignmentError(f"{len(volumes) - len(rows)} obs_id(s) occur twice")
+    if obs is not None:
+        given = {str(row[OBS_ID]): row for row in obs.to_dict("records")}
+        missing = [obs_id for obs_id in rows if obs_id not in given]
+        if missing:
+            raise AlignmentError(f"the obs table has no row for {len(missing)} of {len(rows)} volume(s)")
+        rows = {obs_id: {str(k): v for k, v in given[obs_id].items() if v == v} for obs_id in rows}
+    with building(uri, ctx):
+        ensure_collection_at(uri, name, ctx)
+
+        def stage_copy(obs_id: str, volume: Volume) -> Callable[[], StagedVolume]:
+            row = {**rows[obs_id], OBS_ID: obs_id, SUBJECT: str(rows[obs_id][SUBJECT])}
+            return lambda: copy_volume(volume, row, uri, ctx)
+
+        staged = stage_all(uri, [stage_copy(obs_id, volume) for obs_id, volume in volumes], ctx)
+        commit_volumes(uri, staged, ctx)
+
+
 def copy_store(source: RadiObject, uri: str) -> RadiObject:
     """A new store at `uri` with the subjects, collections and volumes that `source` shows."""
     from radiobject_assets.store.radi_object import RadiObject
@@ -155,7 +193,7 @@ def store_from_collections(
         If `obs_meta` is given and lacks subjects of a collection.
     """
     if not collections:
-        raise ValueError("from_collections(): at least one collection is needed")
+        raise ValueError("At least one collection is required")
     for name in collections:
         validate_collection_name(name)
     subjects = sorted({s for collection in collections.values() for s in collection.obs_subject_ids})

@@ -206,11 +206,10 @@ class Dataframe:
         uri = normalise(uri)
         if uri_exists(uri, reference.get()):
             raise SchemaError(f"there is a table at {uri} already")
-        columns = [
-            Column(validate_column_name(name), type_of_dtype(dtype))
-            for name, dtype in schema.items()
-            if name not in index_columns
-        ]
+        for name in schema:
+            if name in index_columns:
+                raise ValueError(f"column {name!r} conflicts with index column {name!r}")
+        columns = [Column(validate_column_name(name), type_of_dtype(dtype)) for name, dtype in schema.items()]
         create_table(uri, list(index_columns), columns, reference.get())
         return cls(uri, ctx)
 
@@ -263,7 +262,7 @@ def _with_keys(df: pd.DataFrame, index: Sequence[str]) -> pd.DataFrame:
             frame = frame.rename_axis(index[0]).reset_index()
     missing = [name for name in index if name not in frame.columns]
     if missing:
-        raise ValueError(f"the table needs the key column(s) {', '.join(missing)}")
+        raise ValueError(f"the DataFrame must contain index column(s) {', '.join(missing)}")
     return frame
 
 

@@ -178,7 +178,7 @@ def resolve_positions(key: Any, count: int) -> NDArray[np.intp]:
             raise IndexError(f"the boolean mask has {len(array)} entries for {count} rows")
         return np.flatnonzero(array)
     if array.dtype.kind not in "iu":
-        raise IndexError(f"positions must be integers, not {array.dtype}")
+        raise TypeError(f"positions must be integers, slices or boolean masks, not {array.dtype}")
     wrong = array[(array < -count) | (array >= count)]
     if wrong.size:
         raise IndexError(f"index {int(wrong[0])} is out of range for {count} rows")

@@ -390,14 +390,15 @@ class RadiObject:
     def from_collections(
         cls,
         uri: str | os.PathLike[str],
-        collections: Mapping[str, VolumeCollection],
+        collections: Mapping[str, VolumeCollection | str],
         obs_meta: pd.DataFrame | None = None,
         ctx: tiledb.Ctx | None = None,
     ) -> RadiObject:
-        """A new store with copies of collections, their affines and rows included."""
+        """A new store with copies of collections (objects or URIs), affines and rows included."""
         from radiobject_assets.store.copying import store_from_collections
 
-        store_from_collections(normalise(uri), collections, obs_meta, ContextRef(ctx).get())
+        opened = {n: VolumeCollection(c, ctx) if isinstance(c, str) else c for n, c in collections.items()}
+        store_from_collections(normalise(uri), opened, obs_meta, ContextRef(ctx).get())
         return cls(uri, ctx)
 
     def __repr__(self) -> str:

@@ -325,8 +325,10 @@ class VolumeCollection:
         from radiobject_assets.store.readers import append_images
 
         self._for_writing("append to")
-        if (niftis is None) == (dicom_dirs is None):
-            raise ValueError("append(): give either `niftis` or `dicom_dirs`")
+        if niftis is None and dicom_dirs is None:
+            raise ValueError("Must provide either niftis or dicom_dirs")
+        if niftis is not None and dicom_dirs is not None:
+            raise ValueError("Cannot provide both niftis and dicom_dirs: append one after the other")
         kind = "nifti" if niftis is not None else "dicom"
         append_images(
             self._uri, self.name, niftis or dicom_dirs or [], kind, self._ctx.get(), reorient, progress
@@ -392,6 +394,25 @@ class VolumeCollection:
 
         batch = ImageBatch("nifti", niftis, obs, reorient, validate_dimensions, valid_subject_ids)
         create_collection_from_images(normalise(uri), name, batch, ContextRef(ctx).get(), progress)
+        return cls(uri, ctx)
+
+    @classmethod
+    def from_volumes(
+        cls,
+        uri: str | os.PathLike[str],
+        volumes: Sequence[tuple[str, Volume]],
+        obs: pd.DataFrame | None = None,
+        name: str | None = None,
+        ctx: tiledb.Ctx | None = None,
+    ) -> VolumeCollection:
+        """A new collection with copies of volumes, `[(obs_id, volume), ...]`.
+
+        `obs` has a row for each obs_id with its obs_subject_id and any other columns; without it every volume
+        is a subject of its own, with its obs_id.
+        """
+        from radiobject_assets.store.copying import collection_from_volumes
+
+        collection_from_volumes(normalise(uri), volumes, obs, name, ContextRef(ctx).get())
         return cls(uri, ctx)
 
     @classmethod

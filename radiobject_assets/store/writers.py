@@ -76,7 +76,7 @@ class VolumeCollectionWriter:
 
     def __enter__(self) -> Self:
         if self._open:
-            raise StorageError("this writer is open already")
+            raise StorageError("this writer is already initialized")
         ctx = self._ctx.get()
         ensure_collection_at(self.uri, self.name, ctx)
         columns = [
@@ -117,7 +117,7 @@ class VolumeCollectionWriter:
             Outside of the `with` block.
         """
         if not self._open:
-            raise StorageError("the writer is not open: use it in a `with` block")
+            raise StorageError("the writer is not initialized: use it in a `with` block")
         data = np.asarray(data)
         if self.shape is not None and data.shape[: len(self.shape)] != self.shape:
             raise ShapeError(f"Volume shape {data.shape} doesn't match the collection's shape {self.shape}")
@@ -202,7 +202,7 @@ class RadiObjectWriter:
 
     def _check_open(self) -> None:
         if not self._open:
-            raise StorageError("the writer is not open: use it in a `with` block")
+            raise StorageError("the writer is not initialized: use it in a `with` block")
 
     def write_obs_meta(self, df: pd.DataFrame) -> None:
         """Write subjects and their metadata (column obs_subject_id and any others)."""
@@ -215,7 +215,7 @@ class RadiObjectWriter:
         """A writer for the collection `name`, to be used in a `with` block."""
         self._check_open()
         if name in self._names:
-            raise ValueError(f"Collection {name!r} was added already")
+            raise ValueError(f"Collection {name!r} was already added")
         uri = ensure_collection(self.uri, name, self._ctx.get())
         writer = VolumeCollectionWriter(uri, shape, obs_schema, name, self._ctx.explicit)
         writer._store_uri = self.uri
