@@ -175,13 +175,17 @@ def _from_pydicom(dataset: Any, depth: int, wanted: Mapping[int, str] = t.WANTED
     return Elements(values, wanted)
 
 
-def _set_encodings(elements: Elements) -> None:
-    declared = elements.text(t.CHARACTER_SET)
-    if declared:
-        from pydicom.charset import python_encoding
+_USUAL_ENCODINGS = {"": "ascii", "ISO_IR 6": "ascii", "ISO_IR 100": "latin-1", "ISO_IR 192": "utf-8"}
 
-        terms = [term.strip() for term in declared.split("\\")]
-        elements.encodings = tuple(python_encoding.get(term, "utf-8") for term in reversed(terms))
+
+def _set_encodings(elements: Elements) -> None:
+    terms = [term.strip() for term in reversed(elements.text(t.CHARACTER_SET).split("\\"))]
+    if all(term in _USUAL_ENCODINGS for term in terms):  # nearly always, and importing pydicom takes 0.1 s
+        elements.encodings = tuple(_USUAL_ENCODINGS[term] for term in terms)
+        return
+    from pydicom.charset import python_encoding
+
+    elements.encodings = tuple(python_encoding.get(term, "utf-8") for term in terms)
 
 
 def attributes_of(elements: Elements) -> dict[str, AttributeValue]:

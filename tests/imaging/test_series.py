@@ -310,3 +310,12 @@ def test_a_new_uid_is_not_needed_for_series_of_many_studies(tmp_path: Path) -> N
     for n in range(3):
         write_stack(tmp_path, ramp(), prefix=f"{n}-", series_uid=generate_uid())
     assert len(build_series(scan([tmp_path]))) == 3
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [("ISO_IR 100", "Müller-1"), ("ISO_IR 192", "患者-1"), ("ISO_IR 13", "ﾔﾏﾀﾞ"), ("GB18030", "王-1")],
+)
+def test_patient_ids_in_any_script_are_kept(tmp_path: Path, charset: str, name: str) -> None:
+    write_stack(tmp_path, ramp(), change=_set(SpecificCharacterSet=charset, PatientID=name))
+    assert _one(tmp_path).patient_id == name
