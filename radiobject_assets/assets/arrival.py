@@ -18,11 +18,12 @@ from radiobject_assets.assets.privacy import shielded
 from radiobject_assets.dataset import DatasetConfig
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.imaging.scan import ScanResult, scan
+from radiobject_assets.ingest.holdings import referenced_images
 from radiobject_assets.ingest.plan import IngestPlan, plan_ingest
 from radiobject_assets.ingest.report import outcomes_table
 from radiobject_assets.ingest.subjects import find_subject_tables
 from radiobject_assets.landing import Arrival
-from resources import DatasetResource, MemoryBudgetResource
+from resources import DatasetResource, MemoryBudgetResource, StorageResource
 
 _LOOK_AGAIN = "Put the arrival's folder right, then materialize this partition again."
 
@@ -33,8 +34,14 @@ def scan_of(dataset: DatasetResource, key: str) -> ScanResult:
 
 
 def plan_of(dataset: DatasetResource, key: str) -> IngestPlan:
-    """The plan for an arrival, from the kept scan: no file of the arrival is opened."""
-    return plan_ingest(scan_of(dataset, key), dataset.config, arrival=key)
+    """The plan for an arrival, from the kept scan: no file of the arrival is opened.
+
+    Labels may belong to an image that came in earlier, so the store is asked for it: whoever calls this takes
+    the storage resource as well, which gives the process its options.
+    """
+    config, found = dataset.config, scan_of(dataset, key)
+    images = referenced_images(config.store_uri, found)
+    return plan_ingest(found, config, arrival=key, known_images=images)
 
 
 def images_of(found: ScanResult, arrival: Arrival, config: DatasetConfig) -> ScanResult:
@@ -100,7 +107,10 @@ def build_series_asset(settings: DatasetConfig) -> dg.AssetsDefinition:
         "with a reason).",
     )
     def series(
-        context: dg.AssetExecutionContext, dataset: DatasetResource, memory: MemoryBudgetResource
+        context: dg.AssetExecutionContext,
+        dataset: DatasetResource,
+        storage: StorageResource,
+        memory: MemoryBudgetResource,
     ) -> dg.MaterializeResult[None]:
         key = context.partition_key
         with shielded(

@@ -43,7 +43,9 @@ def build_subjects(settings: DatasetConfig) -> dg.AssetsDefinition:
                 folder = dataset.landing.find(key).folder
                 table = read_subject_tables(find_subject_tables(folder, config.subjects), config.subjects)
                 imaged = sorted({p.subject_id for p in plan_of(dataset, key).selected(None)})
-                rows = pd.DataFrame({"obs_subject_id": imaged}).merge(table, how="outer", on="obs_subject_id")
+                # the type is given, because an empty column would not merge with text
+                images = pd.DataFrame({"obs_subject_id": pd.Series(imaged, dtype="str")})
+                rows = images.merge(table, how="outer", on="obs_subject_id")
                 ensure_store(config.store_uri, ctx=storage.ctx)
                 if len(rows):
                     upsert_subjects(config.store_uri, rows.set_index("obs_subject_id"), ctx=storage.ctx)

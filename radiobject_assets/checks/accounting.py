@@ -7,7 +7,7 @@ from radiobject_assets.assets.arrival import plan_of
 from radiobject_assets.assets.partitions import ARRIVALS
 from radiobject_assets.checks.outcome import checked, failed, passed
 from radiobject_assets.ingest.subjects import find_subject_tables
-from resources import DatasetResource
+from resources import DatasetResource, StorageResource
 
 _RECOVERY = "Files came or went after the scan: materialize raw_dicom and what follows it for this partition."
 
@@ -22,7 +22,7 @@ def build_accounting_check() -> dg.AssetChecksDefinition:
         description="The arrival's files are those of its series, the unreadable ones and its tables.",
     )
     def every_file_accounted_for(
-        context: dg.AssetCheckExecutionContext, dataset: DatasetResource
+        context: dg.AssetCheckExecutionContext, dataset: DatasetResource, storage: StorageResource
     ) -> dg.AssetCheckResult:
         key = context.partition_key
 

@@ -222,14 +222,34 @@ def test_an_untrusted_folder_name_stays_out_of_dagster(home: Path) -> None:
             assert b"Doe_Jane" not in path.read_bytes()
 
 
+def test_labels_that_come_after_their_image_find_it(home: Path) -> None:
+    add(home, 1)
+    late = home / "landing" / "late-002"
+    late.mkdir()
+    for path in _dicom_of(home / "landing" / "late-001", "SEG"):
+        path.rename(late / path.name)
+    (late / "_COMPLETE").touch()
+    done = one_pass(home)
+    assert done.failed == ()
+    labels = RadiObject(str(home / "store")).collection("seg").to_obs().reset_index()
+    assert list(labels["arrival"]) == ["late-002"]
+    assert labels["labels_of"][0] in RadiObject(str(home / "store")).collection("ct").obs_ids
+
+
+def _dicom_of(folder: Path, modality: str) -> list[Path]:
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and pydicom.misc.is_dicom(path):
+            header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+            if header.get("Modality", "") == modality:
+                found.append(path)
+    return found
+
+
 def test_labels_without_their_image_are_quarantined_with_a_reason(home: Path) -> None:
     add(home, 1)
-    arrival = home / "landing" / "late-001"
-    for path in list(arrival.rglob("*")):
-        if path.is_file() and pydicom.misc.is_dicom(path):
-            modality = pydicom.dcmread(path, stop_before_pixels=True, force=True).get("Modality", "")
-            if modality == "CT":
-                path.unlink()
+    for path in _dicom_of(home / "landing" / "late-001", "CT"):
+        path.unlink()
     done = one_pass(home)
     assert [run.succeeded for run in done.arrivals] == [True]
     outcomes = pd.read_parquet(home / "work" / "arrivals" / "late-001" / "outcomes-seg.parquet")
