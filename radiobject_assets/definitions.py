@@ -98,9 +98,10 @@ def _hint() -> dg.Definitions:
     )
 
 
-def _load() -> dg.Definitions:
+def load_definitions() -> dg.Definitions:
+    """Definitions of the data set that `find_dataset_file` finds, or a hint where there is none."""
     path = find_dataset_file()
     return build_definitions(path) if path is not None else _hint()
 
 
-defs = _load()
+defs = load_definitions()

@@ -1,0 +1,133 @@
+"""Definitions from a dataset.yaml: names, dependencies, guards; resources keep secrets to themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from radiobject_assets import definitions as wiring
+from radiobject_assets.dataset import DatasetConfig, load_dataset
+from radiobject_assets.definitions import build_definitions
+from radiobject_assets.demo import DATASET_YAML
+from radiobject_assets.errors import ConfigurationError
+from resources import ComputeResource, MemoryBudgetResource, StorageResource
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> DatasetConfig:
+    (tmp_path / "dataset.yaml").write_text(DATASET_YAML, encoding="utf-8")
+    return load_dataset(tmp_path / "dataset.yaml")
+
+
+def test_every_collection_is_an_asset_of_its_name(dataset: DatasetConfig) -> None:
+    graph = build_definitions(dataset).resolve_asset_graph()
+    names = {key.to_user_string() for key in graph.get_all_asset_keys()}
+    fixed = {"raw_dicom", "series", "subjects", "dataset", "splits", "patch_cache"}
+    assert names == fixed | {"ct", "seg", "t1w"}
+
+
+def test_labels_wait_for_their_image(dataset: DatasetConfig) -> None:
+    graph = build_definitions(dataset).resolve_asset_graph()
+    assert dg.AssetKey("ct") in graph.get(dg.AssetKey("seg")).parent_keys
+
+
+def test_every_asset_says_who_owns_it_what_it_is_and_which_code_made_it(dataset: DatasetConfig) -> None:
+    for asset in build_definitions(dataset).resolve_asset_graph().assets_defs:
+        for spec in asset.specs:
+            assert spec.owners == ["team:imaging"]
+            assert spec.kinds
+            assert spec.description
+            assert spec.group_name in {"landing", "store", "training"}
+            assert spec.code_version
+
+
+def test_integrity_and_leakage_block_and_speed_does_not(dataset: DatasetConfig) -> None:
+    graph = build_definitions(dataset).resolve_asset_graph()
+    blocking = {key.name for key in graph.asset_check_keys if graph.get(key).blocking}
+    others = {key.name for key in graph.asset_check_keys} - blocking
+    assert blocking == {"integrity", "no_leakage"}
+    assert {"read_performance", "patches_match_volumes"} <= others
+
+
+def test_both_sensors_start_running(dataset: DatasetConfig) -> None:
+    made = build_definitions(dataset)
+    for name in ("arrivals_sensor", "follow_up_sensor"):
+        assert made.resolve_sensor_def(name).default_status == dg.DefaultSensorStatus.RUNNING
+
+
+def test_two_builds_share_nothing_and_take_other_resources(dataset: DatasetConfig) -> None:
+    memory = MemoryBudgetResource(total_mb=256)
+    one = build_definitions(dataset, {"memory": memory, "compute": ComputeResource(workers=1)})
+    other = build_definitions(dataset)
+    assert one.resources is not None
+    assert other.resources is not None
+    assert one.resources["memory"].total_mb == 256
+    assert other.resources["memory"].total_mb != 256
+
+
+def test_without_a_patches_section_there_is_no_patch_cache(tmp_path: Path) -> None:
+    made = build_definitions(DatasetConfig(folder=tmp_path))
+    names = {key.to_user_string() for key in made.resolve_asset_graph().get_all_asset_keys()}
+    assert "patch_cache" not in names
+    assert "volumes" in names
+
+
+def test_without_a_dataset_the_code_location_loads_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(wiring.DATASET_VARIABLE, raising=False)
+    assert wiring.find_dataset_file() is None
+    (spec,) = wiring.load_definitions().resolve_all_asset_specs()
+    assert wiring.DATASET_VARIABLE in (spec.description or "")
+
+
+def test_a_dataset_that_the_environment_names_must_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(wiring.DATASET_VARIABLE, str(tmp_path / "absent.yaml"))
+    with pytest.raises(ConfigurationError, match="no such file"):
+        wiring.load_definitions()
+
+
+def test_credentials_are_refused_without_being_repeated() -> None:
+    memory = MemoryBudgetResource()
+    with pytest.raises(ConfigurationError, match="environment") as caught:
+        StorageResource(memory=memory, aws_secret_access_key="hush-hush")
+    assert "hush-hush" not in str(caught.value)
+
+
+def test_a_resource_shows_no_secret_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAHUSH")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
+    storage = StorageResource(memory=MemoryBudgetResource(), endpoint_url="http://127.0.0.1:9")
+    shown = repr(storage) + str(storage.config) + str(storage.model_dump())
+    assert "hush" not in shown.lower()
+
+
+def test_boto3_and_tiledb_get_the_same_s3_options() -> None:
+    storage = StorageResource(
+        memory=MemoryBudgetResource(total_mb=512),
+        endpoint_url="http://127.0.0.1:9001",
+        region_name="eu-central-1",
+        use_virtual_addressing=False,
+        max_attempts=7,
+        verify=False,
+    )
+    tiledb_options = storage.ctx.config().dict()
+    assert tiledb_options["vfs.s3.endpoint_override"] == "127.0.0.1:9001"
+    assert tiledb_options["vfs.s3.scheme"] == "http"
+    assert tiledb_options["vfs.s3.region"] == "eu-central-1"
+    assert tiledb_options["vfs.s3.use_virtual_addressing"] == "false"
+    assert tiledb_options["vfs.s3.connect_max_tries"] == "7"
+    assert tiledb_options["vfs.s3.verify_ssl"] == "false"
+    client = storage.get_client()
+    assert client.meta.endpoint_url == "http://127.0.0.1:9001"
+    assert client.meta.region_name == "eu-central-1"
+
+
+def test_the_context_keeps_to_tiledbs_part_of_the_budget() -> None:
+    storage = StorageResource(memory=MemoryBudgetResource(total_mb=512))
+    assert storage.ctx.config().dict()["sm.mem.total_budget"] == str(128 * 2**20)
