@@ -63,7 +63,7 @@ class PlannedSeries:
             n_instances=len(series.files),
             shape=series.shape,
             dtype=None if series.dtype is None else str(series.dtype),
-            source=source_of(series.files),
+            source=source_of(series.files or [instance.path for instance in series.instances]),
             status=status,
             modality=series.modality,
             series_token=self.series_token,
