@@ -177,8 +177,10 @@ def volume_histogram(
         for values in _values(volume):
             low, high = min(low, float(values.min())), max(high, float(values.max()))
         value_range = (low, high)
-    edges = np.histogram_bin_edges(np.empty(0), bins=bins, range=value_range)
+    # NumPy's edges have a dtype that depends on the values'.
+    edges = np.histogram_bin_edges(np.empty(0, volume.dtype), bins=bins, range=value_range)
     counts = np.zeros(len(edges) - 1, np.int64)
     for values in _values(volume):
-        counts += np.histogram(values, bins=bins, range=value_range)[0]
+        part, edges = np.histogram(values, bins=bins, range=value_range)
+        counts += part
     return counts, edges

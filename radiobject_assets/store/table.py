@@ -336,9 +336,10 @@ def _merge(siblings: Sequence[pa.Array]) -> pa.Array:
     filled = [s for s in siblings if s.null_count < len(s)] or list(siblings[:1])
     if len(filled) == 1:
         return filled[0]
-    if all(pa.types.is_integer(s.type) for s in filled):
+    if all(pa.types.is_integer(s.type) or pa.types.is_boolean(s.type) for s in filled):
         target = pa.int64()
-    elif all(pa.types.is_integer(s.type) or pa.types.is_floating(s.type) for s in filled):
+    elif not any(pa.types.is_large_string(s.type) or pa.types.is_timestamp(s.type) for s in filled):
+        filled = [s.cast(pa.int8()) if pa.types.is_boolean(s.type) else s for s in filled]
         target = pa.float64()
     else:
         target = pa.large_string()
@@ -407,6 +408,8 @@ def _set_fixed(query: Any, column: Column, values: Any, count: int) -> list[Any]
         valid = _validity(array)
         if column.type is ColumnType.TIME_MS:
             array = array.cast(pa.int64())
+        if column.type is ColumnType.BOOL:
+            array = array.cast(pa.uint8())
         data = np.ascontiguousarray(array.fill_null(0).to_numpy(zero_copy_only=False)).astype(dtype)
     if not column.nullable and column != _ROW_MARK and not valid.all():
         raise SchemaError(f"column {column.name!r} may not be empty in any row")

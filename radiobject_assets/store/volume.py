@@ -89,10 +89,10 @@ class Volume:
                 raise StorageError(f"no volume at {self._uri}: there is no TileDB array")
             with open_array(self._uri, ctx) as array:
                 meta = read_meta(array)
+                if meta.get("format") != VOLUME_FORMAT:
+                    raise StorageError(f"{self._uri} is a TileDB array, but not a radiobject-assets volume")
                 domain = array.schema.domain
                 sizes = tuple(int(domain.dim(i).size) for i in range(domain.ndim))
-        if meta.get("format") != VOLUME_FORMAT:
-            raise StorageError(f"{self._uri} is a TileDB array, but not a radiobject-assets volume")
         self._known = VolumeHeader(
             obs_id=meta.get("obs_id") or None,
             obs_subject_id=meta.get("obs_subject_id") or None,
