@@ -173,11 +173,9 @@ def volume_histogram(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Counts and edges as `numpy.histogram(values, bins, range)` gives them."""
     if value_range is None:
-        low, high = math.inf, -math.inf
-        for values in _values(volume):
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
-        value_range = (low, high)
-    # NumPy's edges have a dtype that depends on the values'.
+        # As scalars of the volume's dtype: NumPy's edges depend on it in the last digit.
+        extremes = [(values.min(), values.max()) for values in _values(volume)]
+        value_range = (min(low for low, _ in extremes), max(high for _, high in extremes))
     edges = np.histogram_bin_edges(np.empty(0, volume.dtype), bins=bins, range=value_range)
     counts = np.zeros(len(edges) - 1, np.int64)
     for values in _values(volume):
