@@ -11,13 +11,14 @@ from pathlib import Path
 
 import dagster as dg
 import pandas as pd
+import tiledb
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from radiobject_assets.assets.arrival import scan_of
 from radiobject_assets.assets.splits import current_splits
 from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.definitions import build_resources
 from radiobject_assets.store import RadiObject
-from radiobject_assets.store.context import get_tiledb_ctx
 from radiobject_assets.store.layout import is_store
 from resources import DatasetResource
 
@@ -86,7 +87,7 @@ def read_overview(
     verdicts = _verdicts(resource, scanned)
     held = verdicts[verdicts["status"] == "quarantined"]
     unreadable = Counter(str(item.reason) for key in scanned for item in scan_of(resource, key).unreadable)
-    volumes, subjects = _stored(dataset.store_uri)
+    volumes, subjects = _stored(dataset.store_uri, build_resources(dataset)["storage"].ctx)
     splits = work.splits_table()
     counts = current_splits(splits)["split"].value_counts() if splits.is_file() else pd.Series(dtype="int64")
     return Overview(
@@ -137,10 +138,10 @@ def _verdicts(resource: DatasetResource, keys: list[str]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _stored(uri: str) -> tuple[dict[str, int], int]:
-    if not is_store(uri, get_tiledb_ctx()):
+def _stored(uri: str, ctx: tiledb.Ctx) -> tuple[dict[str, int], int]:
+    if not is_store(uri, ctx):
         return {}, 0
-    store = RadiObject(uri)
+    store = RadiObject(uri, ctx=ctx)
     return {name: len(store.collection(name)) for name in store.collection_names}, len(store)
 
 

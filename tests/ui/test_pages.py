@@ -77,6 +77,8 @@ def test_an_asset_page_shows_numbers_and_a_preview(served_home: str, browser: An
         assert name in text
     assert "phantom-" not in text
     _saved(browser, pictures / "asset.png")
+    assert _width_of_preview(browser) > 100
+    _saved(browser, pictures / "preview.png")
 
 
 def _opened(browser: Any, address: str, *awaited: str) -> str:
@@ -93,6 +95,18 @@ def _opened(browser: Any, address: str, *awaited: str) -> str:
     with contextlib.suppress(TimeoutException):  # the assertions say what is missing
         WebDriverWait(browser, WAIT_S).until(lambda opened: all(word in text(opened) for word in awaited))
     return text(browser)
+
+
+def _width_of_preview(browser: Any) -> int:
+    """Pixels of the picture behind `[Show Markdown]`."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.find_element(By.XPATH, "//*[text()='[Show Markdown]']").click()
+    shown = WebDriverWait(browser, WAIT_S).until(
+        lambda opened: opened.find_element(By.CSS_SELECTOR, "img[src^='data:image/png']")
+    )
+    return int(shown.get_property("naturalWidth"))
 
 
 def _saved(browser: Any, path: Path) -> None:
