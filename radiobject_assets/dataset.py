@@ -146,6 +146,17 @@ class SubjectsConfig(_Section):
         return value
 
 
+class ImagingConfig(_Section):
+    """What becomes of images that are readable, but no plain volume of one value a voxel on a regular grid."""
+
+    components: Literal["quarantine", "keep"] = "quarantine"
+    """Colour and complex images: `keep` stores them with the components (red, green, blue; real, imaginary) as
+    the last axis, and says so in the obs column `components`."""
+    irregular_spacing: Literal["quarantine", "keep"] = "quarantine"
+    """Missing slices and variable spacing: `keep` stores them with the mean spacing in the affine and the true
+    positions in the obs column `slice_positions_mm`."""
+
+
 class ArrivalsConfig(_Section):
     """When a folder of the landing zone counts as a settled arrival."""
 
@@ -215,6 +226,7 @@ class DatasetConfig(_Section):
     collections: dict[str, CollectionConfig] = Field(default_factory=dict)
     """Collections by name. With none, every series goes to a collection named after its modality."""
     subjects: SubjectsConfig = SubjectsConfig()
+    imaging: ImagingConfig = ImagingConfig()
     arrivals: ArrivalsConfig = ArrivalsConfig()
     split: SplitConfig = SplitConfig()
     patches: PatchesConfig | None = None
@@ -373,6 +385,7 @@ def _allowed_keys(location: list[Any]) -> list[str]:
     model: type[BaseModel] = DatasetConfig
     sections: dict[str, type[BaseModel]] = {
         "subjects": SubjectsConfig,
+        "imaging": ImagingConfig,
         "arrivals": ArrivalsConfig,
         "split": SplitConfig,
         "patches": PatchesConfig,

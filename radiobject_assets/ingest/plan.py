@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.dataset import CollectionConfig, DatasetConfig
 from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult, Unreadable
 from radiobject_assets.imaging.series import Series, build_series
@@ -126,7 +127,8 @@ def plan_ingest(
         Grids of images that the store holds already, by SeriesInstanceUID (`holdings.referenced_images`):
         labels may come in a later arrival than their image.
     """
-    found = build_series(scan, known_images)
+    policy = SeriesPolicy(dataset.imaging.components, dataset.imaging.irregular_spacing)
+    found = build_series(scan, known_images, policy)
     return IngestPlan(
         tuple(_plan_one(series, dataset, arrival) for series in found), scan.unreadable, arrival
     )
