@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -121,15 +122,15 @@ def _order(prefix: bytes, header_size: int) -> str:
     return ""
 
 
-def nifti_data_file(header: Path) -> Path | None:
-    """The image file of a .hdr: same name, suffix .img (or .img.gz)."""
+def nifti_data_file(header: Path, known: Container[Path] = ()) -> Path | None:
+    """The image file of a .hdr: same name, suffix .img (or .img.gz), on disk or among the `known` paths."""
     name = header.name
     stem = name[
         : -len("".join(header.suffixes[-2:] if name.lower().endswith(".gz") else header.suffixes[-1:]))
     ]
     for suffix in (".img", ".img.gz", ".IMG"):
         candidate = header.with_name(stem + suffix)
-        if candidate.is_file():
+        if candidate in known or candidate.is_file():
             return candidate
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.dicom_source import DicomSource
 from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.members import MemberSource, in_archive
 from radiobject_assets.imaging.nifti_source import NiftiSource
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series_record import Series
@@ -28,6 +29,12 @@ def open_series(series: Series, image_grid: Grid | None = None) -> ImageSource:
         raise ImageReadError(
             series.reason or Reason.NOT_AN_IMAGE, f"the series is quarantined: {series.detail}"
         )
+    if in_archive(series):
+        return MemberSource(series, lambda local: _open(local, image_grid))
+    return _open(series, image_grid)
+
+
+def _open(series: Series, image_grid: Grid | None) -> ImageSource:
     if series.nifti is not None:
         return NiftiSource(series.nifti, series.attributes)
     if series.kind == "labels":

@@ -17,6 +17,11 @@ class Reason(StrEnum):
     NOT_AN_IMAGE = "not_an_image"
     NOT_READABLE = "not_readable"
     ARCHIVE = "archive"
+    ARCHIVE_DAMAGED = "archive_damaged"
+    ARCHIVE_LIMITS = "archive_limits"
+    ARCHIVE_MEMBER = "archive_member"
+    NESTED_ARCHIVE = "nested_archive"
+    SIDECAR = "sidecar"
     DICOMDIR = "dicomdir"
     DAMAGED_HEADER = "damaged_header"
     TRUNCATED = "truncated"
@@ -79,7 +84,25 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "The operating system refused to read the file.", "Check its permissions and the disk."
     ),
     Reason.ARCHIVE: Explanation(
-        "The file is an archive that is not read in place.", "Unpack it and ingest the folder."
+        "The file is an archive of a kind that is not read in place (7z, rar, bzip2, xz).",
+        "Unpack it, or pack it as zip, tar or tar.gz, and ingest again.",
+    ),
+    Reason.ARCHIVE_DAMAGED: Explanation(
+        "The archive is damaged or cut short, so none of its members is taken in.", "Transfer it again."
+    ),
+    Reason.ARCHIVE_LIMITS: Explanation(
+        "The archive unpacks to more members or bytes than is plausible, so none of it is taken in.",
+        "Check where it comes from; if it is sound, unpack it and ingest the folder.",
+    ),
+    Reason.ARCHIVE_MEMBER: Explanation(
+        "A member of the archive is a link, encrypted, damaged, or has a name that leads out of it.",
+        "Pack the file itself, without a password, and ingest again.",
+    ),
+    Reason.NESTED_ARCHIVE: Explanation(
+        "An archive within an archive is not read.", "Unpack the outer archive and ingest the folder."
+    ),
+    Reason.SIDECAR: Explanation(
+        "A table, sidecar or note of a BIDS folder: read where it describes images or subjects.", "Nothing."
     ),
     Reason.DICOMDIR: Explanation(
         "A DICOMDIR only lists other files; what is really there is scanned instead.", "Nothing."

@@ -1,14 +1,15 @@
 """Scan any tree of files by content, not by name: every regular file becomes one record, once.
 
 A file is DICOM (an `Instance`), NIfTI (a `NiftiFile`) or unreadable with a reason. Only headers are read,
-each file is opened once, and a bad file never stops the others.
+each file is opened once, and a bad file never stops the others. Archives are looked into: each member is a
+file of its own, and the archive itself is none unless it is refused as a whole.
 """
 
 from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +17,12 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.archives import LIMITS, ArchiveLimits, is_office_document
+from radiobject_assets.imaging.bids import described
 from radiobject_assets.imaging.duplicates import candidates
 from radiobject_assets.imaging.headers import looks_like_bare_dicom, read_instance
 from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.members import Unpacked, copies, kind_of_archive
 from radiobject_assets.imaging.nifti_header import NiftiFile, is_nifti, nifti_data_file, read_nifti
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.sidecars import read_sidecars, sidecars_of
@@ -30,7 +34,14 @@ Progress = Callable[[int, int], None]
 """(files done, files in all)"""
 
 _PREFIX_BYTES = 32768
-_ARCHIVES = {b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z", b"Rar!": "rar", b"BZh9": "bzip2", b"\xfd7zX": "xz"}
+_ARCHIVES = {
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
+    b"7z\xbc\xaf": "7z",
+    b"Rar!": "rar",
+    b"BZh9": "bzip2",
+    b"\xfd7zX": "xz",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +51,9 @@ class Unreadable:
     path: Path
     reason: Reason
     detail: str
+
+
+Record = Instance | NiftiFile | Unreadable
 
 
 @dataclass(frozen=True)
@@ -82,7 +96,9 @@ def find_files(source: Path) -> Iterator[Path]:
                 yield path
 
 
-def scan(sources: Sequence[Path], on_progress: Progress | None = None) -> ScanResult:
+def scan(
+    sources: Sequence[Path], on_progress: Progress | None = None, *, limits: ArchiveLimits = LIMITS
+) -> ScanResult:
     """Read the header of every file under `sources`; never raises for a bad file.
 
     Parameters
@@ -91,6 +107,8 @@ def scan(sources: Sequence[Path], on_progress: Progress | None = None) -> ScanRe
         Folders and files; a file that is reached twice is read once.
     on_progress
         Called now and then with the number of files done and the number of all files.
+    limits
+        What an archive may hold before it is refused.
 
     Raises
     ------
@@ -107,19 +125,23 @@ def scan(sources: Sequence[Path], on_progress: Progress | None = None) -> ScanRe
     instances: list[Instance] = []
     niftis: list[NiftiFile] = []
     unreadable: list[Unreadable] = []
+    texts: dict[Path, bytes] = {}
     for done, (path, root) in enumerate(roots.items()):
         if on_progress is not None and done % 256 == 0:
             on_progress(done, len(roots))
         record = scan_file(path, root)
-        if isinstance(record, Instance):
-            instances.append(record)
-        elif isinstance(record, NiftiFile):
-            niftis.append(record)
-        else:
-            unreadable.append(record)
+        is_archive = isinstance(record, Unreadable) and record.reason is Reason.ARCHIVE
+        for item in _members(path, root, record, limits, texts) if is_archive else (record,):
+            if isinstance(item, Instance):
+                instances.append(item)
+            elif isinstance(item, NiftiFile):
+                niftis.append(item)
+            else:
+                unreadable.append(item)
     if on_progress is not None:
         on_progress(len(roots), len(roots))
-    niftis, unreadable = _claim_data_files(niftis, unreadable)
+    niftis, unreadable = _claim_data_files(niftis, unreadable, texts)
+    niftis, unreadable = described(niftis, unreadable, texts)
     instances = _with_pixel_digests(instances)
     return ScanResult(
         tuple(sorted(instances, key=lambda i: i.path)),
@@ -133,7 +155,8 @@ def _with_pixel_digests(instances: list[Instance]) -> list[Instance]:
     digests: dict[Path, str] = {}
     for group in candidates(instances):
         for instance in group:
-            digests[instance.path] = pixel_digest(instance)
+            if not instance.pixel_digest:
+                digests[instance.path] = pixel_digest(instance)
     return [replace(i, pixel_digest=digests[i.path]) if i.path in digests else i for i in instances]
 
 
@@ -152,27 +175,64 @@ def pixel_digest(instance: Instance) -> str:
     return hasher.hexdigest()
 
 
-def scan_file(path: Path, root: Path) -> Instance | NiftiFile | Unreadable:
-    """Read one file's header: the record of what it is."""
+def _members(
+    archive: Path, root: Path, refused: Record, limits: ArchiveLimits, texts: dict[Path, bytes]
+) -> list[Record]:
+    """The records of an archive's members; the archive's own where nothing of it can be used."""
+    unpacked = Unpacked()
+    records: list[Record] = []
+    try:
+        kind = kind_of_archive(archive)
+        if kind is None:
+            return [refused]
+        if kind == "zip" and is_office_document(archive):
+            return [Unreadable(archive, Reason.NOT_AN_IMAGE, "is a document of another program")]
+        for path, copy in copies(archive, kind, unpacked, limits):
+            record = scan_file(copy, root, shown=path)
+            if isinstance(record, Unreadable) and record.reason is Reason.ARCHIVE:
+                record = replace(
+                    record, reason=Reason.NESTED_ARCHIVE, detail=f"{record.detail} in an archive"
+                )
+            elif isinstance(record, Instance) and record.pixel_keyword:
+                record = replace(record, pixel_digest=pixel_digest(replace(record, path=copy)))
+            records.append(record)
+    except ImageReadError as error:
+        return [Unreadable(archive, Reason(error.code), error.detail)]
+    except OSError as error:
+        return [Unreadable(archive, Reason.NOT_READABLE, error.strerror or "cannot be read")]
+    records.extend(Unreadable(path, reason, detail) for path, reason, detail in unpacked.refused)
+    if not records:
+        return [Unreadable(archive, Reason.NOT_AN_IMAGE, "is an archive without files")]
+    texts.update(unpacked.texts)
+    return records
+
+
+def scan_file(path: Path, root: Path, shown: Path | None = None) -> Record:
+    """Read one file's header: the record of what it is.
+
+    Parameters
+    ----------
+    shown
+        The path that the record gets, where `path` is only a copy.
+    """
+    name = shown or path
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     except OSError as error:
-        return Unreadable(path, Reason.NOT_READABLE, error.strerror or "cannot be opened")
+        return Unreadable(name, Reason.NOT_READABLE, error.strerror or "cannot be opened")
     try:
         size = os.fstat(descriptor).st_size
         prefix = os.pread(descriptor, _PREFIX_BYTES, 0)
-        return _classify(path, root, descriptor, prefix, size)
+        return _classify(name, root, descriptor, prefix, size)
     except ImageReadError as error:
-        return Unreadable(path, Reason(error.code), error.detail)
+        return Unreadable(name, Reason(error.code), error.detail)
     except OSError as error:
-        return Unreadable(path, Reason.NOT_READABLE, error.strerror or "cannot be read")
+        return Unreadable(name, Reason.NOT_READABLE, error.strerror or "cannot be read")
     finally:
         os.close(descriptor)
 
 
-def _classify(
-    path: Path, root: Path, descriptor: int, prefix: bytes, size: int
-) -> Instance | NiftiFile | Unreadable:
+def _classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int) -> Record:
     def read(offset: int, count: int) -> bytes:
         if offset + count <= len(prefix) or (offset < len(prefix) and len(prefix) == size):
             return prefix[offset : offset + count]
@@ -216,16 +276,16 @@ def _inflate_prefix(prefix: bytes) -> bytes:
 
 
 def _claim_data_files(
-    niftis: list[NiftiFile], unreadable: list[Unreadable]
+    niftis: list[NiftiFile], unreadable: list[Unreadable], texts: Mapping[Path, bytes]
 ) -> tuple[list[NiftiFile], list[Unreadable]]:
     """Give .img files to their .hdr and sidecars to their image; a header without its data is unreadable."""
     others = {entry.path: entry for entry in unreadable}
     kept: list[NiftiFile] = []
     for nifti in niftis:
         if nifti.single_file:
-            kept.append(_with_sidecars(nifti, others))
+            kept.append(_with_sidecars(nifti, others, texts))
             continue
-        data = nifti_data_file(nifti.path)
+        data = nifti_data_file(nifti.path, others)
         if data is None or (data not in others and data.parent == nifti.path.parent and not data.is_file()):
             others[nifti.path] = Unreadable(
                 nifti.path, Reason.NIFTI_DATA_MISSING, "has no .img file beside it"
@@ -233,15 +293,19 @@ def _claim_data_files(
             continue
         others.pop(data, None)
         pair = replace(nifti, files=(nifti.path, data), data_file=data)
-        kept.append(_with_sidecars(pair, others))
+        kept.append(_with_sidecars(pair, others, texts))
     return kept, list(others.values())
 
 
-def _with_sidecars(nifti: NiftiFile, others: dict[Path, Unreadable]) -> NiftiFile:
+def _with_sidecars(
+    nifti: NiftiFile, others: dict[Path, Unreadable], texts: Mapping[Path, bytes]
+) -> NiftiFile:
     # Only what the scan has met: a sidecar outside the sources is not ours to read.
     present = tuple(path for path in sidecars_of(nifti.path) if path in others)
     for path in present:
         del others[path]
     if not present:
         return nifti
-    return replace(nifti, files=(*nifti.files, *present), attributes=read_sidecars(present, nifti.matrix))
+    return replace(
+        nifti, files=(*nifti.files, *present), attributes=read_sidecars(present, nifti.matrix, texts)
+    )

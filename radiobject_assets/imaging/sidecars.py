@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +44,25 @@ def sidecars_of(image: Path) -> tuple[Path, ...]:
     return tuple(image.with_name(name + suffix) for suffix in SUFFIXES)
 
 
-def read_sidecars(paths: tuple[Path, ...], affine: NDArray[np.float64]) -> dict[str, AttributeValue]:
+def read_sidecars(
+    paths: Sequence[Path], affine: NDArray[np.float64], texts: Mapping[Path, bytes] | None = None
+) -> dict[str, AttributeValue]:
     """Acquisition parameters of the sidecars that exist; one that cannot be understood gives nothing.
 
     Parameters
     ----------
     affine
         (4, 4) of the image: turns b-vectors, which are in image axes, to RAS+ directions.
+    texts
+        Content of paths that are not on disk (members of archives).
     """
     found: dict[str, AttributeValue] = {}
     for path in paths:
         try:
-            text = path.read_text(encoding="utf-8") if path.stat().st_size <= _MAX_BYTES else ""
+            if texts is not None and path in texts:
+                text = texts[path].decode("utf-8")
+            else:
+                text = path.read_text(encoding="utf-8") if path.stat().st_size <= _MAX_BYTES else ""
         except (OSError, UnicodeDecodeError):
             continue
         if path.suffix == ".json":

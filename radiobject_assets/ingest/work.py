@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.members import local_copy
 from radiobject_assets.imaging.opening import open_series
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series import Series
@@ -105,17 +106,21 @@ def ingest_volume(task: VolumeTask) -> VolumeResult:
 def digest_of_files(series: Series) -> str | None:
     """`ImageSource.source_digest` of a series from its files alone; None if they can't be read."""
     try:
-        if series.nifti is not None:
-            hasher = blake3()
-            for path in dict.fromkeys((series.nifti.path, *series.nifti.files)):
-                hasher.update_mmap(path)
-            return str(hasher.hexdigest())
-        hasher = blake3()
+        with local_copy(series) as local:
+            return _digest_of_local_files(local)
+    except (OSError, ImageReadError):
+        return None  # decoding will say which file it is
+
+
+def _digest_of_local_files(series: Series) -> str:
+    hasher = blake3()
+    if series.nifti is not None:
+        for path in dict.fromkeys((series.nifti.path, series.nifti.data_file or series.nifti.path)):
+            hasher.update_mmap(path)
+    else:
         for instance in series.instances:
             hasher.update(blake3().update_mmap(instance.path).digest())
-        return str(hasher.hexdigest())
-    except OSError:
-        return None  # decoding will say which file it is
+    return str(hasher.hexdigest())
 
 
 def _open(task: VolumeTask) -> tuple[ImageSource, ImageCandidate | None]:

@@ -89,8 +89,9 @@ def test_what_is_no_image_says_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "note.txt").write_text("two subjects moved\n")
     (tmp_path / "noise").write_bytes(random.Random(1).randbytes(5000))
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("x", "y")
+    (tmp_path / "a.7z").write_bytes(b"7z\xbc\xaf\x27\x1c" + bytes(99))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w"):
+        pass
     with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
         archive.addfile(tarfile.TarInfo("x"), io.BytesIO())
     reasons = {entry.path.name: entry.reason for entry in scan([tmp_path]).unreadable}
@@ -98,8 +99,9 @@ def test_what_is_no_image_says_what_it_is(tmp_path: Path) -> None:
         "empty": Reason.EMPTY_FILE,
         "note.txt": Reason.NOT_AN_IMAGE,
         "noise": Reason.NOT_AN_IMAGE,
-        "a.zip": Reason.ARCHIVE,
-        "a.tar.gz": Reason.ARCHIVE,
+        "a.7z": Reason.ARCHIVE,
+        "a.zip": Reason.NOT_AN_IMAGE,
+        "x": Reason.EMPTY_FILE,
     }
 
 

@@ -1,0 +1,202 @@
+"""Series whose files lie in archives: their headers read in place, their voxels from a short-lived copy.
+
+A scan unpacks one member at a time into a scratch file and reads its header there. Decoding unpacks the
+members of one series into a temporary folder and removes them when the last slab was read, so the disk holds
+at most one series for each worker, never the whole archive.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.archives import LIMITS, ArchiveLimits, Kind, members, split_member
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.series_record import Series
+from radiobject_assets.imaging.sidecars import SUFFIXES
+from radiobject_assets.imaging.source import AttributeValue, ImageSource, Slab
+
+# Room that is left for others on the disk that temporary copies go to.
+_SPARE_DISK_BYTES = 256 << 20
+_MAX_TEXT_BYTES = 1 << 20
+_MAX_TEXTS_BYTES = 64 << 20
+
+Copied = tuple[Path, Path]
+"""Path of a member, and of the copy that may be read until the next one."""
+
+
+@dataclass
+class Unpacked:
+    """What came out of an archive besides the members' copies.
+
+    refused
+        Members that were not read, with the reason and what to say.
+    texts
+        Content of sidecars (small JSON, b-value and b-vector files), by the member's path.
+    """
+
+    refused: list[tuple[Path, Reason, str]] = field(default_factory=list)
+    texts: dict[Path, bytes] = field(default_factory=dict)
+
+
+def copies(archive: Path, kind: Kind, into: Unpacked, limits: ArchiveLimits = LIMITS) -> Iterator[Copied]:
+    """Each member of an archive in a scratch file, one after the other; refused ones are noted in `into`.
+
+    Raises
+    ------
+    ImageReadError
+        If the archive as a whole is refused (`archives.members`).
+    """
+    text_bytes = 0
+    with tempfile.TemporaryDirectory(prefix="radiobject-member-") as folder:
+        scratch = Path(folder, "member")
+        for member in members(archive, kind, limits):
+            if member.refused:
+                into.refused.append((member.path, Reason.ARCHIVE_MEMBER, member.refused))
+                continue
+            _check_room(scratch.parent, member.size_bytes)
+            try:
+                with open(scratch, "wb") as file:
+                    member.copy_to(file)
+            except ImageReadError as error:
+                into.refused.append((member.path, Reason(error.code), error.detail))
+                continue
+            if member.path.suffix in SUFFIXES and member.size_bytes <= _MAX_TEXT_BYTES:
+                text_bytes += member.size_bytes
+                if text_bytes <= _MAX_TEXTS_BYTES:
+                    into.texts[member.path] = scratch.read_bytes()
+            yield member.path, scratch
+
+
+def kind_of_archive(path: Path) -> Kind | None:
+    """Which of the archives that are read in place a file is, by its first bytes; None if none."""
+    with open(path, "rb") as file:
+        start = file.read(512)
+    if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        return "zip"
+    if start[:2] == b"\x1f\x8b":
+        return "tar.gz"
+    return "tar" if start[257:262] == b"ustar" else None
+
+
+def in_archive(series: Series) -> bool:
+    """Whether any file of a series is a member of an archive."""
+    return any(split_member(path) is not None for path in _needed(series)[:1])
+
+
+@contextmanager
+def local_copy(series: Series) -> Iterator[Series]:
+    """The series with its members unpacked to a temporary folder, which is removed at the end.
+
+    Raises
+    ------
+    ImageReadError
+        FILE_CHANGED where a member is gone, NOT_READABLE where the disk has no room for the copies.
+    """
+    wanted: dict[Path, set[Path]] = defaultdict(set)
+    for path in _needed(series):
+        found = split_member(path)
+        if found is not None:
+            wanted[found[0]].add(path)
+    if not wanted:
+        yield series
+        return
+    with tempfile.TemporaryDirectory(prefix="radiobject-series-") as folder:
+        local: dict[Path, Path] = {}
+        for archive, paths in wanted.items():
+            _unpack(archive, paths, Path(folder), local)
+        missing = {path for paths in wanted.values() for path in paths} - local.keys()
+        if missing:
+            raise ImageReadError(Reason.FILE_CHANGED, f"{len(missing)} members are no longer in the archive")
+        yield _moved(series, lambda path: local.get(path, path))
+
+
+def _unpack(archive: Path, wanted: set[Path], folder: Path, local: dict[Path, Path]) -> None:
+    try:
+        kind = kind_of_archive(archive)
+    except OSError as error:
+        raise ImageReadError(
+            Reason.FILE_CHANGED, f"the archive cannot be opened again ({error.strerror})", archive
+        ) from error
+    if kind is None:
+        raise ImageReadError(Reason.FILE_CHANGED, "is no archive any more", archive)
+    left = set(wanted)
+    for member in members(archive, kind):
+        if member.path not in left:
+            continue
+        _check_room(folder, member.size_bytes)
+        target = folder / f"{len(local)}"
+        with open(target, "wb") as file:
+            member.copy_to(file)
+        local[member.path] = target
+        left.discard(member.path)
+        if not left:
+            return
+
+
+def _check_room(folder: Path, size_bytes: int) -> None:
+    if shutil.disk_usage(folder).free < size_bytes + _SPARE_DISK_BYTES:
+        raise ImageReadError(
+            Reason.NOT_READABLE, f"the disk for temporary files has no room for {size_bytes >> 20} MB"
+        )
+
+
+def _needed(series: Series) -> list[Path]:
+    """The files that decoding opens."""
+    if series.nifti is not None:
+        return list(dict.fromkeys((series.nifti.path, series.nifti.data_file or series.nifti.path)))
+    return [instance.path for instance in series.instances]
+
+
+def _moved(series: Series, place: Callable[[Path], Path]) -> Series:
+    nifti = series.nifti
+    if nifti is not None:
+        data = None if nifti.data_file is None else place(nifti.data_file)
+        nifti = replace(nifti, path=place(nifti.path), data_file=data)
+    instances = tuple(replace(instance, path=place(instance.path)) for instance in series.instances)
+    return replace(series, nifti=nifti, instances=instances)
+
+
+class MemberSource:
+    """Voxels of a series in an archive (`source.ImageSource`): unpacked when `slabs` begins, removed after.
+
+    Parameters
+    ----------
+    reopen
+        Opens a series whose files lie on disk.
+    """
+
+    def __init__(self, series: Series, reopen: Callable[[Series], ImageSource]) -> None:
+        described = reopen(series)  # nothing is read yet
+        self._series = series
+        self._reopen = reopen
+        self.shape: tuple[int, ...] = described.shape
+        self.dtype: np.dtype[Any] = described.dtype
+        self.affine: NDArray[np.float64] = described.affine
+        self.slope = described.slope
+        self.intercept = described.intercept
+        self.attributes: Mapping[str, AttributeValue] = described.attributes
+        self._digest = ""
+
+    def slabs(self, depth: int) -> Iterator[Slab]:
+        """See `ImageSource.slabs`."""
+        with local_copy(self._series) as local:
+            source = self._reopen(local)
+            yield from source.slabs(depth)
+            self._digest = source.source_digest()
+
+    def source_digest(self) -> str:
+        """See `ImageSource.source_digest`."""
+        if not self._digest:
+            raise ImageReadError(Reason.FILE_CHANGED, "not every file has been read: exhaust slabs() first")
+        return self._digest
