@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from radiobject_assets.dataset import load_dataset
-from radiobject_assets.definitions import build_definitions, build_resources
+from radiobject_assets.definitions import DEMO_HOME, build_definitions, build_resources
 from radiobject_assets.headless import Pass, open_instance, run_pass
 from radiobject_assets.imaging.phantom import DEFAULT_SHAPE, make_cohort
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
@@ -190,23 +190,35 @@ def print_summary(summary: DemoSummary, console: Console) -> None:
         f"[bold]Time[/]    {summary.seconds:.1f} s    [bold]Peak memory[/]  {summary.peak_rss_mb:.0f} MB, "
         f"interpreters included (budget for voxels: {summary.budget_mb} MB)"
     )
-    console.print("\nLook at it in the browser:  [bold]make ui[/]")
+    console.print(f"\nLook at it in the browser:  [bold]{escape(_command_for_the_ui(summary.home))}[/]")
+
+
+def _command_for_the_ui(home: Path) -> str:
+    if Path("Makefile").is_file() and home == DEMO_HOME.resolve():
+        return "make ui"
+    settings = f"DAGSTER_HOME={home / 'dagster'} RADIOBJECT_DATASET={home / 'dataset.yaml'}"
+    return f"{settings} dagster dev -m radiobject_assets.definitions -h 127.0.0.1"
 
 
 def _found(overview: Overview) -> Table:
-    table = Table("Found", "", show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("[bold]Found[/]", f"{overview.files} files in {overview.arrivals} arrivals")
-    table.add_row("", f"{overview.series} series, {sum(overview.quarantined.values())} of them quarantined")
-    table.add_row("", f"{sum(overview.unreadable.values())} files that belong to no series")
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    held, stray = sum(overview.quarantined.values()), sum(overview.unreadable.values())
+    table.add_row("[bold]Found[/]", f"{overview.files} files in {_counted(overview.arrivals, 'arrival')}")
+    table.add_row("", f"{overview.series} series: {overview.series - held} ingested, {held} held back")
+    table.add_row("", f"{_counted(stray, 'file')} in no series")
     return table
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 or noun == "series" else f"{count} {noun}s"
+
+
 def _held_back(overview: Overview) -> Table:
-    table = Table("held back", "reason", "what it means", "what to do", title_justify="left")
-    for what, reasons in (("series", overview.quarantined), ("files", overview.unreadable)):
+    table = Table("Held back", "Reason", "What it means", "What to do")
+    for what, reasons in (("series", overview.quarantined), ("file", overview.unreadable)):
         for reason, count in reasons.items():
             explanation = EXPLANATIONS[Reason(reason)]
-            table.add_row(f"{count} {what}", reason, explanation.meaning, explanation.action)
+            table.add_row(_counted(count, what), reason, explanation.meaning, explanation.action)
     return table
 
 

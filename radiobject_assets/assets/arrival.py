@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from radiobject_assets.assets.metadata import counted, digest_of, measured, table
 from radiobject_assets.assets.partitions import ARRIVALS, LANDING_GROUP
-from radiobject_assets.assets.privacy import shielded
+from radiobject_assets.assets.privacy import public_outcomes, shielded
 from radiobject_assets.dataset import DatasetConfig
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.imaging.scan import ScanResult, scan
@@ -129,7 +129,7 @@ def build_series_asset(settings: DatasetConfig) -> dg.AssetsDefinition:
                     "quarantined": len(held),
                     "instances": sum(outcome.n_instances for outcome in outcomes),
                     "bytes": sum(outcome.voxel_bytes for outcome in outcomes),
-                    "verdicts": table(outcomes_table(outcomes, identifiers=False)),
+                    "verdicts": table(public_outcomes(outcomes)),
                     **_what_to_do(sorted({outcome.reason or "" for outcome in held})),
                     **measurement.metadata(),
                 },

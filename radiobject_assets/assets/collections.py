@@ -8,7 +8,7 @@ from radiobject_assets.assets.history import has_failed
 from radiobject_assets.assets.metadata import digest_of, measured, table
 from radiobject_assets.assets.partitions import ALL_VOLUMES, ARRIVALS, STORE_GROUP, collection_names
 from radiobject_assets.assets.pictures import preview_metadata
-from radiobject_assets.assets.privacy import shielded
+from radiobject_assets.assets.privacy import public_outcomes, shielded
 from radiobject_assets.dataset import CollectionConfig, DatasetConfig
 from radiobject_assets.diagnostics.integrity import withdraw_unsound
 from radiobject_assets.diagnostics.inventory import read_inventory
@@ -82,7 +82,7 @@ def _build_collection(settings: DatasetConfig, name: str) -> dg.AssetsDefinition
                     **preview_metadata(
                         config.store_uri, selected, key, dataset.work.preview(name, key), storage.ctx
                     ),
-                    "series": table(outcomes_table(outcomes, identifiers=False)),
+                    "series": table(public_outcomes(outcomes)),
                     **measurement.metadata(),
                 },
             )

@@ -8,13 +8,16 @@ folder, which is as confidential as the images, and the event log gets what is k
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
+import pandas as pd
 
 from radiobject_assets.errors import ConfigurationError, RadiObjectError, StorageError
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.ingest.report import SeriesOutcome, outcomes_table
 
 _REPORT = "last-error.txt"
 
@@ -28,6 +31,14 @@ def public_message(error: Exception) -> str:
     kind = type(error).__name__
     errno = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
     return f"{kind}{errno}{place}"
+
+
+def public_outcomes(outcomes: Sequence[SeriesOutcome]) -> pd.DataFrame:
+    """Outcomes as a table without identifiers: also without the text of unexpected errors, which quote."""
+    rows = outcomes_table(outcomes, identifiers=False)
+    unexpected = rows["reason"] == Reason.WORKER_DIED.value
+    rows.loc[unexpected, "detail"] = "see work/arrivals for what it said"
+    return rows
 
 
 def keep_full_report(error: Exception, folder: Path) -> Path:
