@@ -29,6 +29,7 @@ RUN_KEY_TAG = "dagster/run_key"
 SENSOR_TAG = "dagster/sensor_name"
 HEADLESS_TAG = "radiobject/headless"
 _MAX_ROUNDS = 20
+_INTERRUPTED = "DagsterExecutionInterruptedError"
 _STATE_FILE = "headless.json"
 _LOCK_FILE = "headless.lock"
 # Silent console: the event log has everything, and a summary follows.
@@ -245,6 +246,8 @@ def _execute(
         run_config=_QUIET,
         raise_on_error=False,
     )
+    if _was_interrupted(result):
+        raise KeyboardInterrupt  # Dagster ends the run and swallows it; the person meant the whole pass
     return RunOutcome(
         _named(request), result.run_id, result.success, "" if result.success else _first_problem(result)
     )
@@ -269,6 +272,11 @@ def _first_problem(result: dg.ExecuteInProcessResult) -> str:
                 return f"{event.step_key}: {event.step_failure_data.user_failure_data.description}"
             return f"{event.step_key}: {error.cls_name if error else 'failed'}"
     return "failed"
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+    return any(error is not None and error.cls_name == _INTERRUPTED for error in errors)
 
 
 def _is_taken(instance: dg.DagsterInstance, run_key: str | None) -> bool:
