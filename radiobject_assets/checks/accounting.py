@@ -6,6 +6,7 @@ import dagster as dg
 from radiobject_assets.assets.arrival import plan_of
 from radiobject_assets.assets.partitions import ARRIVALS
 from radiobject_assets.checks.outcome import checked, failed, passed
+from radiobject_assets.imaging.archives import file_on_disk
 from radiobject_assets.ingest.subjects import find_subject_tables
 from resources import DatasetResource, StorageResource
 
@@ -41,9 +42,11 @@ def build_accounting_check() -> dg.AssetChecksDefinition:
                 "subject_tables": len(tables),
                 "counted_twice": len(counted) - len(set(counted)),
             }
-            if len(set(counted)) == len(counted) == present:
+            # the members of an archive are files of their own; on disk they are one
+            on_disk = {file_on_disk(path) for path in counted}
+            if len(set(counted)) == len(counted) and len(on_disk) == present:
                 return passed(f"all {present} files are accounted for", numbers)
-            return failed(f"{present} files, but {len(counted)} are accounted for", _RECOVERY, numbers)
+            return failed(f"{present} files, but {len(on_disk)} are accounted for", _RECOVERY, numbers)
 
         return checked(rule, work=dataset.work.arrival(key), what_to_do=_RECOVERY)
 

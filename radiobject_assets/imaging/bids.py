@@ -28,8 +28,8 @@ DESCRIPTION = "dataset_description.json"
 COLUMNS: dict[str, str] = {
     "ses": "session", "task": "task", "acq": "acquisition", "ce": "contrast_label", "trc": "tracer",
     "rec": "reconstruction", "dir": "direction", "run": "run", "echo": "echo", "part": "part",
-    "inv": "inversion", "desc": "description_label", "space": "space", "seg": "segmentation_label", "label": "label",
-    "res": "resolution",
+    "inv": "inversion", "desc": "description_label", "space": "space", "seg": "segmentation_label",
+    "label": "label", "res": "resolution",
 }  # fmt: skip
 """BIDS entity to the column of obs; the subject is obs_subject_id."""
 

@@ -69,6 +69,7 @@ def _content(instance: Instance) -> Instance:
         pixel_length=0,
         pixel_digest="",
         attributes={},
+        extras={},
     )
 
 

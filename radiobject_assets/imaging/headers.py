@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from radiobject_assets.imaging.mosaic import is_mosaic, mosaic_frames
 from radiobject_assets.imaging.quiet import pydicom_quietly
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
+from radiobject_assets.imaging.withholding import identity_words, names_somebody
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -167,7 +168,8 @@ def _from_pydicom(dataset: Any, depth: int, wanted: Mapping[int, str] = t.WANTED
         elif isinstance(value, bytes):
             values[int(tag)] = value
         elif value is not None:
-            several = value if not isinstance(value, str) and hasattr(value, "__iter__") else [value]
+            # a PersonName can be iterated too, letter by letter
+            several = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
             if kind in ("US", "SS", "UL", "FD", "FL"):
                 values[int(tag)] = tuple(float(v) for v in several if isinstance(v, int | float))
             else:
@@ -188,15 +190,18 @@ def _set_encodings(elements: Elements) -> None:
     elements.encodings = tuple(python_encoding.get(term, "utf-8") for term in terms)
 
 
-def attributes_of(elements: Elements) -> dict[str, AttributeValue]:
-    """The allow-listed acquisition parameters that are present."""
+def attributes_of(
+    elements: Elements, wanted: Mapping[str, tuple[int, type]] = t.ATTRIBUTES
+) -> dict[str, AttributeValue]:
+    """The wanted acquisition parameters that are present; texts that name somebody are withheld."""
     found: dict[str, AttributeValue] = {}
-    for name, (tag, kind) in t.ATTRIBUTES.items():
+    words = identity_words([elements.text(tag) for tag in t.IDENTITY if tag in elements.values])
+    for name, (tag, kind) in wanted.items():
         if tag not in elements.values:
             continue
         if kind is str:
             text = elements.text(tag)
-            if text:
+            if text and not names_somebody(text, words):
                 found[name] = text
             continue
         number = elements.number(tag)
@@ -205,17 +210,19 @@ def attributes_of(elements: Elements) -> dict[str, AttributeValue]:
     return found
 
 
-_ATTRIBUTE_TAGS = tuple(tag for tag, _ in t.ATTRIBUTES.values())
-_shared_attributes: dict[tuple[object, ...], dict[str, AttributeValue]] = {}
+_Attributes = dict[str, AttributeValue]
+_EXTRAS = {keyword: (tag, kind) for keyword, (_, tag, kind) in t.OPTIONAL_ATTRIBUTES.items()}
+_ATTRIBUTE_TAGS = (*(tag for tag, _ in (*t.ATTRIBUTES.values(), *_EXTRAS.values())), *t.IDENTITY)
+_shared_attributes: dict[tuple[object, ...], tuple[_Attributes, _Attributes]] = {}
 
 
-def _interned_attributes(elements: Elements) -> dict[str, AttributeValue]:
+def _interned_attributes(elements: Elements) -> tuple[_Attributes, _Attributes]:
     # Instances of a series share most values: converting each combination once halves the time of a scan.
     get = elements.values.get
     key = tuple([get(tag) for tag in _ATTRIBUTE_TAGS])
     known = _shared_attributes.get(key)
     if known is None:
-        known = attributes_of(elements)
+        known = attributes_of(elements), attributes_of(elements, _EXTRAS)
         if len(_shared_attributes) > 4096:
             _shared_attributes.clear()
         _shared_attributes[key] = known
@@ -240,6 +247,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
     elif has_pixels:
         frames = (classic_frame(e, manufacturer),)
     references, reference_sops = referenced_images(e)
+    attributes, extras = _interned_attributes(e)
     segments = describe_segments(e)
     return Instance(
         path=path,
@@ -277,7 +285,8 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
         max_fraction=e.integer(t.MAX_FRACTION) or 0,
         segments_overlap=e.text(t.SEGMENTS_OVERLAP),
         detail="has a modality lookup table" if e.items(t.MODALITY_LUT) else "",
-        attributes=_interned_attributes(e),
+        attributes=attributes,
+        extras=extras,
     )
 
 

@@ -81,6 +81,11 @@ class Instance:
         blake3 of the pixel data's bytes; computed only for instances that seem to be copies of another.
     detail
         What is wrong with the header, if it parsed but cannot be used.
+    attributes
+        Allow-listed acquisition parameters (`tags.ATTRIBUTES`).
+    extras
+        Those that a data set may allow besides (`tags.OPTIONAL_ATTRIBUTES`), by DICOM keyword; `privacy`
+        moves the allowed ones to `attributes` and drops the others.
     """
 
     path: Path
@@ -120,3 +125,4 @@ class Instance:
     segments_overlap: str = ""
     detail: str = ""
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
+    extras: dict[str, AttributeValue] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from collections import Counter
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.elements import Elements
 from radiobject_assets.imaging.instance import Segment
+from radiobject_assets.imaging.withholding import identity_words, names_somebody
 
 SEG_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 LABELMAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -42,13 +43,18 @@ def referenced_images(elements: Elements) -> tuple[tuple[str, ...], tuple[str, .
 
 def describe_segments(elements: Elements) -> tuple[Segment, ...]:
     """Segments of a SEG or regions of an RTSTRUCT, in the order of the file."""
+    words = identity_words([elements.text(tag) for tag in t.IDENTITY if tag in elements.values])
+
+    def harmless(text: str) -> str:
+        return "" if names_somebody(text, words) else text
+
     found = [
         Segment(
             number=item.integer(t.SEGMENT_NUMBER) or 0,
-            label=item.text(t.SEGMENT_LABEL),
-            category=_code(item.first(t.SEGMENT_CATEGORY)),
-            type=_code(item.first(t.SEGMENT_TYPE)),
-            algorithm=item.text(t.SEGMENT_ALGORITHM),
+            label=harmless(item.text(t.SEGMENT_LABEL)),
+            category=harmless(_code(item.first(t.SEGMENT_CATEGORY))),
+            type=harmless(_code(item.first(t.SEGMENT_TYPE))),
+            algorithm=harmless(item.text(t.SEGMENT_ALGORITHM)),
         )
         for item in elements.items(t.SEGMENTS)
     ]
@@ -61,9 +67,9 @@ def describe_segments(elements: Elements) -> tuple[Segment, ...]:
         found.append(
             Segment(
                 number,
-                item.text(t.ROI_NAME),
-                type=types.get(number, ""),
-                algorithm=item.text(t.ROI_ALGORITHM),
+                harmless(item.text(t.ROI_NAME)),
+                type=harmless(types.get(number, "")),
+                algorithm=harmless(item.text(t.ROI_ALGORITHM)),
                 contours=contours[number],
             )
         )

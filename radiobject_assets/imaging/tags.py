@@ -151,6 +151,7 @@ ATTRIBUTES: Final[dict[str, tuple[int, type]]] = {
     "tube_current_ma": (0x00181151, float),
     "exposure_mas": (0x00181152, float),
     "convolution_kernel": (0x00181210, str),
+    "conversion_type": (0x00080064, str),
     "patient_position": (0x00185100, str),
     "contrast_agent": (0x00180010, str),
     "series_number": (SERIES_NUMBER, int),
@@ -162,6 +163,59 @@ ATTRIBUTES: Final[dict[str, tuple[int, type]]] = {
     "suv_type": (0x00541006, str),
 }
 """The allow-list of acquisition parameters: column name (with its unit) to tag and type."""
+
+OPTIONAL_ATTRIBUTES: Final[dict[str, tuple[str, int, type]]] = {
+    "AcquisitionDate": ("acquisition_date", ACQUISITION_DATE, str),
+    "AcquisitionDateTime": ("acquisition_datetime", ACQUISITION_DATE_TIME, str),
+    "AcquisitionNumber": ("acquisition_number", ACQUISITION_NUMBER, int),
+    "CTDIvol": ("ctdi_vol_mgy", 0x00189345, float),
+    "DataCollectionDiameter": ("data_collection_diameter_mm", 0x00180090, float),
+    "ExposureTime": ("exposure_time_ms", 0x00181150, float),
+    "FilterType": ("filter_type", 0x00181160, str),
+    "FrameOfReferenceUID": ("frame_of_reference_uid", 0x00200052, str),
+    "ImageType": ("image_type", IMAGE_TYPE, str),
+    "ImagingFrequency": ("imaging_frequency_mhz", 0x00180084, float),
+    "LossyImageCompression": ("lossy_image_compression", 0x00282110, str),
+    "NumberOfAverages": ("number_of_averages", 0x00180083, float),
+    "PatientAge": ("patient_age", 0x00101010, str),
+    "PatientSex": ("patient_sex", 0x00100040, str),
+    "PatientSize": ("patient_size_m", 0x00101020, float),
+    "PatientWeight": ("patient_weight_kg", 0x00101030, float),
+    "PixelBandwidth": ("pixel_bandwidth_hz", 0x00180095, float),
+    "ProtocolName": ("protocol_name", 0x00181030, str),
+    "ReceiveCoilName": ("receive_coil_name", 0x00181250, str),
+    "ReconstructionDiameter": ("reconstruction_diameter_mm", 0x00181100, float),
+    "ReconstructionMethod": ("reconstruction_method", 0x00541103, str),
+    "SAR": ("sar_w_per_kg", 0x00181316, float),
+    "ScanOptions": ("scan_options", 0x00180022, str),
+    "SeriesDate": ("series_date", 0x00080021, str),
+    "SeriesDescription": ("series_description", SERIES_DESCRIPTION, str),
+    "SingleCollimationWidth": ("single_collimation_width_mm", 0x00189306, float),
+    "SoftwareVersions": ("software_versions", 0x00181020, str),
+    "SpiralPitchFactor": ("spiral_pitch_factor", 0x00189311, float),
+    "StudyDate": ("study_date", 0x00080020, str),
+    "TransmitCoilName": ("transmit_coil_name", 0x00181251, str),
+}
+"""What `attributes` of dataset.yaml may add: DICOM keyword to column, tag and type."""
+
+IDENTITY: Final = (
+    0x00100010,  # PatientName
+    PATIENT_ID,
+    0x00101000,  # OtherPatientIDs
+    0x00101001,  # OtherPatientNames
+    0x00101005,  # PatientBirthName
+    0x00101060,  # PatientMotherBirthName
+    0x00102154,  # PatientTelephoneNumbers
+    0x00101040,  # PatientAddress
+    0x00100030,  # PatientBirthDate
+    0x00080050,  # AccessionNumber
+    0x00080090,  # ReferringPhysicianName
+    0x00081050,  # PerformingPhysicianName
+    0x00081060,  # NameOfPhysiciansReadingStudy
+    0x00081070,  # OperatorsName
+    0x00080080,  # InstitutionName
+)
+"""Read to find their words in other texts, and forgotten at once: they are part of no record."""
 
 _SEQUENCES = (
     REFERENCED_SERIES, REFERENCED_INSTANCES, SOURCE_IMAGES, DERIVATION_IMAGES, GRADIENT_SEQUENCE, MR_TIMING,
@@ -188,6 +242,11 @@ _US = (
 
 WANTED: Final[dict[int, str]] = {
     **{tag: "LO" for tag, _ in ATTRIBUTES.values()},
+    **{
+        tag: "FD" if tag in (0x00189345, 0x00189306, 0x00189311) else "LO"
+        for _, tag, _ in OPTIONAL_ATTRIBUTES.values()
+    },
+    **dict.fromkeys(IDENTITY, "LO"),
     **dict.fromkeys(_TEXTS, "LO"),
     **dict.fromkeys(_US, "US"),
     **dict.fromkeys(_SEQUENCES, "SQ"),

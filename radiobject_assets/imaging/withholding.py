@@ -1,0 +1,41 @@
+"""Texts of a header that repeat who the patient, the staff or the site is, and so must not leave it.
+
+An allow-list says which attributes may leave; a scanner's operator may still have typed the patient's name
+into one of them. So the words of the names and numbers in the same header are looked for in every text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_WORD = re.compile(r"[^\W_]+", re.UNICODE)
+_MIN_LETTERS = 3
+# Words in the names of phantoms, test images and de-identified data that legitimate values carry too.
+_PLAIN = frozenset(
+    """abdomen anon anonymized anonymised anonymous arm axial body brain breast cardiac center centre chest
+    clinic coronal dcm dicom ear ext extremity female foot general hand head healthcare heart hip hospital
+    image imaging institute institution knee leg liver lung male medical mri neck none original patient
+    pelvis pet phantom primary qa research sagittal shoulder skull spine study subject test thorax unknown
+    university volunteer whole wholebody canon hitachi philips siemens toshiba uih ge hyperfine bruker
+    """.split()  # noqa: SIM905 - one word a line is no better to read
+)
+
+
+def identity_words(identities: Iterable[str]) -> frozenset[str]:
+    """The words, in small letters, of names and numbers that identify somebody.
+
+    Words of fewer than three characters and everyday words (`chest`, `phantom`, vendors) are left out.
+    """
+    words = {word.casefold() for text in identities for word in _WORD.findall(text)}
+    return frozenset(word for word in words if len(word) >= _MIN_LETTERS and word not in _PLAIN)
+
+
+def names_somebody(text: str, words: frozenset[str]) -> bool:
+    """Whether a text has one of the words in it; a word of six characters or more also within another."""
+    if not words or not text:
+        return False
+    folded = text.casefold()
+    if not words.isdisjoint(_WORD.findall(folded)):
+        return True
+    return any(len(word) >= 6 and word in folded for word in words)
