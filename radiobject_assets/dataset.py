@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from radiobject_assets.dataset_mistakes import allowed_keys, check_nodes, explain, place_of, yaml_problem
 from radiobject_assets.errors import ConfigurationError
 
 COLLECTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -26,6 +27,19 @@ MATCHABLE_KEYWORDS = frozenset(
         "ManufacturerModelName", "ConvolutionKernel", "ContrastBolusAgent", "MagneticFieldStrength",
         "ScanningSequence", "SequenceVariant", "SequenceName", "MRAcquisitionType", "EchoTime", "InversionTime",
         "RepetitionTime", "FlipAngle", "SliceThickness", "KVP", "PatientPosition", "Units",
+    }
+)  # fmt: skip
+
+
+# DICOM attributes that `attributes` may add to obs; imaging.tags has their columns and types.
+OPTIONAL_KEYWORDS = frozenset(
+    {
+        "AcquisitionDate", "AcquisitionDateTime", "AcquisitionNumber", "CTDIvol", "DataCollectionDiameter",
+        "ExposureTime", "FilterType", "FrameOfReferenceUID", "ImageType", "ImagingFrequency",
+        "LossyImageCompression", "NumberOfAverages", "PatientAge", "PatientSex", "PatientSize",
+        "PatientWeight", "PixelBandwidth", "ProtocolName", "ReceiveCoilName", "ReconstructionDiameter",
+        "ReconstructionMethod", "SAR", "ScanOptions", "SeriesDate", "SeriesDescription",
+        "SingleCollimationWidth", "SoftwareVersions", "SpiralPitchFactor", "StudyDate", "TransmitCoilName",
     }
 )  # fmt: skip
 
@@ -59,16 +73,20 @@ class TileExtents(_Section):
     z: Annotated[int, Field(ge=1)]
 
 
+# An empty list would match everything.
+_Several = Annotated[list[str], Field(min_length=1)]
+
+
 class MatchConfig(_Section):
     """What belongs to a collection: every condition that is given must hold."""
 
-    modality: str | list[str] | None = None
+    modality: str | _Several | None = None
     """DICOM Modality (0008,0060), as `CT` or `[MR, PT]`."""
     description: str | None = None
     """Regular expression searched in SeriesDescription (0008,103E), without regard to case."""
     dicom: dict[str, str] = Field(default_factory=dict)
     """DICOM keyword to regular expression searched in its value; several values are joined by a backslash."""
-    files: str | list[str] | None = None
+    files: str | _Several | None = None
     """NIfTI file-name patterns, as `*_T1w.nii.gz`."""
 
     _description_is_pattern = field_validator("description")(lambda v: v if v is None else _compiled(v))
@@ -128,10 +146,12 @@ class CollectionConfig(_Section):
 class SubjectsConfig(_Section):
     """Who a volume belongs to, and where the subjects' own table is."""
 
-    key: Literal["patient_id", "study"] = "patient_id"
+    key: Literal["patient_id", "study", "pseudonym"] = "patient_id"
     """`patient_id`: DICOM PatientID as it is (it must already be a research id); `study`: a digest of the
-    StudyInstanceUID."""
-    table: str = "participants.tsv"
+    StudyInstanceUID; `pseudonym`: a keyed digest of the PatientID, with UIDs and dates changed as well."""
+    secret_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "RADIOBJECT_PSEUDONYM_KEY"
+    """For `pseudonym`: the environment variable that holds the secret; the secret itself is never written."""
+    table: Annotated[str, Field(pattern=r"^[^/\\\\]+$")] = "participants.tsv"
     """File name of the subjects' table, looked for in each arrival (tab or comma separated)."""
     id_column: str = "participant_id"
     """Column of the table that holds the subject's id."""
@@ -147,14 +167,14 @@ class SubjectsConfig(_Section):
 
 
 class ImagingConfig(_Section):
-    """What becomes of images that are readable, but no plain volume of one value a voxel on a regular grid."""
+    """What becomes of images that are readable, but no volume of one value a voxel on a regular grid."""
 
     components: Literal["quarantine", "keep"] = "quarantine"
-    """Colour and complex images: `keep` stores them with the components (red, green, blue; real, imaginary) as
-    the last axis, and says so in the obs column `components`."""
+    """Colour and complex images: `keep` stores them with the components (red, green, blue; real,
+    imaginary) as the last axis, and says so in the obs column `components`."""
     irregular_spacing: Literal["quarantine", "keep"] = "quarantine"
-    """Missing slices and variable spacing: `keep` stores them with the mean spacing in the affine and the true
-    positions in the obs column `slice_positions_mm`."""
+    """Missing slices and variable spacing: `keep` stores them with the mean spacing in the affine and the
+    true positions in the obs column `slice_positions_mm`."""
 
 
 class ArrivalsConfig(_Section):
@@ -213,24 +233,67 @@ class PatchesConfig(_Section):
         return self
 
 
+def check_store_uri(uri: str) -> str:
+    """`uri` if a store can be there: a local path, or a whole `file://` or `s3://` URI.
+
+    Raises
+    ------
+    ValueError
+        Otherwise; TileDB itself takes `http://` for S3 and gives no reason for the others.
+    """
+    if not uri.strip():
+        raise ValueError("the store's URI is empty: give a path, file:// or s3:// URI")
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return uri
+    if scheme == "file" and not rest.startswith("/"):
+        raise ValueError(f"{uri}: file:// needs an absolute path, as in file:///data/store")
+    if scheme == "s3" and not rest.partition("/")[0]:
+        raise ValueError(f"{uri}: s3:// needs a bucket, as in s3://bucket/store")
+    if scheme not in ("file", "s3"):
+        raise ValueError(f"{uri}: a store is at a path, file:// or s3:// URI, not at {scheme}://")
+    return uri
+
+
 class DatasetConfig(_Section):
     """What `dataset.yaml` says. Relative paths are relative to `folder`, where the file is."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "dataset"
-    landing: str = "landing"
+    landing: Annotated[str, Field(min_length=1)] = "landing"
     """Folder in which each sub-folder is one arrival."""
-    store: str = "store"
+    store: Annotated[str, Field(min_length=1)] = "store"
     """Local path, `file://` or `s3://` URI of the store."""
     owners: list[str] = Field(default_factory=list)
     """Dagster owners of the assets: e-mail addresses or `team:name`."""
     collections: dict[str, CollectionConfig] = Field(default_factory=dict)
     """Collections by name. With none, every series goes to a collection named after its modality."""
+    attributes: list[str] = Field(default_factory=list)
+    """DICOM keywords that obs gets besides the default ones (docs/reference/attributes.md)."""
     subjects: SubjectsConfig = SubjectsConfig()
     imaging: ImagingConfig = ImagingConfig()
     arrivals: ArrivalsConfig = ArrivalsConfig()
     split: SplitConfig = SplitConfig()
     patches: PatchesConfig | None = None
     folder: Path = Field(default=Path(), exclude=True)
+
+    @field_validator("landing")
+    @classmethod
+    def _landing_is_a_folder(cls, value: str) -> str:
+        if "://" in value:
+            raise ValueError("use a local folder, relative to this file or absolute")
+        return value
+
+    _store_is_reachable = field_validator("store")(lambda v: check_store_uri(v))
+
+    @field_validator("attributes")
+    @classmethod
+    def _optional_attributes(cls, value: list[str]) -> list[str]:
+        for keyword in value:
+            if keyword not in OPTIONAL_KEYWORDS:
+                raise ValueError(
+                    f"{keyword!r} can't be added to obs; use one of {', '.join(sorted(OPTIONAL_KEYWORDS))}"
+                )
+        return value
 
     @model_validator(mode="after")
     def _names_refer_to_something(self) -> DatasetConfig:
@@ -264,9 +327,9 @@ class DatasetConfig(_Section):
         return self
 
     def _located(self, value: str) -> str:
-        if "://" in value or Path(value).is_absolute():
+        if "://" in value:
             return value
-        return str((self.folder / value).resolve())
+        return str((self.folder / Path(value).expanduser()).resolve())
 
     @property
     def store_uri(self) -> str:
@@ -304,97 +367,22 @@ def load_dataset(path: Path | str) -> DatasetConfig:
         raise ConfigurationError(f"{path}: can't be read: {error}") from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_repeated_keys(node, path)
+        check_nodes(node, path)
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path}: not valid YAML: {error}") from error
+        raise ConfigurationError(yaml_problem(error, path)) from error
     if content is None:
         content = {}
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path}: expected keys and values, found {type(content).__name__}")
-    content.pop("folder", None)
+    # a section whose lines are all commented out is a section that is not there
+    content = {key: value for key, value in content.items() if value is not None}
     try:
+        if "folder" in content:  # not for users: it is where the file lies
+            allowed = ", ".join(allowed_keys(DatasetConfig, []))
+            raise ConfigurationError(
+                f"{place_of(path, node, ['folder'])}: unknown key; allowed here: {allowed}"
+            )
         return DatasetConfig(**{**content, "folder": path.resolve().parent})
     except ValidationError as error:
-        problems = {_place(problem): problem for problem in reversed(error.errors())}  # one a key: the first
-        lines = [_explain(problem, path, node) for problem in reversed(problems.values())]
-        raise ConfigurationError("\n".join(lines)) from None
-
-
-def _refuse_repeated_keys(node: yaml.Node | None, path: Path) -> None:
-    # YAML keeps the last of two equal keys in silence: half of a collection's settings would be gone
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise ConfigurationError(f"{path}:{key.start_mark.line + 1}: {key.value}: is given twice")
-            seen.add(key.value)
-            _refuse_repeated_keys(value, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_repeated_keys(item, path)
-
-
-def _place(problem: Any) -> tuple[Any, ...]:
-    return tuple(part for part in problem["loc"] if not _is_model_branch(part))
-
-
-def _explain(problem: Any, path: Path, root: yaml.Node | None) -> str:
-    location = list(_place(problem))
-    key = ".".join(str(part) for part in location)
-    line = _line_of(root, location)
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        allowed = ", ".join(_allowed_keys(location[:-1])) or "none"
-        message = f"unknown key; allowed here: {allowed}"
-    elif problem["type"] == "missing":
-        message = "is required"
-    elif "input" in problem and not isinstance(problem["input"], dict):
-        message = f"{problem['input']!r}: {message}"
-    place = f"{path}:{line}" if line else str(path)
-    return f"{place}: {key}: {message}" if key else f"{place}: {message}"
-
-
-def _is_model_branch(part: Any) -> bool:
-    # pydantic adds the name of the union's member that it tried; that is no key of the file
-    return isinstance(part, str) and (
-        part in {"TileExtents", "str", "list[str]"} or part.startswith("str-enum")
-    )
-
-
-def _line_of(root: yaml.Node | None, location: list[Any]) -> int | None:
-    """The line of the deepest key on the way to `location` that is really in the file."""
-    node, line = root, None
-    for part in location:
-        if isinstance(node, yaml.MappingNode):
-            for key_node, value_node in node.value:
-                if key_node.value == str(part):
-                    node, line = value_node, key_node.start_mark.line + 1
-                    break
-            else:
-                return line
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            return line
-    return line
-
-
-def _allowed_keys(location: list[Any]) -> list[str]:
-    model: type[BaseModel] = DatasetConfig
-    sections: dict[str, type[BaseModel]] = {
-        "subjects": SubjectsConfig,
-        "imaging": ImagingConfig,
-        "arrivals": ArrivalsConfig,
-        "split": SplitConfig,
-        "patches": PatchesConfig,
-    }
-    if location and location[0] in sections:
-        model = sections[str(location[0])]
-    elif len(location) >= 2 and location[0] == "collections":
-        model = CollectionConfig
-        if len(location) >= 3:
-            inner: dict[str, type[BaseModel]] = {"match": MatchConfig, "tile": TileExtents}
-            model = inner.get(str(location[2]), CollectionConfig)
-    return [name for name, field in model.model_fields.items() if not field.exclude]
+        raise ConfigurationError("\n".join(explain(error, DatasetConfig, path, node))) from None

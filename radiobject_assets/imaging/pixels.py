@@ -2,7 +2,8 @@
 
 Native (uncompressed) pixel data is taken straight from the file at the offset that the scan recorded;
 encapsulated frames are found by their fragments (PS3.5 A.4) and given one at a time to a codec through
-pydicom. JPEG goes to GDCM, JPEG 2000 to OpenJPEG: pylibjpeg-libjpeg is never used, its licence is the GPL.
+pydicom (RLE and 12-bit JPEG: through `codecs`). JPEG goes to GDCM, JPEG 2000 to OpenJPEG: pylibjpeg-libjpeg is
+never used, its licence is the GPL.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.acceptance import COMPRESSED
+from radiobject_assets.imaging.codecs import decode_jpeg12, decode_rle
 from radiobject_assets.imaging.codestream import FrameSize, declared_size
 from radiobject_assets.imaging.elements import read_elements
 from radiobject_assets.imaging.headers import DEFLATED, EXPLICIT_BIG
@@ -31,14 +33,13 @@ _HASH_CHUNK = 4 << 20
 _JPEG2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 _HTJ2K = tuple(f"1.2.840.10008.1.2.4.20{n}" for n in (1, 2, 3))
 _RLE = "1.2.840.10008.1.2.5"
+_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 
 
 def _plugins(syntax: str) -> tuple[str, ...]:
     if syntax in _JPEG2000:
         return ("pylibjpeg", "gdcm")
-    if syntax in _HTJ2K:
-        return ("pylibjpeg",)
-    return ("pylibjpeg", "pydicom") if syntax == _RLE else ("gdcm",)
+    return ("pylibjpeg",) if syntax in _HTJ2K else ("gdcm",)
 
 
 class PixelFile:
@@ -183,14 +184,12 @@ class PixelFile:
         return self._native_colours(values)
 
     def _native_colours(self, values: NDArray[Any]) -> NDArray[Any]:
-        from pydicom.pixels.processing import convert_color_space
-
         i = self.instance
         if i.planar:
             colours = np.moveaxis(values.reshape(i.samples, i.rows, i.columns), 0, 2)
         else:
             colours = values.reshape(i.rows, i.columns, i.samples)
-        return colours if i.photometric == "RGB" else convert_color_space(colours, i.photometric, "RGB")
+        return self._as_rgb(colours)
 
     # Encapsulated frames
 
@@ -251,6 +250,8 @@ class PixelFile:
                     f"the header says {i.columns}x{i.rows} with {i.samples}",
                     i.path,
                 )
+        if i.transfer_syntax == _RLE or (i.transfer_syntax == _JPEG_EXTENDED and i.bits_stored > 8):
+            return self._decode_ourselves(data, index)
         layout: Any = {
             "rows": i.rows,
             "columns": i.columns,
@@ -279,6 +280,30 @@ class PixelFile:
         raise ImageReadError(
             Reason.DECODER_FAILED, f"frame {index + 1} cannot be decoded ({', '.join(errors)})", i.path
         )
+
+    def _decode_ourselves(self, data: bytes, index: int) -> NDArray[Any]:
+        i = self.instance
+        dtype = stored_dtype(i).newbyteorder("<")
+        try:
+            if i.transfer_syntax != _RLE:
+                values = decode_jpeg12(data, i.rows, i.columns, i.transfer_syntax, signed=i.signed)
+                return values.view(dtype)
+            planes = decode_rle(data, i.rows, i.columns, i.samples, dtype.itemsize)
+        except ValueError as error:
+            raise ImageReadError(
+                Reason.DECODER_FAILED, f"frame {index + 1} cannot be decoded: {error}", i.path
+            ) from error
+        values = planes.view(dtype)[..., 0]
+        return values[..., 0] if i.samples == 1 else self._as_rgb(values)
+
+    def _as_rgb(self, colours: NDArray[Any]) -> NDArray[Any]:
+        from pydicom.pixels.processing import convert_color_space
+
+        photometric = self.instance.photometric
+        if photometric == "RGB":
+            return colours
+        converted: NDArray[Any] = convert_color_space(colours, photometric, "RGB")
+        return converted
 
 
 def clear_overflow_bits(values: NDArray[Any], instance: Instance) -> None:

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from dcm2niix_reference import read_all
 from dicom_files import ramp, write_stack
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom import dcmread
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
+    HTJ2KLossless,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
     NuclearMedicineImageStorage,
     RLELossless,
 )
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.codestream import FrameSize, declared_size
+from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import scan
 from radiobject_assets.imaging.series import Series, build_series, open_series
@@ -117,8 +130,6 @@ def test_codestreams_tell_their_size(shared_data: Path) -> None:
 
 
 def test_a_reconstructed_nuclear_medicine_volume_is_placed_by_its_detector(tmp_path: Path) -> None:
-    from pydicom.dataset import Dataset
-
     volume = ramp(5, 6, 7, "u2")
     (path,) = write_stack(tmp_path, volume[:1])
     ds = dcmread(path)
@@ -145,3 +156,138 @@ def test_frames_without_places_are_quarantined(tmp_path: Path) -> None:
     ds.PixelData = ds.PixelData * 3
     ds.save_as(path)
     assert _one(tmp_path).reason is Reason.NO_GEOMETRY
+
+
+def _encapsulated(
+    paths: list[Path], syntax: UID, encode: Callable[[NDArray[Any]], bytes], **header: Any
+) -> None:
+    for path in paths:
+        ds = dcmread(path)
+        pixels = ds.pixel_array
+        ds.file_meta.TransferSyntaxUID = syntax
+        for name, value in header.items():
+            setattr(ds, name, value)
+        ds.PixelData = encapsulate([encode(pixels)])
+        ds["PixelData"].VR = "OB"
+        ds.save_as(path)
+
+
+def _smooth(dtype: str, top: int) -> NDArray[Any]:
+    z, y, x = np.mgrid[:4, :40, :36]
+    return ((x * 5 + y * 3 + z * 7) % top).astype(dtype)
+
+
+def _pillow_jpeg(pixels: NDArray[Any]) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=92)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEGExtended12Bit])
+def test_jpeg_of_8_bits_is_what_another_decoder_gives(tmp_path: Path, syntax: UID) -> None:
+    volume = _smooth("u1", 250)
+    _encapsulated(write_stack(tmp_path, volume), syntax, _pillow_jpeg)
+    theirs = np.stack([np.asarray(Image.open(io.BytesIO(_pillow_jpeg(p)))) for p in volume])
+    assert np.array_equal(read_all(open_series(_one(tmp_path)))[..., 0], theirs.transpose(2, 1, 0))
+
+
+def test_jpeg_of_12_bits_is_what_another_decoder_gives(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    codecs = pytest.importorskip("imagecodecs", reason="no encoder of 12-bit JPEG")
+    volume = _smooth("u2", 4000)
+
+    def encode(pixels: NDArray[Any]) -> bytes:
+        return bytes(codecs.jpeg8_encode(pixels, level=95, bitspersample=12))
+
+    _encapsulated(write_stack(tmp_path, volume), JPEGExtended12Bit, encode, BitsStored=12, HighBit=11)
+    theirs = np.stack([codecs.jpeg8_decode(encode(pixels)) for pixels in volume])
+    assert np.array_equal(read_all(open_series(_one(tmp_path)))[..., 0], theirs.transpose(2, 1, 0))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2"])
+def test_high_throughput_jpeg_2000_gives_the_voxels_that_went_in(tmp_path: Path, dtype: str) -> None:
+    codecs = pytest.importorskip("imagecodecs", reason="no encoder of HTJ2K")
+    volume = _noise(dtype)
+    _encapsulated(write_stack(tmp_path, volume), HTJ2KLossless, lambda p: bytes(codecs.htj2k_encode(p)))
+    assert np.array_equal(read_all(open_series(_one(tmp_path)))[..., 0], volume.transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEGLosslessSV1])
+def test_lossless_jpeg_gives_the_voxels_that_went_in(tmp_path: Path, dtype: str, syntax: UID) -> None:
+    codecs = pytest.importorskip("imagecodecs", reason="no encoder of lossless JPEG")
+    volume = _noise(dtype)
+
+    def encode(pixels: NDArray[Any]) -> bytes:
+        if syntax == JPEGLSLossless:
+            return bytes(codecs.jpegls_encode(pixels))
+        return bytes(codecs.ljpeg_encode(pixels, bitspersample=pixels.dtype.itemsize * 8))
+
+    _encapsulated(write_stack(tmp_path, volume), syntax, encode)
+    assert np.array_equal(read_all(open_series(_one(tmp_path)))[..., 0], volume.transpose(2, 1, 0))
+
+
+def test_colours_in_rle_are_kept_where_the_policy_keeps_them(tmp_path: Path) -> None:
+    colours = np.random.default_rng(4).integers(0, 255, (4, 5, 6, 3), dtype=np.uint8)
+
+    def change(ds: FileDataset, k: int) -> None:
+        ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
+        ds.PixelData = colours[k].tobytes()
+
+    _compress(write_stack(tmp_path, ramp(4, 5, 6, "u1"), change=change), RLELossless)
+    (series,) = build_series(scan([tmp_path]), policy=SeriesPolicy(components="keep"))
+    assert np.array_equal(read_all(open_series(series)), colours.transpose(2, 1, 0, 3))
+
+
+def test_subsampled_uncompressed_colours_are_refused_even_where_colours_are_kept(tmp_path: Path) -> None:
+    def change(ds: FileDataset, k: int) -> None:
+        ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "YBR_FULL_422", 0
+        ds.PixelData = bytes(4 * 6 * 2)
+
+    write_stack(tmp_path, ramp(4, 4, 6, "u1"), change=change)
+    (series,) = build_series(scan([tmp_path]), policy=SeriesPolicy(components="keep"))
+    assert series.reason is Reason.COLOUR
+
+
+def test_a_time_series_of_colours_is_refused(tmp_path: Path) -> None:
+    def change(ds: FileDataset, k: int) -> None:
+        ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
+        ds.PixelData = bytes(5 * 6 * 3)
+
+    write_stack(tmp_path, ramp(4, 5, 6, "u1"), change=change)
+    write_stack(tmp_path, ramp(4, 5, 6, "u1"), change=change, prefix="J")
+    for path in tmp_path.glob("J*"):
+        ds = dcmread(path)
+        ds.InstanceNumber += 4
+        ds.save_as(path)
+    (series,) = build_series(scan([tmp_path]), policy=SeriesPolicy(components="keep"))
+    assert (series.reason, series.detail) == (Reason.COLOUR, "a time series of colour images")
+
+
+def test_a_modality_lookup_table_is_refused_since_no_slope_and_intercept_say_it(tmp_path: Path) -> None:
+    def change(ds: FileDataset, k: int) -> None:
+        del ds.RescaleSlope, ds.RescaleIntercept
+        table = Dataset()
+        table.LUTDescriptor, table.ModalityLUTType = [4, 0, 16], "HU"
+        table.LUTData = bytes(range(8))
+        ds.ModalityLUTSequence = [table]
+
+    write_stack(tmp_path, ramp(), change=change)
+    assert _one(tmp_path).reason is Reason.NON_LINEAR_RESCALE
+
+
+def test_damaged_rle_never_reaches_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(3)
+    volume = np.repeat(_noise("u2")[:, :, :6], 6, axis=2)
+    _compress(write_stack(tmp_path, volume), RLELossless)
+    for path in sorted(tmp_path.iterdir()):
+        raw = bytearray(path.read_bytes())
+        start = raw.find(b"\xe0\x7f\x10\x00") + 100
+        for at in random.integers(start, len(raw) - 8, 40):
+            raw[at] = random.integers(256)
+        path.write_bytes(raw)
+    with contextlib.suppress(ImageReadError):
+        read_all(open_series(_one(tmp_path)))
+    assert capfd.readouterr().err == ""

@@ -1,0 +1,89 @@
+"""Decoders of compressed frames that pydicom's plugins give wrongly, slowly or not at all.
+
+RLE: pylibjpeg's frame decoder panics where a segment decodes to more than its share, and a panic of Rust
+prints a backtrace; its segment decoder does not. JPEG Extended with 12 bits: GDCM decodes it, but pydicom
+refuses to ask it.
+"""
+
+from __future__ import annotations
+
+import struct
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from radiobject_assets.imaging.quiet import native_stderr_silenced
+
+_RLE_HEADER_BYTES = 64
+_MAX_SEGMENTS = 15
+
+
+def decode_rle(data: bytes, rows: int, columns: int, samples: int, sample_bytes: int) -> NDArray[np.uint8]:
+    """Decode one RLE frame (PS3.5 annex G).
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        Shape (rows, columns, samples, sample_bytes): the bytes of each sample in little endian order.
+
+    Raises
+    ------
+    ValueError
+        The frame's segments are not those of such an image, or one is damaged.
+    """
+    from rle.rle import decode_segment
+
+    if len(data) < _RLE_HEADER_BYTES:
+        raise ValueError("the frame is shorter than its header")
+    count, *offsets = struct.unpack_from("<16I", data)
+    if count != samples * sample_bytes or count > _MAX_SEGMENTS:
+        raise ValueError(f"{count} segments for {samples} samples of {sample_bytes} bytes")
+    bounds = [*offsets[:count], len(data)]
+    if bounds[0] < _RLE_HEADER_BYTES or any(a >= b for a, b in pairwise(bounds)):
+        raise ValueError("segments overlap or lie outside of the frame")
+    pixels = rows * columns
+    out = np.empty((samples, sample_bytes, pixels), np.uint8)
+    for number, (start, end) in enumerate(pairwise(bounds)):
+        # A byte never needs more than two in the frame: what lies beyond is padding, and must not be inflated.
+        segment = decode_segment(data[start : min(end, start + 2 * pixels + 2)])
+        if len(segment) < pixels:
+            raise ValueError(f"segment {number + 1} holds {len(segment)} of {pixels} bytes")
+        sample, significance = divmod(number, sample_bytes)
+        out[sample, sample_bytes - 1 - significance] = np.frombuffer(segment, np.uint8, pixels)
+    return np.ascontiguousarray(out.transpose(2, 0, 1)).reshape(rows, columns, samples, sample_bytes)
+
+
+def decode_jpeg12(data: bytes, rows: int, columns: int, syntax: str, *, signed: bool) -> NDArray[np.uint16]:
+    """Decode one grey JPEG frame (process 2 and 4) of 12 bits, shape (rows, columns).
+
+    Raises
+    ------
+    ValueError
+        GDCM cannot decode it.
+    """
+    import gdcm
+
+    fragment = gdcm.Fragment()
+    fragment.SetByteStringValue(data)
+    fragments = gdcm.SequenceOfFragments.New()
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetValue(fragments.__ref__())
+    image: Any = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((columns, rows, 1))
+    image.SetDataElement(element)
+    grey = gdcm.PhotometricInterpretation.GetPIType("MONOCHROME2")
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(grey))
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
+    image.SetPixelFormat(gdcm.PixelFormat(1, 16, 12, 11, int(signed)))
+    with native_stderr_silenced():  # GDCM first asks its 8-bit decoder, which complains
+        text = image.GetBuffer()
+    if text is None:
+        raise ValueError("GDCM cannot decode the frame")
+    buffer = text.encode("utf-8", "surrogateescape")  # GDCM gives bytes as text
+    if len(buffer) != rows * columns * 2:
+        raise ValueError(f"GDCM gave {len(buffer)} bytes for {columns}x{rows} pixels")
+    return np.frombuffer(buffer, "<u2").reshape(rows, columns)
