@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -25,8 +25,8 @@ MATCHABLE_KEYWORDS = frozenset(
     {
         "Modality", "SeriesDescription", "ImageType", "SOPClassUID", "BodyPartExamined", "Manufacturer",
         "ManufacturerModelName", "ConvolutionKernel", "ContrastBolusAgent", "MagneticFieldStrength",
-        "ScanningSequence", "SequenceVariant", "SequenceName", "MRAcquisitionType", "EchoTime", "InversionTime",
-        "RepetitionTime", "FlipAngle", "SliceThickness", "KVP", "PatientPosition", "Units",
+        "ScanningSequence", "SequenceVariant", "SequenceName", "MRAcquisitionType", "EchoTime",
+        "InversionTime", "RepetitionTime", "FlipAngle", "SliceThickness", "KVP", "PatientPosition", "Units",
     }
 )  # fmt: skip
 
@@ -151,7 +151,7 @@ class SubjectsConfig(_Section):
     StudyInstanceUID; `pseudonym`: a keyed digest of the PatientID, with UIDs and dates changed as well."""
     secret_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "RADIOBJECT_PSEUDONYM_KEY"
     """For `pseudonym`: the environment variable that holds the secret; the secret itself is never written."""
-    table: Annotated[str, Field(pattern=r"^[^/\\\\]+$")] = "participants.tsv"
+    table: Annotated[str, Field(pattern=r"^[^/\\]+$")] = "participants.tsv"
     """File name of the subjects' table, looked for in each arrival (tab or comma separated)."""
     id_column: str = "participant_id"
     """Column of the table that holds the subject's id."""
@@ -247,11 +247,11 @@ def check_store_uri(uri: str) -> str:
     if not separator:
         return uri
     if scheme == "file" and not rest.startswith("/"):
-        raise ValueError(f"{uri}: file:// needs an absolute path, as in file:///data/store")
+        raise ValueError("file:// needs an absolute path, as in file:///data/store")
     if scheme == "s3" and not rest.partition("/")[0]:
-        raise ValueError(f"{uri}: s3:// needs a bucket, as in s3://bucket/store")
+        raise ValueError("s3:// needs a bucket, as in s3://bucket/store")
     if scheme not in ("file", "s3"):
-        raise ValueError(f"{uri}: a store is at a path, file:// or s3:// URI, not at {scheme}://")
+        raise ValueError(f"a store is at a path, file:// or s3:// URI, not at {scheme}://")
     return uri
 
 

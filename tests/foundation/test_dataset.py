@@ -92,3 +92,38 @@ def test_an_absent_file_and_broken_yaml_are_told_as_such(tmp_path: Path) -> None
         load_dataset(tmp_path / "none.yaml")
     with pytest.raises(ConfigurationError, match="not valid YAML"):
         load_dataset(write(tmp_path, "a: [1,"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "collections:\n  ct: {match: {modality: CT}, tile: {x: 0, y: 1, z: 1}}\n",
+            ":2: collections.ct.tile.x: 0",
+        ),
+        ("collections:\n  ct: {match: {modality: []}}\n", ":2: collections.ct.match.modality: []"),
+        ("collections:\n  t1: {match: {files: []}}\n", ":2: collections.t1.match.files: []"),
+        ("collections:\n  ct:\n", ":2: collections.ct: expected keys with their values; allowed here: match"),
+        ("collections: [ct]\n", ":1: collections: expected keys"),
+        ("name: a\ncollections:\n  CT: {match: {modality: CT}}\n", ":3: collections.CT: use small letters"),
+        ("folder: /etc\n", ":1: folder: unknown key"),
+        ('store: ""\n', ":1: store: ''"),
+        ("store: http://server/store\n", ":1: store: 'http://server/store': a store is at"),
+        ("store: file://store\n", "needs an absolute path"),
+        ("landing: s3://bucket/landing\n", ":1: landing: "),
+        ("subjects: {table: ../participants.tsv}\n", ":1: subjects.table: "),
+        ("a: &a [*a]\n", "contains itself"),
+        ("? [a, b]\n: c\n", ":1: a key must be text"),
+        ("name: a\n5: b\n", ":2: 5: a key must be text"),
+        ("name: a\n---\nname: b\n", "not valid YAML"),
+    ],
+)
+def test_no_mistake_gives_more_than_one_line_or_a_crash(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load_dataset(write(tmp_path, text))
+    assert told in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_section_without_lines_has_its_defaults(tmp_path: Path) -> None:
+    assert load_dataset(write(tmp_path, "collections:\nsplit:\n")).split == DatasetConfig().split
