@@ -20,6 +20,7 @@ from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.imaging.scan import ScanResult, scan
 from radiobject_assets.ingest.holdings import referenced_images
 from radiobject_assets.ingest.plan import IngestPlan, plan_ingest
+from radiobject_assets.ingest.release import release_of
 from radiobject_assets.ingest.report import outcomes_table
 from radiobject_assets.ingest.subjects import find_subject_tables
 from radiobject_assets.landing import Arrival
@@ -73,7 +74,8 @@ def build_raw_dicom(settings: DatasetConfig) -> dg.AssetsDefinition:
             arrival = dataset.landing.find(key)
             state = dataset.landing.state(arrival)
             with measured(memory.budget()) as measurement:
-                found = images_of(scan([arrival.folder]), arrival, dataset.config)
+                scanned = release_of(dataset.config).scan(scan([arrival.folder]))
+                found = images_of(scanned, arrival, dataset.config)
                 write_parquet(found, dataset.work.scan_table(key))
             reasons = pd.Series([str(item.reason) for item in found.unreadable], dtype="str").value_counts()
             return dg.MaterializeResult(

@@ -9,6 +9,7 @@ from radiobject_assets.assets.metadata import digest_of, measured
 from radiobject_assets.assets.partitions import ARRIVALS, STORE_GROUP
 from radiobject_assets.assets.privacy import shielded
 from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.ingest.release import release_of
 from radiobject_assets.ingest.subjects import find_subject_tables, read_subject_tables
 from radiobject_assets.store.layout import ensure_store
 from radiobject_assets.store.subjects import upsert_subjects
@@ -41,7 +42,8 @@ def build_subjects(settings: DatasetConfig) -> dg.AssetsDefinition:
             config = dataset.config
             with measured(memory.budget()) as measurement:
                 folder = dataset.landing.find(key).folder
-                table = read_subject_tables(find_subject_tables(folder, config.subjects), config.subjects)
+                paths = find_subject_tables(folder, config.subjects)
+                table = read_subject_tables(paths, config.subjects, release_of(config))
                 imaged = sorted({p.subject_id for p in plan_of(dataset, key).selected(None)})
                 # the type is given, because an empty column would not merge with text
                 images = pd.DataFrame({"obs_subject_id": pd.Series(imaged, dtype="str")})

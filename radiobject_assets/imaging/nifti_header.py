@@ -46,6 +46,8 @@ class NiftiFile:
         The one that holds the voxels.
     attributes
         Acquisition parameters from the sidecars.
+    subject, key, place
+        Pseudonyms of the subject, the name and the path (`privacy.Release`); "" where none are wanted.
     name
         Path relative to the scanned root, with forward slashes.
     shape, type_name, order
@@ -79,6 +81,9 @@ class NiftiFile:
     problem: str = ""
     data_file: Path | None = None
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
+    subject: str = ""
+    key: str = ""
+    place: str = ""
 
     @property
     def dtype(self) -> np.dtype[Any]:

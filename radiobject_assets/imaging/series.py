@@ -97,7 +97,7 @@ def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
     base = Series(
         series_uid="",
         component="",
-        key=nifti.name,
+        key=nifti.key or nifti.name,
         kind="image",
         patient_id=None,
         study_uid="",

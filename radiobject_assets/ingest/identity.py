@@ -11,7 +11,10 @@ import re
 import unicodedata
 
 from radiobject_assets.dataset import SubjectsConfig
+from radiobject_assets.errors import IngestError
+from radiobject_assets.imaging.privacy import PSEUDONYM
 from radiobject_assets.imaging.series import Series
+from radiobject_assets.ingest.release import subject_in_file_name
 
 _UNSAFE = re.compile(r"[^\w.-]+", re.UNICODE)
 
@@ -26,17 +29,31 @@ def subject_id_of(series: Series, subjects: SubjectsConfig) -> str:
 
     DICOM: PatientID (0010,0020), or `study-<digest>` of the StudyInstanceUID where it is absent or where
     `subjects.key` is `study`. NIfTI: the group `subject` of `subjects.file_name`, matched on the file's name.
+    With `subjects.key` `pseudonym`, what the release made of these.
+
+    Raises
+    ------
+    IngestError
+        `subjects.key` is `pseudonym`, and the series was not released (`ingest.release`).
     """
+    if subjects.key == "pseudonym":
+        return _pseudonym_of(series)
     if series.study_uid or series.patient_id:
         patient_id = unicodedata.normalize("NFC", (series.patient_id or "").strip())
         if subjects.key == "patient_id" and patient_id:
             return patient_id
         return f"study-{token(series.study_uid or series.key, 10)}"
-    name = series.files[0].name
-    found = re.search(subjects.file_name, name)
-    if found and found.group("subject"):
-        return unicodedata.normalize("NFC", found.group("subject").removesuffix(".gz").removesuffix(".nii"))
-    return f"file-{token(series.key, 10)}"
+    found = subject_in_file_name(series.files[0].name, subjects)
+    return found or f"file-{token(series.key, 10)}"
+
+
+def _pseudonym_of(series: Series) -> str:
+    known = series.nifti.subject if series.nifti is not None else series.patient_id
+    if known is None and series.study_uid.startswith("2.25."):
+        return f"study-{token(series.study_uid, 10)}"
+    if known is None or not PSEUDONYM.fullmatch(known):
+        raise IngestError("pseudonyms are asked for, but the scan still has identifiers; release it first")
+    return known
 
 
 def volume_key(series: Series, arrival: str) -> str:
@@ -44,7 +61,8 @@ def volume_key(series: Series, arrival: str) -> str:
     if series.series_uid:
         return series.key
     # two NIfTI drops may use one file name for two images: the arrival, or the folder, tells them apart
-    return f"{arrival}:{series.key}" if arrival else str(series.files[0].resolve())
+    place = series.nifti.place if series.nifti is not None else ""
+    return f"{arrival}:{series.key}" if arrival else place or str(series.files[0].resolve())
 
 
 def obs_id_of(subject_id: str, collection: str, key: str) -> str:

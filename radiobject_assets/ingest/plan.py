@@ -118,7 +118,7 @@ def plan_ingest(
     Parameters
     ----------
     scan
-        What was found.
+        What was found, as the data set's release lets it out (`ingest.release.release_of(dataset).scan`).
     dataset
         With no collections listed, a series goes to the collection named after its modality.
     arrival

@@ -21,6 +21,7 @@ from radiobject_assets.imaging.scan import scan
 from radiobject_assets.ingest.holdings import Holdings, referenced_images
 from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries, plan_ingest
 from radiobject_assets.ingest.pool import Failure, Task, run_tasks
+from radiobject_assets.ingest.release import release_of
 from radiobject_assets.ingest.report import IngestReport, SeriesOutcome
 from radiobject_assets.ingest.subjects import find_subject_tables, read_subject_tables
 from radiobject_assets.ingest.work import (
@@ -62,6 +63,8 @@ def ingest_sources(
     ------
     IngestError
         A source is absent, or the sources hold no file at all.
+    ConfigurationError
+        Pseudonyms are asked for without a secret.
     StorageError
         The store can't be opened or written.
     """
@@ -69,9 +72,10 @@ def ingest_sources(
     for source in sources:
         if not Path(source).exists():
             raise IngestError(f"{source}: no such file or folder")
+    release = release_of(dataset)
     ensure_store(store_uri)  # a wrong URI is said before hours of scanning
     with PeakMemory() as peak:
-        found = scan([Path(source) for source in sources])
+        found = release.scan(scan([Path(source) for source in sources]))
         if not (found.instances or found.niftis or found.unreadable):
             raise IngestError(
                 f"{', '.join(map(str, sources))}: holds no files; name a folder with DICOM or NIfTI"
@@ -82,7 +86,7 @@ def ingest_sources(
         tables = [path for folder in folders for path in find_subject_tables(folder, dataset.subjects)]
         known = {o.subject_id for o in report.outcomes if o.status in ("written", "unchanged")}
         if tables and known:
-            rows = read_subject_tables(tables, dataset.subjects)
+            rows = read_subject_tables(tables, dataset.subjects, release)
             upsert_subjects(store_uri, rows[rows["obs_subject_id"].isin(known)])
     return replace(report, seconds=time.monotonic() - started, peak_rss_mb=peak.peak_rss_mb)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,12 +10,21 @@ import pandas as pd
 
 from radiobject_assets.dataset import SubjectsConfig
 from radiobject_assets.errors import IngestError
+from radiobject_assets.imaging.privacy import Release
 
-# Columns of a subjects' table that would carry direct identifiers into the store.
-_DIRECT_IDENTIFIERS = frozenset(
-    {"name", "patient_name", "patientname", "first_name", "last_name", "surname", "birth_date", "birthdate"}
-    | {"date_of_birth", "dob", "address", "phone", "telephone", "email", "mrn", "ssn", "insurance_number"}
+# Words in the heading of a column that would carry direct identifiers or free text into the store.
+_IDENTIFYING = frozenset(
+    """surname firstname lastname forename patientname initials birthdate birthday dob address street zip
+    postcode phone telephone mobile fax email mail mrn ssn nhs passport insurance accession comment comments
+    note notes remark remarks physician doctor contact""".split()  # noqa: SIM905 - no better one a line
 )
+_OF_NO_PERSON = frozenset(
+    {"site", "scanner", "group", "task", "protocol", "device", "cohort", "drug", "coil"}
+)
+_OF_BIRTH = frozenset({"date", "day", "month", "place", "name", "time"})
+# With pseudonyms, a second id in the table would be the way back to the patient.
+_SECOND_ID = frozenset({"id", "ids", "uid", "record", "number", "no"})
+_WORD = re.compile(r"[^\W_]+")
 
 
 def find_subject_tables(folder: Path, subjects: SubjectsConfig) -> tuple[Path, ...]:
@@ -22,18 +32,20 @@ def find_subject_tables(folder: Path, subjects: SubjectsConfig) -> tuple[Path, .
     return tuple(sorted(path for path in folder.rglob(subjects.table) if path.is_file()))
 
 
-def read_subject_tables(paths: Iterable[Path], subjects: SubjectsConfig) -> pd.DataFrame:
+def read_subject_tables(paths: Iterable[Path], subjects: SubjectsConfig, release: Release) -> pd.DataFrame:
     """Read subjects' tables into one with the column `obs_subject_id` and the tables' other columns.
 
     Empty cells and BIDS's `n/a` are missing values. Columns that hold direct identifiers (names, birth
-    dates, addresses, record numbers) are left out.
+    dates, addresses, record numbers) or free text are left out. `release` is that of the data set
+    (`ingest.release`): with pseudonyms the subjects get theirs, dates move as those of their images do, and
+    other ids, and cells that repeat the subject's own, are left out.
 
     Raises
     ------
     IngestError
         A table can't be parsed, lacks `subjects.id_column`, or names a subject twice with different values.
     """
-    tables = [_read_one(path, subjects) for path in paths]
+    tables = [_released(_read_one(path, subjects), release) for path in paths]
     if not tables:
         return pd.DataFrame({"obs_subject_id": pd.Series(dtype="str")})
     merged = pd.concat(tables, ignore_index=True).drop_duplicates(ignore_index=True)
@@ -66,7 +78,54 @@ def _read_one(path: Path, subjects: SubjectsConfig) -> pd.DataFrame:
         )
     if table[subjects.id_column].isna().any():
         raise IngestError(f"{path}: {subjects.id_column} is empty in some rows")
-    kept = [c for c in table.columns if str(c).strip().lower().replace(" ", "_") not in _DIRECT_IDENTIFIERS]
+    kept = [c for c in table.columns if c == subjects.id_column or not _identifies(str(c))]
     table = table[kept].rename(columns={subjects.id_column: "obs_subject_id"})
-    table["obs_subject_id"] = table["obs_subject_id"].str.strip()
+    table["obs_subject_id"] = table["obs_subject_id"].str.strip().str.normalize("NFC")
     return table
+
+
+def _words_of(heading: str) -> frozenset[str]:
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", heading)
+    return frozenset(word.casefold() for word in _WORD.findall(apart))
+
+
+def _identifies(heading: str) -> bool:
+    words = _words_of(heading)
+    if not _IDENTIFYING.isdisjoint(words):
+        return True
+    if "birth" in words and (len(words) == 1 or not _OF_BIRTH.isdisjoint(words)):
+        return True
+    return not words.isdisjoint({"name", "names"}) and words.isdisjoint(_OF_NO_PERSON)
+
+
+def _released(table: pd.DataFrame, release: Release) -> pd.DataFrame:
+    if release.key is None:
+        return table
+    own = table["obs_subject_id"]
+    outside = own.map(release.subject)
+    released = {"obs_subject_id": outside}
+    for column in table.columns:
+        if column == "obs_subject_id" or not _SECOND_ID.isdisjoint(_words_of(str(column))):
+            continue
+        values = table[column]
+        if values.dtype.kind not in "biufc":
+            cells = zip(values, own, outside, strict=True)
+            values = pd.Series(
+                [_released_cell(value, subject, name, release) for value, subject, name in cells],
+                index=values.index,
+                dtype="object",
+            )
+        released[str(column)] = values
+    return pd.DataFrame(released)
+
+
+def _released_cell(value: object, own: str, outside: str, release: Release) -> object:
+    if not isinstance(value, str):
+        return value
+    bare = own.removeprefix("sub-")
+    if own in value or (len(bare) >= 3 and bare in value):
+        return None
+    if found := re.fullmatch(r"(\d{4})-?(\d\d)-?(\d\d)((?:[T ].*)?)", value.strip()):
+        moved = release.date("".join(found.group(1, 2, 3)), outside)
+        return f"{moved[:4]}-{moved[4:6]}-{moved[6:]}{found.group(4)}" if moved else None
+    return value

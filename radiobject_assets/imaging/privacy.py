@@ -1,0 +1,180 @@
+"""What leaves the DICOM world: `Release.scan` is the one door between headers and everything else.
+
+A scan holds what the headers say. Released, it holds what may be known outside: of the attributes only the
+allowed ones, and with a key also no identifier, UID or date as it was. Series, tables, obs, the sources in an
+array's metadata, exports and Dagster are made from a released scan and from nothing else.
+
+With a key (from a secret that never leaves the process)
+- subjects are HMAC-SHA256 of the PatientID, so the same patient is the same subject wherever the key is;
+- UIDs become UIDs below 2.25 (PS3.5 B.2), the same for the same UID, so references still hold;
+- dates move by a number of days that depends on the subject, so intervals within a subject still hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import unicodedata
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from functools import lru_cache
+
+from radiobject_assets.imaging.bids import LABEL_COLUMNS
+from radiobject_assets.imaging.instance import Frame, Instance
+from radiobject_assets.imaging.nifti_header import NiftiFile
+from radiobject_assets.imaging.scan import ScanResult
+from radiobject_assets.imaging.source import AttributeValue
+from radiobject_assets.imaging.tags import OPTIONAL_ATTRIBUTES
+
+PSEUDONYM = re.compile(r"p-[0-9a-f]{20}")
+"""What a pseudonym looks like."""
+
+DATE_COLUMNS = frozenset({"acquisition_date", "acquisition_datetime", "series_date", "study_date"})
+UID_COLUMNS = frozenset({"frame_of_reference_uid"})
+_MAX_SHIFT_DAYS = 3650
+# Well-known UIDs (SOP classes, standard frames of reference) name no study.
+_STANDARD_ROOT = "1.2.840.10008."
+_PLAIN_STACK = re.compile(r"[A-Za-z0-9_-]{1,16}")
+_LOOKS_LIKE_NUMBER = re.compile(r"\d{6}")
+
+
+@dataclass(frozen=True)
+class Release:
+    """What of a scan may leave.
+
+    Parameters
+    ----------
+    keywords
+        DICOM keywords of `tags.OPTIONAL_ATTRIBUTES` that are allowed besides `tags.ATTRIBUTES`.
+    key
+        Secret that pseudonyms are made with; None leaves identifiers, UIDs and dates as they are.
+    subject_of_file
+        For pseudonyms: the subject that a NIfTI file's name tells ("" if none).
+    """
+
+    keywords: frozenset[str] = frozenset()
+    key: bytes | None = field(default=None, repr=False)
+    subject_of_file: Callable[[str], str] = lambda name: ""
+
+    def scan(self, found: ScanResult) -> ScanResult:
+        """The scan as it may be known outside; paths stay, since the files are read again."""
+        uid = lru_cache(maxsize=None)(self.uid)
+        shift = lru_cache(maxsize=None)(self._shift)
+        return ScanResult(
+            tuple(self._instance(instance, uid, shift) for instance in found.instances),
+            tuple(self._nifti(nifti) for nifti in found.niftis),
+            found.unreadable,
+        )
+
+    def subject(self, subject_id: str) -> str:
+        """The id under which a subject is known outside."""
+        if self.key is None:
+            return subject_id
+        return "p-" + self._digest("subject", unicodedata.normalize("NFC", subject_id.strip())).hex()[:20]
+
+    def uid(self, uid: str) -> str:
+        """The UID under which an instance, series, study or frame of reference is known outside."""
+        if self.key is None or not uid or uid.startswith(_STANDARD_ROOT):
+            return uid
+        return f"2.25.{uuid.UUID(bytes=self._digest('uid', uid)[:16], version=4).int}"
+
+    def date(self, text: str, subject_id: str) -> str:
+        """A DICOM date or date-time (YYYYMMDD...) moved by its subject's days; "" where it is none.
+
+        Parameters
+        ----------
+        subject_id
+            The id as it is outside.
+        """
+        if self.key is None:
+            return text
+        return _moved(text, self._shift(subject_id))
+
+    def token(self, kind: str, text: str) -> str:
+        """A digest that names `text` where it must not be shown."""
+        return self._digest(kind, text).hex()[:32]
+
+    def _digest(self, kind: str, text: str) -> bytes:
+        data = f"{kind}\0{text}".encode("utf-8", "surrogatepass")
+        return hmac.new(self.key or b"", data, hashlib.sha256).digest()
+
+    def _shift(self, subject_id: str) -> timedelta:
+        number = int.from_bytes(self._digest("days", subject_id)[:8], "big")
+        return -timedelta(days=1 + number % _MAX_SHIFT_DAYS)
+
+    def _instance(
+        self, i: Instance, uid: Callable[[str], str], shift: Callable[[str], timedelta]
+    ) -> Instance:
+        attributes = dict(i.attributes)
+        for keyword in self.keywords & i.extras.keys():
+            attributes[OPTIONAL_ATTRIBUTES[keyword][0]] = i.extras[keyword]
+        frames = tuple(map(self._plain_stack, i.frames))
+        if self.key is None:
+            return replace(i, attributes=attributes, extras={}, frames=frames)
+        patient = self.subject(i.patient_id) if i.patient_id and i.patient_id.strip() else None
+        subject_id = patient or self.token("study", i.study_uid)
+        days = shift(subject_id)
+        # an instance that names neither itself nor its series would go by its file's name
+        sop = i.sop_instance_uid if i.sop_instance_uid or i.series_uid else f"file {i.path}"
+        return replace(
+            i,
+            patient_id=patient,
+            sop_instance_uid=uid(sop),
+            series_uid=uid(i.series_uid),
+            study_uid=uid(i.study_uid),
+            references=tuple(map(uid, i.references)),
+            reference_sops=tuple(map(uid, i.reference_sops)),
+            frames=tuple(
+                replace(f, acquired_at=_moved(f.acquired_at, days)) if f.acquired_at[:8].isdigit() else f
+                for f in frames
+            ),
+            attributes=self._moved_attributes(attributes, uid, days),
+            extras={},
+        )
+
+    def _moved_attributes(
+        self, attributes: Mapping[str, AttributeValue], uid: Callable[[str], str], days: timedelta
+    ) -> dict[str, AttributeValue]:
+        moved: dict[str, AttributeValue] = {}
+        for name, value in attributes.items():
+            if name in DATE_COLUMNS:
+                if text := _moved(str(value), days):
+                    moved[name] = text
+            else:
+                moved[name] = uid(str(value)) if name in UID_COLUMNS else value
+        return moved
+
+    def _plain_stack(self, frame: Frame) -> Frame:
+        # StackID is free text, and the name of a component is made of it
+        if not frame.stack or _PLAIN_STACK.fullmatch(frame.stack):
+            return frame
+        return replace(frame, stack=self.token("stack", frame.stack)[:8])
+
+    def _nifti(self, nifti: NiftiFile) -> NiftiFile:
+        if self.key is None:
+            return nifti
+        found = self.subject_of_file(nifti.path.name)
+        attributes: dict[str, AttributeValue] = {}
+        for name, value in nifti.attributes.items():
+            hide = name in LABEL_COLUMNS and _LOOKS_LIKE_NUMBER.search(str(value))
+            attributes[name] = self.token("label", str(value))[:8] if hide else value
+        return replace(
+            nifti,
+            subject=self.subject(found or f"file {nifti.name}"),
+            key=self.token("file", nifti.name),
+            place=self.token("place", str(nifti.path.resolve())),
+            description="",
+            attributes=attributes,
+        )
+
+
+def _moved(text: str, days: timedelta) -> str:
+    """The date at the start of `text` moved by `days`, the time after it as it is; "" where there is none."""
+    try:
+        day = date(int(text[:4]), int(text[4:6]), int(text[6:8]))
+        return f"{day + days:%Y%m%d}{text[8:]}"
+    except (ValueError, OverflowError):
+        return ""
