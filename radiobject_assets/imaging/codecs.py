@@ -46,7 +46,7 @@ def decode_rle(data: bytes, rows: int, columns: int, samples: int, sample_bytes:
     pixels = rows * columns
     out = np.empty((samples, sample_bytes, pixels), np.uint8)
     for number, (start, end) in enumerate(pairwise(bounds)):
-        # A byte never needs more than two in the frame: what lies beyond is padding, and must not be inflated.
+        # A byte never needs more than two in the frame: what lies beyond is padding, not to be inflated.
         segment = decode_segment(data[start : min(end, start + 2 * pixels + 2)])
         if len(segment) < pixels:
             raise ValueError(f"segment {number + 1} holds {len(segment)} of {pixels} bytes")

@@ -2,8 +2,8 @@
 
 Native (uncompressed) pixel data is taken straight from the file at the offset that the scan recorded;
 encapsulated frames are found by their fragments (PS3.5 A.4) and given one at a time to a codec through
-pydicom (RLE and 12-bit JPEG: through `codecs`). JPEG goes to GDCM, JPEG 2000 to OpenJPEG: pylibjpeg-libjpeg is
-never used, its licence is the GPL.
+pydicom (RLE and 12-bit JPEG: through `codecs`). JPEG goes to GDCM, JPEG 2000 to OpenJPEG: pylibjpeg-libjpeg
+is never used, its licence is the GPL.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ _stderr_lock = threading.Lock()
 
 @contextmanager
 def native_stderr_silenced() -> Iterator[None]:
-    """Send what the process writes to file descriptor 2 nowhere: for a short call of a library that prints."""
+    """Send what the process writes to file descriptor 2 nowhere: for a short call into a library."""
     with _stderr_lock:
         try:
             kept = os.dup(2)
