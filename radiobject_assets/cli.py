@@ -2,17 +2,21 @@
 
 Every command prints errors as one clear line (a traceback only with `--debug`), shows a progress bar on a
 terminal and none in a pipe, and exits 0 when all is fine, 1 when problems were found, 2 when it could not
-run. `--json` prints exactly one JSON document on stdout.
+run (128 + the signal's number when it was stopped by one). `--json` prints exactly one JSON document on
+stdout.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich import box
@@ -32,9 +36,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 err = Console(stderr=True, soft_wrap=True)
-out = Console(width=None if sys.stdout.isatty() else 140)
+out = Console(width=None if sys.stdout is not None and sys.stdout.isatty() else 140)
 
-INTERRUPTED = 130
+# Files without an image that are listed; a landing zone may have thousands.
+SHOWN = 10
 Report = Callable[[int, int, str], None]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
@@ -66,7 +71,7 @@ def demo(
     epilog="Example: `radiobject-assets ingest incoming/ --store s3://bucket/store --dataset dataset.yaml`"
 )
 def ingest(
-    source: Annotated[list[Path], typer.Argument(help="Folders or files to take in.", metavar="SOURCE...")],
+    source: Annotated[list[str], typer.Argument(help="Folders or files to take in.", metavar="SOURCE...")],
     store: Annotated[str | None, typer.Option(help="Store to write to: a path, file:// or s3://.")] = None,
     dataset: Annotated[
         Path | None, typer.Option(help="dataset.yaml; without it, one collection for each modality.")
@@ -81,14 +86,16 @@ def ingest(
     from radiobject_assets.ingest import ingest_sources
     from radiobject_assets.memory import MemoryBudget
 
-    config = load_dataset(dataset) if dataset is not None else DatasetConfig()
-    if store is None:
-        if dataset is None:
-            raise ConfigurationError("say where to: --store URI, or a --dataset file that names its store")
+    config = load_dataset(dataset.expanduser()) if dataset is not None else DatasetConfig()
+    if store is not None:
+        store = _store_uri(store)
+    elif dataset is not None:
         store = config.store_uri
+    else:
+        raise ConfigurationError("say where to: --store URI, or a --dataset file that names its store")
     with _progress("series") as report:
         result = ingest_sources(
-            source,
+            [_source_path(item) for item in source],
             store,
             config,
             budget=MemoryBudget() if memory_mb is None else MemoryBudget(memory_mb),
@@ -111,7 +118,7 @@ def describe(
     """Show a store's subjects, collections, shapes and snapshots."""
     from radiobject_assets.export import describe_store
 
-    description = describe_store(store)
+    description = describe_store(_store_uri(store))
     if as_json:
         _print_json(description)
         return
@@ -142,7 +149,7 @@ def describe(
 @app.command(epilog="Example: `radiobject-assets export store/ exported/ --collection ct`")
 def export(
     store: Annotated[str, typer.Argument(help="Store to read: a path, file:// or s3://.")],
-    out_dir: Annotated[Path, typer.Argument(help="Folder to write to.", metavar="OUT")],
+    out_dir: Annotated[str, typer.Argument(help="Folder to write to.", metavar="OUT")],
     collection: Annotated[list[str] | None, typer.Option(help="Only these collections.")] = None,
     layout: Annotated[str, typer.Option("--format", help="`nifti` or `bids`.")] = "nifti",
     as_json: JsonFlag = False,
@@ -150,12 +157,34 @@ def export(
     """Write volumes as NIfTI, each with a JSON file of its source."""
     from radiobject_assets.export import export_store
 
+    if not out_dir or "://" in out_dir:
+        raise ConfigurationError(f"{out_dir!r}: OUT must be a local folder")
+    folder = Path(out_dir).expanduser()
     with _progress("volumes") as report:
-        written = export_store(store, out_dir, collections=collection, layout=layout, on_progress=report)
+        written = export_store(
+            _store_uri(store), folder, collections=collection, layout=layout, on_progress=report
+        )
     if as_json:
         _print_json({"written": [str(path) for path in written]})
     else:
-        out.print(f"{len(written)} volumes written to {escape(str(out_dir))}")
+        out.print(f"{len(written)} volumes written to {escape(out_dir)}")
+
+
+def _source_path(text: str) -> Path:
+    if not text:  # an unset variable in a script would take in the current folder
+        raise ConfigurationError("a SOURCE is empty: name a folder or a file")
+    return Path(text).expanduser()
+
+
+def _store_uri(text: str) -> str:
+    """A store as the user wrote it: `~` becomes the home folder (no shell does that in `--store=~/x`)."""
+    from radiobject_assets.dataset import check_store_uri
+
+    try:
+        check_store_uri(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{text}: {error}" if text else str(error)) from None
+    return text if "://" in text else str(Path(text).expanduser())
 
 
 def _print_ingest(result: Any, store: str) -> None:
@@ -167,15 +196,17 @@ def _print_ingest(result: Any, store: str) -> None:
         f"  ->  {escape(store)}"
     )
     table = _table("collection", "written", "unchanged", "MB written")
-    for name in sorted({o.collection for o in result.outcomes if o.collection}):
-        mine = [o for o in result.outcomes if o.collection == name]
+    held = [o for o in result.outcomes if o.status in ("written", "unchanged")]
+    for name in sorted({o.collection or "" for o in held}):
+        mine = [o for o in held if o.collection == name]
         table.add_row(
             name,
             str(sum(o.status == "written" for o in mine)),
             str(sum(o.status == "unchanged" for o in mine)),
             f"{sum(o.voxel_bytes for o in mine if o.status == 'written') / 1e6:.1f}",
         )
-    out.print(table)
+    if held:
+        out.print(table)
     if result.quarantined_by_reason:
         table = _table("quarantined", "reason", "what it means", "what to do")
         for code, number in result.quarantined_by_reason.items():
@@ -183,12 +214,12 @@ def _print_ingest(result: Any, store: str) -> None:
             table.add_row(str(number), code, explanation.meaning, explanation.action)
         out.print(table)
     if result.unreadable:
-        table = _table("not taken in", "reason", "why")
-        for item in result.unreadable[:10]:
-            table.add_row(escape(str(item.path)), str(item.reason), escape(item.detail))
+        table = _table("reason", "why", "no image")
+        for item in result.unreadable[:SHOWN]:
+            table.add_row(str(item.reason), escape(item.detail), escape(str(item.path)))
         out.print(table)
-        if len(result.unreadable) > 10:
-            out.print(f"... and {len(result.unreadable) - 10} more; --json lists all")
+        if len(result.unreadable) > SHOWN:
+            out.print(f"... and {len(result.unreadable) - SHOWN} more; --json lists all")
     out.print(
         f"{result.seconds:.1f} s, peak memory {result.peak_rss_mb:.0f} MB of a {result.budget_mb} MB budget"
     )
@@ -202,7 +233,9 @@ def _table(*headings: str) -> Table:
 
 
 def _print_json(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    # JSON escapes what another encoding can't show; UTF-8 shows all but the bytes of odd file names
+    in_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=not in_utf8) + "\n")
 
 
 @contextmanager
@@ -216,30 +249,62 @@ def _progress(what: str) -> Iterator[Report]:
         )
 
 
+class _StoppedError(BaseException):
+    """SIGTERM: what is finished is committed, as after Ctrl-C. No `except Exception` takes it for its own."""
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise _StoppedError
+
+
 def main() -> None:
     """Entry point: run the command and turn what goes wrong into one line and an exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, who wants to see nothing
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (open to the end)
+        # file names may hold bytes that are no text in any encoding
+        getattr(sys, name).reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _stop)
     debug = "--debug" in sys.argv[1:]
     try:
-        app(args=[item for item in sys.argv[1:] if item != "--debug"])
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
-            _fail("Interrupted. What was finished stays; the same command again does the rest.", INTERRUPTED)
-        raise
-    except RadiObjectError as error:
-        if debug:
-            raise
-        _fail(str(error), 2)
-    except OSError as error:
-        if debug:
-            raise
-        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 2)
+        code = app(
+            args=[item for item in sys.argv[1:] if item != "--debug"],
+            prog_name="radiobject-assets",
+            standalone_mode=False,
+        )
+        sys.stdout.flush()  # here, where a full disk can still be told
+    except _StoppedError:
+        _fail(f"Stopped. {_GO_ON}", 128 + signal.SIGTERM)
+    except BrokenPipeError:  # the reader had enough, as `head` does; typer ends with 1 as well
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         if debug:
             raise
-        _fail(f"{type(error).__name__}: {error} (this is a defect; run again with --debug to see where)", 2)
+        _fail(_in_one_line(error), 2)
+    if code == _INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+        _fail(f"Interrupted. {_GO_ON}", _INTERRUPTED)
+    sys.exit(code)
 
 
-def _fail(message: str, code: int) -> None:
+_INTERRUPTED = 128 + signal.SIGINT
+_GO_ON = "What was finished stays; the same command again does the rest."
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, RadiObjectError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+    if hasattr(error, "format_message"):  # a usage error; typer carries its own click, so no class to import
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "radiobject-assets"
+        message = str(error.format_message()).rstrip(".") or "name a command"
+        return f"{message}. See: {command} --help"
+    return f"{type(error).__name__}: {error} (this is a defect; run again with --debug to see where)"
+
+
+def _fail(message: str, code: int) -> NoReturn:
     err.print(f"[red]error:[/red] {escape(message)}", highlight=False)
     sys.exit(code)
 
