@@ -132,9 +132,6 @@ def run_ingest(
                 continue
             run = _Phase(plan, store_uri, uris, batch, budget, compute)
             run.go(outcomes, len(selected), on_progress)
-        subjects = sorted({o.subject_id for o in outcomes.values() if o.status == "written"})
-        if subjects:
-            ensure_subjects(store_uri, subjects, get_tiledb_ctx())
     rest = plan.outcomes()
     return IngestReport(
         outcomes=tuple(outcomes.get(id(p), default) for p, default in zip(plan.planned, rest, strict=True)),
@@ -158,6 +155,7 @@ class _Phase:
         compute: Compute,
     ) -> None:
         self._plan = plan
+        self._store_uri = store_uri
         self._uris = uris
         self._batch = batch
         self._budget = budget
@@ -243,11 +241,10 @@ class _Phase:
             waiting = self._staged.pop(name, [])
             if not waiting:
                 continue
-            try:
-                commit_volumes(self._uris[name], [staged for _, staged, _ in waiting])
-            except BaseException:
-                discard_staged(self._uris[name], [staged for _, staged, _ in waiting])
-                raise
+            # Subjects first: a volume whose subject has no row would not be seen from the root. If this fails
+            # the arrays stay, since the rows may be there all the same; those that no row names are vacuumed.
+            ensure_subjects(self._store_uri, sorted({p.subject_id for p, _, _ in waiting}), get_tiledb_ctx())
+            commit_volumes(self._uris[name], [staged for _, staged, _ in waiting])
             for planned, _, done in waiting:
                 outcomes[id(planned)] = done
 
