@@ -6,11 +6,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import Line
 
 from radiobject_assets.dataset import load_dataset
+
+if TYPE_CHECKING:
+    from tests.platform.conftest import Line
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 
