@@ -33,7 +33,7 @@ def read_csa(data: bytes) -> dict[str, tuple[str, ...]]:
                 # CSA1 adds the number of items of its first tag to every length.
                 length = lengths[1] if second else lengths[0] - first_count
                 if length < 0 or at + length > len(data):
-                    return found
+                    break
                 values.append(data[at : at + length].split(b"\0")[0].decode("latin-1").strip())
                 at += (length + 3) // 4 * 4
             found[name.split(b"\0")[0].decode("latin-1")] = tuple(value for value in values if value)

@@ -1,12 +1,14 @@
 """Diffusion weighting of a frame: b-values and gradient directions, standard and vendor elements.
 
 Directions are unit vectors in LPS patient coordinates, as the standard's DiffusionGradientOrientation.
-GE writes its directions in the frame of the scan plane; they are turned into patient coordinates here.
+GE and UIH write their directions in the frame of the scan or the image; they are turned into patient
+coordinates here.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from radiobject_assets.imaging import tags as t
@@ -48,7 +50,7 @@ def gradient_of(elements: Elements, manufacturer: str) -> Triple | None:
     elif "PHILIPS" in manufacturer:
         direction = tuple(number for tag in t.PHILIPS_GRADIENT for number in elements.numbers(tag)[:1])
     elif "UIH" in manufacturer or "UNITED" in manufacturer:
-        direction = elements.numbers(t.UIH_GRADIENT)
+        direction = _from_image_axes(elements, elements.numbers(t.UIH_GRADIENT))
     elif manufacturer.startswith("GE"):
         direction = _ge_direction(elements)
     length = math.sqrt(sum(v * v for v in direction)) if len(direction) == 3 else 0.0
@@ -57,21 +59,51 @@ def gradient_of(elements: Elements, manufacturer: str) -> Triple | None:
     return cast(Triple, tuple(v / length for v in direction))
 
 
+# GE's (0019,10BB..BD) are along frequency, phase and slice of the scan, not of the image. The signs along row,
+# column and normal of the image, by main direction of the slices and InPlanePhaseEncodingDirection, are those
+# that dcm2niix gives for the same files (test_vendors.py asks it); a direction and its opposite weigh alike.
+_GE_SIGNS: dict[tuple[str, str], Callable[[float, float, float], Triple]] = {
+    ("axial", "COL"): lambda f, p, s: (-f, -p, s),
+    ("axial", "ROW"): lambda f, p, s: (-p, f, s),
+    ("sagittal", "COL"): lambda f, p, s: (f, p, -s),
+    ("sagittal", "ROW"): lambda f, p, s: (p, -f, -s),
+    ("coronal", "COL"): lambda f, p, s: (-f, p, s),
+    ("coronal", "ROW"): lambda f, p, s: (p, f, s),
+}
+
+
 def _ge_direction(elements: Elements) -> tuple[float, ...]:
-    # (0019,10BB..BD): along frequency, phase and slice of the scan plane. With phase encoding along columns,
-    # frequency runs along rows; along rows the two swap. GE's second axis points against rising row index.
     frequency, phase, through = (elements.number(tag) or 0.0 for tag in t.GE_GRADIENT)
-    orientation = elements.numbers(t.IMAGE_ORIENTATION)
-    if len(orientation) != 6 or not any((frequency, phase, through)):
+    normal = _normal(elements.numbers(t.IMAGE_ORIENTATION))
+    if not normal or not any((frequency, phase, through)):
+        return ()
+    sizes = [abs(value) for value in normal]
+    plane = ("sagittal", "coronal", "axial")[sizes.index(max(sizes))]
+    place = _GE_SIGNS.get((plane, elements.text(t.PHASE_DIRECTION)[:3].upper()))
+    # Without a phase direction nothing can be told; taken as written, the column axis against the image's.
+    along = place(frequency, phase, through) if place else (frequency, -phase, through)
+    return _from_image_axes(elements, along)
+
+
+def _normal(orientation: Sequence[float]) -> tuple[float, ...]:
+    if len(orientation) != 6:
         return ()
     row, column = orientation[:3], orientation[3:]
-    normal = (
+    return (
         row[1] * column[2] - row[2] * column[1],
         row[2] * column[0] - row[0] * column[2],
         row[0] * column[1] - row[1] * column[0],
     )
-    if elements.text(t.PHASE_DIRECTION).startswith("ROW"):
-        across, down = phase, -frequency
-    else:
-        across, down = frequency, phase
-    return tuple(across * r - down * c + through * n for r, c, n in zip(row, column, normal, strict=True))
+
+
+def _from_image_axes(elements: Elements, along: Sequence[float]) -> tuple[float, ...]:
+    """A vector along row, column and normal of the image, in patient coordinates (LPS)."""
+    orientation = elements.numbers(t.IMAGE_ORIENTATION)
+    normal = _normal(orientation)
+    if not normal or len(along) != 3:
+        return ()
+    across, down, through = along
+    return tuple(
+        across * r + down * c + through * n
+        for r, c, n in zip(orientation[:3], orientation[3:], normal, strict=True)
+    )

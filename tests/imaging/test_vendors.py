@@ -1,0 +1,257 @@
+"""What vendors keep in private elements: diffusion weighting, complex components, the Siemens CSA header.
+
+Series are made here with each vendor's elements; dcm2niix reads the same files and says what they mean.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from dcm2niix_reference import compare, read_all
+from dicom_files import ramp, slice_dataset
+from numpy.typing import NDArray
+from pydicom.dataset import FileDataset
+from pydicom.uid import MRImageStorage
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # nibabel calls its reader experimental
+    from nibabel.nicom import csareader
+
+from radiobject_assets.imaging.csa import read_csa
+from radiobject_assets.imaging.scan import scan
+from radiobject_assets.imaging.series import Series, build_series, open_series
+
+ORIENTATION = (0.96, 0.28, 0.0, -0.28, 0.96, 0.0)
+B_VALUES = (0.0, 700.0, 1000.0)
+DIRECTIONS = np.array([[0.0, 0.0, 0.0], [0.6, 0.8, 0.0], [0.36, 0.48, 0.8]])  # LPS patient coordinates
+
+
+def _rotation(ds: FileDataset) -> NDArray[np.float64]:
+    """Columns: the image's row, column and normal in patient coordinates."""
+    row, column = np.array(ds.ImageOrientationPatient, float).reshape(2, 3)
+    return np.stack([row, column, np.cross(row, column)], axis=1)
+
+
+def _private(ds: FileDataset, group: int, creator: str, elements: dict[int, tuple[str, Any]]) -> None:
+    block = ds.private_block(group, creator, create=True)
+    for offset, (vr, value) in elements.items():
+        block.add_new(offset, vr, value)
+
+
+def _siemens(ds: FileDataset, b_value: float, direction: NDArray[np.float64]) -> None:
+    ds.Manufacturer = "SIEMENS"
+    elements: dict[int, tuple[str, Any]] = {0x0C: ("IS", int(b_value))}
+    if b_value:
+        elements[0x0E] = ("FD", direction.tolist())
+    _private(ds, 0x0019, "SIEMENS MR HEADER", elements)
+
+
+def _uih(ds: FileDataset, b_value: float, direction: NDArray[np.float64]) -> None:
+    ds.Manufacturer = "UIH"
+    elements: dict[int, tuple[str, Any]] = {0x09: ("FD", b_value)}
+    if b_value:
+        elements[0x37] = ("FD", (_rotation(ds).T @ direction).tolist())
+    _private(ds, 0x0065, "Image Private Header", elements)
+
+
+def _philips(ds: FileDataset, b_value: float, direction: NDArray[np.float64]) -> None:
+    ds.Manufacturer = "Philips Medical Systems"
+    _private(ds, 0x2001, "Philips Imaging DD 001", {0x03: ("FL", b_value)})
+    directions = {0xB0 + n: ("FL", float(value)) for n, value in enumerate(direction)}
+    _private(ds, 0x2005, "Philips MR Imaging DD 001", directions)
+
+
+def _ge(ds: FileDataset, b_value: float, direction: NDArray[np.float64]) -> None:
+    # GE writes directions along frequency, phase and slice.
+    across, down, through = _rotation(ds).T @ direction
+    ds.Manufacturer, ds.InPlanePhaseEncodingDirection = "GE MEDICAL SYSTEMS", "COL"
+    parts = {0xBB + n: ("DS", f"{v:.9f}") for n, v in enumerate((-across, -down, through))}
+    _private(ds, 0x0019, "GEMS_ACQU_01", parts)
+    _private(ds, 0x0043, "GEMS_PARM_01", {0x39: ("IS", [1_000_000_000 + int(b_value), 8, 0, 0])})
+
+
+def _ge_raw(ds: FileDataset, b_value: float, direction: NDArray[np.float64]) -> None:
+    ds.Manufacturer = "GE MEDICAL SYSTEMS"
+    _private(ds, 0x0019, "GEMS_ACQU_01", {0xBB + n: ("DS", f"{v:.9f}") for n, v in enumerate(direction)})
+    _private(ds, 0x0043, "GEMS_PARM_01", {0x39: ("IS", [int(b_value), 8, 0, 0])})
+
+
+VENDORS = {"siemens": _siemens, "uih": _uih, "philips": _philips, "ge": _ge}
+
+
+Vendor = Callable[[FileDataset, float, NDArray[np.float64]], None]
+
+
+def _write_dwi(folder: Path, vendor: Vendor, orientation: Sequence[float] = ORIENTATION) -> None:
+    folder.mkdir()
+    normal = np.cross(orientation[:3], orientation[3:])
+    for time, (b_value, direction) in enumerate(zip(B_VALUES, DIRECTIONS, strict=True)):
+        for k in range(4):
+            ds = slice_dataset(
+                ramp(4, 8, 8)[k] + 300 * time,
+                position=2 * k * normal,
+                orientation=orientation,
+                number=1 + time * 4 + k,
+                sop_class=MRImageStorage,
+            )
+            ds.Modality, ds.ImageType = "MR", ["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"]
+            ds.AcquisitionNumber, ds.AcquisitionTime = time + 1, f"1200{time:02d}"
+            ds.EchoTime, ds.RepetitionTime, ds.SeriesNumber = "80", "5000", 4
+            ds.SpacingBetweenSlices = ds.SliceThickness = "2"
+            ds.PatientPosition = "HFS"
+            vendor(ds, b_value, direction)
+            ds.save_as(folder / f"{ds.InstanceNumber:03d}.dcm", enforce_file_format=True)
+
+
+def _one(folder: Path) -> Series:
+    (series,) = build_series(scan([folder]))
+    return series
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_diffusion_weighting_of_each_vendor_is_in_patient_coordinates(tmp_path: Path, vendor: str) -> None:
+    _write_dwi(tmp_path / "dwi", VENDORS[vendor])
+    series = _one(tmp_path / "dwi")
+    assert series.shape == (8, 8, 4, 3), series.detail
+    assert json.loads(str(series.attributes["b_values_s_per_mm2"])) == list(B_VALUES)
+    ours = np.array(json.loads(str(series.attributes["b_vectors_ras"])))
+    assert np.allclose(ours, DIRECTIONS * [-1, -1, 1], atol=1e-6)
+
+
+def _reference(folder: Path) -> tuple[list[float], NDArray[np.float64], Path]:
+    """dcm2niix's b-values, its directions in RAS+ coordinates, and its image."""
+    command = Path(sys.executable).parent / "dcm2niix"
+    if not command.exists():
+        pytest.skip("dcm2niix is not installed")
+    out = folder.parent / "out"
+    out.mkdir()
+    run = [str(command), "-z", "y", "-f", "ref", "-p", "n", "-o", str(out), str(folder)]
+    subprocess.run(run, check=True, capture_output=True)
+    image: Any = nib.load(out / "ref.nii.gz")
+    axes = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
+    vectors = np.loadtxt(out / "ref.bvec").T
+    if np.linalg.det(axes) > 0:  # FSL's convention: the first axis is mirrored
+        vectors = vectors * [-1, 1, 1]
+    return np.loadtxt(out / "ref.bval").tolist(), vectors @ axes.T, out / "ref.nii.gz"
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_diffusion_weighting_is_what_dcm2niix_finds(tmp_path: Path, vendor: str) -> None:
+    _write_dwi(tmp_path / "dwi", VENDORS[vendor])
+    b_values, vectors, image = _reference(tmp_path / "dwi")
+    series = _one(tmp_path / "dwi")
+    assert json.loads(str(series.attributes["b_values_s_per_mm2"])) == b_values
+    assert np.allclose(json.loads(str(series.attributes["b_vectors_ras"])), vectors, atol=2e-3)
+    assert compare(open_series(series), image) == []
+
+
+@pytest.mark.parametrize("phase", ["COL", "ROW", ""])
+@pytest.mark.parametrize(
+    "orientation", [(1, 0, 0, 0, 1, 0), (0.8, 0, 0.6, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1)]
+)
+def test_directions_of_ge_are_those_of_dcm2niix_in_every_plane(
+    tmp_path: Path, phase: str, orientation: tuple[float, ...]
+) -> None:
+    def vendor(ds: FileDataset, b_value: float, direction: NDArray[np.float64]) -> None:
+        _ge_raw(ds, b_value, direction)
+        if phase:
+            ds.InPlanePhaseEncodingDirection = phase
+
+    _write_dwi(tmp_path / "dwi", vendor, orientation)
+    _, vectors, _ = _reference(tmp_path / "dwi")
+    ours = json.loads(str(_one(tmp_path / "dwi").attributes["b_vectors_ras"]))
+    assert np.allclose(ours, vectors, atol=2e-3)
+
+
+@pytest.mark.parametrize(("code", "name"), [(1, "phase"), (2, "real"), (3, "imaginary")])
+def test_complex_components_of_ge_are_volumes_of_their_own(tmp_path: Path, code: int, name: str) -> None:
+    for part, value in enumerate((0, code)):
+        for k in range(4):
+            ds = slice_dataset(
+                ramp()[k] + 500 * part,
+                position=(0, 0, 2 * k),
+                number=1 + part * 4 + k,
+                sop_class=MRImageStorage,
+            )
+            ds.Modality, ds.Manufacturer = "MR", "GE MEDICAL SYSTEMS"
+            _private(ds, 0x0043, "GEMS_PARM_01", {0x2F: ("SS", value)})
+            ds.save_as(tmp_path / f"{ds.InstanceNumber}", enforce_file_format=True)
+    found = {series.component: series for series in build_series(scan([tmp_path]))}
+    assert set(found) == {"", name}
+    assert found[name].attributes["complex_component"] == name
+    assert read_all(open_series(found[name])).min() == 500
+
+
+def _csa(tags: dict[str, list[str]], *, second: bool) -> bytes:
+    out = b"SV10\4\3\2\1" if second else b""
+    out += struct.pack("<2I", len(tags), 77)
+    first_items: int | None = None
+    for name, values in tags.items():
+        items = max(6, len(values))
+        first_items = items if first_items is None else first_items
+        padding = 77 if name else 0
+        out += struct.pack("<64si4siii", name.encode(), len(values), b"FD\0\0", 3, items, padding)
+        for text in [*values, *[""] * (items - len(values))]:
+            data = text.encode() + b"\0" if text else b""
+            length = len(data) if second else len(data) + first_items
+            out += struct.pack("<4i", length, len(data) if second else length, 77, length)
+            out += data + b"\0" * (-len(data) % 4)
+    return out + b"\0" * 4
+
+
+CSA_TAGS = {
+    "NumberOfImagesInMosaic": ["4"],
+    "SliceNormalVector": ["0.0", "0.0", "-1.0"],
+    "B_value": ["1000"],
+    "DiffusionGradientDirection": ["0.6", "0.8", "0.0"],
+}
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_both_forms_of_the_siemens_header_are_read(second: bool) -> None:
+    ours = read_csa(_csa(CSA_TAGS, second=second))
+    assert {name: list(ours[name]) for name in CSA_TAGS} == CSA_TAGS
+
+
+def test_real_siemens_headers_are_read_as_nibabel_reads_them() -> None:
+    folder = Path(csareader.__file__).parent / "tests" / "data"
+    if not (folder / "csa2_b1000.bin").is_file():
+        pytest.skip("nibabel came without its test data")
+    for name in ("csa2_b0.bin", "csa2_b1000.bin"):
+        data = (folder / name).read_bytes()
+        ours, theirs = read_csa(data), csareader.read(data)["tags"]
+        for tag in CSA_TAGS:
+            expected = [float(value) for value in theirs[tag]["items"]]
+            assert [float(value) for value in ours[tag]] == pytest.approx(expected), tag
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_a_mosaic_described_by_its_csa_header_alone(tmp_path: Path, second: bool) -> None:
+    tiles = ramp(4, 6, 5)
+    for time in range(2):
+        mosaic = np.block([[tiles[0], tiles[1]], [tiles[2], tiles[3]]]) + 200 * time
+        ds = slice_dataset(mosaic, position=(0, 0, 0), number=time + 1, sop_class=MRImageStorage)
+        ds.Modality, ds.Manufacturer, ds.AcquisitionNumber = "MR", "SIEMENS", time + 1
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "DIFFUSION", "MOSAIC"]
+        ds.SpacingBetweenSlices = "3"
+        tags = dict(CSA_TAGS) | {"B_value": [str(1000 * time)]}
+        _private(ds, 0x0029, "SIEMENS CSA HEADER", {0x10: ("OB", _csa(tags, second=second))})
+        ds.save_as(tmp_path / f"{time}", enforce_file_format=True)
+    series = _one(tmp_path)
+    assert series.shape == (5, 6, 4, 2), series.detail
+    assert json.loads(str(series.attributes["b_values_s_per_mm2"])) == [0, 1000]
+    assert series.affine is not None
+    # Tiles run against the row-column normal here; wherever the stack starts, a voxel stays at its place.
+    voxels = read_all(open_series(series))
+    corner = np.linalg.inv(series.affine) @ [-2.5, -3.0, -3.0 * 1, 1]
+    assert voxels[(*np.round(corner[:3]).astype(int), 0)] == tiles[1][0, 0]
