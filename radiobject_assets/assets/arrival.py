@@ -120,11 +120,14 @@ def build_series_asset(settings: DatasetConfig) -> dg.AssetsDefinition:
         ):
             with measured(memory.budget()) as measurement:
                 outcomes = plan_of(dataset, key).outcomes()
-                rows = outcomes_table(outcomes, identifiers=True)
+                named = dataset.config.subjects.key != "pseudonym"
+                rows = outcomes_table(outcomes, identifiers=True, sources=named)
                 rows.to_parquet(dataset.work.series_table(key))
             held = [outcome for outcome in outcomes if outcome.verdict == "quarantined"]
             return dg.MaterializeResult(
-                data_version=dg.DataVersion(digest_of(rows.drop(columns="source").to_dict(orient="records"))),
+                data_version=dg.DataVersion(
+                    digest_of(rows.drop(columns="source", errors="ignore").to_dict(orient="records"))
+                ),
                 metadata={
                     "series": len(outcomes),
                     "ingestable": len(outcomes) - len(held),

@@ -63,7 +63,9 @@ def _build_collection(settings: DatasetConfig, name: str) -> dg.AssetsDefinition
                     compute=compute.compute(),
                 )
             outcomes = [o for o in report.outcomes if selected is None or o.collection in selected]
-            outcomes_table(outcomes, identifiers=True).to_parquet(dataset.work.outcomes_table(key, name))
+            named = config.subjects.key != "pseudonym"
+            kept = outcomes_table(outcomes, identifiers=True, sources=named)
+            kept.to_parquet(dataset.work.outcomes_table(key, name))
             rows = read_inventory(config.store_uri, collections=selected, arrival=key, ctx=storage.ctx)
             counts = report.counts
             return dg.MaterializeResult(

@@ -23,7 +23,7 @@ from radiobject_assets.imaging.mosaic import is_mosaic, mosaic_frames
 from radiobject_assets.imaging.quiet import pydicom_quietly
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
-from radiobject_assets.imaging.withholding import identity_words, names_somebody
+from radiobject_assets.imaging.withholding import masked, names_somebody, words_of_identity
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -195,7 +195,7 @@ def attributes_of(
 ) -> dict[str, AttributeValue]:
     """The wanted acquisition parameters that are present; texts that name somebody are withheld."""
     found: dict[str, AttributeValue] = {}
-    words = identity_words([elements.text(tag) for tag in t.IDENTITY if tag in elements.values])
+    words = words_of_identity(elements)
     for name, (tag, kind) in wanted.items():
         if tag not in elements.values:
             continue
@@ -258,7 +258,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
         study_uid=e.text(t.STUDY_UID),
         patient_id=e.text(t.PATIENT_ID) or None,
         modality=e.text(t.MODALITY),
-        description=e.text(t.SERIES_DESCRIPTION),
+        description=masked(e.text(t.SERIES_DESCRIPTION), words_of_identity(e)),
         image_type=e.text(t.IMAGE_TYPE),
         transfer_syntax=syntax,
         instance_number=e.integer(t.INSTANCE_NUMBER),

@@ -7,10 +7,14 @@ into one of them. So the words of the names and numbers in the same header are l
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from functools import lru_cache
+
+from radiobject_assets.imaging.elements import Elements
+from radiobject_assets.imaging.tags import IDENTITY
 
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 _MIN_LETTERS = 3
+_MIN_WITHIN = 6
 # Words in the names of phantoms, test images and de-identified data that legitimate values carry too.
 _PLAIN = frozenset(
     """abdomen anon anonymized anonymised anonymous arm axial body brain breast cardiac center centre chest
@@ -22,11 +26,16 @@ _PLAIN = frozenset(
 )
 
 
-def identity_words(identities: Iterable[str]) -> frozenset[str]:
-    """The words, in small letters, of names and numbers that identify somebody.
+def words_of_identity(elements: Elements) -> frozenset[str]:
+    """The words, in small letters, of the names and numbers in a header that identify somebody.
 
     Words of fewer than three characters and everyday words (`chest`, `phantom`, vendors) are left out.
     """
+    return _words_in(tuple([elements.text(tag) for tag in IDENTITY if tag in elements.values]))
+
+
+@lru_cache(maxsize=4096)
+def _words_in(identities: tuple[str, ...]) -> frozenset[str]:
     words = {word.casefold() for text in identities for word in _WORD.findall(text)}
     return frozenset(word for word in words if len(word) >= _MIN_LETTERS and word not in _PLAIN)
 
@@ -38,4 +47,15 @@ def names_somebody(text: str, words: frozenset[str]) -> bool:
     folded = text.casefold()
     if not words.isdisjoint(_WORD.findall(folded)):
         return True
-    return any(len(word) >= 6 and word in folded for word in words)
+    return any(len(word) >= _MIN_WITHIN and word in folded for word in words)
+
+
+def masked(text: str, words: frozenset[str]) -> str:
+    """The text with `*` in place of what names somebody: for a text that is searched, and shown nowhere."""
+    if not names_somebody(text, words):
+        return text
+    longest_first = sorted(words, key=len, reverse=True)
+    for word in longest_first:
+        within = re.escape(word) if len(word) >= _MIN_WITHIN else rf"(?<![^\W_]){re.escape(word)}(?![^\W_])"
+        text = re.sub(within, "*", text, flags=re.IGNORECASE)
+    return text

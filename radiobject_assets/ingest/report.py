@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,7 +70,8 @@ class IngestReport:
     seconds: float
     peak_rss_mb: float
     budget_mb: int
-    extra_counts: dict[str, int] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    """What went wrong beside the images, in words for the user: a subjects' table that can't be read."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -85,7 +87,6 @@ class IngestReport:
             "unreadable": len(self.unreadable),
             "subjects": len({o.subject_id for o in self.outcomes if o.status in ("written", "unchanged")}),
             "bytes_written": sum(o.voxel_bytes for o in self.outcomes if o.status == "written"),
-            **self.extra_counts,
         }
 
     @property
@@ -99,7 +100,8 @@ class IngestReport:
         """Whether something was held back for a reason that asks a person to act."""
         reasons = [o.reason for o in self.outcomes if o.status == "quarantined"]
         reasons += [str(item.reason) for item in self.unreadable]
-        return any(EXPLANATIONS[Reason(reason)].needs_attention for reason in reasons if reason)
+        asked = any(EXPLANATIONS[Reason(reason)].needs_attention for reason in reasons if reason)
+        return asked or bool(self.problems)
 
     def to_json(self) -> dict[str, Any]:
         """The document that `ingest --json` prints."""
@@ -109,6 +111,7 @@ class IngestReport:
                 {"path": str(item.path), "reason": str(item.reason), "detail": item.detail}
                 for item in self.unreadable
             ],
+            "problems": list(self.problems),
             "counts": self.counts,
             "peak_rss_mb": self.peak_rss_mb,
             "budget_mb": self.budget_mb,
@@ -116,17 +119,23 @@ class IngestReport:
         }
 
 
-def outcomes_table(outcomes: Sequence[SeriesOutcome], *, identifiers: bool) -> pd.DataFrame:
+def outcomes_table(
+    outcomes: Sequence[SeriesOutcome], *, identifiers: bool, sources: bool = False
+) -> pd.DataFrame:
     """Outcomes as a table; without `identifiers` it is fit for a log or a web page.
 
     Parameters
     ----------
     identifiers
-        False leaves out subject, obs id, UID and source, and names each series by its token.
+        False leaves out subject, obs id and UID, and names each series by its token.
+    sources
+        Whether to say where each series lies: the names of folders and files may name a patient.
     """
     shown = ["series_token", "modality", "collection", "verdict", "reason", "detail", "n_instances", "status"]
     if identifiers:
-        shown = ["series_uid", "subject_id", "obs_id", "source", *shown]
+        shown = ["series_uid", "subject_id", "obs_id", *shown]
+    if sources:
+        shown = ["source", *shown]
     rows = [
         {
             **{name: getattr(outcome, name) for name in shown},
@@ -143,8 +152,7 @@ def source_of(files: Sequence[Path]) -> str:
     """Where a series lies: its file, or the folder that holds all its files."""
     if len(files) == 1:
         return str(files[0])
-    common = Path(files[0]).parent
-    for path in files[1:]:
-        while common not in path.parents:
-            common = common.parent
-    return str(common)
+    folders = {path.parent for path in files}
+    if len(folders) == 1:
+        return str(files[0].parent)
+    return os.path.commonpath([os.path.abspath(folder) for folder in folders])
