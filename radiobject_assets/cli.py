@@ -220,6 +220,8 @@ def _print_ingest(result: Any, store: str) -> None:
         out.print(table)
         if len(result.unreadable) > SHOWN:
             out.print(f"... and {len(result.unreadable) - SHOWN} more; --json lists all")
+    for problem in result.problems:
+        out.print(f"[red]problem:[/red] {escape(problem)}", highlight=False)
     out.print(
         f"{result.seconds:.1f} s, peak memory {result.peak_rss_mb:.0f} MB of a {result.budget_mb} MB budget"
     )

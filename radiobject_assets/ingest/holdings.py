@@ -40,6 +40,11 @@ class Holdings:
     """By collection: rows of the plan's subjects."""
     owners: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
     """By collection: subjects under which each of the plan's series UIDs is held."""
+    _by_id: Mapping[tuple[str, str, str], Mapping[str, Any]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        by_id = {(name, row[SUBJECT], row[OBS_ID]): row for name, rows in self.rows.items() for row in rows}
+        object.__setattr__(self, "_by_id", by_id)
 
     @classmethod
     def read(cls, store_uri: str, batch: Sequence[PlannedSeries]) -> Holdings:
@@ -66,10 +71,7 @@ class Holdings:
         return cls(rows, owners)
 
     def _row(self, planned: PlannedSeries) -> Mapping[str, Any] | None:
-        for row in self.rows.get(planned.collection or "", ()):
-            if row[OBS_ID] == planned.obs_id and row[SUBJECT] == planned.subject_id:
-                return row
-        return None
+        return self._by_id.get((planned.collection or "", planned.subject_id, planned.obs_id or ""))
 
     def source_digest(self, planned: PlannedSeries) -> str | None:
         """Digest of the files that the stored volume of this id was made from; None if there is none."""

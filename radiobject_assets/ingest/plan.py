@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.dataset import CollectionConfig, DatasetConfig
+from radiobject_assets.errors import SchemaError
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
@@ -17,6 +18,7 @@ from radiobject_assets.imaging.series import Series, build_series
 from radiobject_assets.ingest.identity import obs_id_of, subject_id_of, token, volume_key
 from radiobject_assets.ingest.matching import collection_by_modality, matching_collection
 from radiobject_assets.ingest.report import SeriesOutcome, Status, source_of
+from radiobject_assets.store.staging import validate_id
 
 
 @dataclass(frozen=True)
@@ -128,10 +130,22 @@ def plan_ingest(
         labels may come in a later arrival than their image.
     """
     policy = SeriesPolicy(dataset.imaging.components, dataset.imaging.irregular_spacing)
-    found = build_series(scan, known_images, policy)
-    return IngestPlan(
-        tuple(_plan_one(series, dataset, arrival) for series in found), scan.unreadable, arrival
-    )
+    planned = [_plan_one(series, dataset, arrival) for series in build_series(scan, known_images, policy)]
+    return IngestPlan(_each_id_once(planned), scan.unreadable, arrival)
+
+
+def _each_id_once(planned: Sequence[PlannedSeries]) -> tuple[PlannedSeries, ...]:
+    """One series for each id: a NIfTI file that was reached by several paths (links) is one volume."""
+    kept: dict[tuple[str | None, str | None] | int, PlannedSeries] = {}
+    for item in planned:
+        # quarantined series share no row, so they may share an id
+        key = (item.collection, item.obs_id) if item.series.verdict == "ingestable" else id(item)
+        first = kept.get(key)
+        if first is not None:
+            files = (*first.series.files, *item.series.files)
+            item = replace(first, series=replace(first.series, files=files))
+        kept[key] = item
+    return tuple(kept.values())
 
 
 def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSeries:
@@ -151,6 +165,12 @@ def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSe
         )
         return replace(planned, series=held)
     obs_id = obs_id_of(subject_id, name, volume_key(series, arrival))
+    if series.verdict == "ingestable":
+        try:
+            validate_id(subject_id, "the subject's id")
+            validate_id(obs_id, "the volume's id")
+        except SchemaError as error:
+            series = replace(series, verdict="quarantined", reason=Reason.DAMAGED_HEADER, detail=str(error))
     return PlannedSeries(series, subject_id, name, obs_id, settings)
 
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import signal
 import sys
@@ -22,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, Generic, TypeVar
 
 import psutil
@@ -94,7 +97,8 @@ def _run_in_processes(
     board: Path,
 ) -> Iterator[tuple[int, Result | Failure]]:
     workers = min(compute.workers, len(tasks))
-    pool: Any = ProcessPool(max_workers=workers, context=_process_context(), initializer=_start_worker)
+    with _interrupts_deferred():
+        pool = _started_pool(workers)
     watcher = _Watcher(board)
     waiting = list(range(len(tasks)))
     in_flight: dict[Future[Any], int] = {}
@@ -158,9 +162,51 @@ def _run_call(call: _Call[Any, Any]) -> Any:
         note.unlink(missing_ok=True)
 
 
+def _started_pool(workers: int) -> Any:
+    context = _process_context()
+    if sys.platform == "linux":
+        # Ctrl-C reaches the whole process group, but the parent alone decides what to finish and what to
+        # stop. A signal that is blocked here stays blocked in the fork server and in every worker from its
+        # first instruction on; the tracker comes first, since starting it unblocks the signal.
+        multiprocessing.resource_tracker.ensure_running()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            multiprocessing.forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    pool: Any = ProcessPool(max_workers=workers, context=context, initializer=_start_worker)
+    if not pool.active:  # asking is what starts it
+        raise RuntimeError("the pool of worker processes did not start")
+    return pool
+
+
+@contextlib.contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait until the block ends.
+
+    An interrupt in the second that starting takes would leave workers that no one knows of: they find the
+    pool's locks gone and die with a traceback on the user's terminal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python runs handlers in the main thread only
+        return
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    before = [(number, signal.signal(number, note)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
 def _start_worker() -> None:
-    # Ctrl-C reaches the whole process group: the parent alone decides what to finish and what to stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where the parent could not see to it
 
 
 def _process_context() -> multiprocessing.context.BaseContext:

@@ -11,19 +11,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig, TileExtents, TileOrientation
-from radiobject_assets.errors import IngestError, StorageError
-from radiobject_assets.imaging.scan import scan
-from radiobject_assets.ingest.holdings import Holdings, referenced_images
-from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries, plan_ingest
+from radiobject_assets.dataset import TileExtents, TileOrientation
+from radiobject_assets.errors import StorageError
+from radiobject_assets.ingest.holdings import Holdings
+from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
 from radiobject_assets.ingest.pool import Failure, Task, run_tasks
-from radiobject_assets.ingest.release import release_of
 from radiobject_assets.ingest.report import IngestReport, SeriesOutcome
-from radiobject_assets.ingest.subjects import find_subject_tables, read_subject_tables
 from radiobject_assets.ingest.work import (
     COPIES_OF_A_SLAB,
     FIXED_BYTES,
@@ -36,7 +32,7 @@ from radiobject_assets.store.config import SliceOrientation, TileConfig, get_rad
 from radiobject_assets.store.context import get_tiledb_ctx
 from radiobject_assets.store.layout import ensure_collection, ensure_store
 from radiobject_assets.store.staging import StagedVolume, commit_volumes, discard_staged
-from radiobject_assets.store.subjects import ensure_subjects, upsert_subjects
+from radiobject_assets.store.subjects import ensure_subjects
 
 log = logging.getLogger(__name__)
 
@@ -44,51 +40,15 @@ OnProgress = Callable[[int, int, str], None]
 
 # Rows are committed together: each commit is a fragment, and fragments make reading slow.
 COMMIT_EVERY = 64
+# A power cut costs at most the work of this time, and of the volumes in flight.
+COMMIT_AFTER_S = 60.0
 # Below this much decoding in all, starting worker processes costs more than they save.
 IN_PROCESS_BYTES = 128 * MB
-
-
-def ingest_sources(
-    sources: Sequence[Path],
-    store_uri: str,
-    dataset: DatasetConfig,
-    *,
-    budget: MemoryBudget,
-    compute: Compute,
-    on_progress: OnProgress | None = None,
-) -> IngestReport:
-    """Scan folders or files and take everything into a store: what `radiobject-assets ingest` does.
-
-    Raises
-    ------
-    IngestError
-        A source is absent, or the sources hold no file at all.
-    ConfigurationError
-        Pseudonyms are asked for without a secret.
-    StorageError
-        The store can't be opened or written.
-    """
-    started = time.monotonic()
-    for source in sources:
-        if not Path(source).exists():
-            raise IngestError(f"{source}: no such file or folder")
-    release = release_of(dataset)
-    ensure_store(store_uri)  # a wrong URI is said before hours of scanning
-    with PeakMemory() as peak:
-        found = release.scan(scan([Path(source) for source in sources]))
-        if not (found.instances or found.niftis or found.unreadable):
-            raise IngestError(
-                f"{', '.join(map(str, sources))}: holds no files; name a folder with DICOM or NIfTI"
-            )
-        plan = plan_ingest(found, dataset, known_images=referenced_images(store_uri, found))
-        report = run_ingest(plan, store_uri, budget=budget, compute=compute, on_progress=on_progress)
-        folders = [Path(source) for source in sources if Path(source).is_dir()]
-        tables = [path for folder in folders for path in find_subject_tables(folder, dataset.subjects)]
-        known = {o.subject_id for o in report.outcomes if o.status in ("written", "unchanged")}
-        if tables and known:
-            rows = read_subject_tables(tables, dataset.subjects, release)
-            upsert_subjects(store_uri, rows[rows["obs_subject_id"].isin(known)])
-    return replace(report, seconds=time.monotonic() - started, peak_rss_mb=peak.peak_rss_mb)
+# Resident before any voxel (measured): this process, the fork server and its tracker; then each worker.
+BASE_BYTES = 310 * MB
+WORKER_BYTES = 120 * MB
+# With slabs smaller than this, another worker gains less than its memory is worth.
+SMALL_SLAB_BYTES = 4 * MB
 
 
 def run_ingest(
@@ -131,7 +91,7 @@ def run_ingest(
             if not batch:
                 continue
             run = _Phase(plan, store_uri, uris, batch, budget, compute)
-            run.go(outcomes, len(selected), on_progress)
+            run.go(outcomes, _Progress(on_progress, len(outcomes), len(selected)))
     rest = plan.outcomes()
     return IngestReport(
         outcomes=tuple(outcomes.get(id(p), default) for p, default in zip(plan.planned, rest, strict=True)),
@@ -140,6 +100,20 @@ def run_ingest(
         peak_rss_mb=peak.peak_rss_mb,
         budget_mb=budget.total_mb,
     )
+
+
+@dataclass
+class _Progress:
+    """Volumes that are done with, whether committed or still waiting for it."""
+
+    report: OnProgress | None
+    done: int
+    total: int
+
+    def step(self, collection: str | None) -> None:
+        self.done += 1
+        if self.report is not None:
+            self.report(self.done, self.total, collection or "")
 
 
 class _Phase:
@@ -160,10 +134,12 @@ class _Phase:
         self._batch = batch
         self._budget = budget
         self._compute = compute
+        self._workers = min(workers_that_fit(compute.workers, budget), max(1, len(batch)))
         self._holdings = Holdings.read(store_uri, batch)
         self._staged: dict[str, list[tuple[PlannedSeries, StagedVolume, SeriesOutcome]]] = {}
+        self._committed_s = time.monotonic()
 
-    def go(self, outcomes: dict[int, SeriesOutcome], total: int, on_progress: OnProgress | None) -> None:
+    def go(self, outcomes: dict[int, SeriesOutcome], progress: _Progress) -> None:
         todo: list[PlannedSeries] = []
         for planned in self._batch:
             conflict = self._holdings.conflict(planned, self._plan.arrival)
@@ -171,19 +147,20 @@ class _Phase:
                 todo.append(planned)
             else:
                 outcomes[id(planned)] = planned.quarantined(*conflict)
+                progress.step(planned.collection)
         tasks = [self._task(planned) for planned in todo]
         in_process = not any(p.series.native_codec for p in todo) and (
-            len(todo) == 1 or sum(p.series.decoded_bytes for p in todo) <= IN_PROCESS_BYTES
+            self._workers == 1 or sum(p.series.decoded_bytes for p in todo) <= IN_PROCESS_BYTES
         )
         calls = [Task(task, task.needed_bytes) for task in tasks]
+        compute = replace(self._compute, workers=self._workers)
         try:
             for index, result in run_tasks(
-                ingest_volume, calls, compute=self._compute, budget=self._budget, in_process=in_process
+                ingest_volume, calls, compute=compute, budget=self._budget, in_process=in_process
             ):
                 planned = todo[index]
                 self._take(planned, result, outcomes)
-                if on_progress is not None:
-                    on_progress(len(outcomes), total, planned.collection or "")
+                progress.step(planned.collection)
         except BaseException:
             # what is whole goes in, so that the next run has less to do; what can't go in leaves no array
             try:
@@ -196,8 +173,7 @@ class _Phase:
         self._commit(outcomes)
 
     def _task(self, planned: PlannedSeries) -> VolumeTask:
-        slots = min(self._compute.workers, max(1, len(self._batch)))
-        share = self._budget.tasks_bytes // slots
+        share = self._budget.tasks_bytes // self._workers
         labels = planned.is_labels
         return VolumeTask(
             series=planned.series,
@@ -235,8 +211,11 @@ class _Phase:
             self._staged.setdefault(name, []).append((planned, result.staged, done))
             if len(self._staged[name]) >= COMMIT_EVERY:
                 self._commit(outcomes, [name])
+            elif time.monotonic() - self._committed_s >= COMMIT_AFTER_S:
+                self._commit(outcomes)
 
     def _commit(self, outcomes: dict[int, SeriesOutcome], names: Iterable[str] | None = None) -> None:
+        self._committed_s = time.monotonic()
         for name in list(self._staged if names is None else names):
             waiting = self._staged.pop(name, [])
             if not waiting:
@@ -252,6 +231,16 @@ class _Phase:
         for name, waiting in self._staged.items():
             discard_staged(self._uris[name], [staged for _, staged, _ in waiting])
         self._staged.clear()
+
+
+def workers_that_fit(wanted: int, budget: MemoryBudget) -> int:
+    """How many worker processes, `wanted` at most, leave each other room within a budget.
+
+    The budget is of voxels, but who sets it to a machine's limit means the processes as well. One worker is
+    always admitted.
+    """
+    room = budget.total_bytes - BASE_BYTES
+    return max(1, min(wanted, room // (WORKER_BYTES + FIXED_BYTES + COPIES_OF_A_SLAB * SMALL_SLAB_BYTES)))
 
 
 def tile_config(tile: TileOrientation | TileExtents) -> TileConfig:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,7 +31,15 @@ _WORD = re.compile(r"[^\W_]+")
 
 def find_subject_tables(folder: Path, subjects: SubjectsConfig) -> tuple[Path, ...]:
     """Files below `folder` that are named as `subjects.table` says, in order of path."""
-    return tuple(sorted(path for path in folder.rglob(subjects.table) if path.is_file()))
+    return subject_tables_among(
+        (Path(place, name) for place, _, names in os.walk(folder) for name in names), subjects
+    )
+
+
+def subject_tables_among(paths: Iterable[Path], subjects: SubjectsConfig) -> tuple[Path, ...]:
+    """Those of `paths` that are files named as `subjects.table` says (a name or a pattern), in order."""
+    named = (path for path in paths if fnmatch.fnmatchcase(path.name, subjects.table))
+    return tuple(sorted(path for path in named if path.is_file()))
 
 
 def read_subject_tables(paths: Iterable[Path], subjects: SubjectsConfig, release: Release) -> pd.DataFrame:

@@ -1,0 +1,119 @@
+"""Folders and files into a store, in one call: scan, plan, run, and the subjects' own tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from radiobject_assets.compute import Compute
+from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.errors import IngestError, SchemaError
+from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.nifti_header import NiftiFile
+from radiobject_assets.imaging.privacy import Release
+from radiobject_assets.imaging.scan import ScanResult, Unreadable, scan
+from radiobject_assets.ingest.holdings import referenced_images
+from radiobject_assets.ingest.plan import plan_ingest
+from radiobject_assets.ingest.release import release_of
+from radiobject_assets.ingest.report import IngestReport
+from radiobject_assets.ingest.run import OnProgress, run_ingest
+from radiobject_assets.ingest.subjects import read_subject_tables, subject_tables_among
+from radiobject_assets.memory import MemoryBudget, PeakMemory
+from radiobject_assets.store.layout import ensure_store
+from radiobject_assets.store.subjects import upsert_subjects
+from radiobject_assets.store.uris import local_path
+
+
+def ingest_sources(
+    sources: Sequence[Path],
+    store_uri: str,
+    dataset: DatasetConfig,
+    *,
+    budget: MemoryBudget,
+    compute: Compute,
+    on_progress: OnProgress | None = None,
+) -> IngestReport:
+    """Scan folders or files and take everything into a store: what `radiobject-assets ingest` does.
+
+    Raises
+    ------
+    IngestError
+        A source is absent, or the sources hold no file at all.
+    ConfigurationError
+        Pseudonyms are asked for without a secret.
+    StorageError
+        The store can't be opened or written.
+    """
+    started = time.monotonic()
+    for source in sources:
+        if not Path(source).exists():
+            raise IngestError(f"{source}: no such file or folder")
+    sources = _each_once(sources)
+    release = release_of(dataset)
+    ensure_store(store_uri)  # a wrong URI is said before hours of scanning
+    with PeakMemory() as peak:
+        files = scan(sources, _scan_progress(on_progress))
+        found = release.scan(_without_store(files, sources, store_uri))
+        if not (found.instances or found.niftis or found.unreadable):
+            raise IngestError(
+                f"{', '.join(map(str, sources))}: holds no files; name a folder with DICOM or NIfTI"
+            )
+        plan = plan_ingest(found, dataset, known_images=referenced_images(store_uri, found))
+        report = run_ingest(plan, store_uri, budget=budget, compute=compute, on_progress=on_progress)
+        report = _with_subjects(report, store_uri, dataset, release)
+    return replace(report, seconds=time.monotonic() - started, peak_rss_mb=peak.peak_rss_mb)
+
+
+def _each_once(sources: Sequence[Path]) -> list[Path]:
+    """The sources without those that lie in another: a file belongs to one series, however it was named."""
+    kept: dict[Path, Path] = {}
+    for source in sources:
+        kept.setdefault(Path(source).resolve(), Path(source))
+    return [source for place, source in kept.items() if kept.keys().isdisjoint(place.parents)]
+
+
+def _scan_progress(on_progress: OnProgress | None) -> Callable[[int, int], None] | None:
+    if on_progress is None:
+        return None
+    return lambda done, total: on_progress(done, total, "reading headers")
+
+
+def _without_store(found: ScanResult, sources: Sequence[Path], store_uri: str) -> ScanResult:
+    """What was found, without the store's own files where the store lies in a source."""
+    store = local_path(store_uri)
+    if store is None:
+        return found
+    store = store.resolve()
+    if not any(source.resolve() in (store, *store.parents) for source in sources):
+        return found
+
+    def outside(item: Instance | NiftiFile | Unreadable) -> bool:
+        return store not in item.path.resolve().parents
+
+    return ScanResult(
+        tuple(filter(outside, found.instances)),
+        tuple(filter(outside, found.niftis)),
+        tuple(filter(outside, found.unreadable)),
+    )
+
+
+def _with_subjects(
+    report: IngestReport, store_uri: str, dataset: DatasetConfig, release: Release
+) -> IngestReport:
+    """Take in what the tables say of the subjects that are in the store, and note it in the report."""
+    tables = subject_tables_among((item.path for item in report.unreadable), dataset.subjects)
+    known = {o.subject_id for o in report.outcomes if o.status in ("written", "unchanged")}
+    if not tables or not known:
+        return report
+    try:
+        rows = read_subject_tables(tables, dataset.subjects, release)
+        upsert_subjects(store_uri, rows[rows["obs_subject_id"].isin(known)])
+    except (IngestError, SchemaError) as error:  # the volumes are in, and a mended table can follow
+        return replace(report, problems=(*report.problems, str(error)))
+    told = "no image; read as a table of subjects"
+    return replace(
+        report,
+        unreadable=tuple(replace(u, detail=told) if u.path in tables else u for u in report.unreadable),
+    )
