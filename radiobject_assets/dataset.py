@@ -45,7 +45,7 @@ OPTIONAL_KEYWORDS = frozenset(
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def _compiled(pattern: str) -> str:
@@ -69,8 +69,11 @@ class TileExtents(_Section):
     """Tile extents in voxels along the columns, rows and slices."""
 
     x: Annotated[int, Field(ge=1)]
+    """Along the columns."""
     y: Annotated[int, Field(ge=1)]
+    """Along the rows."""
     z: Annotated[int, Field(ge=1)]
+    """Along the slices."""
 
 
 # An empty list would match everything.
@@ -87,7 +90,7 @@ class MatchConfig(_Section):
     dicom: dict[str, str] = Field(default_factory=dict)
     """DICOM keyword to regular expression searched in its value; several values are joined by a backslash."""
     files: str | _Several | None = None
-    """NIfTI file-name patterns, as `*_T1w.nii.gz`."""
+    """NIfTI file-name patterns, as `*_T1w.nii.gz`; with a `/`, of the end of the path: `ses-1/anat/*_T1w.nii`."""
 
     _description_is_pattern = field_validator("description")(lambda v: v if v is None else _compiled(v))
 
@@ -127,6 +130,7 @@ class CollectionConfig(_Section):
     """One collection: volumes of one kind, and one Dagster asset of the same name."""
 
     match: MatchConfig
+    """What belongs to it."""
     kind: Literal["image", "labels"] = "image"
     """`labels` for segmentations: integers, never interpolated, aligned with the image that they describe."""
     labels_of: str | None = None
@@ -197,7 +201,9 @@ class SplitConfig(_Section):
     fractions: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
         default_factory=lambda: {"train": 0.7, "validation": 0.15, "test": 0.15}
     )
+    """Share of the subjects in each split; the shares sum to 1."""
     seed: int = 7
+    """Another seed gives another division."""
 
     @field_validator("fractions")
     @classmethod
@@ -222,9 +228,11 @@ class PatchesConfig(_Section):
     ] = (64, 64, 64)
     """Patch extents along columns, rows and slices."""
     per_volume: Annotated[int, Field(ge=1)] = 8
+    """Patches from each volume."""
     foreground_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Part of the patches that are centred on a labelled voxel; needs `labels`."""
     seed: int = 7
+    """Another seed gives other places."""
 
     @model_validator(mode="after")
     def _foreground_needs_labels(self) -> PatchesConfig:
@@ -259,6 +267,7 @@ class DatasetConfig(_Section):
     """What `dataset.yaml` says. Relative paths are relative to `folder`, where the file is."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "dataset"
+    """Name of the data set: small letters, digits, `_` and `-`."""
     landing: Annotated[str, Field(min_length=1)] = "landing"
     """Folder in which each sub-folder is one arrival."""
     store: Annotated[str, Field(min_length=1)] = "store"
@@ -270,10 +279,15 @@ class DatasetConfig(_Section):
     attributes: list[str] = Field(default_factory=list)
     """DICOM keywords that obs gets besides the default ones (docs/reference/attributes.md)."""
     subjects: SubjectsConfig = SubjectsConfig()
+    """Who a volume belongs to."""
     imaging: ImagingConfig = ImagingConfig()
+    """What is kept of unusual images."""
     arrivals: ArrivalsConfig = ArrivalsConfig()
+    """When an arrival is complete, and how it is called."""
     split: SplitConfig = SplitConfig()
+    """How subjects are divided."""
     patches: PatchesConfig | None = None
+    """Which patches are cut; without it there is no patch cache."""
     folder: Path = Field(default=Path(), exclude=True)
 
     @field_validator("landing")

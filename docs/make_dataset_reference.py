@@ -1,0 +1,104 @@
+"""Writes docs/reference/dataset.md from `DatasetConfig`: every key, its type, its default, what it means.
+
+    python docs/make_dataset_reference.py
+
+A test holds the file against what this would write.
+"""
+
+from __future__ import annotations
+
+import inspect
+from enum import StrEnum
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from radiobject_assets import dataset
+
+SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
+    ("The whole file", dataset.DatasetConfig),
+    ("`collections.<name>`", dataset.CollectionConfig),
+    ("`collections.<name>.match`", dataset.MatchConfig),
+    ("`collections.<name>.tile` as extents", dataset.TileExtents),
+    ("`subjects`", dataset.SubjectsConfig),
+    ("`imaging`", dataset.ImagingConfig),
+    ("`arrivals`", dataset.ArrivalsConfig),
+    ("`split`", dataset.SplitConfig),
+    ("`patches`", dataset.PatchesConfig),
+)
+PATH = Path(__file__).resolve().parent / "reference" / "dataset.md"
+
+
+def reference() -> str:
+    """The whole page."""
+    lines = [
+        "# dataset.yaml",
+        "",
+        "Every key that a data set's description may have. An unknown key, a key given twice or a value",
+        "that is not allowed is refused with its line. Written by `docs/make_dataset_reference.py`.",
+    ]
+    for title, model in SECTIONS:
+        lines += ["", f"## {title}", "", first_sentence(inspect.getdoc(model) or ""), ""]
+        lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+        for name, field in model.model_fields.items():
+            if not field.exclude:
+                lines.append(f"| `{name}` | {type_of(field)} | {default_of(field)} | {meaning_of(field)} |")
+    return "\n".join(lines) + "\n"
+
+
+def first_sentence(text: str) -> str:
+    """Up to the first blank line."""
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def type_of(field: FieldInfo) -> str:
+    """The type as a person says it."""
+    return words(field.annotation)
+
+
+def words(annotation: Any) -> str:
+    """A type annotation in plain words."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return words(parts[0])
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(words(part) for part in parts if part is not type(None)))
+    if origin is Literal:
+        return " or ".join(f"`{part}`" for part in parts)
+    if origin is list:
+        return f"list of {words(parts[0])}"
+    if origin is tuple:
+        return f"list of {len(parts)}: {words(parts[0])}"
+    if origin is dict:
+        return f"keys with {words(parts[1])}"
+    if inspect.isclass(annotation) and issubclass(annotation, StrEnum):
+        return " or ".join(f"`{member}`" for member in annotation)
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return "section"
+    return {str: "text", int: "whole number", float: "number"}[annotation]
+
+
+def default_of(field: FieldInfo) -> str:
+    """The default as YAML, `required` where there is none."""
+    default: Any = field.get_default(call_default_factory=True)
+    if default is PydanticUndefined:
+        return "required"
+    if default is None or isinstance(default, BaseModel) or default in ({}, [], ""):
+        return ""
+    if isinstance(default, dict):
+        return "`{" + ", ".join(f"{key}: {value}" for key, value in default.items()) + "}`"
+    return f"`{list(default) if isinstance(default, tuple) else default}`"
+
+
+def meaning_of(field: FieldInfo) -> str:
+    """The field's own docstring on one line."""
+    return " ".join((field.description or "").split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    PATH.parent.mkdir(parents=True, exist_ok=True)
+    PATH.write_text(reference(), encoding="utf-8")
