@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +36,7 @@ from radiobject_assets.store.staging import StagedVolume, stage_volume
 COPIES_OF_A_SLAB = 4
 # Beside the slabs: the compressed bytes of one file, codec scratch, TileDB's own state.
 FIXED_BYTES = 48 * MB
+_READ_BYTES = 4 * MB
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,20 @@ def _digest_of_local_files(series: Series) -> str:
     hasher = blake3()
     if series.nifti is not None:
         for path in dict.fromkeys((series.nifti.path, series.nifti.data_file or series.nifti.path)):
-            hasher.update_mmap(path)
-    else:
-        for instance in series.instances:
-            hasher.update(blake3().update_mmap(instance.path).digest())
+            _update_from_file(hasher, path)
+        return str(hasher.hexdigest())
+    for instance in series.instances:
+        each = blake3()
+        _update_from_file(each, instance.path)
+        hasher.update(each.digest())
     return str(hasher.hexdigest())
+
+
+def _update_from_file(hasher: Any, path: Path) -> None:
+    # read, not mapped: the pages of a mapped file count as this process' memory, all 4 GB of them
+    with open(path, "rb") as file:
+        while data := file.read(_READ_BYTES):
+            hasher.update(data)
 
 
 def _open(task: VolumeTask) -> tuple[ImageSource, ImageCandidate | None]:
