@@ -90,7 +90,7 @@ class MatchConfig(_Section):
     dicom: dict[str, str] = Field(default_factory=dict)
     """DICOM keyword to regular expression searched in its value; several values are joined by a backslash."""
     files: str | _Several | None = None
-    """NIfTI file-name patterns, as `*_T1w.nii.gz`; with a `/`, of the end of the path: `ses-1/anat/*_T1w.nii`."""
+    """NIfTI file-name patterns, as `*_T1w.nii.gz`; with a `/`, of the path's end: `anat/*_T1w.nii.gz`."""
 
     _description_is_pattern = field_validator("description")(lambda v: v if v is None else _compiled(v))
 

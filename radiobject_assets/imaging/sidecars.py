@@ -35,6 +35,10 @@ _NUMBERS = {
 }  # fmt: skip
 
 
+COLUMN_OF = _TEXTS | {key: column for key, (column, _) in _NUMBERS.items()}
+"""Keys of a sidecar that are taken over, to their column of obs."""
+
+
 def sidecars_of(image: Path) -> tuple[Path, ...]:
     """Paths that the sidecars of an image would have (they need not exist)."""
     name = image.name

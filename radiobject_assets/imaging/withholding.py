@@ -21,7 +21,8 @@ _PLAIN = frozenset(
     clinic coronal dcm dicom ear ext extremity female foot general hand head healthcare heart hip hospital
     image imaging institute institution knee leg liver lung male medical mri neck none original patient
     pelvis pet phantom primary qa research sagittal shoulder skull spine study subject test thorax unknown
-    university volunteer whole wholebody canon hitachi philips siemens toshiba uih ge hyperfine bruker
+    university volunteer healthineers systems corporation electronics gmbh vendor scanner
+    united whole wholebody canon hitachi philips siemens toshiba uih ge hyperfine bruker
     """.split()  # noqa: SIM905 - one word a line is no better to read
 )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from pathlib import PurePosixPath
 
 from radiobject_assets.dataset import CollectionConfig, DatasetConfig, MatchConfig
+from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.series_record import Series
 
 # DICOM keyword to the name under which imaging keeps the attribute.
@@ -51,7 +53,7 @@ def matches(series: Series, match: MatchConfig) -> bool:
     """Whether every condition of `match` holds for a series."""
     if match.file_patterns:
         return series.nifti is not None and any(
-            fnmatch.fnmatchcase(series.files[0].name, pattern) for pattern in match.file_patterns
+            _file_matches(series.nifti, pattern) for pattern in match.file_patterns
         )
     if series.nifti is not None:
         return False
@@ -60,6 +62,13 @@ def matches(series: Series, match: MatchConfig) -> bool:
     if match.description is not None and not re.search(match.description, series.description, re.IGNORECASE):
         return False
     return all(re.search(pattern, value_of(series, keyword)) for keyword, pattern in match.dicom.items())
+
+
+def _file_matches(nifti: NiftiFile, pattern: str) -> bool:
+    """Whether a pattern fits the file's name, or, where it has a `/`, the end of its relative path."""
+    if "/" in pattern:
+        return PurePosixPath(nifti.name).match(pattern)
+    return fnmatch.fnmatchcase(nifti.path.name, pattern)
 
 
 def value_of(series: Series, keyword: str) -> str:

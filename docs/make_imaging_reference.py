@@ -1,0 +1,203 @@
+"""Writes docs/reference/attributes.md and docs/reference/reasons.md from what the code allows and says.
+
+    python docs/make_imaging_reference.py
+
+A test holds the files against what this would write.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydicom.datadict import dictionary_description, keyword_for_tag
+
+from radiobject_assets.imaging import bids, sidecars
+from radiobject_assets.imaging.archives import LIMITS
+from radiobject_assets.imaging.privacy import DATE_COLUMNS, UID_COLUMNS
+from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
+from radiobject_assets.imaging.tags import ATTRIBUTES, IDENTITY, OPTIONAL_ATTRIBUTES
+
+FOLDER = Path(__file__).resolve().parent / "reference"
+
+COMPUTED = {
+    "secondary_capture": "1 where the SOP class is Secondary Capture",
+    "gantry_tilt_deg": "angle of a tilted gantry: the affine is sheared",
+    "complex_component": "`phase`, `real` or `imaginary`; absent for magnitude",
+    "components": "`rgb`, `rgba` or `complex`, where the last axis holds components",
+    "slice_positions_mm": "JSON list of true slice positions, where spacing varies and is kept",
+    "b_values_s_per_mm2": "JSON list: b-value of each time point",
+    "b_vectors_ras": "JSON list: gradient direction of each time point (unit vector, RAS+)",
+    "segments": "JSON list: value, label, coded type and category, algorithm of each segment",
+    "segmentation_type": "`BINARY`, `FRACTIONAL`, `LABELMAP` or `CONTOURS`",
+    "nifti_version, sform_code, qform_code, time_step_s": "of a NIfTI header",
+}
+
+NEVER = """\
+## What never leaves
+
+Nothing else of a header is kept. Names, birth dates, addresses, institutions, staff, comments, free text,
+private elements and whatever is nested in other sequences are skipped while the header is read. Of private
+elements only the numbers that geometry, diffusion and scaling need are looked at.
+
+- **An allowed text that names somebody is withheld.** The words of the attributes below are read with each
+  header, looked for in its allowed texts, and forgotten. A kernel named after the patient does not reach obs.
+- **SeriesDescription** takes part in matching (`match.description`) with such words masked, and is stored
+  only if `attributes` lists it.
+- **NIfTI** `descrip`, `aux_file`, `intent_name`, `db_name` and extensions are not stored.
+- **Paths** of files are told to whoever ran the command (`ingest --json`: `source`, `path`) and kept in the
+  work folder, which is as confidential as the landing zone. They are not in the store, in logs or in Dagster.
+- **The subjects' table** gives up columns whose heading speaks of names, birth, addresses, telephone, e-mail,
+  record or insurance numbers, staff, notes or comments.
+- **Burned-in text** in pixels can't be removed here: `burned_in_annotation`, `secondary_capture` and
+  `conversion_type` mark what has to be looked at.
+"""
+
+PSEUDONYMS = """\
+## Pseudonyms
+
+```yaml
+subjects:
+  key: pseudonym                         # default: patient_id
+  secret_env: RADIOBJECT_PSEUDONYM_KEY   # name of the variable, never the secret itself
+```
+
+The secret (16 characters or more) is read from the environment when a scan is released, and is never written.
+Every arrival of a data set needs the same one; with another, the same patient becomes another subject.
+
+| what | becomes |
+| --- | --- |
+| PatientID, the subject in a NIfTI file's name, `subjects.id_column` | `p-` and 20 digits of an HMAC-SHA256 |
+| study, series, SOP instance, frame-of-reference UIDs, and references | `2.25.<number>` from an HMAC |
+| dates that `attributes` adds or the subjects' table has | 1 to 3650 days earlier, the same in a subject |
+| BIDS labels with six digits in a row (a date, a record number) | eight digits of an HMAC |
+| other ids in the subjects' table, cells that repeat the subject's id | left out |
+
+Times of day stay. `imaging/privacy.py` does all of this in one place (`Release.scan`); whatever is made
+later, is made of what it lets out.
+"""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
+    return [*lines, *(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)]
+
+
+def paragraph(text: str) -> str:
+    """Text filled to lines."""
+    return textwrap.fill(" ".join(text.split()), 110, break_long_words=False, break_on_hyphens=False)
+
+
+def tag_of(tag: int) -> str:
+    """A tag as the standard writes it."""
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def attributes_page() -> str:
+    """The page on what obs may hold."""
+    kinds = {str: "text", float: "number", int: "whole number"}
+    default = [
+        (f"`{name}`", keyword_for_tag(tag), tag_of(tag), kinds[kind])
+        for name, (tag, kind) in ATTRIBUTES.items()
+    ]
+    optional = [
+        (f"`{keyword}`", f"`{name}`", tag_of(tag), kinds[kind], _note(name))
+        for keyword, (name, tag, kind) in OPTIONAL_ATTRIBUTES.items()
+    ]
+    beside = [(f"`{key}`", f"`{name}`") for key, name in sidecars.COLUMN_OF.items()]
+    named = [(f"`{entity}-`", f"`{column}`") for entity, column in bids.COLUMNS.items()]
+    lines = [
+        "# Attributes",
+        "",
+        "What obs may hold of a header: an allow-list. Written by `docs/make_imaging_reference.py`.",
+        "",
+        "## By default",
+        "",
+        *table(("column", "DICOM attribute", "tag", "type"), default),
+        "",
+        "Besides these: `modality`, `series_uid`, `study_uid`, `component` (what splits a series), and:",
+        "",
+        *table(("column", "meaning"), [(f"`{name}`", meaning) for name, meaning in COMPUTED.items()]),
+        "",
+        "The SOP instance UIDs of a volume are in its array's metadata.",
+        "",
+        "## By choice",
+        "",
+        "`attributes: [ProtocolName, AcquisitionDate]` in dataset.yaml adds columns from this list:",
+        "",
+        *table(("keyword", "column", "tag", "type", "with pseudonyms"), optional),
+        "",
+        "## From BIDS folders",
+        "",
+        "Of a sidecar, its own or inherited (BIDS gives seconds, obs has milliseconds):",
+        "",
+        *table(("key", "column"), beside),
+        "",
+        "Of a file's name: `suffix`, and of its folder `datatype`; the subject is `sub-<label>`.",
+        "",
+        *table(("entity", "column"), named),
+        "",
+        NEVER,
+        "Looked for in other texts: " + ", ".join(dictionary_description(tag) for tag in IDENTITY) + ".",
+        "",
+        PSEUDONYMS,
+    ]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _note(column: str) -> str:
+    if column in DATE_COLUMNS:
+        return "moved"
+    return "replaced" if column in UID_COLUMNS else ""
+
+
+def reasons_page() -> str:
+    """The page on reason codes."""
+    rows = [
+        (f"`{reason}`", EXPLANATIONS[reason].meaning, EXPLANATIONS[reason].action)
+        for reason in sorted(Reason)
+    ]
+    lines = [
+        "# Reasons",
+        "",
+        paragraph(
+            """Why a file or a series is not taken in. The list is closed: `ingest --json`, the `series`
+            table, the checks and Dagster use these codes and no others. An action that begins with *Nothing* needs
+            nobody's attention: a run in which only such reasons occur ends with exit code 0. Written by
+            `docs/make_imaging_reference.py`."""
+        ),
+        "",
+        *table(("code", "what it means", "what to do"), rows),
+        "",
+        "## Archives",
+        "",
+        paragraph(
+            f"""`.zip`, `.tar` and `.tar.gz` are read in place, recognised by content. Each member is a file
+            of its own, named `<archive>!/<member>`; the archive itself is not counted, unless it is refused as a
+            whole. Headers are read one member at a time; decoding unpacks the members of one series to the
+            temporary folder (`TMPDIR`) and removes them after. Bounds: {LIMITS.members:,} members,
+            {LIMITS.member_bytes >> 30} GB for a member, {LIMITS.total_bytes >> 30} GB in all, {LIMITS.ratio}
+            times the archive's size beyond the first {LIMITS.free_bytes >> 20} MB. Nested archives, links,
+            encrypted members and names that lead out of the archive are refused, and nothing is ever written
+            under a member's own name."""
+        ),
+        "",
+        "## BIDS folders",
+        "",
+        paragraph(
+            """The sidecars of one image (same name, `.json`, `.bval`, `.bvec`) count as files of its series.
+            Tables, inherited sidecars, `README` and the like are `sidecar`: read where they describe
+            something, and nobody's concern."""
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"attributes.md": attributes_page, "reasons.md": reasons_page}
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page(), encoding="utf-8")
