@@ -59,9 +59,9 @@ def gradient_of(elements: Elements, manufacturer: str) -> Triple | None:
     return cast(Triple, tuple(v / length for v in direction))
 
 
-# GE's (0019,10BB..BD) are along frequency, phase and slice of the scan, not of the image. The signs along row,
-# column and normal of the image, by main direction of the slices and InPlanePhaseEncodingDirection, are those
-# that dcm2niix gives for the same files (test_vendors.py asks it); a direction and its opposite weigh alike.
+# GE's (0019,10BB..BD) are along frequency, phase and slice of the scan, not of the image. The signs along
+# row, column and normal of the image, by main direction of the slices and InPlanePhaseEncodingDirection, are
+# those that dcm2niix gives for the same files (test_vendors.py asks it); opposite directions weigh alike.
 _GE_SIGNS: dict[tuple[str, str], Callable[[float, float, float], Triple]] = {
     ("axial", "COL"): lambda f, p, s: (-f, -p, s),
     ("axial", "ROW"): lambda f, p, s: (-p, f, s),

@@ -24,7 +24,7 @@ _MAX_TRAILING = 64 << 20
 _InflateError: type[Exception] = cast("type[Exception]", igzip_lib.IsalError)
 
 
-class NiftiSource:
+class NiftiVoxels:
     """Voxels of one NIfTI image (`source.ImageSource`)."""
 
     def __init__(self, nifti: NiftiFile, attributes: Mapping[str, AttributeValue]) -> None:

@@ -6,7 +6,7 @@ from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.dicom_source import DicomSource
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.members import MemberSource, in_archive
-from radiobject_assets.imaging.nifti_source import NiftiSource
+from radiobject_assets.imaging.nifti_source import NiftiVoxels
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series_record import Series
 from radiobject_assets.imaging.source import ImageSource
@@ -36,7 +36,7 @@ def open_series(series: Series, image_grid: Grid | None = None) -> ImageSource:
 
 def _open(series: Series, image_grid: Grid | None) -> ImageSource:
     if series.nifti is not None:
-        return NiftiSource(series.nifti, series.attributes)
+        return NiftiVoxels(series.nifti, series.attributes)
     if series.kind == "labels":
         from radiobject_assets.imaging.label_source import open_labels
 

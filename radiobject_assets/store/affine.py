@@ -8,8 +8,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from radiobject_assets.errors import ShapeError
+from radiobject_assets.orientation import Affine, affine_axcodes
 
-Affine = NDArray[np.float64]
+__all__ = [
+    "Affine",
+    "affine_axcodes",
+    "affine_from_values",
+    "slab_affine",
+    "spacing_mm",
+    "validate_affine",
+]
 
 
 def validate_affine(affine: ArrayLike) -> Affine:
@@ -36,26 +44,6 @@ def spacing_mm(affine: Affine) -> NDArray[np.float64]:
     """Voxel spacing along the three axes in millimetres."""
     spacing: NDArray[np.float64] = np.linalg.norm(affine[:3, :3], axis=0)
     return spacing
-
-
-def affine_axcodes(affine: Affine) -> str:
-    """Anatomical direction in which each voxel axis grows, e.g. `RAS`.
-
-    Each voxel axis gets the world axis it is closest to, the clearest assignments first, so that an oblique
-    affine never yields one world axis twice.
-    """
-    cosines = affine[:3, :3] / spacing_mm(affine)
-    codes = ["?"] * 3
-    free_axes, free_worlds = {0, 1, 2}, {0, 1, 2}
-    while free_axes:
-        axis, world = max(
-            ((a, w) for a in sorted(free_axes) for w in sorted(free_worlds)),
-            key=lambda pair: abs(cosines[pair[1], pair[0]]),
-        )
-        codes[axis] = ("LR", "PA", "IS")[world][int(cosines[world, axis] > 0)]
-        free_axes.discard(axis)
-        free_worlds.discard(world)
-    return "".join(codes)
 
 
 def affine_from_values(values: ArrayLike) -> Affine:
