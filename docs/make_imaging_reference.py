@@ -43,8 +43,9 @@ elements only the numbers that geometry, diffusion and scaling need are looked a
 
 - **An allowed text that names somebody is withheld.** The words of the attributes below are read with each
   header, looked for in its allowed texts, and forgotten. A kernel named after the patient does not reach obs.
-- **SeriesDescription** takes part in matching (`match.description`) with such words masked, and is stored
-  only if `attributes` lists it.
+  Names of segments and regions are treated so too, but for short names of one word (a phantom called sphere).
+- **SeriesDescription** takes part in matching (`match.description`), and is stored only if `attributes` lists
+  it, with `*` for such words. With pseudonyms it is matched in that form, too.
 - **NIfTI** `descrip`, `aux_file`, `intent_name`, `db_name` and extensions are not stored.
 - **Paths** of files are told to whoever ran the command (`ingest --json`: `source`, `path`) and kept in the
   work folder, which is as confidential as the landing zone. They are not in the store, in logs or in Dagster.
@@ -164,9 +165,9 @@ def reasons_page() -> str:
         "",
         paragraph(
             """Why a file or a series is not taken in. The list is closed: `ingest --json`, the `series`
-            table, the checks and Dagster use these codes and no others. An action that begins with *Nothing* needs
-            nobody's attention: a run in which only such reasons occur ends with exit code 0. Written by
-            `docs/make_imaging_reference.py`."""
+            table, the checks and Dagster use these codes and no others. An action that begins with
+            *Nothing* needs nobody's attention: a run in which only such reasons occur ends with exit code
+            0. Written by `docs/make_imaging_reference.py`."""
         ),
         "",
         *table(("code", "what it means", "what to do"), rows),
@@ -175,9 +176,9 @@ def reasons_page() -> str:
         "",
         paragraph(
             f"""`.zip`, `.tar` and `.tar.gz` are read in place, recognised by content. Each member is a file
-            of its own, named `<archive>!/<member>`; the archive itself is not counted, unless it is refused as a
-            whole. Headers are read one member at a time; decoding unpacks the members of one series to the
-            temporary folder (`TMPDIR`) and removes them after. Bounds: {LIMITS.members:,} members,
+            of its own, named `<archive>!/<member>`; the archive itself is not counted, unless it is refused
+            as a whole. Headers are read one member at a time; decoding unpacks the members of one series to
+            the temporary folder (`TMPDIR`) and removes them after. Bounds: {LIMITS.members:,} members,
             {LIMITS.member_bytes >> 30} GB for a member, {LIMITS.total_bytes >> 30} GB in all, {LIMITS.ratio}
             times the archive's size beyond the first {LIMITS.free_bytes >> 20} MB. Nested archives, links,
             encrypted members and names that lead out of the archive are refused, and nothing is ever written

@@ -201,7 +201,9 @@ def attributes_of(
             continue
         if kind is str:
             text = elements.text(tag)
-            if text and not names_somebody(text, words):
+            if tag == t.SERIES_DESCRIPTION:
+                text = masked(text, words)
+            if text and (tag in t.DATES or not names_somebody(text, words)):
                 found[name] = text
             continue
         number = elements.number(tag)
@@ -258,7 +260,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
         study_uid=e.text(t.STUDY_UID),
         patient_id=e.text(t.PATIENT_ID) or None,
         modality=e.text(t.MODALITY),
-        description=masked(e.text(t.SERIES_DESCRIPTION), words_of_identity(e)),
+        description=e.text(t.SERIES_DESCRIPTION),
         image_type=e.text(t.IMAGE_TYPE),
         transfer_syntax=syntax,
         instance_number=e.integer(t.INSTANCE_NUMBER),

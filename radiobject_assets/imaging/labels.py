@@ -7,7 +7,7 @@ from collections import Counter
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.elements import Elements
 from radiobject_assets.imaging.instance import Segment
-from radiobject_assets.imaging.withholding import names_somebody, words_of_identity
+from radiobject_assets.imaging.withholding import names_somebody, words_of_persons
 
 SEG_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 LABELMAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -43,7 +43,7 @@ def referenced_images(elements: Elements) -> tuple[tuple[str, ...], tuple[str, .
 
 def describe_segments(elements: Elements) -> tuple[Segment, ...]:
     """Segments of a SEG or regions of an RTSTRUCT, in the order of the file."""
-    words = words_of_identity(elements)
+    words = words_of_persons(elements)
 
     def harmless(text: str) -> str:
         return "" if names_somebody(text, words) else text

@@ -122,6 +122,7 @@ class Release:
         return replace(
             i,
             patient_id=patient,
+            description=str(i.extras.get("SeriesDescription", "")),  # with `*` for what names somebody
             sop_instance_uid=uid(sop),
             series_uid=uid(i.series_uid),
             study_uid=uid(i.study_uid),

@@ -198,6 +198,9 @@ OPTIONAL_ATTRIBUTES: Final[dict[str, tuple[str, int, type]]] = {
 }
 """What `attributes` of dataset.yaml may add: DICOM keyword to column, tag and type."""
 
+DATES: Final = frozenset({ACQUISITION_DATE, ACQUISITION_DATE_TIME, 0x00080020, 0x00080021})
+"""Those of them that are dates: a study of the day that a patient's number repeats is still of that day."""
+
 IDENTITY: Final = (
     0x00100010,  # PatientName
     PATIENT_ID,

@@ -15,6 +15,7 @@ from radiobject_assets.imaging.tags import IDENTITY
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 _MIN_LETTERS = 3
 _MIN_WITHIN = 6
+_MIN_ALONE = 8
 # Words in the names of phantoms, test images and de-identified data that legitimate values carry too.
 _PLAIN = frozenset(
     """abdomen anon anonymized anonymised anonymous arm axial body brain breast cardiac center centre chest
@@ -35,6 +36,17 @@ def words_of_identity(elements: Elements) -> frozenset[str]:
     return _words_in(tuple([elements.text(tag) for tag in IDENTITY if tag in elements.values]))
 
 
+def words_of_persons(elements: Elements) -> frozenset[str]:
+    """As `words_of_identity`, without short names of one word: for the names of segments and regions.
+
+    Phantoms are called `sphere`, and so is the region in them; a label that is lost is a class that is lost.
+    """
+    names = [elements.text(tag) for tag in IDENTITY if tag in elements.values]
+    several = [name for name in names if len(_WORD.findall(name)) > 1]
+    long = [word for name in names for word in _WORD.findall(name) if len(word) >= _MIN_ALONE]
+    return _words_in((*several, *long))
+
+
 @lru_cache(maxsize=4096)
 def _words_in(identities: tuple[str, ...]) -> frozenset[str]:
     words = {word.casefold() for text in identities for word in _WORD.findall(text)}
@@ -52,7 +64,7 @@ def names_somebody(text: str, words: frozenset[str]) -> bool:
 
 
 def masked(text: str, words: frozenset[str]) -> str:
-    """The text with `*` in place of what names somebody: for a text that is searched, and shown nowhere."""
+    """The text with `*` in place of what names somebody."""
     if not names_somebody(text, words):
         return text
     longest_first = sorted(words, key=len, reverse=True)
