@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import tiledb
 
 from radiobject_assets.errors import StorageError
+from radiobject_assets.store.deadline import DeadlineError, on_storage
 from radiobject_assets.store.layout import ensure_store
-from radiobject_assets.store.uris import join, remove_tree, storage_errors
+from radiobject_assets.store.uris import join, remove_tree
 
 _MARK = "__building"
 
@@ -28,22 +29,21 @@ def building(uri: str, ctx: tiledb.Ctx, store: bool = False) -> Iterator[None]:
     """
     vfs = tiledb.VFS(ctx=ctx)
     mark = join(uri, _MARK)
-    with storage_errors("look at", uri):
-        there = tiledb.object_type(uri, ctx=ctx) is not None or (vfs.is_dir(uri) and bool(vfs.ls(uri)))
-        marked = there and vfs.is_file(mark)
+    there = on_storage("look at", uri, ctx, lambda: vfs.is_dir(uri) and bool(vfs.ls(uri)))
+    marked = there and on_storage("look at", uri, ctx, lambda: vfs.is_file(mark))
     if there and not marked:
         raise StorageError(f"{uri} already exists: choose another place, or delete it first")
     if not marked:
-        with storage_errors("create", uri):
-            if "://" not in uri and not vfs.is_dir(uri):
-                vfs.create_dir(uri)
-            vfs.touch(mark)
+        if "://" not in uri and not on_storage("look at", uri, ctx, lambda: vfs.is_dir(uri)):
+            on_storage("create", uri, ctx, lambda: vfs.create_dir(uri))
+        on_storage("create", uri, ctx, lambda: vfs.touch(mark))
     try:
         if store:
             ensure_store(uri, ctx)
         yield
+    except DeadlineError:
+        raise  # a removal would get no answer either; the mark lets the same call complete it
     except BaseException:
         remove_tree(uri, ctx)
         raise
-    with storage_errors("finish", uri):
-        vfs.remove_file(mark)
+    on_storage("finish", uri, ctx, lambda: vfs.remove_file(mark))

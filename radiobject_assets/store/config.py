@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from radiobject_assets.errors import ConfigurationError
 
 MB = 1024 * 1024
+# Not TileDB's: carried in its settings so that the deadline goes wherever a context goes.
+DEADLINE_KEY = "radiobject_assets.s3_deadline_s"
 
 
 class SliceOrientation(StrEnum):
@@ -136,7 +138,13 @@ class ReadConfig(_Settings):
 
 
 class S3Config(_Settings):
-    """Access to S3 or a server that speaks its protocol; credentials come from the AWS chain."""
+    """Access to S3 or a server that speaks its protocol; credentials come from the AWS chain.
+
+    A try waits `connect_timeout_ms` for a connection and `request_timeout_ms` (at least a second) without a
+    byte; a request is tried `max_tries` times after the first, waiting `retry_scale_factor` milliseconds
+    longer every time; and no operation of the store waits longer than `deadline_s` for a server that is
+    silent or keeps asking to slow down, plus a second for each MB that it moves.
+    """
 
     region: str = "us-east-1"
     endpoint: str | None = None
@@ -147,6 +155,8 @@ class S3Config(_Settings):
     connect_timeout_ms: int = Field(default=5_000, ge=100)
     request_timeout_ms: int = Field(default=10_000, ge=100)
     max_tries: int = Field(default=5, ge=1)
+    retry_scale_factor: int = Field(default=25, ge=0)
+    deadline_s: float = Field(default=60.0, gt=0)
 
     @field_validator("endpoint")
     @classmethod
@@ -186,6 +196,8 @@ class RadiObjectConfig(_Settings):
             "vfs.s3.connect_timeout_ms": str(self.s3.connect_timeout_ms),
             "vfs.s3.request_timeout_ms": str(self.s3.request_timeout_ms),
             "vfs.s3.connect_max_tries": str(self.s3.max_tries),
+            "vfs.s3.connect_scale_factor": str(self.s3.retry_scale_factor),
+            DEADLINE_KEY: str(self.s3.deadline_s),
         }
         if self.s3.endpoint:
             scheme, separator, host = self.s3.endpoint.rpartition("://")

@@ -7,8 +7,8 @@ import contextlib
 import tiledb
 
 from radiobject_assets.errors import StorageError
+from radiobject_assets.store.deadline import on_storage
 from radiobject_assets.store.table import Table, now_ms
-from radiobject_assets.store.uris import storage_errors
 
 KEEP_FRAGMENTS = 32
 
@@ -22,7 +22,8 @@ def consolidate_table(table_uri: str, ctx: tiledb.Ctx, purge: bool = False) -> N
     settings["sm.consolidation.mode"] = "fragments"
     settings["sm.consolidation.purge_deleted_cells"] = "true" if purge else "false"
     config = tiledb.Config(settings)
-    with storage_errors("consolidate", table_uri):
+
+    def merge() -> None:
         before = now_ms()
         try:
             tiledb.consolidate(table_uri, config=config, ctx=ctx)
@@ -33,6 +34,8 @@ def consolidate_table(table_uri: str, ctx: tiledb.Ctx, purge: bool = False) -> N
             tiledb.Array.delete_fragments(table_uri, 0, before, ctx=ctx)
         settings["sm.vacuum.mode"] = "fragments"
         tiledb.vacuum(table_uri, config=tiledb.Config(settings), ctx=ctx)
+
+    on_storage("consolidate", table_uri, ctx, merge, holds_lock=True)
 
 
 def consolidate_if_many(table_uri: str, ctx: tiledb.Ctx) -> None:

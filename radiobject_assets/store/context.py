@@ -7,6 +7,7 @@ every object holds a `ContextRef`, which notices a fork and pickles without secr
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from typing import Any
@@ -53,6 +54,11 @@ if hasattr(os, "register_at_fork"):
 def keep_orphan(thing: object) -> None:
     """Keep an object that holds a context of the parent process alive, so that it is never destroyed."""
     _orphans.append(thing)
+
+
+def keep_for_ever(thing: object) -> None:
+    """Never destroy an object, not even at exit: its end would wait for a call that was given up."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _credentials() -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import tiledb
@@ -14,6 +15,7 @@ from radiobject_assets.errors import StorageError
 from radiobject_assets.store.columns import Column
 from radiobject_assets.store.consolidation import consolidate_table
 from radiobject_assets.store.context import ctx_for_threads
+from radiobject_assets.store.deadline import on_storage, storage_errors
 from radiobject_assets.store.handles import open_array
 from radiobject_assets.store.layout import (
     OBS,
@@ -29,7 +31,7 @@ from radiobject_assets.store.layout import (
 from radiobject_assets.store.snapshots import describe_state, list_snapshots
 from radiobject_assets.store.table import Table, now_ms
 from radiobject_assets.store.tile_cache import forget_array
-from radiobject_assets.store.uris import join, list_names, normalise, remove_tree, storage_errors, walk_files
+from radiobject_assets.store.uris import join, list_names, normalise, object_kind, remove_tree, walk_files
 from radiobject_assets.store.voxels import read_meta
 
 
@@ -99,9 +101,9 @@ def _unnamed_tokens_of(collection_uri: str, ids: set[str], ctx: tiledb.Ctx) -> s
         if token.startswith("__") or token in named:
             continue
         uri = join(collection_uri, VOLUMES, token)
-        if tiledb.object_type(uri, ctx=ctx) != "array":
+        if object_kind(uri, ctx) != "array":
             continue
-        with storage_errors("look at", uri), open_array(uri, ctx) as array:
+        with storage_errors("look at", uri, ctx), open_array(uri, ctx) as array:
             owner = read_meta(array).get("obs_subject_id")
         forget_array(uri)
         if owner in ids:
@@ -136,8 +138,8 @@ def _purge_rows(
     # The delete conditions spell out the ids. All that they applied to is gone, so they can go as well.
     vfs = tiledb.VFS(ctx=ctx)
     for name in _delete_files(table_uri, ctx):
-        with storage_errors("remove a delete condition of", table_uri):
-            vfs.remove_file(join(table_uri, "__commits", name))
+        remove = partial(vfs.remove_file, join(table_uri, "__commits", name))
+        on_storage("remove a delete condition of", table_uri, ctx, remove)
 
 
 def _delete_files(table_uri: str, ctx: tiledb.Ctx) -> list[str]:
@@ -169,7 +171,8 @@ def _prove_absent(table_uri: str, core: Mapping[str, Column], ids: Sequence[str]
     """
     if Table(table_uri, ctx, core).read([], keys=[ids]).num_rows:
         raise StorageError(f"{table_uri} still has rows of subjects that were deleted")
-    fragments = tiledb.array_fragments(table_uri, ctx=ctx)
+    listing = partial(tiledb.array_fragments, table_uri, ctx=ctx)
+    fragments = on_storage("list fragments of", table_uri, ctx, listing, holds_lock=True)
     for first, last in fragments.timestamp_range if len(fragments) else ():
         for moment in {int(first), int(last), now_ms()}:
             if Table(table_uri, ctx, core, moment).read([], keys=[ids]).num_rows:
@@ -177,13 +180,18 @@ def _prove_absent(table_uri: str, core: Mapping[str, Column], ids: Sequence[str]
     vfs = tiledb.VFS(ctx=ctx)
     needles = [subject.encode() for subject in ids if len(subject) >= 4]
     count = 0
-    with storage_errors("search", table_uri):
-        for path, _ in walk_files(table_uri, ctx):
-            if vfs.is_dir(path):
-                continue
-            with vfs.open(path, "rb") as file:
-                content = file.read()
-            count += 1
-            if any(needle in content for needle in needles):
-                raise StorageError(f"the file {path} still contains an id of a deleted subject")
+
+    def content(path: str) -> bytes | None:
+        if vfs.is_dir(path):
+            return None
+        with vfs.open(path, "rb") as file:
+            return bytes(file.read())
+
+    for path, size in walk_files(table_uri, ctx):
+        found = on_storage("search", path, ctx, partial(content, path), nbytes=size)
+        if found is None:
+            continue
+        count += 1
+        if any(needle in found for needle in needles):
+            raise StorageError(f"the file {path} still contains an id of a deleted subject")
     return count

@@ -15,7 +15,8 @@ from typing import Any
 
 import tiledb
 
-from radiobject_assets.store.context import keep_orphan
+from radiobject_assets.store.context import keep_for_ever, keep_orphan
+from radiobject_assets.store.deadline import DeadlineError, on_storage
 
 MAX_OPEN = 128
 
@@ -49,7 +50,8 @@ class HandlePool:
                 handle.users += 1
                 self._handles.move_to_end(key)
         if handle is None:
-            fresh = _Handle(tiledb.open(uri, "r", ctx=ctx), ctx)
+            opened = on_storage("open", uri, ctx, lambda: tiledb.open(uri, "r", ctx=ctx))
+            fresh = _Handle(opened, ctx)
             with self._lock:
                 handle = self._handles.setdefault(key, fresh)
                 handle.users += 1
@@ -60,6 +62,14 @@ class HandlePool:
                 old.array.close()
         try:
             yield handle.array
+        except DeadlineError:
+            # The call that was given up still uses the array: it may not be closed under it.
+            keep_for_ever(handle.array)
+            with self._lock:
+                if self._handles.get(key) is handle:
+                    del self._handles[key]
+                handle.dropped = False
+            raise
         finally:
             with self._lock:
                 handle.users -= 1

@@ -22,13 +22,14 @@ import tiledb
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.columns import Column, ColumnType
 from radiobject_assets.store.context import ctx_for_threads
+from radiobject_assets.store.deadline import DeadlineError, on_storage
 from radiobject_assets.store.table import create_table, now_ms
 from radiobject_assets.store.uris import (
     join,
     last_part,
     list_names,
     normalise,
-    storage_errors,
+    object_kind,
     validate_collection_name,
 )
 
@@ -106,26 +107,48 @@ class CollectionEntry:
     uri: str
 
 
-def _read_meta(uri: str, ctx: tiledb.Ctx) -> dict[str, Any]:
-    with storage_errors("open", uri), tiledb.Group(uri, "r", ctx=ctx) as group:
-        return dict(group.meta.items())
+def group_metadata(uri: str, ctx: tiledb.Ctx) -> dict[str, Any]:
+    """The metadata of the group at `uri`."""
+
+    def read() -> dict[str, Any]:
+        with tiledb.Group(uri, "r", ctx=ctx) as group:
+            return dict(group.meta.items())
+
+    return on_storage("open", uri, ctx, read, holds_lock=True)
 
 
 def _write_meta(uri: str, values: dict[str, Any], ctx: tiledb.Ctx) -> None:
-    with storage_errors("write the metadata of", uri), tiledb.Group(uri, "w", ctx=ctx) as group:
-        for key, value in values.items():
-            group.meta[key] = value
+    def write() -> None:
+        with tiledb.Group(uri, "w", ctx=ctx) as group:
+            for key, value in values.items():
+                group.meta[key] = value
+
+    on_storage("write the metadata of", uri, ctx, write, holds_lock=True)
 
 
 def _create_group(uri: str, ctx: tiledb.Ctx) -> None:
-    with storage_errors("create", uri):
-        if tiledb.object_type(uri, ctx=ctx) == "group":
-            return
-        try:
-            tiledb.Group.create(uri, ctx=ctx)
-        except tiledb.TileDBError:
-            if tiledb.object_type(uri, ctx=ctx) != "group":  # else another writer was first
-                raise
+    if object_kind(uri, ctx) == "group":
+        return
+    try:
+        on_storage("create", uri, ctx, lambda: tiledb.Group.create(uri, ctx=ctx), holds_lock=True)
+    except DeadlineError:
+        raise
+    except StorageError:
+        if object_kind(uri, ctx) != "group":  # else another writer was first
+            raise
+
+
+def _meta_if_group(uri: str, ctx: tiledb.Ctx) -> tuple[dict[str, Any], str | None]:
+    """Metadata of the group at `uri`, and what is there; looks closer only where it is no group."""
+    try:
+        return group_metadata(uri, ctx), "group"
+    except DeadlineError:
+        raise
+    except StorageError:
+        found = object_kind(uri, ctx)
+        if found == "group":
+            raise
+        return {}, found
 
 
 def check_format(uri: str, ctx: tiledb.Ctx, expected: str) -> dict[str, Any]:
@@ -137,11 +160,9 @@ def check_format(uri: str, ctx: tiledb.Ctx, expected: str) -> dict[str, Any]:
         Where there is no group of the `expected` format, or one of a version that this program cannot read.
     """
     kind = "store" if expected == STORE_FORMAT else "collection"
-    with storage_errors("open", uri):
-        found = tiledb.object_type(uri, ctx=ctx)
+    meta, found = _meta_if_group(uri, ctx)
     if found is None:
         raise StorageError(f"no {kind} at {uri}: there is nothing that TileDB knows")
-    meta = _read_meta(uri, ctx) if found == "group" else {}
     if meta.get("format") != expected:
         what = f"a {meta['format']}" if "format" in meta else f"another TileDB {found}"
         raise StorageError(
@@ -158,10 +179,7 @@ def check_format(uri: str, ctx: tiledb.Ctx, expected: str) -> dict[str, Any]:
 
 def is_store(uri: str, ctx: tiledb.Ctx) -> bool:
     """Whether a finished store of this format is at `uri`."""
-    with storage_errors("look at", uri):
-        if tiledb.object_type(uri, ctx=ctx) != "group":
-            return False
-    return bool(_read_meta(uri, ctx).get("format") == STORE_FORMAT)
+    return bool(_meta_if_group(uri, ctx)[0].get("format") == STORE_FORMAT)
 
 
 def _refuse_foreign(uri: str, ctx: tiledb.Ctx, ours: set[str]) -> None:
@@ -169,17 +187,18 @@ def _refuse_foreign(uri: str, ctx: tiledb.Ctx, ours: set[str]) -> None:
     vfs = tiledb.VFS(ctx=ctx)
     if "://" not in uri and os.path.lexists(uri) and not os.path.isdir(uri):
         raise StorageError(f"{uri} is a file: a store is a folder")
-    with storage_errors("look at", uri):
-        kind = tiledb.object_type(uri, ctx=ctx)
-        names = {last_part(n) for n in vfs.ls(uri)} if vfs.is_dir(uri) else set()
+    kind = object_kind(uri, ctx)
+    listed = on_storage("look at", uri, ctx, lambda: vfs.ls(uri) if vfs.is_dir(uri) else [])
+    names = {last_part(name) for name in listed}
     names = {name for name in names if not name.startswith("__")}
     if kind == "array" or names - ours or (kind is None and names):
         raise StorageError(
             f"{uri} already holds something else ({', '.join(sorted(names)[:3]) or kind}): not touched"
         )
     if kind == "group":
-        meta = _read_meta(uri, ctx)
-        if meta:
+        meta = group_metadata(uri, ctx)
+        # another writer may have finished it since we looked
+        if meta and meta.get("format") not in (STORE_FORMAT, COLLECTION_FORMAT):
             raise StorageError(f"{uri} is a TileDB group of another kind: not touched")
 
 
@@ -194,9 +213,7 @@ def ensure_store(uri: str | os.PathLike[str], ctx: tiledb.Ctx | None = None) -> 
         Where something else is at `uri`; it is left alone.
     """
     uri, ctx = normalise(uri), ctx_for_threads(ctx)
-    with storage_errors("look at", uri):
-        found = tiledb.object_type(uri, ctx=ctx)
-    if found == "group" and _read_meta(uri, ctx).get("format") is not None:
+    if _meta_if_group(uri, ctx)[0].get("format") is not None:
         check_format(uri, ctx, STORE_FORMAT)
         return uri
     _refuse_foreign(uri, ctx, {OBS_META, COLLECTIONS, SNAPSHOTS})
@@ -210,9 +227,8 @@ def ensure_store(uri: str | os.PathLike[str], ctx: tiledb.Ctx | None = None) -> 
 
 
 def _ensure_table(uri: str, index: tuple[str, ...], core: dict[str, Column], ctx: tiledb.Ctx) -> None:
-    with storage_errors("look at", uri):
-        if tiledb.object_type(uri, ctx=ctx) == "array":
-            return
+    if object_kind(uri, ctx) == "array":
+        return
     create_table(uri, index, core.values(), ctx)
 
 
@@ -221,9 +237,7 @@ def ensure_collection_at(
 ) -> str:
     """Create or finish the collection at `uri` itself (a collection can also stand outside a store)."""
     uri, ctx = normalise(uri), ctx_for_threads(ctx)
-    with storage_errors("look at", uri):
-        found = tiledb.object_type(uri, ctx=ctx)
-    if found == "group" and _read_meta(uri, ctx).get("format") is not None:
+    if _meta_if_group(uri, ctx)[0].get("format") is not None:
         check_format(uri, ctx, COLLECTION_FORMAT)
         return uri
     _refuse_foreign(uri, ctx, {OBS, VOLUMES})
@@ -257,7 +271,7 @@ def list_collections(store_uri: str, ctx: tiledb.Ctx, timestamp: int | None = No
         if directory.startswith("__"):
             continue
         uri = join(folder, directory)
-        meta = _read_meta(uri, ctx) if tiledb.object_type(uri, ctx=ctx) == "group" else {}
+        meta = _meta_if_group(uri, ctx)[0]
         if meta.get("format") != COLLECTION_FORMAT:
             continue
         if timestamp is not None and int(meta.get("created_ms", 0)) > timestamp:
@@ -304,7 +318,7 @@ def ensure_collection(store_uri: str | os.PathLike[str], name: str, ctx: tiledb.
     # The directory of that name may belong to a collection that was renamed since.
     for attempt in range(1000):
         uri = join(store_uri, COLLECTIONS, name if attempt == 0 else f"{name}.{attempt}")
-        meta = _read_meta(uri, ctx) if tiledb.object_type(uri, ctx=ctx) == "group" else {}
+        meta = _meta_if_group(uri, ctx)[0]
         if meta.get("format") == COLLECTION_FORMAT and meta.get("name") != name:
             continue
         return ensure_collection_at(uri, name, ctx)

@@ -24,12 +24,13 @@ from radiobject_assets.store.layout import (
     STORE_FORMAT,
     VOLUMES,
     check_format,
+    group_metadata,
     list_collections,
 )
 from radiobject_assets.store.snapshots import list_snapshots
 from radiobject_assets.store.table import Table, now_ms
 from radiobject_assets.store.tile_cache import forget_array
-from radiobject_assets.store.uris import join, list_names, normalise, remove_tree, storage_errors, tree_bytes
+from radiobject_assets.store.uris import join, list_names, normalise, remove_tree, tree_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -46,9 +47,7 @@ class VacuumReport:
 
 def _tables(uri: str, ctx: tiledb.Ctx) -> Iterator[str]:
     """URIs of the tables of a store or of a collection."""
-    with storage_errors("open", uri), tiledb.Group(uri, "r", ctx=ctx) as group:
-        kind = dict(group.meta.items()).get("format")
-    if kind == COLLECTION_FORMAT:
+    if group_metadata(uri, ctx).get("format") == COLLECTION_FORMAT:
         yield join(uri, OBS)
         return
     check_format(uri, ctx, STORE_FORMAT)

@@ -25,10 +25,11 @@ from radiobject_assets.store.building_state import building
 from radiobject_assets.store.config import MB
 from radiobject_assets.store.context import ctx_for_threads
 from radiobject_assets.store.copying import stage_all
+from radiobject_assets.store.deadline import storage_errors
 from radiobject_assets.store.layout import OBS_ID, SUBJECT, ensure_collection
 from radiobject_assets.store.staging import _COMPUTED, StagedVolume, commit_volumes, stage_volume
 from radiobject_assets.store.subjects import ensure_subjects, upsert_subjects
-from radiobject_assets.store.uris import join, list_names, normalise, storage_errors
+from radiobject_assets.store.uris import join, list_names, normalise
 
 _VOXELS = "voxels"
 

@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ from radiobject_assets.store.affine import (
 from radiobject_assets.store.columns import ColumnType, to_arrow, validate_column_name
 from radiobject_assets.store.config import MB, CompressionConfig, TileConfig, get_radiobject_config
 from radiobject_assets.store.consolidation import consolidate_if_many
-from radiobject_assets.store.context import ctx_for_threads
+from radiobject_assets.store.context import ctx_for_threads, keep_for_ever
+from radiobject_assets.store.deadline import DeadlineError, on_storage
 from radiobject_assets.store.layout import (
     AFFINE_COLUMNS,
     FORMAT_VERSION,
@@ -42,7 +44,7 @@ from radiobject_assets.store.layout import (
     VOLUMES,
 )
 from radiobject_assets.store.table import Table, now_ms
-from radiobject_assets.store.uris import join, new_token, normalise, remove_tree, storage_errors, tree_bytes
+from radiobject_assets.store.uris import join, new_token, normalise, remove_tree, tree_bytes
 from radiobject_assets.store.voxels import (
     VoxelDigest,
     aligned_chunks,
@@ -233,13 +235,27 @@ def write_volume_array(
     digest = VoxelDigest()
     extents = create_array(uri, staged.shape, kind, tile, compression, ctx)
     try:
-        with storage_errors("write voxels to", uri), tiledb.open(uri, "w", ctx=ctx) as array:
+        doing = "write voxels to"
+        array = on_storage(doing, uri, ctx, lambda: tiledb.open(uri, "w", ctx=ctx))
+        try:
             for chunk in aligned_chunks(slabs, staged.shape, kind, extents, buffer_bytes):
                 digest.update(chunk.voxels)
-                write_region(array, ctx, chunk.start, chunk.voxels)
+                write = partial(write_region, array, ctx, chunk.start, chunk.voxels)
+                on_storage(doing, uri, ctx, write, nbytes=chunk.voxels.nbytes)
             staged = replace(staged, voxel_digest=digest.value)
             write_meta(array, {**describe(staged, tile), "sources": list(sources)})
+        except DeadlineError:
+            keep_for_ever(array)  # the call that was given up still uses it
+            raise
+        except BaseException:
+            array.close()
+            raise
+        on_storage("finish writing", uri, ctx, array.close, holds_lock=True)
         return replace(staged, stored_bytes=tree_bytes(uri, ctx))
+    except DeadlineError:
+        # Storage that does not answer would not answer to a removal either, and whoever writes may still
+        # be at it. Nothing names the array; vacuum removes it.
+        raise
     except BaseException:
         try:
             remove_tree(uri, ctx)

@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ from tiledb.main import PyQuery
 
 from radiobject_assets.errors import SchemaError, StorageError
 from radiobject_assets.store.columns import Column, ColumnType, parse_attribute, table_filters
-from radiobject_assets.store.uris import join, list_names, local_path, new_token, storage_errors
+from radiobject_assets.store.context import keep_for_ever
+from radiobject_assets.store.deadline import DeadlineError, on_storage, storage_errors
+from radiobject_assets.store.uris import join, list_names, local_path, new_token, object_kind
 
 _LAYOUT_ROW_MAJOR = 0
 _DELETE_BATCH = 500
@@ -54,14 +57,17 @@ def create_table(uri: str, index: Sequence[str], columns: Iterable[Column], ctx:
         ctx=ctx,
     )
     folder = local_path(uri)
+    if folder is None:
+        try:
+            # One object: it is there or it is not.
+            on_storage("create the table", uri, ctx, lambda: tiledb.Array.create(uri, schema, ctx=ctx))
+        except DeadlineError:
+            raise
+        except StorageError:
+            if object_kind(uri, ctx) != "array":  # else another writer was first
+                raise
+        return
     with storage_errors("create the table", uri):
-        if folder is None:
-            try:
-                tiledb.Array.create(uri, schema, ctx=ctx)  # one object: it is there or it is not
-            except tiledb.TileDBError:
-                if tiledb.object_type(uri, ctx=ctx) != "array":
-                    raise
-            return
         # TileDB makes an array's folders one by one: who dies in between leaves something that looks like an
         # array and cannot be opened. So it is made beside its place and moved there in one step.
         aside = folder.with_name(f"__new_{new_token()}")
@@ -101,8 +107,12 @@ class Table:
 
     def _open(self) -> Any:
         if self._array is None:
-            with storage_errors("open the table", self.uri):
-                self._array = tiledb.open(self.uri, "r", ctx=self._ctx, timestamp=self.timestamp)
+            self._array = on_storage(
+                "open the table",
+                self.uri,
+                self._ctx,
+                lambda: tiledb.open(self.uri, "r", ctx=self._ctx, timestamp=self.timestamp),
+            )
         return self._array
 
     def close(self) -> None:
@@ -156,8 +166,14 @@ class Table:
         selected = [column for column in physical if column.name in wanted]
         if keys is not None and any(len(allowed) == 0 for allowed in keys):
             return self._empty(selected, wanted)
-        with storage_errors("read", self.uri):
-            raw = _query(array, self._ctx, [c.attribute for c in selected], self.index, keys)
+        attributes, index = [c.attribute for c in selected], self.index
+        query = partial(_query, array, self._ctx, attributes, index, keys)
+        try:
+            raw = on_storage("read", self.uri, self._ctx, query)
+        except DeadlineError:
+            keep_for_ever(array)  # the call that was given up still uses it
+            self._array = None
+            raise
         arrays = {name: raw.column(name).combine_chunks() for name in self.index}
         for name in wanted:
             if name not in arrays:
@@ -189,9 +205,9 @@ class Table:
         try:
             for _ in range(_ATTEMPTS):
                 self._add(written)
-                with storage_errors("write to the table", self.uri):
-                    if self._write(rows, index, written):
-                        return
+                write = partial(self._write, rows, index, written)
+                if on_storage("write to the table", self.uri, self._ctx, write, nbytes=rows.nbytes):
+                    return
         finally:
             self.close()
         raise StorageError(f"columns of {self.uri} keep changing under this writer; try again")
@@ -236,20 +252,23 @@ class Table:
         if not name.startswith("__") or "_" not in name.strip("_"):
             return []
         stamp = int(name.strip("_").split("_")[0])
-        with (
-            storage_errors("read a schema of", self.uri),
-            tiledb.open(self.uri, "r", ctx=self._ctx, timestamp=stamp) as array,
-        ):
-            schema = array.schema
-            return [parse_attribute(schema.attr(i).name, self._core) for i in range(schema.nattr)]
+
+        def read() -> list[Column]:
+            with tiledb.open(self.uri, "r", ctx=self._ctx, timestamp=stamp) as array:
+                schema = array.schema
+                return [parse_attribute(schema.attr(i).name, self._core) for i in range(schema.nattr)]
+
+        return on_storage("read a schema of", self.uri, self._ctx, read)
 
     def _evolve(self, columns: Sequence[Column]) -> None:
         evolution = tiledb.ArraySchemaEvolution(self._ctx)
         for column in columns:
             evolution.add_attribute(column.to_attr(self._ctx))
         try:
-            with storage_errors("add columns to", self.uri):
-                evolution.array_evolve(self.uri)
+            evolve = partial(evolution.array_evolve, self.uri)
+            on_storage("add columns to", self.uri, self._ctx, evolve, holds_lock=True)
+        except DeadlineError:
+            raise
         except StorageError:
             self.close()
             have = {column.attribute for column in self.physical}
@@ -264,8 +283,8 @@ class Table:
             if column.name in names:
                 evolution.drop_attribute(column.attribute)
         self.close()
-        with storage_errors("drop columns of", self.uri):
-            evolution.array_evolve(self.uri)
+        evolve = partial(evolution.array_evolve, self.uri)
+        on_storage("drop columns of", self.uri, self._ctx, evolve, holds_lock=True)
 
     def delete(self, keys: Iterable[Sequence[str]]) -> None:
         """Delete rows from the newest state; earlier states keep them.
@@ -280,17 +299,18 @@ class Table:
             for first in range(0, len(lasts), _DELETE_BATCH):
                 terms = [f"{name} == {part!r}" for name, part in zip(self.index, start, strict=False)]
                 terms.append(f"{self.index[len(start)]} in {lasts[first : first + _DELETE_BATCH]!r}")
-                with (
-                    storage_errors("delete from", self.uri),
-                    tiledb.open(self.uri, "d", ctx=self._ctx) as array,
-                ):
-                    array.query(cond=" and ".join(terms)).submit()
+                delete = partial(self._delete, " and ".join(terms))
+                on_storage("delete from", self.uri, self._ctx, delete)
         self.close()
+
+    def _delete(self, condition: str) -> None:
+        with tiledb.open(self.uri, "d", ctx=self._ctx) as array:
+            array.query(cond=condition).submit()
 
     def fragment_count(self) -> int:
         """Fragments that make up the newest state."""
-        with storage_errors("list fragments of", self.uri):
-            return len(tiledb.array_fragments(self.uri, ctx=self._ctx))
+        count = partial(tiledb.array_fragments, self.uri, ctx=self._ctx)
+        return len(on_storage("list fragments of", self.uri, self._ctx, count, holds_lock=True))
 
 
 def _kind(arrow: pa.DataType) -> ColumnType:

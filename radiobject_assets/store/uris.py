@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.context import ctx_for_threads
+from radiobject_assets.store.deadline import is_remote, on_storage, storage_errors
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}")
 
@@ -67,25 +67,24 @@ def new_token() -> str:
     return secrets.token_hex(16)
 
 
-@contextmanager
-def storage_errors(action: str, uri: str) -> Iterator[None]:
-    """Turn TileDB's errors into a `StorageError` that says what was attempted and where."""
-    try:
-        yield
-    except (tiledb.TileDBError, OSError) as error:
-        raise StorageError(f"cannot {action} {uri}: {_plain(error)}") from error
+def object_kind(uri: str, ctx: tiledb.Ctx) -> Literal["array", "group"] | None:
+    """What TileDB object is at `uri`.
 
-
-def _plain(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return re.sub(r"(?i)(secret|token|signature|credential)[^\s,;]*=[^\s,;&]+", r"\1=***", text)
+    On S3 one listing tells; TileDB's own `object_type` takes two listings and two more requests.
+    """
+    if not is_remote(uri):
+        with storage_errors("look at", uri):
+            found: Literal["array", "group"] | None = tiledb.object_type(uri, ctx=ctx)
+            return found
+    names = {last_part(n) for n in on_storage("look at", uri, ctx, lambda: tiledb.VFS(ctx=ctx).ls(uri))}
+    if "__schema" in names:
+        return "array"
+    return "group" if names & {"__group", "__tiledb_group.tdb"} else None
 
 
 def uri_exists(uri: str, ctx: tiledb.Ctx | None = None) -> bool:
     """Whether a TileDB array or group is at `uri`."""
-    uri = normalise(uri)
-    with storage_errors("look at", uri):
-        return tiledb.object_type(uri, ctx=ctx_for_threads(ctx)) is not None
+    return object_kind(normalise(uri), ctx_for_threads(ctx)) is not None
 
 
 def delete_tiledb_uri(uri: str, ctx: tiledb.Ctx | None = None) -> None:
@@ -98,30 +97,33 @@ def delete_tiledb_uri(uri: str, ctx: tiledb.Ctx | None = None) -> None:
     """
     uri = normalise(uri)
     ctx = ctx_for_threads(ctx)
-    with storage_errors("delete", uri):
-        vfs = tiledb.VFS(ctx=ctx)
-        if tiledb.object_type(uri, ctx=ctx) is None:
-            if vfs.is_file(uri) or (vfs.is_dir(uri) and vfs.ls(uri)):
-                raise StorageError(f"{uri} is not a TileDB array or group: it was not deleted")
-            return
-        vfs.remove_dir(uri)
+    vfs = tiledb.VFS(ctx=ctx)
+    if object_kind(uri, ctx) is None:
+        if on_storage(
+            "look at", uri, ctx, lambda: vfs.is_file(uri) or (vfs.is_dir(uri) and bool(vfs.ls(uri)))
+        ):
+            raise StorageError(f"{uri} is not a TileDB array or group: it was not deleted")
+        return
+    on_storage("delete", uri, ctx, lambda: vfs.remove_dir(uri))
 
 
 def remove_tree(uri: str, ctx: tiledb.Ctx) -> None:
     """Remove a directory with all files in it, if it is there."""
     vfs = tiledb.VFS(ctx=ctx)
-    with storage_errors("remove", uri):
+
+    def remove() -> None:
         if vfs.is_dir(uri):
             vfs.remove_dir(uri)
+
+    on_storage("remove", uri, ctx, remove)
 
 
 def list_names(uri: str, ctx: tiledb.Ctx) -> list[str]:
     """Names directly under `uri`, sorted; empty where there is nothing."""
-    vfs = tiledb.VFS(ctx=ctx)
-    with storage_errors("list", uri):
-        if "://" not in uri and not os.path.isdir(uri):
-            return []
-        return sorted({last_part(entry) for entry in vfs.ls(uri)})
+    if "://" not in uri and not os.path.isdir(uri):
+        return []
+    found = on_storage("list", uri, ctx, lambda: tiledb.VFS(ctx=ctx).ls(uri))
+    return sorted({last_part(entry) for entry in found})
 
 
 def tree_bytes(uri: str, ctx: tiledb.Ctx) -> int:
@@ -142,6 +144,5 @@ def walk_files(uri: str, ctx: tiledb.Ctx) -> list[tuple[str, int]]:
         return True
 
     vfs = tiledb.VFS(ctx=ctx)
-    with storage_errors("list", uri):
-        vfs.ls_recursive(uri, collect)
+    on_storage("list", uri, ctx, lambda: vfs.ls_recursive(uri, collect), holds_lock=True)
     return [(path, size) for path, size in found if size]

@@ -20,6 +20,7 @@ from radiobject_assets.store.affine import (
 )
 from radiobject_assets.store.config import MB, SliceOrientation, TileConfig, get_radiobject_config
 from radiobject_assets.store.context import ContextRef
+from radiobject_assets.store.deadline import on_storage, storage_errors
 from radiobject_assets.store.handles import open_array
 from radiobject_assets.store.layout import VOLUME_FORMAT
 from radiobject_assets.store.selection import parse_selection
@@ -30,7 +31,7 @@ from radiobject_assets.store.staging import (
     write_volume_array,
 )
 from radiobject_assets.store.tile_cache import forget_array, tile_cache
-from radiobject_assets.store.uris import normalise, storage_errors
+from radiobject_assets.store.uris import normalise, object_kind
 from radiobject_assets.store.volume_header import VolumeHeader, standalone
 from radiobject_assets.store.voxels import (
     VoxelDigest,
@@ -84,15 +85,14 @@ class Volume:
 
     def _read_header(self) -> VolumeHeader:
         ctx = self._ctx.get()
-        with storage_errors("open the volume", self._uri):
-            if tiledb.object_type(self._uri, ctx=ctx) != "array":
-                raise StorageError(f"no volume at {self._uri}: there is no TileDB array")
-            with open_array(self._uri, ctx) as array:
-                meta = read_meta(array)
-                if meta.get("format") != VOLUME_FORMAT:
-                    raise StorageError(f"{self._uri} is a TileDB array, but not a radiobject-assets volume")
-                domain = array.schema.domain
-                sizes = tuple(int(domain.dim(i).size) for i in range(domain.ndim))
+        if object_kind(self._uri, ctx) != "array":
+            raise StorageError(f"no volume at {self._uri}: there is no TileDB array")
+        with storage_errors("open the volume", self._uri), open_array(self._uri, ctx) as array:
+            meta = read_meta(array)
+            if meta.get("format") != VOLUME_FORMAT:
+                raise StorageError(f"{self._uri} is a TileDB array, but not a radiobject-assets volume")
+            domain = array.schema.domain
+            sizes = tuple(int(domain.dim(i).size) for i in range(domain.ndim))
         self._known = VolumeHeader(
             obs_id=meta.get("obs_id") or None,
             obs_subject_id=meta.get("obs_subject_id") or None,
@@ -247,8 +247,16 @@ class Volume:
 
     def _read_stored(self, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
         ctx = self._ctx.get()
-        with storage_errors("read voxels of", self._uri), open_array(self._uri, ctx) as array:
-            return read_region(array, ctx, start, size, self._header.dtype)
+        dtype = self._header.dtype
+        nbytes = int(np.prod(size, dtype=np.int64)) * dtype.itemsize
+        with open_array(self._uri, ctx) as array:
+            return on_storage(
+                "read voxels of",
+                self._uri,
+                ctx,
+                lambda: read_region(array, ctx, start, size, dtype),
+                nbytes=nbytes,
+            )
 
     def _physical(self, stored: NDArray[Any]) -> NDArray[Any]:
         header = self._header

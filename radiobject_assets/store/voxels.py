@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import SchemaError, ShapeError
 from radiobject_assets.store.config import CompressionConfig, TileConfig
-from radiobject_assets.store.uris import storage_errors
+from radiobject_assets.store.deadline import on_storage
 
 ATTRIBUTE = "voxels"
 META_KEY = "radiobject_assets"
@@ -98,8 +98,7 @@ def create_array(
         sparse=False,
         ctx=ctx,
     )
-    with storage_errors("create the array", uri):
-        tiledb.Array.create(uri, schema, ctx=ctx)
+    on_storage("create the array", uri, ctx, lambda: tiledb.Array.create(uri, schema, ctx=ctx))
     return extents
 
 
