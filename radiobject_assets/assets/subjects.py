@@ -10,7 +10,7 @@ from radiobject_assets.assets.partitions import ARRIVALS, STORE_GROUP
 from radiobject_assets.assets.privacy import shielded
 from radiobject_assets.dataset import DatasetConfig
 from radiobject_assets.ingest.release import release_of
-from radiobject_assets.ingest.subjects import find_subject_tables, read_subject_tables
+from radiobject_assets.ingest.subjects import find_subject_tables, read_subject_tables, subject_tables_among
 from radiobject_assets.store.layout import ensure_store
 from radiobject_assets.store.subjects import upsert_subjects
 from resources import DatasetResource, MemoryBudgetResource, StorageResource
@@ -42,9 +42,11 @@ def build_subjects(settings: DatasetConfig) -> dg.AssetsDefinition:
             config = dataset.config
             with measured(memory.budget()) as measurement:
                 folder = dataset.landing.find(key).folder
+                plan = plan_of(dataset, key)
                 paths = find_subject_tables(folder, config.subjects)
+                paths += subject_tables_among((item.path for item in plan.unreadable), config.subjects)
                 table = read_subject_tables(paths, config.subjects, release_of(config))
-                imaged = sorted({p.subject_id for p in plan_of(dataset, key).selected(None)})
+                imaged = sorted({p.subject_id for p in plan.selected(None)})
                 # the type is given, because an empty column would not merge with text
                 images = pd.DataFrame({"obs_subject_id": pd.Series(imaged, dtype="str")})
                 rows = images.merge(table, how="outer", on="obs_subject_id")

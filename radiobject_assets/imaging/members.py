@@ -89,6 +89,27 @@ def kind_of_archive(path: Path) -> Kind | None:
     return "tar" if start[257:262] == b"ustar" else None
 
 
+def read_member(path: Path, max_bytes: int) -> bytes:
+    """The bytes of one member.
+
+    Raises
+    ------
+    ImageReadError
+        It is gone, damaged, or has more than `max_bytes`.
+    """
+    found = split_member(path)
+    if found is None:
+        raise ImageReadError(Reason.FILE_CHANGED, "is no longer in an archive", path)
+    with tempfile.TemporaryDirectory(prefix="radiobject-member-") as folder:
+        local: dict[Path, Path] = {}
+        _unpack(found[0], {path}, Path(folder), local)
+        if path not in local:
+            raise ImageReadError(Reason.FILE_CHANGED, "is no longer in the archive", path)
+        if local[path].stat().st_size > max_bytes:
+            raise ImageReadError(Reason.ARCHIVE_LIMITS, f"has more than {max_bytes >> 20} MB", path)
+        return local[path].read_bytes()
+
+
 def in_archive(series: Series) -> bool:
     """Whether any file of a series is a member of an archive."""
     return any(split_member(path) is not None for path in _needed(series)[:1])

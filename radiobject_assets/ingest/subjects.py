@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import io
 import os
 import re
 from collections.abc import Iterable
@@ -12,6 +13,8 @@ import pandas as pd
 
 from radiobject_assets.dataset import SubjectsConfig
 from radiobject_assets.errors import IngestError
+from radiobject_assets.imaging.archives import split_member
+from radiobject_assets.imaging.members import read_member
 from radiobject_assets.imaging.privacy import Release
 
 # Words in the heading of a column that would carry direct identifiers or free text into the store.
@@ -26,6 +29,7 @@ _OF_NO_PERSON = frozenset(
 _OF_BIRTH = frozenset({"date", "day", "month", "place", "name", "time"})
 # With pseudonyms, a second id in the table would be the way back to the patient.
 _SECOND_ID = frozenset({"id", "ids", "uid", "record", "number", "no"})
+_MAX_TABLE_BYTES = 256 << 20
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -37,9 +41,12 @@ def find_subject_tables(folder: Path, subjects: SubjectsConfig) -> tuple[Path, .
 
 
 def subject_tables_among(paths: Iterable[Path], subjects: SubjectsConfig) -> tuple[Path, ...]:
-    """Those of `paths` that are files named as `subjects.table` says (a name or a pattern), in order."""
+    """Those of `paths` that are files named as `subjects.table` says (a name or a pattern), in order.
+
+    Members of archives (`archives.split_member`) are files too.
+    """
     named = (path for path in paths if fnmatch.fnmatchcase(path.name, subjects.table))
-    return tuple(sorted(path for path in named if path.is_file()))
+    return tuple(sorted(path for path in named if path.is_file() or split_member(path) is not None))
 
 
 def read_subject_tables(paths: Iterable[Path], subjects: SubjectsConfig, release: Release) -> pd.DataFrame:
@@ -72,7 +79,7 @@ def _read_one(path: Path, subjects: SubjectsConfig) -> pd.DataFrame:
     separator = "," if path.suffix.lower() == ".csv" else "\t"
     try:
         table = pd.read_csv(
-            path,
+            path if split_member(path) is None else io.BytesIO(read_member(path, _MAX_TABLE_BYTES)),
             sep=separator,
             dtype={subjects.id_column: str},
             keep_default_na=False,

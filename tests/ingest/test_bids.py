@@ -123,6 +123,8 @@ def test_a_packed_study_gives_the_same_rows(study: Path, tmp_path: Path, kind: s
     archive = Path(shutil.make_archive(str(tmp_path / "packed"), kind, study.parent, study.name))
     report = ingest(archive, tmp_path / "store")
     assert report.counts["written"] == 10
+    subjects = RadiObject(str(tmp_path / "store")).obs_meta.read()
+    assert dict(zip(subjects["obs_subject_id"], subjects["age"], strict=True)) == {"sub-01": 31, "sub-02": 32}
     ingest(study, tmp_path / "plain")
     for name in ("bold", "t1w", "dwi"):
         packed, plain = rows(tmp_path / "store", name), rows(tmp_path / "plain", name)
