@@ -26,7 +26,13 @@ _TRAINING = (
     "PatchCache", "PatchCacheDataset", "PatchLoader", "assign_splits", "build_patch_cache", "patch_loader",
     "verify_patch_cache",
 )  # fmt: skip
+_IMAGING = (
+    "DicomMetadata", "ImageFormat", "NiftiMetadata", "NiftiSource", "OrientationInfo",
+    "detect_dicom_orientation", "detect_nifti_orientation", "discover_nifti_pairs", "extract_dicom_metadata",
+    "extract_nifti_metadata", "infer_series_type", "is_orientation_valid", "reorient_to_canonical",
+)  # fmt: skip
 _MODULES = {
+    **dict.fromkeys(_IMAGING, "imaging"),
     **dict.fromkeys(_STORE, "store"),
     **dict.fromkeys(_ERRORS, "errors"),
     **dict.fromkeys(_TRAINING, "training"),

@@ -47,9 +47,14 @@ class OrientationInfo:
 
 
 def is_orientation_valid(info: OrientationInfo) -> bool:
-    """Whether an orientation can be relied on: from a header, finite, no axis without a direction."""
+    """Whether an orientation can be relied on: from a header, finite, no identity, no axis without direction.
+
+    Sheared affines (gantry tilt) are valid.
+    """
     affine = np.asarray(info.affine, dtype=np.float64)
     if info.confidence == "unknown" or affine.shape != (4, 4) or not np.isfinite(affine).all():
+        return False
+    if np.allclose(affine, np.eye(4), atol=1e-6):
         return False
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not lengths.all():
