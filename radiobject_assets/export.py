@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,22 @@ from typing import Any
 import pandas as pd
 
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.store.layout import FORMAT_VERSION
+from radiobject_assets.export_bids import BidsNames, write_bids_tables
+from radiobject_assets.store.export import write_nifti
+from radiobject_assets.store.layout import FORMAT_VERSION, SIZE_COLUMNS
 from radiobject_assets.store.radi_object import RadiObject
 from radiobject_assets.store.snapshots import list_snapshots
+from radiobject_assets.store.uris import local_path
 from radiobject_assets.store.volume import Volume
 
 OnProgress = Callable[[int, int, str], None]
 
-_UNSAFE_IN_FILE_NAMES = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
-# BIDS data types by DICOM modality; what BIDS does not know goes to a folder of the modality's name.
-_BIDS_DATATYPE = {"MR": "anat", "PT": "pet"}
+# `%` is among them, since it marks the others: two ids never get one name.
+_UNSAFE_IN_FILE_NAMES = re.compile(r'[\x00-\x1f<>:"/\\|?*%]')
+# File systems allow 255 bytes; what is added to a name (suffix, a temporary file's mark) takes some of them.
+_LONGEST_NAME_BYTES = 230
+# What the store keeps for itself; the rest of a row goes into the sidecar.
+_INTERNAL = re.compile(r"affine_\d\d|size_[xyzt]|ndim|volume|voxel_bytes|stored_bytes|obs_subject_id")
 
 
 def describe_store(uri: str) -> dict[str, Any]:
@@ -33,12 +40,11 @@ def describe_store(uri: str) -> dict[str, Any]:
         There is no store at `uri`.
     """
     radi = RadiObject(uri)
-    subjects = radi.obs_meta.read()
     return {
         "uri": uri,
         "format_version": FORMAT_VERSION,
         "n_subjects": len(radi),
-        "subject_columns": [str(c) for c in subjects.columns if c != "obs_subject_id"],
+        "subject_columns": radi.obs_meta.columns,
         "collections": [_describe_collection(name, radi) for name in radi.collection_names],
         "snapshots": [
             {
@@ -54,8 +60,9 @@ def describe_store(uri: str) -> dict[str, Any]:
 
 
 def _describe_collection(name: str, radi: RadiObject) -> dict[str, Any]:
-    obs = radi.collection(name).to_obs()
-    shapes = {_shape(row) for row in obs.to_dict("records")}
+    columns = ["kind", "dtype", "modality", "voxel_bytes", "stored_bytes", "ndim", *SIZE_COLUMNS]
+    obs = radi.collection(name).obs.read(columns)
+    shapes = {_shape(row) for row in obs[["ndim", *SIZE_COLUMNS]].drop_duplicates().to_dict("records")}
     return {
         "name": name,
         "kinds": sorted(set(obs["kind"].dropna())),
@@ -86,63 +93,69 @@ def export_store(
     Parameters
     ----------
     layout
-        `nifti`: `<out>/<collection>/<obs_id>.nii.gz`. `bids`: `<out>/sub-<label>/<datatype>/...` with
-        `participants.tsv` and `dataset_description.json`; label volumes go to `derivatives/segmentations`.
+        `nifti`: `<out>/<collection>/<obs_id>.nii.gz`; characters of an id that no file name may have
+        become `%XX`, and a very long id is cut and ends with a digest. `bids`: see `export_bids.BidsNames`.
 
     Raises
     ------
     ConfigurationError
-        An unknown layout or collection.
+        An unknown layout or collection, or an `out_dir` in the store itself.
     StorageError
-        There is no store at `uri`.
+        There is no store at `uri`, or a file can't be written.
     """
     if layout not in ("nifti", "bids"):
         raise ConfigurationError(f"--format {layout}: use nifti or bids")
     radi = RadiObject(uri)
-    names = list(radi.collection_names) if collections is None else list(collections)
+    store = local_path(uri)
+    if store is not None and store.resolve() in (out_dir.resolve(), *out_dir.resolve().parents):
+        raise ConfigurationError(f"{out_dir} lies in the store {uri}: export to another folder")
+    names = list(radi.collection_names) if collections is None else list(dict.fromkeys(collections))
     for name in names:
         if name not in radi.collection_names:
             raise ConfigurationError(
                 f"{uri} has no collection {name!r}; it has: {', '.join(radi.collection_names) or 'none'}"
             )
     rows = {name: radi.collection(name).to_obs().to_dict("records") for name in names}
+    bids = BidsNames(map(str, radi.obs_subject_ids)) if layout == "bids" else None
     total = sum(map(len, rows.values()))
     written: list[Path] = []
-    labels = bids_labels(map(str, radi.obs_subject_ids))
     for name in names:
         collection = radi.collection(name)
         for row in rows[name]:
-            obs_id = str(row["obs_id"])
-            relative = _nifti_path(name, row) if layout == "nifti" else _bids_path(name, row, labels)
+            relative = bids.path(name, row) if bids is not None else nifti_path(name, str(row["obs_id"]))
             path = out_dir / relative
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_volume(collection[obs_id], row, name, path)
+            _write_volume(collection[str(row["obs_id"])], row, name, path)
             written.append(path)
             if on_progress is not None:
                 on_progress(len(written), total, name)
-    if layout == "bids":
-        _write_bids_tables(radi, out_dir, labels)
+    if bids is not None:
+        write_bids_tables(radi.obs_meta.read(), out_dir, bids)
     return written
 
 
 def _write_volume(volume: Volume, row: dict[Any, Any], collection: str, path: Path) -> None:
-    # under another name first: an export that was interrupted leaves no half file under the right one
-    partial = path.with_name(f".partial-{path.name}")
-    volume.to_nifti(str(partial), compression=True)
-    partial.replace(path)
+    write_nifti(volume, path, repetition_time_s=_time_step_s(row))
     sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
-    sidecar.write_text(
-        json.dumps(_sidecar(row, collection, volume), indent=2, ensure_ascii=False) + "\n", "utf-8"
-    )
+    text = json.dumps(_sidecar(row, collection, volume), indent=2, ensure_ascii=False) + "\n"
+    sidecar.write_text(text, encoding="utf-8")
+
+
+def _time_step_s(row: dict[Any, Any]) -> float | None:
+    """Seconds between the time points of a 4D volume, as its files gave them."""
+    for column, seconds in (("time_step_s", 1.0), ("repetition_time_ms", 1e-3)):
+        value = row.get(column)
+        if value is not None and not pd.isna(value) and float(value) > 0:
+            return float(value) * seconds
+    return None
 
 
 def _sidecar(row: dict[Any, Any], collection: str, volume: Volume) -> dict[str, Any]:
     """Where a volume comes from and how it was acquired, without the store's own bookkeeping."""
-    internal = re.compile(r"affine_\d\d|size_[xyzt]|ndim|volume|voxel_bytes|stored_bytes|obs_subject_id")
     described = {
         str(key): _plain(value)
         for key, value in row.items()
-        if not internal.fullmatch(str(key)) and not pd.isna(value) and value != ""
+        if not _INTERNAL.fullmatch(str(key)) and not pd.isna(value) and value != ""
     }
     return {
         "collection": collection,
@@ -160,48 +173,10 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _file_name(text: str) -> str:
-    """`text` as a file name: characters that no file name may hold become %XX, and it never is a path."""
-    safe = _UNSAFE_IN_FILE_NAMES.sub(lambda found: f"%{ord(found.group()):02X}", text)
-    return safe if safe.strip(".") else safe.replace(".", "%2E")
-
-
-def _nifti_path(collection: str, row: dict[Any, Any]) -> Path:
-    return Path(collection) / f"{_file_name(str(row['obs_id']))}.nii.gz"
-
-
-def _bids_path(collection: str, row: dict[Any, Any], labels: Mapping[str, str]) -> Path:
-    label = labels[str(row["obs_subject_id"])]
-    modality = str(row.get("modality") or "")
-    datatype = _BIDS_DATATYPE.get(modality, modality.lower() or "anat")
-    acquisition = re.sub(r"[^A-Za-z0-9]", "", str(row["obs_id"]).rsplit("_", 1)[-1])
-    plain_name = re.sub(r"[^A-Za-z0-9]", "", collection)
-    if row.get("kind") == "labels":
-        name = f"sub-{label}_acq-{acquisition}_desc-{plain_name}_dseg.nii.gz"
-        return Path("derivatives/segmentations") / f"sub-{label}" / "anat" / name
-    return Path(f"sub-{label}") / datatype / f"sub-{label}_acq-{acquisition}_{plain_name}.nii.gz"
-
-
-def bids_labels(subject_ids: Iterable[str]) -> dict[str, str]:
-    """A BIDS subject label (letters and digits only) for each subject id, no two the same."""
-    labels: dict[str, str] = {}
-    taken: set[str] = set()
-    for subject_id in sorted(subject_ids):
-        stem = re.sub(r"[^A-Za-z0-9]", "", subject_id.removeprefix("sub-")) or "x"
-        label, number = stem, 1
-        while label in taken:
-            number += 1
-            label = f"{stem}x{number}"
-        taken.add(label)
-        labels[subject_id] = label
-    return labels
-
-
-def _write_bids_tables(radi: RadiObject, out_dir: Path, labels: Mapping[str, str]) -> None:
-    out_dir.mkdir(parents=True, exist_ok=True)
-    description = {"Name": "Exported by radiobject-assets", "BIDSVersion": "1.9.0", "DatasetType": "raw"}
-    (out_dir / "dataset_description.json").write_text(json.dumps(description, indent=2) + "\n", "utf-8")
-    subjects = radi.obs_meta.read()
-    table = subjects.rename(columns={"obs_subject_id": "source_subject_id"})
-    table.insert(0, "participant_id", [f"sub-{labels[str(s)]}" for s in subjects["obs_subject_id"]])
-    table.to_csv(out_dir / "participants.tsv", sep="\t", index=False, na_rep="n/a")
+def nifti_path(collection: str, obs_id: str) -> Path:
+    """Where a volume goes: an id never leaves its folder, and no two ids share a file."""
+    name = _UNSAFE_IN_FILE_NAMES.sub(lambda found: f"%{ord(found.group()):02X}", obs_id)
+    if len(name.encode()) > _LONGEST_NAME_BYTES:
+        kept = name.encode()[: _LONGEST_NAME_BYTES - 17].decode("utf-8", errors="ignore")
+        name = f"{kept}-{hashlib.blake2b(obs_id.encode(), digest_size=8).hexdigest()}"
+    return Path(collection) / f"{name}.nii.gz"
