@@ -1,9 +1,9 @@
 """An HTTP proxy of the tests' own in front of the S3 server: it counts, delays, refuses, cuts and swallows.
 
 Requests pass unchanged, byte by byte (the Host header is part of their signature); the proxy reads only what
-it needs to know where a message ends. It runs in a process of its own: several of TileDB's functions hold the
-interpreter's lock while they wait for S3, and a proxy on a thread beside them could never answer. That process
-ends when its standard input does, so also when the tests are killed.
+it needs to know where a message ends. It runs in a process of its own: several of TileDB's functions hold
+the interpreter's lock while they wait for S3, and a proxy on a thread beside them could never answer. That
+process ends when its standard input does, so also when the tests are killed.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class FaultProxy:
                 pipe.close()
 
     def _ask(self, command: str, *values: object) -> Any:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([command, *values]) + "\n")
         self._process.stdin.flush()
         if not select.select([self._process.stdout], [], [], 10)[0]:
@@ -108,7 +109,7 @@ class FaultProxy:
         self._ask("latency", seconds)
 
     def fail(self, kind: FaultKind, times: int = 1_000_000, where: str = "") -> None:
-        """From now on, let requests that match the pattern `where` (as in `GET .*__fragments`) meet a fault."""
+        """From now on, let requests that match `where` (as in `GET .*__fragments`) meet a fault."""
         self._ask("fail", kind, times, where)
 
     def heal(self) -> None:
@@ -267,4 +268,5 @@ if __name__ == "__main__":
     server = _Server(int(sys.argv[1]))
     server.start()
     for line in sys.stdin:
-        print(json.dumps(server.obey(*json.loads(line))), flush=True)
+        sys.stdout.write(json.dumps(server.obey(*json.loads(line))) + "\n")
+        sys.stdout.flush()
