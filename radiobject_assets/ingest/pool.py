@@ -156,6 +156,10 @@ def _run_call(call: _Call[Any, Any]) -> Any:
     scratch = note.with_suffix(".new")
     scratch.write_text(f"{call.index} {rss} {call.needed_bytes}")
     scratch.replace(note)
+    # what a worker that is killed leaves of unpacked archives goes when the pool does
+    temporary = call.board / "temporary"
+    temporary.mkdir(mode=0o700, exist_ok=True)
+    tempfile.tempdir = str(temporary)
     try:
         return call.function(call.argument)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,11 @@ def work(order: Order) -> int:
         block = bytearray(b"x") * (SLACK_BYTES + 300 * MB)
         time.sleep(20)
         return len(block)
+    if order.what == "leave":
+        left = Path(tempfile.mkdtemp(), "image")
+        left.write_bytes(b"a patient's image")
+        Path(order.folder, "left").write_text(str(left))
+        os.kill(os.getpid(), signal.SIGKILL)
     if order.what == "raise":
         raise ValueError("bad item")
     if order.what == "overlap":
@@ -57,6 +63,12 @@ def test_a_worker_that_dies_takes_only_its_own_item() -> None:
     assert results[1].reason is Reason.WORKER_DIED
     assert isinstance(results[3], Failure)
     assert "bad item" in results[3].detail
+
+
+def test_what_a_killed_worker_had_unpacked_does_not_stay_on_the_disk(tmp_path: Path) -> None:
+    results = run([Order("leave", folder=str(tmp_path)), Order("ok", 2)])
+    assert isinstance(results[0], Failure)
+    assert not Path((tmp_path / "left").read_text()).exists()
 
 
 def test_a_worker_that_hangs_is_ended_after_its_time() -> None:
