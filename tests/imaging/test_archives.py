@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import random
 import shutil
 import tarfile
 import zipfile
@@ -232,3 +234,23 @@ def _tar_bytes(content: dict[str, bytes], mode: str = "w:gz") -> bytes:
             info.size = len(value)
             archive.addfile(info, io.BytesIO(value))
     return data.getvalue()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mutated_archives_never_crash_and_always_get_a_verdict(tmp_path: Path, kind: str) -> None:
+    write_stack(tmp_path / "in", ramp(n_slices=2))
+    whole = pack(tmp_path / "in", kind, tmp_path / "whole").read_bytes()
+    dice = random.Random(11)
+    for number in range(150):
+        data = bytearray(whole)
+        for _ in range(dice.choice((1, 1, 4, 40))):
+            data[dice.randrange(len(data))] = dice.randrange(256)
+        path = tmp_path / f"{number}"
+        path.write_bytes(data)
+        found = scan([path], limits=LIMITS)
+        assert found.n_files >= 1
+        for series in build_series(found):
+            if series.verdict == "ingestable":
+                with contextlib.suppress(ImageReadError):
+                    list(open_series(series).slabs(4))
+        path.unlink()
