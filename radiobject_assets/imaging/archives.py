@@ -11,6 +11,7 @@ import gzip
 import io
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -31,9 +32,10 @@ MARK = "!"
 _CHUNK = 1 << 20
 # A tar header's extensions are read whole by tarfile, whatever size they claim.
 _MAX_READ = 16 << 20
+# What zipfile and tarfile let through when bytes are not what they expect, besides their own errors.
 _DAMAGE = (
-    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
-    RuntimeError, ValueError, OverflowError,
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,
+    NotImplementedError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError,
 )  # fmt: skip
 _OFFICE = "[Content_Types].xml"
 
@@ -106,7 +108,7 @@ class Member:
                 source.read(1)  # zip compares the checksum at the end
         except ImageReadError:
             raise
-        except _DAMAGE as error:
+        except (gzip.BadGzipFile, *_DAMAGE) as error:
             raise ImageReadError(
                 Reason.ARCHIVE_MEMBER, f"cannot be unpacked ({type(error).__name__})", self.path
             ) from error

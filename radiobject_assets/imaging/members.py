@@ -157,8 +157,13 @@ def _unpack(archive: Path, wanted: set[Path], folder: Path, local: dict[Path, Pa
             continue
         _check_room(folder, member.size_bytes)
         target = folder / f"{len(local)}"
-        with open(target, "wb") as file:
-            member.copy_to(file)
+        try:
+            with open(target, "wb") as file:
+                member.copy_to(file)
+        except OSError as error:
+            raise ImageReadError(
+                Reason.NOT_READABLE, f"cannot be unpacked ({error.strerror})", member.path
+            ) from error
         local[member.path] = target
         left.discard(member.path)
         if not left:
