@@ -179,6 +179,9 @@ class ImagingConfig(_Section):
     irregular_spacing: Literal["quarantine", "keep"] = "quarantine"
     """Missing slices and variable spacing: `keep` stores them with the mean spacing in the affine and the
     true positions in the obs column `slice_positions_mm`."""
+    nifti_description: Literal["drop", "keep"] = "drop"
+    """The free text `descrip` of NIfTI headers may name somebody. `keep` stores it in the obs column
+    `nifti_description`, and exports write it again. Header extensions are never kept."""
 
 
 class ArrivalsConfig(_Section):

@@ -14,6 +14,7 @@ import pandas as pd
 
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.export_bids import BidsNames, write_bids_tables
+from radiobject_assets.imaging.sidecars import to_gradients, to_sidecar
 from radiobject_assets.store.export import write_nifti
 from radiobject_assets.store.layout import FORMAT_VERSION, SIZE_COLUMNS
 from radiobject_assets.store.radi_object import RadiObject
@@ -139,6 +140,10 @@ def _write_volume(volume: Volume, row: dict[Any, Any], collection: str, path: Pa
     sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
     text = json.dumps(_sidecar(row, collection, volume), indent=2, ensure_ascii=False) + "\n"
     sidecar.write_text(text, encoding="utf-8")
+    gradients = to_gradients(row, volume.affine)
+    if gradients is not None:
+        for suffix, content in zip((".bval", ".bvec"), gradients, strict=True):
+            sidecar.with_suffix(suffix).write_text(content, encoding="utf-8")
 
 
 def _time_step_s(row: dict[Any, Any]) -> float | None:
@@ -151,7 +156,7 @@ def _time_step_s(row: dict[Any, Any]) -> float | None:
 
 
 def _sidecar(row: dict[Any, Any], collection: str, volume: Volume) -> dict[str, Any]:
-    """Where a volume comes from and how it was acquired, without the store's own bookkeeping."""
+    """Where a volume comes from and how it was acquired: the columns of obs, and BIDS' names for them."""
     described = {
         str(key): _plain(value)
         for key, value in row.items()
@@ -161,6 +166,7 @@ def _sidecar(row: dict[Any, Any], collection: str, volume: Volume) -> dict[str, 
         "collection": collection,
         "subject_id": str(row["obs_subject_id"]),
         **described,
+        **to_sidecar({str(key): _plain(value) for key, value in row.items()}),
         "SeriesInstanceUID": _plain(row.get("series_uid")) or None,
         "StudyInstanceUID": _plain(row.get("study_uid")) or None,
         "sources": list(volume.sources),

@@ -6,6 +6,7 @@ what they share is here: pure functions of an affine. Affines map voxel indices 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,25 @@ class OrientationInfo:
             confidence="unknown" if source == "identity" else "header",
             source=source,
         )
+
+
+def orientation_source(kind: str, attributes: Mapping[str, object]) -> str:
+    """Where the affine of an image of a reader's `kind` (`dicom`, `nifti`, ...) is from.
+
+    Parameters
+    ----------
+    attributes
+        Of a NIfTI image: `sform_code` and `qform_code`.
+    """
+    if kind == "dicom":
+        return "dicom_iop"
+    if "sform_code" not in attributes:
+        return kind
+    for name in ("sform", "qform"):
+        code = attributes.get(f"{name}_code")
+        if isinstance(code, int) and code > 0:
+            return f"nifti_{name}"
+    return "identity"
 
 
 def is_orientation_valid(info: OrientationInfo) -> bool:

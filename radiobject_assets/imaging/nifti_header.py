@@ -80,6 +80,7 @@ class NiftiFile:
     time_step_s: float | None
     problem: str = ""
     data_file: Path | None = None
+    xyzt_units: int = 0
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
     subject: str = ""
     key: str = ""
@@ -202,6 +203,7 @@ def read_nifti(path: Path, root: Path, prefix: bytes, size: int, *, compressed: 
         sform_code=sform_code,
         qform_code=qform_code,
         description=description.split(b"\0")[0].decode("latin-1").strip(),
+        xyzt_units=int(units) & 0xFF,
         time_step_s=step if step is not None and math.isfinite(step) and step > 0 else None,
     )
     return _judged(file, datatype)

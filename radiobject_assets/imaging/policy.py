@@ -18,10 +18,15 @@ class SeriesPolicy:
     irregular_spacing
         Missing slices and variable spacing: `quarantine`, or `keep` with the mean spacing in the affine and
         the true positions in the attribute `slice_positions_mm` (JSON list along the normal, from the first).
+    nifti_description
+        The free text `descrip` of a NIfTI header: `drop` it, since it may name somebody, or `keep` it in the
+        attribute `nifti_description`, so that an export has it again. Header extensions are never kept: they
+        hold whole DICOM headers and comments.
     """
 
     components: Literal["quarantine", "keep"] = "quarantine"
     irregular_spacing: Literal["quarantine", "keep"] = "quarantine"
+    nifti_description: Literal["drop", "keep"] = "drop"
 
 
 REFUSE = SeriesPolicy()

@@ -93,7 +93,10 @@ def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
         "sform_code": nifti.sform_code,
         "qform_code": nifti.qform_code,
         "time_step_s": nifti.time_step_s,
+        "xyzt_units": nifti.xyzt_units,
     }
+    if policy.nifti_description == "keep":
+        attributes["nifti_description"] = nifti.description or None
     base = Series(
         series_uid="",
         component="",

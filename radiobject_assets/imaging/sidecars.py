@@ -109,3 +109,44 @@ def _from_gradients(suffix: str, text: str, affine: NDArray[np.float64]) -> dict
             vectors = vectors * [-1, 1, 1]
         return {"b_vectors_ras": json.dumps((vectors @ axes.T + 0.0).round(9).tolist())}
     return {}
+
+
+def to_sidecar(attributes: Mapping[str, object]) -> dict[str, str | float]:
+    """The BIDS keys of acquisition parameters: the way back of `read_sidecars`, times in seconds.
+
+    Parameters
+    ----------
+    attributes
+        Columns of an obs row; what BIDS has no name for is left out.
+    """
+    found: dict[str, str | float] = {}
+    for key, name in _TEXTS.items():
+        value = attributes.get(name)
+        if isinstance(value, str) and value:
+            found[key] = value
+    for key, (name, factor) in _NUMBERS.items():
+        number = attributes.get(name)
+        if isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number):
+            found[key] = round(number / factor, 9) if factor != 1 else number
+    return found
+
+
+def to_gradients(attributes: Mapping[str, object], affine: NDArray[np.float64]) -> tuple[str, str] | None:
+    """Content of the `.bval` and `.bvec` files of a diffusion volume; None for others.
+
+    The vectors are in image axes, the first one mirrored where the affine is right-handed (FSL's convention,
+    which BIDS takes over).
+    """
+    try:
+        values = np.array(json.loads(str(attributes["b_values_s_per_mm2"])), np.float64)
+        vectors = np.array(json.loads(str(attributes["b_vectors_ras"])), np.float64)
+    except (KeyError, ValueError):
+        return None
+    if values.ndim != 1 or vectors.shape != (len(values), 3):
+        return None
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    turned = vectors @ np.linalg.inv(axes).T
+    if np.linalg.det(axes) > 0:
+        turned = turned * [-1, 1, 1]
+    rows = [" ".join(f"{value:.9g}" for value in row) for row in (turned + 0.0).T]
+    return " ".join(f"{value:.9g}" for value in values) + "\n", "\n".join(rows) + "\n"

@@ -24,6 +24,7 @@ from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series import Series
 from radiobject_assets.imaging.source import ImageSource
 from radiobject_assets.memory import MB
+from radiobject_assets.orientation import orientation_source
 from radiobject_assets.store.config import (
     RadiObjectConfig,
     TileConfig,
@@ -174,6 +175,7 @@ def _stage(task: VolumeTask, source: ImageSource, image: ImageCandidate | None) 
         slabs=_slabs(source, min(depth, source.shape[2])),
         slope=source.slope,
         intercept=source.intercept,
+        orientation_source=orientation_source("nifti" if series.nifti else "dicom", source.attributes),
         tile=task.tile,
         buffer_bytes=task.slab_bytes,
         sources=[instance.sop_instance_uid for instance in series.instances],

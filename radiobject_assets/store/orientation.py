@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
-from radiobject_assets.orientation import OrientationInfo, is_orientation_valid, reorient
+from radiobject_assets.orientation import (
+    OrientationInfo,
+    is_orientation_valid,
+    orientation_source,
+    reorient,
+)
 
-__all__ = ["OrientationInfo", "is_orientation_valid", "reorient"]
+__all__ = ["OrientationInfo", "is_orientation_valid", "orientation_source", "reorient"]

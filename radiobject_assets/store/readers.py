@@ -24,7 +24,7 @@ from radiobject_assets.store.affine import Affine
 from radiobject_assets.store.building_state import building
 from radiobject_assets.store.config import MB, get_radiobject_config
 from radiobject_assets.store.layout import OBS, OBS_CORE, OBS_ID, SUBJECT, ensure_collection_at
-from radiobject_assets.store.orientation import reorient
+from radiobject_assets.store.orientation import orientation_source, reorient
 from radiobject_assets.store.parallel import map_on_threads
 from radiobject_assets.store.staging import (
     Attribute,
@@ -167,7 +167,8 @@ def create_volume_from_file(
         affine=tuple(tuple(float(value) for value in row) for row in image.affine[:3]),
         slope=float(slope),
         intercept=float(intercept),
-        orientation_source=kind,
+        orientation_source=orientation_source(kind, image.attributes),
+        attributes=dict(image.attributes),
         voxel_digest="",
         voxel_bytes=0,
         stored_bytes=0,
@@ -260,7 +261,7 @@ def stage_images(
             slope=image.slope,
             intercept=image.intercept,
             attributes=attributes,
-            orientation_source=kind,
+            orientation_source=orientation_source(kind, image.attributes),
             ctx=ctx,
             buffer_bytes=32 * MB,
         )

@@ -264,6 +264,10 @@ def write_volume_array(
         raise
 
 
+# Of the header of a NIfTI file that a volume was read from: what an export writes again.
+NIFTI_HEADER = ("sform_code", "qform_code", "time_step_s", "xyzt_units", "nifti_description")
+
+
 def describe(staged: StagedVolume, tile: TileConfig) -> dict[str, Any]:
     """What an array says of itself, so that it can be read without its obs row."""
     return {
@@ -279,6 +283,7 @@ def describe(staged: StagedVolume, tile: TileConfig) -> dict[str, Any]:
         "tile_orientation": tile.orientation.value,
         "voxel_digest": staged.voxel_digest,
         "kind": staged.attributes.get("kind") or "image",
+        "nifti": {name: staged.attributes[name] for name in NIFTI_HEADER if name in staged.attributes},
     }
 
 

@@ -354,8 +354,17 @@ class Volume:
 
         return volume_histogram(self, bins, value_range)
 
+    @property
+    def nifti_header(self) -> dict[str, Any]:
+        """What is known of the NIfTI header that the volume was read from; empty for other sources."""
+        with storage_errors("open the volume", self._uri), open_array(self._uri, self._ctx.get()) as array:
+            return dict(read_meta(array).get("nifti") or {})
+
     def to_nifti(self, path: str | os.PathLike[str], compression: bool = True) -> Path:
-        """Write a NIfTI file with this affine, slope and intercept; returns the path written."""
+        """Write a NIfTI file with this affine, slope and intercept; returns the path written.
+
+        What was NIfTI gets its sform and qform codes, units and time step again.
+        """
         from radiobject_assets.store.export import write_nifti
 
         return write_nifti(self, Path(path), compression)

@@ -1,0 +1,143 @@
+"""What was NIfTI comes out as it went in; what was DICOM comes out with the sidecars that BIDS wants."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from radiobject_assets.compute import Compute
+from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.export import export_store
+from radiobject_assets.ingest import ingest_sources
+from radiobject_assets.memory import MemoryBudget
+from radiobject_assets.store import Volume
+
+OBLIQUE = np.array([[0, -0.6, 2.4, 10], [-2, 0, 0, -20], [0, 0.8, 1.8, 30.25], [0, 0, 0, 1]])
+FIELDS = (
+    "dim",
+    "datatype",
+    "bitpix",
+    "pixdim",
+    "scl_slope",
+    "scl_inter",
+    "xyzt_units",
+    "qform_code",
+    "sform_code",
+)
+
+
+def _through(source: Path, folder: Path, **imaging: str) -> list[Path]:
+    dataset = DatasetConfig.model_validate({"imaging": imaging})
+    store = str(folder / "store")
+    report = ingest_sources([source], store, dataset, budget=MemoryBudget(256), compute=Compute(workers=1))
+    assert not report.quarantined_by_reason
+    return export_store(store, folder / "out")
+
+
+def _image(affine: Any, sform: int, qform: int, times: int = 3) -> Any:
+    data = np.arange(3 * 4 * 5 * times).reshape(3, 4, 5, times)[..., : times if times > 1 else 1]
+    image = nib.Nifti1Image(np.squeeze(data).astype(np.int16), affine)
+    image.header.set_xyzt_units("mm", "msec")
+    if times > 1:
+        image.header.set_zooms((*image.header.get_zooms()[:3], 2150.0))
+    image.header.set_slope_inter(0.5, -3)
+    image.header["descrip"] = b"made by hand"
+    image.set_sform(affine, sform)
+    image.set_qform(affine, qform)
+    return image
+
+
+@pytest.mark.parametrize(("sform", "qform"), [(4, 2), (1, 0), (0, 1), (2, 2)])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_nifti_file_gets_its_header_again(tmp_path: Path, sform: int, qform: int, times: int) -> None:
+    image = _image(OBLIQUE, sform, qform, times)
+    (tmp_path / "in").mkdir()
+    nib.save(image, tmp_path / "in" / "sub-1_x.nii.gz")
+    before: Any = nib.load(tmp_path / "in" / "sub-1_x.nii.gz")
+    (path,) = _through(tmp_path / "in", tmp_path)
+    after: Any = nib.load(path)
+    for name in FIELDS:
+        first, second = before.header[name], after.header[name]
+        if name == "pixdim":
+            assert np.allclose(np.abs(first[1:5]), np.abs(second[1:5])), name
+        elif name in ("qform_code", "sform_code") and int(first) == 0:
+            assert int(second) == 0, name
+        else:
+            assert np.array_equal(first, second, equal_nan=True), name
+    assert np.allclose(after.affine, before.affine, atol=1e-5)
+    assert np.array_equal(after.dataobj.get_unscaled(), before.dataobj.get_unscaled())
+    assert np.array_equal(after.get_fdata(), before.get_fdata())
+    assert bytes(after.header["descrip"].item()) == b""
+
+
+def test_an_image_without_transforms_stays_where_readers_put_it(tmp_path: Path) -> None:
+    raw = bytearray(_image(np.diag([2.0, 2, 3, 1]), 1, 1, times=1).to_bytes())
+    raw[252:256] = b"\0" * 4
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "sub-1_x.nii").write_bytes(bytes(raw))
+    before: Any = nib.load(tmp_path / "in" / "sub-1_x.nii")
+    (path,) = _through(tmp_path / "in", tmp_path)
+    after: Any = nib.load(path)
+    assert (int(after.header["qform_code"]), int(after.header["sform_code"])) == (0, 0)
+    assert np.array_equal(after.affine, before.affine)
+
+
+def test_a_description_is_kept_only_where_the_data_set_says_so(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    nib.save(_image(OBLIQUE, 1, 1), tmp_path / "in" / "sub-1_x.nii.gz")
+    (path,) = _through(tmp_path / "in", tmp_path, nifti_description="keep")
+    assert bytes(nib.load(path).header["descrip"].item()) == b"made by hand"
+
+
+def test_a_volume_alone_gets_its_header_again(tmp_path: Path) -> None:
+    nib.save(_image(OBLIQUE, 4, 0), tmp_path / "x.nii.gz")
+    volume = Volume.from_nifti(str(tmp_path / "volume"), tmp_path / "x.nii.gz", reorient=False)
+    assert volume.orientation_info.source == "nifti_sform"
+    header = nib.load(volume.to_nifti(tmp_path / "y.nii.gz")).header
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (4, 0)
+    assert header.get_xyzt_units() == ("mm", "msec")
+    assert header.get_zooms()[3] == pytest.approx(2150)
+
+
+SIDECAR_NUMBERS = ("EchoTime", "RepetitionTime", "FlipAngle", "MagneticFieldStrength", "InversionTime")
+
+
+@pytest.mark.parametrize(
+    "folder", ["mr_ge_dti4d", "mr_philips_dti4d", "mr_siemens_mosaic_fmri4d", "mr_ge_anat_implicit"]
+)
+def test_sidecars_of_dicom_say_what_those_of_dcm2niix_say(
+    shared_data: Path, tmp_path: Path, folder: str
+) -> None:
+    paths = _through(shared_data / "series" / folder, tmp_path)
+    ours = json.loads(paths[0].with_name(paths[0].name.replace(".nii.gz", ".json")).read_text())
+    theirs = json.loads((shared_data / "ref" / folder / f"{folder}.json").read_text())
+    compared = [name for name in SIDECAR_NUMBERS if name in theirs]
+    assert compared
+    for name in compared:
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-4), name
+    assert ours["Manufacturer"].lower().startswith(theirs["Manufacturer"].lower())
+    assert ours["Modality"] == theirs["Modality"]
+
+
+def test_gradients_are_written_for_the_image_that_they_lie_beside(shared_data: Path, tmp_path: Path) -> None:
+    (path,) = _through(shared_data / "series" / "mr_philips_dti4d", tmp_path)
+    stem = path.name.removesuffix(".nii.gz")
+    affine = nib.load(path).affine[:3, :3]
+    axes = affine / np.linalg.norm(affine, axis=0)
+    vectors = np.loadtxt(path.with_name(f"{stem}.bvec")).T
+    theirs_image = shared_data / "ref" / "mr_philips_dti4d" / "mr_philips_dti4d"
+    reference = nib.load(f"{theirs_image}.nii.gz").affine[:3, :3]
+    reference_axes = reference / np.linalg.norm(reference, axis=0)
+    theirs = np.loadtxt(f"{theirs_image}.bvec").T
+
+    def world(values: Any, directions: Any) -> Any:
+        return (values * [-1 if np.linalg.det(directions) > 0 else 1, 1, 1]) @ directions.T
+
+    assert np.allclose(world(vectors, axes), world(theirs, reference_axes), atol=2e-3)
+    expected = np.loadtxt(f"{theirs_image}.bval")
+    assert np.array_equal(np.loadtxt(path.with_name(f"{stem}.bval")), expected)
