@@ -29,8 +29,11 @@ from radiobject_assets.store import (
 
 Voxels = NDArray[np.int16]
 Part = tuple[slice | int, ...]
-CHUNKS = (64, 64, 32)
-"""Ours is the default; peers get the same, which is faster for all of them here than 64 x 64 x 64."""
+Extents = tuple[int, int, int]
+PATCH: Extents = (64, 64, 64)
+"""Chunks of peers: the size of the region, as their users choose it."""
+TILES: Extents = (64, 64, 32)
+"""Our default tiles, which tensorstore gets as well, in a line of its own."""
 
 
 class Reader(Protocol):
@@ -85,8 +88,9 @@ def _open_ours(folder: Path, count: int) -> Reader:
     return lambda volume, part: opened[volume][part]
 
 
-def _cache_mb(size: int) -> Callable[[], None]:
-    return lambda: configure(read=ReadConfig(tile_cache_size_mb=size))
+def _reading(cache_mb: int, verify: bool = True) -> Callable[[], None]:
+    read = ReadConfig(tile_cache_size_mb=cache_mb, verify_checksums=verify)
+    return lambda: configure(read=read)
 
 
 # -- peers ----------------------------------------------------------------------------------------------
@@ -111,7 +115,7 @@ def _open_radiobject(folder: Path, count: int) -> Reader:
 def _write_zarr(folder: Path, volumes: Sequence[Voxels]) -> None:
     zarr = import_module("zarr")
     for i, voxels in enumerate(volumes):
-        zarr.create_array(store=str(folder / f"{i}.zarr"), data=voxels, chunks=CHUNKS)
+        zarr.create_array(store=str(folder / f"{i}.zarr"), data=voxels, chunks=PATCH)
 
 
 def _open_zarr(folder: Path, count: int) -> Reader:
@@ -121,39 +125,37 @@ def _open_zarr(folder: Path, count: int) -> Reader:
 
 
 _BLOSC = {"typesize": 2, "cname": "zstd", "clevel": 1, "shuffle": "shuffle", "blocksize": 0}
-_TENSORSTORE = {
+_CODECS: dict[str, dict[str, Any]] = {
     "zstd": {"name": "zstd", "configuration": {"level": 1}},
     "blosc": {"name": "blosc", "configuration": _BLOSC},
 }
 
 
-def _tensorstore_array(path: Path, codec: str, shape: Sequence[int] | None = None) -> Any:
+def _tensorstore_array(path: Path, new: tuple[str, Extents, Sequence[int]] | None = None) -> Any:
     tensorstore = import_module("tensorstore")
     spec: dict[str, Any] = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
-    if shape is not None:
+    if new is not None:
+        codec, chunks, shape = new
         spec["metadata"] = {
             "shape": list(shape),
             "data_type": "int16",
-            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(CHUNKS)}},
-            "codecs": [{"name": "bytes"}, _TENSORSTORE[codec]],
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunks)}},
+            "codecs": [{"name": "bytes"}, _CODECS[codec]],
         }
-    return tensorstore.open(spec, create=shape is not None, open=True).result()
+    return tensorstore.open(spec, create=new is not None, open=True).result()
 
 
-def _write_tensorstore(codec: str) -> Callable[[Path, Sequence[Voxels]], None]:
+def _write_tensorstore(codec: str, chunks: Extents) -> Callable[[Path, Sequence[Voxels]], None]:
     def write(folder: Path, volumes: Sequence[Voxels]) -> None:
         for i, voxels in enumerate(volumes):
-            _tensorstore_array(folder / str(i), codec, voxels.shape).write(voxels).result()
+            _tensorstore_array(folder / str(i), (codec, chunks, voxels.shape)).write(voxels).result()
 
     return write
 
 
-def _open_tensorstore(codec: str) -> Callable[[Path, int], Reader]:
-    def open_all(folder: Path, count: int) -> Reader:
-        opened = [_tensorstore_array(folder / str(i), codec) for i in range(count)]
-        return lambda i, part: np.asarray(opened[i][part].read().result())
-
-    return open_all
+def _open_tensorstore(folder: Path, count: int) -> Reader:
+    opened = [_tensorstore_array(folder / str(i)) for i in range(count)]
+    return lambda i, part: np.asarray(opened[i][part].read().result())
 
 
 def _write_blosc2(folder: Path, volumes: Sequence[Voxels]) -> None:
@@ -168,9 +170,7 @@ def _write_blosc2(folder: Path, volumes: Sequence[Voxels]) -> None:
 
 def _open_blosc2(folder: Path, count: int) -> Reader:
     blosc2 = import_module("blosc2")
-    opened = [
-        blosc2.open(urlpath=str(folder / f"{i}.b2nd"), mode="r", mmap_mode="r") for i in range(count)
-    ]
+    opened = [blosc2.open(urlpath=str(folder / f"{i}.b2nd"), mode="r", mmap_mode="r") for i in range(count)]
     return lambda i, part: np.asarray(opened[i][part])
 
 
@@ -204,24 +204,38 @@ def _open_npy(folder: Path, count: int) -> Reader:
 
 _ISOTROPIC, _AXIAL = TileConfig(), TileConfig(orientation=SliceOrientation.AXIAL)
 OURS = "radiobject-assets"
+OURS_UNVERIFIED = "radiobject-assets, unverified"
 OURS_WARM = "radiobject-assets, cache warm"
 OURS_AXIAL = "radiobject-assets, axial tiles"
 RADIOBJECT = "RadiObject 0.1.1 (axial tiles)"
 RADIOBJECT_ISOTROPIC = "RadiObject 0.1.1, isotropic"
 ZARR = "zarr 3"
-TENSORSTORE, TENSORSTORE_BLOSC = "tensorstore, zstd", "tensorstore, blosc zstd"
+TENSORSTORE = "tensorstore, zstd"
+TENSORSTORE_BLOSC = "tensorstore, blosc zstd"
+TENSORSTORE_TILES = "tensorstore, blosc zstd, our tiles"
 NPY = "memory-mapped npy"
 
+
+def _ours(name: str, tile: TileConfig, before: Callable[[], None], warm_up: int = 1) -> Format:
+    return Format(name, _write_ours(tile), _open_ours, fortran=True, before=before, warm_up=warm_up)
+
+
+def _tensorstore(name: str, codec: str, chunks: Extents) -> Format:
+    return Format(name, _write_tensorstore(codec, chunks), _open_tensorstore)
+
+
 FORMATS = (
-    Format(OURS, _write_ours(_ISOTROPIC), _open_ours, fortran=True, before=_cache_mb(0)),
-    # Two passes: the cache keeps a tile when it is wanted for the second time.
-    Format(OURS_WARM, _write_ours(_ISOTROPIC), _open_ours, fortran=True, before=_cache_mb(256), warm_up=3),
-    Format(OURS_AXIAL, _write_ours(_AXIAL), _open_ours, fortran=True, before=_cache_mb(0)),
+    _ours(OURS, _ISOTROPIC, _reading(cache_mb=0)),
+    _ours(OURS_UNVERIFIED, _ISOTROPIC, _reading(cache_mb=0, verify=False)),
+    # Three passes: the cache keeps a tile when it is wanted for the second time.
+    _ours(OURS_WARM, _ISOTROPIC, _reading(cache_mb=256), warm_up=3),
+    _ours(OURS_AXIAL, _AXIAL, _reading(cache_mb=0)),
     Format(RADIOBJECT, _write_radiobject("axial"), _open_radiobject),
     Format(RADIOBJECT_ISOTROPIC, _write_radiobject("isotropic"), _open_radiobject),
     Format(ZARR, _write_zarr, _open_zarr),
-    Format(TENSORSTORE, _write_tensorstore("zstd"), _open_tensorstore("zstd")),
-    Format(TENSORSTORE_BLOSC, _write_tensorstore("blosc"), _open_tensorstore("blosc")),
+    _tensorstore(TENSORSTORE, "zstd", PATCH),
+    _tensorstore(TENSORSTORE_BLOSC, "blosc", PATCH),
+    _tensorstore(TENSORSTORE_TILES, "blosc", TILES),
     Format("blosc2 (nnU-Net's way)", _write_blosc2, _open_blosc2),
     Format("nibabel .nii.gz", _write_nifti(".nii.gz"), _open_nifti(".nii.gz"), fortran=True),
     Format("nibabel .nii", _write_nifti(".nii"), _open_nifti(".nii"), fortran=True),

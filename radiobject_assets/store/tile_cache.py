@@ -6,6 +6,7 @@ once (a full pass, a copy) pays nothing and pushes nothing out. A hit costs a me
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -76,8 +77,7 @@ class TileCache:
         box_start = tuple(f * e for f, e in zip(first, extents, strict=True))
         box_end = tuple(min((p + 1) * e, whole) for p, e, whole in zip(last, extents, shape, strict=True))
         box_size = tuple(b - a for a, b in zip(box_start, box_end, strict=True))
-        box_bytes = int(np.prod(box_size, dtype=np.int64)) * dtype.itemsize
-        if box_bytes > self.max_bytes // 2:
+        if math.prod(box_size) * dtype.itemsize > self.max_bytes // 2:
             self._count_misses(first, last)
             return reader(start, size)
         keys = [(uri, tile) for tile in product(*(range(a, b + 1) for a, b in zip(first, last, strict=True)))]
@@ -141,7 +141,7 @@ class TileCache:
 
     def _count_misses(self, first: tuple[int, ...], last: tuple[int, ...]) -> None:
         with self._lock:
-            self._misses += int(np.prod([b - a + 1 for a, b in zip(first, last, strict=True)]))
+            self._misses += math.prod(b - a + 1 for a, b in zip(first, last, strict=True))
 
     def drop(self, uri: str) -> None:
         """Forget the tiles of an array."""

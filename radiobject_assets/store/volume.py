@@ -237,8 +237,8 @@ class Volume:
         header = self._header
         return tile_cache().read(
             self._uri,
-            tuple(start),
-            tuple(size),
+            tuple(map(int, start)),
+            tuple(map(int, size)),
             header.shape,
             self.tile_extents,
             header.dtype,

@@ -8,8 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radiobject_assets.errors import RadiObjectError
-from radiobject_assets.store import RadiObject, TileConfig, configure, ensure_collection
+from radiobject_assets.errors import RadiObjectError, StorageError
+from radiobject_assets.store import (
+    CompressionConfig,
+    Compressor,
+    RadiObject,
+    ReadConfig,
+    TileConfig,
+    WriteConfig,
+    configure,
+    ensure_collection,
+)
 from radiobject_assets.store.tile_cache import forget_array
 from tests.store.conftest import AFFINE, put, voxels
 
@@ -82,3 +91,21 @@ def test_an_array_in_place_of_another_is_found(store: str) -> None:
         collection.validate()
     assert ensure_collection(store, "ct") == collection.uri
     assert np.array_equal(collection["s2_ct"].affine, AFFINE)
+
+
+def test_checksums_are_verified_at_every_read_unless_switched_off(store: str) -> None:
+    configure(write=WriteConfig(compression=CompressionConfig(algorithm=Compressor.NONE)))
+    put(store, "ct", "s1", 1)
+    volume = RadiObject(store).ct["s1_ct"]
+    truth = volume.to_numpy(stored=True)
+    data = next(Path(volume.uri).glob("__fragments/*/a0.tdb"))
+    content = bytearray(data.read_bytes())
+    content[-1] ^= 0x01  # a voxel itself: nothing but the checksum can tell
+    data.write_bytes(bytes(content))
+    with pytest.raises(StorageError, match=r"[Cc]hecksum"):
+        volume.to_numpy()
+
+    configure(read=ReadConfig(verify_checksums=False))
+    volume = RadiObject(store).ct["s1_ct"]
+    assert (volume.to_numpy(stored=True) != truth).sum() == 1
+    assert not volume.verify()
