@@ -117,7 +117,9 @@ def group_metadata(uri: str, ctx: tiledb.Ctx) -> dict[str, Any]:
     return on_storage("open", uri, ctx, read, holds_lock=True)
 
 
-def _write_meta(uri: str, values: dict[str, Any], ctx: tiledb.Ctx) -> None:
+def write_group_metadata(uri: str, values: dict[str, Any], ctx: tiledb.Ctx) -> None:
+    """Set keys of the metadata of the group at `uri`; others stay."""
+
     def write() -> None:
         with tiledb.Group(uri, "w", ctx=ctx) as group:
             for key, value in values.items():
@@ -222,7 +224,9 @@ def ensure_store(uri: str | os.PathLike[str], ctx: tiledb.Ctx | None = None) -> 
     _ensure_table(join(uri, OBS_META), (SUBJECT,), {}, ctx)
     _ensure_table(join(uri, SNAPSHOTS), ("name",), SNAPSHOT_CORE, ctx)
     # The marker comes last: a store without it is unfinished, and the next call completes it.
-    _write_meta(uri, {"format": STORE_FORMAT, "format_version": FORMAT_VERSION, "created_ms": now_ms()}, ctx)
+    write_group_metadata(
+        uri, {"format": STORE_FORMAT, "format_version": FORMAT_VERSION, "created_ms": now_ms()}, ctx
+    )
     return uri
 
 
@@ -245,7 +249,7 @@ def ensure_collection_at(
     _create_group(join(uri, VOLUMES), ctx)
     _ensure_table(join(uri, OBS), (SUBJECT, OBS_ID), OBS_CORE, ctx)
     created = now_ms()
-    _write_meta(
+    write_group_metadata(
         uri,
         {
             "format": COLLECTION_FORMAT,
@@ -334,4 +338,4 @@ def rename_collection(store_uri: str, old: str, new: str, ctx: tiledb.Ctx | None
         raise KeyError(f"no collection {old!r} in {store_uri}; there are {', '.join(names) or 'none'}")
     if new in names:
         raise ValueError(f"there is a collection {new!r} already")
-    _write_meta(names[old], {"name": new, f"was:{now_ms()}": old}, ctx)
+    write_group_metadata(names[old], {"name": new, f"was:{now_ms()}": old}, ctx)

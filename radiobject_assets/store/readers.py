@@ -20,7 +20,7 @@ import tiledb
 from numpy.typing import DTypeLike, NDArray
 
 from radiobject_assets.errors import AlignmentError, ConfigurationError, IngestError, ShapeError
-from radiobject_assets.store.affine import Affine
+from radiobject_assets.store.affine import Affine, spacing_mm
 from radiobject_assets.store.building_state import building
 from radiobject_assets.store.config import MB, get_radiobject_config
 from radiobject_assets.store.layout import OBS, OBS_CORE, OBS_ID, SUBJECT, ensure_collection_at
@@ -65,6 +65,8 @@ class ImageVoxels:
     slope: float
     intercept: float
     attributes: dict[str, Attribute]
+    orientation_source: str | None
+    """`identity` where the file's orientation was not taken; None: that of the file's kind."""
     slabs: Callable[[], Iterator[tuple[int, int, NDArray[Any]]]]
 
 
@@ -91,13 +93,23 @@ def open_images(path: Path, kind: str) -> list[Any]:
 
 
 def prepare(source: Any, turn: bool | None) -> ImageVoxels:
-    """An image source as the store takes it; turned to the configured orientation if wanted."""
+    """An image source as the store takes it; turned to the configured orientation if wanted.
+
+    Raises
+    ------
+    ConfigurationError
+        If it shall be turned and `OrientationConfig.auto_detect` is off: nobody knows from where.
+    """
     orientation = get_radiobject_config().write.orientation
     wanted = orientation.reorient_on_load if turn is None else turn
     shape = tuple(int(size) for size in source.shape)
     dtype = stored_dtype(source.dtype)
     attributes: dict[str, Attribute] = {k: v for k, v in dict(source.attributes).items() if v is not None}
-    affine = np.asarray(source.affine, np.float64)
+    affine, assumed = np.asarray(source.affine, np.float64), None
+    if not orientation.auto_detect:
+        if wanted:
+            raise ConfigurationError("reorienting needs the orientation in the header: auto_detect is off")
+        affine, assumed = np.diag([*spacing_mm(affine), 1.0]), "identity"
 
     def stream() -> Iterator[tuple[int, int, NDArray[Any]]]:
         depth = max(1, 16 * MB // (shape[0] * shape[1] * dtype.itemsize))
@@ -105,7 +117,7 @@ def prepare(source: Any, turn: bool | None) -> ImageVoxels:
             yield slab.z, slab.t, slab.voxels
 
     if not wanted:
-        return ImageVoxels(shape, dtype, affine, source.slope, source.intercept, attributes, stream)
+        return ImageVoxels(shape, dtype, affine, source.slope, source.intercept, attributes, assumed, stream)
     voxels, turned = reorient(_whole(stream(), shape, dtype), affine, orientation.canonical_target)
     if orientation.store_original_affine:
         attributes["original_affine"] = " ".join(repr(float(v)) for v in affine[:3].ravel())
@@ -116,6 +128,7 @@ def prepare(source: Any, turn: bool | None) -> ImageVoxels:
         source.slope,
         source.intercept,
         attributes,
+        None,
         lambda: iter(whole_volume_slabs(voxels)),
     )
 
@@ -167,7 +180,7 @@ def create_volume_from_file(
         affine=tuple(tuple(float(value) for value in row) for row in image.affine[:3]),
         slope=float(slope),
         intercept=float(intercept),
-        orientation_source=orientation_source(kind, image.attributes),
+        orientation_source=image.orientation_source or orientation_source(kind, image.attributes),
         attributes=dict(image.attributes),
         voxel_digest="",
         voxel_bytes=0,
@@ -261,7 +274,7 @@ def stage_images(
             slope=image.slope,
             intercept=image.intercept,
             attributes=attributes,
-            orientation_source=orientation_source(kind, image.attributes),
+            orientation_source=image.orientation_source or orientation_source(kind, image.attributes),
             ctx=ctx,
             buffer_bytes=32 * MB,
         )

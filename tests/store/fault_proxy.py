@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
@@ -45,6 +45,12 @@ class Request:
     target: str
     sent_bytes: int
     """Bytes of its body."""
+    host: str
+    """Its Host header."""
+    region: str
+    """The region that it is signed for; empty if it is not signed."""
+    beside: int
+    """Requests that were under way when it came."""
 
     @property
     def kind(self) -> str:
@@ -136,6 +142,7 @@ class _Server:
         self._target = port
         self._latency_s = 0.0
         self._requests: list[Request] = []
+        self._under_way = 0
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -155,7 +162,7 @@ class _Server:
                 case "met":
                     return sum(fault.met for fault in self._faults)
                 case "requests":
-                    passed = [[r.method, r.target, r.sent_bytes] for r in self._requests]
+                    passed = [astuple(request) for request in self._requests]
                     if values[0]:
                         self._requests.clear()
                     return passed
@@ -187,14 +194,39 @@ class _Server:
         """Pass one request and its response; False if the connection ends with it."""
         head = _read_head(from_client)
         method, target = head.split(b" ", 2)[:2]
-        request = Request(method.decode(), target.decode(), int(_header(head, b"content-length") or 0))
+        scope = re.search(rb"Credential=[^/]*/\d+/([^/]*)/", _header(head, b"authorization") or b"")
         with self._lock:
+            request = Request(
+                method.decode(),
+                target.decode(),
+                int(_header(head, b"x-amz-decoded-content-length") or _header(head, b"content-length") or 0),
+                (_header(head, b"host") or b"").decode(),
+                scope[1].decode() if scope else "",
+                self._under_way,
+            )
+            self._under_way += 1
             self._requests.append(request)
             fault = next((f for f in self._faults if f.picks(request)), None)
             if fault is not None:
                 fault.met += 1
+        try:
+            kind = None if fault is None else fault.kind
+            return self._answer(head, kind, client, from_client, upstream, from_server)
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+    def _answer(
+        self,
+        head: bytes,
+        kind: FaultKind | None,
+        client: socket.socket,
+        from_client: BinaryIO,
+        upstream: socket.socket,
+        from_server: BinaryIO,
+    ) -> bool:
+        method = head.split(b" ", 1)[0]
         time.sleep(self._latency_s)
-        kind = None if fault is None else fault.kind
         if kind == "silence":
             time.sleep(_TIMEOUT_S)
             return False

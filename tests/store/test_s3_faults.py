@@ -116,7 +116,7 @@ def test_a_read_that_meets_silence_half_way_ends_and_works_again_when_the_server
     volume = radi.ct["b_ct"]
     proxy.fail(fault)
     started = time.monotonic()
-    with pytest.raises(StorageError, match="b|s3://"):
+    with pytest.raises(StorageError, match="s3://"):
         volume.to_numpy()
     assert time.monotonic() - started < 4
     proxy.heal()

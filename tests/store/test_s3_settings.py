@@ -1,0 +1,150 @@
+"""Every setting of S3Config has its effect, seen from the server's side of the line."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+
+import pytest
+import tiledb
+
+from radiobject_assets.errors import StorageError
+from radiobject_assets.store import RadiObject, RadiObjectConfig, S3Config, make_ctx
+from tests.store.conftest import S3Server
+from tests.store.fault_proxy import FaultProxy
+
+pytestmark = [pytest.mark.s3, pytest.mark.timeout(60)]
+
+
+@pytest.fixture
+def proxy(s3_server: S3Server) -> Iterator[FaultProxy]:
+    """A proxy in front of the server that lets everything pass."""
+    with FaultProxy(s3_server.port) as proxy:
+        yield proxy
+
+
+def look(ctx: tiledb.Ctx, s3_server: S3Server) -> float:
+    """Ask for something; returns the seconds until it failed or was answered."""
+    started = time.monotonic()
+    try:
+        RadiObject(f"s3://{s3_server.bucket}/{secrets.token_hex(4)}", ctx)
+    except StorageError:
+        return time.monotonic() - started
+    raise AssertionError("there is something where nothing was written")
+
+
+@pytest.mark.parametrize("region", ["eu-central-1", "us-west-2"])
+def test_requests_go_to_the_endpoint_signed_for_the_region(
+    s3_server: S3Server, proxy: FaultProxy, region: str
+) -> None:
+    look(s3_server.ctx(proxy.endpoint, region=region), s3_server)
+    requests = proxy.requests()
+    assert requests
+    assert {request.region for request in requests} == {region}
+
+
+@pytest.mark.parametrize("virtual", [True, False])
+def test_the_bucket_is_in_the_host_name_or_in_the_path(
+    s3_server: S3Server, proxy: FaultProxy, virtual: bool
+) -> None:
+    # Names below localhost are this machine's own.
+    endpoint = proxy.endpoint.replace("127.0.0.1", "localhost")
+    config = RadiObjectConfig(s3=S3Config(endpoint=endpoint, use_virtual_addressing=virtual, max_tries=1))
+    keys = {
+        "vfs.s3.aws_access_key_id": s3_server.access_key,
+        "vfs.s3.aws_secret_access_key": s3_server.secret_key,
+    }
+    look(make_ctx(config, **keys), s3_server)
+    requests = proxy.requests()
+    assert requests
+    in_host = {request.host.startswith(f"{s3_server.bucket}.") for request in requests}
+    in_path = {request.target.startswith(f"/{s3_server.bucket}") for request in requests}
+    assert in_host == {virtual}
+    assert in_path == {not virtual}
+
+
+def upload(s3_server: S3Server, ctx: tiledb.Ctx, megabytes: int) -> None:
+    vfs = tiledb.VFS(ctx=ctx)
+    with vfs.open(f"s3://{s3_server.bucket}/{secrets.token_hex(4)}", "wb") as file:
+        file.write(secrets.token_bytes(2**20) * megabytes)
+
+
+@pytest.mark.parametrize(("part_mb", "parts"), [(5, 4), (10, 2)])
+def test_large_objects_go_in_parts_of_the_configured_size(
+    s3_server: S3Server, proxy: FaultProxy, part_mb: int, parts: int
+) -> None:
+    upload(s3_server, s3_server.ctx(proxy.endpoint, multipart_part_size_mb=part_mb, max_parallel_ops=1), 20)
+    sent = [request.sent_bytes for request in proxy.requests() if "partNumber=" in request.target]
+    assert len(sent) == parts
+    assert sum(sent) == 20 * 2**20
+
+
+@pytest.mark.parametrize("most", [1, 4])
+def test_so_many_parts_travel_at_once(s3_server: S3Server, proxy: FaultProxy, most: int) -> None:
+    proxy.latency(0.3)
+    ctx = s3_server.ctx(proxy.endpoint, multipart_part_size_mb=5, max_parallel_ops=most)
+    upload(s3_server, ctx, 20)
+    beside = [request.beside for request in proxy.requests() if "partNumber=" in request.target]
+    assert len(beside) == 4
+    assert max(beside) + 1 == most
+
+
+def test_without_credentials_requests_are_anonymous(
+    s3_server: S3Server, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    for include, signed in ((True, {True}), (False, {False})):
+        look(make_ctx(s3_server.config(proxy.endpoint, include_credentials=include)), s3_server)
+        requests = proxy.requests(clear=True)
+        assert requests
+        assert {bool(request.region) for request in requests} == signed
+
+
+@pytest.mark.parametrize("tries", [1, 3])
+def test_a_request_is_repeated_so_many_times(s3_server: S3Server, proxy: FaultProxy, tries: int) -> None:
+    proxy.fail("reset")
+    ctx = s3_server.ctx(proxy.endpoint, max_tries=tries)
+    with pytest.raises(tiledb.TileDBError):
+        tiledb.VFS(ctx=ctx).is_dir(f"s3://{s3_server.bucket}/nothing")
+    assert proxy.faults_met() == tries + 1
+
+
+def test_repeats_wait_longer_with_a_larger_scale_factor(s3_server: S3Server, proxy: FaultProxy) -> None:
+    proxy.fail("reset")
+    seconds = {}
+    for factor in (1, 500):
+        ctx = s3_server.ctx(proxy.endpoint, max_tries=2, retry_scale_factor=factor)
+        started = time.monotonic()
+        with pytest.raises(tiledb.TileDBError):
+            tiledb.VFS(ctx=ctx).is_dir(f"s3://{s3_server.bucket}/nothing")
+        seconds[factor] = time.monotonic() - started
+    assert seconds[1] < 0.4
+    assert seconds[500] > 0.9
+
+
+def test_the_request_timeout_bounds_the_silence_of_one_try(s3_server: S3Server, proxy: FaultProxy) -> None:
+    proxy.fail("silence")
+    seconds = {}
+    for timeout_ms in (1000, 3000):
+        ctx = s3_server.ctx(proxy.endpoint, max_tries=1, request_timeout_ms=timeout_ms)
+        started = time.monotonic()
+        with pytest.raises(tiledb.TileDBError, match="Timeout"):
+            tiledb.VFS(ctx=ctx).is_dir(f"s3://{s3_server.bucket}/nothing")
+        seconds[timeout_ms] = time.monotonic() - started
+    assert 1.5 < seconds[1000] < 5
+    assert seconds[3000] > seconds[1000] + 2
+
+
+def test_the_deadline_and_the_connect_timeout_go_where_the_context_goes(s3_server: S3Server) -> None:
+    ctx = s3_server.ctx(connect_timeout_ms=1234, deadline_s=7.5)
+    assert ctx.config()["vfs.s3.connect_timeout_ms"] == "1234"
+    assert ctx.config()["radiobject_assets.s3_deadline_s"] == "7.5"
+
+
+@pytest.mark.parametrize("deadline_s", [1.0, 3.0])
+def test_the_deadline_bounds_an_operation(s3_server: S3Server, proxy: FaultProxy, deadline_s: float) -> None:
+    proxy.fail("slow down")
+    waited = look(s3_server.ctx(proxy.endpoint, deadline_s=deadline_s), s3_server)
+    assert deadline_s <= waited < deadline_s + 1.5
