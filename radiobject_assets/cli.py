@@ -90,7 +90,7 @@ def ingest(
     if store is not None:
         store = _store_uri(store)
     elif dataset is not None:
-        store = config.store_uri
+        store = _store_uri(config.store_uri)
     else:
         raise ConfigurationError("say where to: --store URI, or a --dataset file that names its store")
     with _progress("series") as report:
@@ -184,7 +184,20 @@ def _store_uri(text: str) -> str:
         check_store_uri(text)
     except ValueError as error:
         raise ConfigurationError(f"{text}: {error}" if text else str(error)) from None
+    if text.startswith("s3://"):
+        _use_s3_variables()
     return text if "://" in text else str(Path(text).expanduser())
+
+
+def _use_s3_variables() -> None:
+    """Take endpoint and region from the usual AWS variables, as the Dagster resources do."""
+    from radiobject_assets.store.config import S3Config, configure
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    # servers other than Amazon's seldom answer to bucket names in the host
+    addressing = S3Config(endpoint=endpoint, use_virtual_addressing=endpoint is None)
+    configure(s3=addressing.model_copy(update={"region": region}) if region else addressing)
 
 
 def _print_ingest(result: Any, store: str) -> None:
