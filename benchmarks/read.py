@@ -1,8 +1,8 @@
 """Reads of volumes, side by side: `python -m benchmarks.read [--rounds 5] [--only ours,zarr]`.
 
 Six int16 volumes of 240 x 240 x 155 (smooth tissue with noise inside an ellipsoid, Rician noise outside,
-from a seed) are written by every contender, and the same 120 random unaligned 64^3 regions, 120 axial slices and
-whole volumes are read. Everything is compared with the truth before anything is timed.
+from a seed) are written by every contender, and the same 120 random unaligned 64^3 regions, 120 axial
+slices and whole volumes are read. Everything is compared with the truth before anything is timed.
 """
 
 from __future__ import annotations

@@ -12,11 +12,13 @@ from typing import Any
 __version__ = "0.1.0"
 
 _STORE = (
-    "CompressionConfig", "Compressor", "Dataframe", "Index", "OrientationConfig", "RadiObject",
-    "RadiObjectConfig", "ReadConfig", "S3Config", "SliceOrientation", "Snapshot", "TileConfig", "Volume",
-    "VolumeCollection", "WriteConfig", "align", "configure", "create_snapshot", "ctx_for_process",
-    "ctx_for_threads", "delete_tiledb_uri", "get_radiobject_config", "get_tiledb_config", "get_tiledb_ctx",
-    "list_snapshots", "reset_radiobject_config", "uri_exists",
+    "CompressionConfig", "Compressor", "Dataframe", "EagerQuery", "Index", "LazyQuery", "LazyStoreQuery",
+    "OrientationConfig", "RadiObject", "RadiObjectConfig", "RadiObjectWriter", "ReadConfig", "S3Config",
+    "SliceOrientation", "Snapshot", "TileConfig", "TileDBStats", "Volume", "VolumeCollection",
+    "VolumeCollectionWriter", "WriteConfig", "align", "configure", "consolidate", "create_snapshot",
+    "ctx_for_process", "ctx_for_threads", "delete_subjects", "delete_tiledb_uri", "get_radiobject_config",
+    "get_tiledb_config", "get_tiledb_ctx", "import_radiobject", "list_snapshots", "map_on_threads",
+    "reset_radiobject_config", "uri_exists", "vacuum",
 )  # fmt: skip
 _ERRORS = (
     "AlignmentError", "ConfigurationError", "ImageReadError", "IngestError", "RadiObjectError", "SchemaError",

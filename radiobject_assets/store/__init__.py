@@ -44,6 +44,7 @@ from radiobject_assets.store.orientation import OrientationInfo
 from radiobject_assets.store.parallel import map_on_threads
 from radiobject_assets.store.query import EagerQuery, LazyQuery
 from radiobject_assets.store.radi_object import RadiObject
+from radiobject_assets.store.radiobject_format import ImportReport, import_radiobject
 from radiobject_assets.store.snapshots import Snapshot, create_snapshot, list_snapshots
 from radiobject_assets.store.staging import StagedVolume, commit_volumes, discard_staged, stage_volume
 from radiobject_assets.store.stats import TileDBStats
@@ -61,6 +62,7 @@ __all__ = [
     "Dataframe",
     "DeletionReport",
     "EagerQuery",
+    "ImportReport",
     "Index",
     "LazyQuery",
     "LazyStoreQuery",
@@ -98,6 +100,7 @@ __all__ = [
     "get_radiobject_config",
     "get_tiledb_config",
     "get_tiledb_ctx",
+    "import_radiobject",
     "is_store",
     "list_collections",
     "list_snapshots",
