@@ -65,7 +65,7 @@ subjects:
 ```
 
 The secret (16 characters or more) is read from the environment when a scan is released, and is never written.
-Every arrival of a data set needs the same one; with another, the same patient becomes another subject.
+A store remembers a digest of it and refuses another one, and ids that are no pseudonyms.
 
 | what | becomes |
 | --- | --- |

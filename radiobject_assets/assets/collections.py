@@ -12,8 +12,11 @@ from radiobject_assets.assets.privacy import public_outcomes, shielded
 from radiobject_assets.dataset import CollectionConfig, DatasetConfig
 from radiobject_assets.diagnostics.integrity import withdraw_unsound
 from radiobject_assets.diagnostics.inventory import read_inventory
+from radiobject_assets.ingest.release import release_of
 from radiobject_assets.ingest.report import outcomes_table
 from radiobject_assets.ingest.run import run_ingest
+from radiobject_assets.store.identity import hold_pseudonyms
+from radiobject_assets.store.layout import ensure_store
 from resources import ComputeResource, DatasetResource, MemoryBudgetResource, StorageResource
 
 _RECOVERY = "What was committed is complete; materialize this partition again to finish the rest."
@@ -52,6 +55,8 @@ def _build_collection(settings: DatasetConfig, name: str) -> dg.AssetsDefinition
         with shielded(dataset.work.arrival(key), _RECOVERY):
             config = dataset.config
             with measured(memory.budget()) as measurement:
+                ensure_store(config.store_uri, ctx=storage.ctx)
+                hold_pseudonyms(config.store_uri, release_of(config).mark, ctx=storage.ctx)
                 withdrawn = 0
                 if has_failed(context.instance, name, key):
                     withdrawn = withdraw_unsound(config.store_uri, selected, arrival=key, ctx=storage.ctx)

@@ -11,6 +11,7 @@ from radiobject_assets.assets.privacy import shielded
 from radiobject_assets.dataset import DatasetConfig
 from radiobject_assets.ingest.release import release_of
 from radiobject_assets.ingest.subjects import find_subject_tables, read_subject_tables, subject_tables_among
+from radiobject_assets.store.identity import hold_pseudonyms
 from radiobject_assets.store.layout import ensure_store
 from radiobject_assets.store.subjects import upsert_subjects
 from resources import DatasetResource, MemoryBudgetResource, StorageResource
@@ -45,12 +46,14 @@ def build_subjects(settings: DatasetConfig) -> dg.AssetsDefinition:
                 plan = plan_of(dataset, key)
                 paths = find_subject_tables(folder, config.subjects)
                 paths += subject_tables_among((item.path for item in plan.unreadable), config.subjects)
-                table = read_subject_tables(paths, config.subjects, release_of(config))
+                release = release_of(config)
+                table = read_subject_tables(paths, config.subjects, release)
                 imaged = sorted({p.subject_id for p in plan.selected(None)})
                 # the type is given, because an empty column would not merge with text
                 images = pd.DataFrame({"obs_subject_id": pd.Series(imaged, dtype="str")})
                 rows = images.merge(table, how="outer", on="obs_subject_id")
                 ensure_store(config.store_uri, ctx=storage.ctx)
+                hold_pseudonyms(config.store_uri, release.mark, ctx=storage.ctx)
                 if len(rows):
                     upsert_subjects(config.store_uri, rows.set_index("obs_subject_id"), ctx=storage.ctx)
             described = set(table["obs_subject_id"])

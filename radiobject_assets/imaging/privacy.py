@@ -93,6 +93,11 @@ class Release:
             return text
         return _moved(text, self._shift(subject_id))
 
+    @property
+    def mark(self) -> str | None:
+        """What tells this key from any other without telling it; None where there is none."""
+        return None if self.key is None else self._digest("mark", "").hex()[:16]
+
     def token(self, kind: str, text: str) -> str:
         """A digest that names `text` where it must not be shown."""
         return self._digest(kind, text).hex()[:32]

@@ -21,6 +21,7 @@ from radiobject_assets.ingest.report import IngestReport
 from radiobject_assets.ingest.run import OnProgress, run_ingest
 from radiobject_assets.ingest.subjects import read_subject_tables, subject_tables_among
 from radiobject_assets.memory import MemoryBudget, PeakMemory
+from radiobject_assets.store.identity import hold_pseudonyms
 from radiobject_assets.store.layout import ensure_store
 from radiobject_assets.store.subjects import upsert_subjects
 from radiobject_assets.store.uris import local_path
@@ -42,7 +43,7 @@ def ingest_sources(
     IngestError
         A source is absent, or the sources hold no file at all.
     ConfigurationError
-        Pseudonyms are asked for without a secret.
+        Pseudonyms are asked for without a secret, or the store's subjects are named in another way.
     StorageError
         The store can't be opened or written.
     """
@@ -53,6 +54,7 @@ def ingest_sources(
     sources = _each_once(sources)
     release = release_of(dataset)
     ensure_store(store_uri)  # a wrong URI is said before hours of scanning
+    hold_pseudonyms(store_uri, release.mark)
     with PeakMemory() as peak:
         files = scan(sources, _scan_progress(on_progress))
         found = release.scan(_without_store(files, sources, store_uri))

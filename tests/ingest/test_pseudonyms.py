@@ -130,6 +130,20 @@ def test_another_secret_gives_other_pseudonyms(
     assert first.isdisjoint(second)
 
 
+def test_a_store_holds_the_pseudonyms_of_one_secret_only(
+    arrival: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ingest(arrival, tmp_path / "store")
+    with pytest.raises(ConfigurationError, match="its subjects are pseudonyms"):
+        ingest(arrival, tmp_path / "store", dataset(subjects={}))
+    monkeypatch.setenv(VARIABLE, SECRET + "!")
+    with pytest.raises(ConfigurationError, match="another secret"):
+        ingest(arrival, tmp_path / "store")
+    ingest(arrival, tmp_path / "plain", dataset(subjects={}))
+    with pytest.raises(ConfigurationError, match="a store of their own"):
+        ingest(arrival, tmp_path / "plain")
+
+
 def test_dates_move_by_the_same_days_within_a_subject_and_not_across(arrival: Path, tmp_path: Path) -> None:
     for number, header in enumerate(headers(arrival)):
         header = pydicom.dcmread(header.filename)
