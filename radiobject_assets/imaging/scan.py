@@ -84,16 +84,22 @@ class ScanResult:
 
 
 def find_files(source: Path) -> Iterator[Path]:
-    """Regular files under `source` (or itself), sorted; folders behind symbolic links are not entered."""
+    """Regular files under `source` (or itself), sorted; folders behind symbolic links are not entered.
+
+    A folder that may not be listed comes last, as a path of its own.
+    """
     if source.is_file():
         yield source
         return
-    for folder, folders, names in os.walk(source):
+    # a folder that can't be listed is handed on, so that it is reported as unreadable and not passed over
+    closed: list[OSError] = []
+    for folder, folders, names in os.walk(source, onerror=closed.append):
         folders.sort()
         for name in sorted(names):
             path = Path(folder, name)
             if path.is_file():
                 yield path
+    yield from (Path(os.fsdecode(error.filename)) for error in closed)
 
 
 def scan(

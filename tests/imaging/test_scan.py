@@ -160,3 +160,13 @@ def test_mutated_headers_and_pixels_never_crash_and_always_get_a_verdict(
                 assert series.decoded_bytes < 1 << 30
                 assert _reason_on_reading(series) in {None, *Reason}
         shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_may_not_be_listed_is_reported_and_not_passed_over(tmp_path: Path) -> None:
+    write_stack(tmp_path, ramp())
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    assert [(entry.path, entry.reason) for entry in scan([tmp_path]).unreadable] == [
+        (closed, Reason.NOT_READABLE)
+    ]
