@@ -131,19 +131,21 @@ def create_store_from_images(
         different subjects.
     """
     if not images:
-        raise ValueError("from_images(): at least one collection is needed")
+        raise ValueError("from_images(): the images dict cannot be empty: name at least one collection")
     pairs = {validate_collection_name(name): resolve_images(name, value) for name, value in images.items()}
     kinds = {name: detect_kind(name, found, format_hint) for name, found in pairs.items()}
     subjects = {name: {subject for _, subject in found} for name, found in pairs.items()}
     everyone = sorted(set().union(*subjects.values()))
     if validate_alignment and any(found != set(everyone) for found in subjects.values()):
         counts = ", ".join(f"{name}: {len(found)}" for name, found in subjects.items())
-        raise AlignmentError(f"the collections have different subjects ({counts} of {len(everyone)})")
+        raise AlignmentError(
+            f"Subject ID mismatch: the collections have different subjects ({counts} of {len(everyone)})"
+        )
     frame = _frame(obs_meta)
     if frame is not None:
         missing = set(everyone) - set(map(str, frame[SUBJECT]))
         if missing:
-            raise AlignmentError(f"obs_meta lacks {len(missing)} subject(s) that have images")
+            raise AlignmentError(f"{len(missing)} obs_subject_ids of images not found in obs_meta")
     with building(uri, ctx, store=True):
         staged = _stage_collections(uri, pairs, kinds, reorient, ctx, progress)
         if frame is not None:

@@ -182,6 +182,20 @@ class RadiObjectConfig(_Settings):
     read: ReadConfig = Field(default_factory=ReadConfig)
     s3: S3Config = Field(default_factory=S3Config)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_io(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "io" in values:
+            if "read" in values:
+                raise ValueError("give `read` or its older name `io`, not both")
+            return {("read" if name == "io" else name): value for name, value in values.items()}
+        return values
+
+    @property
+    def io(self) -> ReadConfig:
+        """RadiObject's older name of `read`."""
+        return self.read
+
     def to_tiledb_config(self) -> tiledb.Config:
         """TileDB settings with the same effect, without credentials."""
         return tiledb.Config(self.tiledb_settings())

@@ -41,6 +41,7 @@ from radiobject_assets.store.voxels import stored_dtype
 
 Kind = Literal["nifti", "dicom"]
 _GROUP = "radiobject_assets.image_readers"
+_SPELLED = {"nifti": "NIfTI", "dicom": "DICOM"}
 
 
 @dataclass(frozen=True)
@@ -246,7 +247,7 @@ def stage_images(
 ) -> list[StagedVolume]:
     """Stage images without committing them; their arrays are removed after an error."""
     if not images:
-        raise ValueError(f"At least one {kind} image is required")
+        raise ValueError(f"At least one {_SPELLED.get(kind, kind)} image is required")
     pairs = [(Path(path), str(subject)) for path, subject in images]
     opened = [(source, subject) for path, subject in pairs for source in open_images(path, kind)]
     if same_shape:
@@ -316,7 +317,7 @@ def create_collection_from_images(
 ) -> None:
     """A new collection at `uri` from images; nothing is left there after an error."""
     if not batch.images:
-        raise ValueError(f"At least one {batch.kind} image is required")
+        raise ValueError(f"At least one {_SPELLED.get(batch.kind, batch.kind)} image is required")
     if batch.valid_subject_ids is not None:
         strangers = {str(s) for _, s in batch.images} - set(batch.valid_subject_ids)
         if strangers:
