@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_LS_FRAME = 0xF7
+_START_OF_SCAN = 0xDA
+# Restarts, start and end of image: none of them comes between the start of the image and that of the scan.
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xDA)})
 
 
 @dataclass(frozen=True)
@@ -39,15 +42,22 @@ def _jpeg2000_size(data: bytes, start: int) -> FrameSize:
 
 
 def _jpeg_size(data: bytes) -> FrameSize | None:
-    at = 2
-    while at + 10 <= len(data) and data[at] == 0xFF:
+    # The segments are walked up to the start of the scan: GDCM aborts the process on some that are not whole.
+    at, size = 2, None
+    while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:
             at += 1
             continue
-        if marker in _START_OF_FRAME or marker == _JPEG_LS_FRAME:
-            rows, columns, components = struct.unpack_from(">HHB", data, at + 5)
-            return FrameSize(columns, rows, components)
+        if marker in _WITHOUT_LENGTH:
+            return None
         (length,) = struct.unpack_from(">H", data, at + 2)
+        if marker in _START_OF_FRAME or marker == _JPEG_LS_FRAME:
+            precision, rows, columns, components = struct.unpack_from(">BHHB", data, at + 4)
+            if not 2 <= precision <= 16 or length != 8 + 3 * components:
+                return None
+            size = FrameSize(columns, rows, components)
+        if marker == _START_OF_SCAN:
+            return size
         at += 2 + length
     return None

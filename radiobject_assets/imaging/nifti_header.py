@@ -233,6 +233,24 @@ def _judged(file: NiftiFile, datatype: int) -> NiftiFile:
     return replace(file, problem=problem) if problem else file
 
 
+def with_data_file(file: NiftiFile, data: Path, size: int | None) -> NiftiFile:
+    """The image of a header (.hdr) with its data file (.img), refused where that is too small.
+
+    Parameters
+    ----------
+    size
+        Of the data file in bytes; None where it is not known (members of archives are cut off on reading).
+    """
+    pair = replace(file, files=(file.path, data), data_file=data)
+    if size is None or pair.problem:
+        return pair
+    packed = data.name.lower().endswith(".gz")
+    if _large_enough(replace(pair, size_bytes=size, compressed=packed)):
+        return pair
+    shape = "x".join(map(str, pair.shape))
+    return replace(pair, problem=f"{Reason.TRUNCATED} {size} bytes cannot hold {shape} voxels")
+
+
 def _voxel_bytes(type_name: str) -> int:
     if type_name in _COMPONENTS:
         _, component, count = _COMPONENTS[type_name]

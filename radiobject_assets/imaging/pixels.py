@@ -37,9 +37,8 @@ _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 
 
 def _plugins(syntax: str) -> tuple[str, ...]:
-    if syntax in _JPEG2000:
-        return ("pylibjpeg", "gdcm")
-    return ("pylibjpeg",) if syntax in _HTJ2K else ("gdcm",)
+    # GDCM's JPEG 2000 is not asked where OpenJPEG fails: it aborts the process on many a damaged frame.
+    return ("pylibjpeg",) if syntax in _JPEG2000 or syntax in _HTJ2K else ("gdcm",)
 
 
 class PixelFile:

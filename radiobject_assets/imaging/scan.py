@@ -23,7 +23,13 @@ from radiobject_assets.imaging.duplicates import candidates
 from radiobject_assets.imaging.headers import looks_like_bare_dicom, read_instance
 from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.members import Unpacked, copies, kind_of_archive
-from radiobject_assets.imaging.nifti_header import NiftiFile, is_nifti, nifti_data_file, read_nifti
+from radiobject_assets.imaging.nifti_header import (
+    NiftiFile,
+    is_nifti,
+    nifti_data_file,
+    read_nifti,
+    with_data_file,
+)
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.sidecars import read_sidecars, sidecars_of
 
@@ -298,7 +304,7 @@ def _claim_data_files(
             )
             continue
         others.pop(data, None)
-        pair = replace(nifti, files=(nifti.path, data), data_file=data)
+        pair = with_data_file(nifti, data, data.stat().st_size if data.is_file() else None)
         kept.append(_with_sidecars(pair, others, texts))
     return kept, list(others.values())
 
