@@ -96,7 +96,8 @@ def on_storage(
     return result
 
 
-def _wait(action: str, uri: str, ctx: tiledb.Ctx, call: Callable[[], T], seconds: float) -> T:
+def begin(call: Callable[[], T]) -> Future[T]:
+    """Start a call on a thread that does not keep the process from ending, as those of a pool would."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -106,13 +107,17 @@ def _wait(action: str, uri: str, ctx: tiledb.Ctx, call: Callable[[], T], seconds
         except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
             future.set_exception(error)
 
-    # A daemon, so that a call that was given up does not keep the process from ending.
     threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
+    return future
+
+
+def _wait(action: str, uri: str, ctx: tiledb.Ctx, call: Callable[[], T], seconds: float) -> T:
+    future = begin(call)
     wait([future], seconds)
     if not future.done():
         keep_for_ever(ctx)
         raise DeadlineError(
-            f"cannot {action} {_place(uri, ctx)}: no success within {seconds:g} s (S3Config.deadline_s); the "
+            f"cannot {action} {_place(uri, ctx)}: no success within {seconds:.3g} s (S3Config.deadline_s); the "
             "server is silent or keeps asking to slow down. A write may still complete; to repeat it is safe"
         )
     with storage_errors(action, uri, ctx):

@@ -21,7 +21,7 @@ import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.columns import Column, ColumnType
-from radiobject_assets.store.context import ctx_for_threads
+from radiobject_assets.store.context import ctx_for_small_objects, ctx_for_threads
 from radiobject_assets.store.deadline import DeadlineError, on_storage
 from radiobject_assets.store.table import create_table, now_ms
 from radiobject_assets.store.uris import (
@@ -120,8 +120,10 @@ def group_metadata(uri: str, ctx: tiledb.Ctx) -> dict[str, Any]:
 def write_group_metadata(uri: str, values: dict[str, Any], ctx: tiledb.Ctx) -> None:
     """Set keys of the metadata of the group at `uri`; others stay."""
 
+    small = ctx_for_small_objects(ctx, uri, 0)
+
     def write() -> None:
-        with tiledb.Group(uri, "w", ctx=ctx) as group:
+        with tiledb.Group(uri, "w", ctx=small) as group:
             for key, value in values.items():
                 group.meta[key] = value
 
@@ -131,8 +133,9 @@ def write_group_metadata(uri: str, values: dict[str, Any], ctx: tiledb.Ctx) -> N
 def _create_group(uri: str, ctx: tiledb.Ctx) -> None:
     if object_kind(uri, ctx) == "group":
         return
+    small = ctx_for_small_objects(ctx, uri, 0)
     try:
-        on_storage("create", uri, ctx, lambda: tiledb.Group.create(uri, ctx=ctx), holds_lock=True)
+        on_storage("create", uri, ctx, lambda: tiledb.Group.create(uri, ctx=small), holds_lock=True)
     except DeadlineError:
         raise
     except StorageError:
@@ -335,7 +338,7 @@ def rename_collection(store_uri: str, old: str, new: str, ctx: tiledb.Ctx | None
     validate_collection_name(new)
     names = {entry.name: entry.uri for entry in list_collections(store_uri, ctx)}
     if old not in names:
-        raise KeyError(f"no collection {old!r} in {store_uri}; there are {', '.join(names) or 'none'}")
+        raise KeyError(f"collection {old!r} not found in {store_uri}; there are {', '.join(names) or 'none'}")
     if new in names:
-        raise ValueError(f"there is a collection {new!r} already")
+        raise ValueError(f"a collection {new!r} already exists")
     write_group_metadata(names[old], {"name": new, f"was:{now_ms()}": old}, ctx)

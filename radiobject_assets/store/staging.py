@@ -29,7 +29,7 @@ from radiobject_assets.store.affine import (
 from radiobject_assets.store.columns import ColumnType, to_arrow, validate_column_name
 from radiobject_assets.store.config import MB, CompressionConfig, TileConfig, get_radiobject_config
 from radiobject_assets.store.consolidation import consolidate_if_many
-from radiobject_assets.store.context import ctx_for_threads, keep_for_ever
+from radiobject_assets.store.context import ctx_for_small_objects, ctx_for_threads, keep_for_ever
 from radiobject_assets.store.deadline import DeadlineError, on_storage
 from radiobject_assets.store.layout import (
     AFFINE_COLUMNS,
@@ -232,6 +232,7 @@ def write_volume_array(
     The array is removed if anything goes wrong, the caller's interruption included.
     """
     kind = np.dtype(staged.dtype)
+    ctx = ctx_for_small_objects(ctx, uri, staged.voxel_bytes)
     digest = VoxelDigest()
     extents = create_array(uri, staged.shape, kind, tile, compression, ctx)
     try:

@@ -16,22 +16,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import tiledb
-import tiledb.libtiledb as lt
-from tiledb.main import PyQuery
 
 from radiobject_assets.errors import SchemaError, StorageError
 from radiobject_assets.store.columns import Column, ColumnType, parse_attribute, table_filters
-from radiobject_assets.store.context import keep_for_ever
-from radiobject_assets.store.deadline import DeadlineError, on_storage, storage_errors
+from radiobject_assets.store.context import ctx_for_small_objects, keep_for_ever
+from radiobject_assets.store.deadline import DeadlineError, is_remote, on_storage, storage_errors
+from radiobject_assets.store.table_cells import ROW_MARK, decode, merge, read_columns, write_rows
 from radiobject_assets.store.uris import join, list_names, local_path, new_token, object_kind
 
-_LAYOUT_ROW_MAJOR = 0
 _DELETE_BATCH = 500
 _ATTEMPTS = 20
-# TileDB wants at least one attribute, and a table of subjects may have no column at all.
-_ROW_MARK = Column("_row", ColumnType.UINT8, nullable=False, free=False)
 
 
 def now_ms() -> int:
@@ -48,7 +43,7 @@ def create_table(uri: str, index: Sequence[str], columns: Iterable[Column], ctx:
     ]
     schema = tiledb.ArraySchema(
         domain=tiledb.Domain(*dims, ctx=ctx),
-        attrs=[column.to_attr(ctx) for column in (_ROW_MARK, *columns)],
+        attrs=[column.to_attr(ctx) for column in (ROW_MARK, *columns)],
         sparse=True,
         allows_duplicates=False,
         capacity=10_000,
@@ -57,10 +52,11 @@ def create_table(uri: str, index: Sequence[str], columns: Iterable[Column], ctx:
         ctx=ctx,
     )
     folder = local_path(uri)
+    writer = ctx_for_small_objects(ctx, uri, 0)
     if folder is None:
         try:
             # One object: it is there or it is not.
-            on_storage("create the table", uri, ctx, lambda: tiledb.Array.create(uri, schema, ctx=ctx))
+            on_storage("create the table", uri, ctx, lambda: tiledb.Array.create(uri, schema, ctx=writer))
         except DeadlineError:
             raise
         except StorageError:
@@ -102,7 +98,7 @@ class Table:
         self.uri = uri
         self.timestamp = timestamp
         self._ctx = ctx
-        self._core = {_ROW_MARK.name: _ROW_MARK, **(core or {})}
+        self._core = {ROW_MARK.name: ROW_MARK, **(core or {})}
         self._array: Any = None
 
     def _open(self) -> Any:
@@ -136,7 +132,7 @@ class Table:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns beside the keys, in order of their creation."""
-        return tuple(dict.fromkeys(c.name for c in self.physical if c != _ROW_MARK))
+        return tuple(dict.fromkeys(c.name for c in self.physical if c != ROW_MARK))
 
     def read(
         self, columns: Sequence[str] | None = None, *, keys: Sequence[Sequence[str]] | None = None
@@ -167,7 +163,7 @@ class Table:
         if keys is not None and any(len(allowed) == 0 for allowed in keys):
             return self._empty(selected, wanted)
         attributes, index = [c.attribute for c in selected], self.index
-        query = partial(_query, array, self._ctx, attributes, index, keys)
+        query = partial(read_columns, array, self._ctx, attributes, index, keys, is_remote(self.uri))
         try:
             raw = on_storage("read", self.uri, self._ctx, query)
         except DeadlineError:
@@ -177,7 +173,7 @@ class Table:
         arrays = {name: raw.column(name).combine_chunks() for name in self.index}
         for name in wanted:
             if name not in arrays:
-                arrays[name] = _merge([_decode(raw, c) for c in selected if c.name == name])
+                arrays[name] = merge([decode(raw, c) for c in selected if c.name == name])
         table = pa.table(arrays)
         return table.sort_by([(name, "ascending") for name in self.index])
 
@@ -185,7 +181,7 @@ class Table:
         arrays: dict[str, pa.Array] = {name: pa.array([], pa.large_string()) for name in self.index}
         for name in wanted:
             if name not in arrays:
-                arrays[name] = _merge([pa.array([], c.type.arrow) for c in selected if c.name == name])
+                arrays[name] = merge([pa.array([], c.type.arrow) for c in selected if c.name == name])
         return pa.table(arrays)
 
     def upsert(self, rows: pa.Table) -> None:
@@ -214,13 +210,14 @@ class Table:
 
     def _write(self, rows: pa.Table, index: Sequence[str], written: Sequence[Column]) -> bool:
         """Write rows in one fragment; False if another writer's schema lacks some of the columns."""
-        with tiledb.open(self.uri, "w", ctx=self._ctx) as array:
+        ctx = ctx_for_small_objects(self._ctx, self.uri, rows.nbytes)
+        with tiledb.open(self.uri, "w", ctx=ctx) as array:
             # The handle's own schema counts: others may have added columns since it was last looked at.
             schema = array.schema
             physical = [parse_attribute(schema.attr(i).name, self._core) for i in range(schema.nattr)]
             if not {column.attribute for column in written} <= {column.attribute for column in physical}:
                 return False
-            _write(array, rows, index, written, physical, self._ctx)
+            write_rows(array, rows, index, written, physical, ctx)
         return True
 
     def add_columns(self, columns: Sequence[Column]) -> None:
@@ -261,7 +258,7 @@ class Table:
         return on_storage("read a schema of", self.uri, self._ctx, read)
 
     def _evolve(self, columns: Sequence[Column]) -> None:
-        evolution = tiledb.ArraySchemaEvolution(self._ctx)
+        evolution = tiledb.ArraySchemaEvolution(ctx_for_small_objects(self._ctx, self.uri, 0))
         for column in columns:
             evolution.add_attribute(column.to_attr(self._ctx))
         try:
@@ -318,122 +315,3 @@ def _kind(arrow: pa.DataType) -> ColumnType:
         if kind.arrow == arrow:
             return kind
     raise SchemaError(f"values of type {arrow} cannot be stored in a table")
-
-
-def _query(
-    array: Any,
-    ctx: tiledb.Ctx,
-    attributes: Sequence[str],
-    index: Sequence[str],
-    keys: Sequence[Sequence[str]] | None,
-) -> pa.Table:
-    # PyQuery rather than Array.query: it hands over Arrow buffers without a Python object for every string.
-    query = PyQuery(ctx, array, tuple(attributes), tuple(index), _LAYOUT_ROW_MAJOR, True)
-    subarray = tiledb.Subarray(array, ctx=ctx)
-    if keys is not None:
-        for position, allowed in enumerate(keys):
-            for value in sorted(set(allowed)):
-                subarray.add_dim_range(position, (value.encode(), value.encode()))
-    query.set_subarray(subarray)
-    query.submit()
-    return query._buffers_to_pa_table()
-
-
-def _decode(raw: pa.Table, column: Column) -> pa.Array:
-    values = raw.column(column.attribute).combine_chunks()
-    if column.type is ColumnType.BOOL:
-        return pc.not_equal(values, 0)
-    if values.type != column.type.arrow:
-        values = values.cast(pa.int64()) if column.type is ColumnType.TIME_MS else values
-        return values.cast(column.type.arrow)
-    return values
-
-
-def _merge(siblings: Sequence[pa.Array]) -> pa.Array:
-    """One column from its siblings: the same type if alone, a wider number, or text."""
-    if len(siblings) == 1:
-        return siblings[0]
-    filled = [s for s in siblings if s.null_count < len(s)] or list(siblings[:1])
-    if len(filled) == 1:
-        return filled[0]
-    if all(pa.types.is_integer(s.type) or pa.types.is_boolean(s.type) for s in filled):
-        target = pa.int64()
-    elif not any(pa.types.is_large_string(s.type) or pa.types.is_timestamp(s.type) for s in filled):
-        filled = [s.cast(pa.int8()) if pa.types.is_boolean(s.type) else s for s in filled]
-        target = pa.float64()
-    else:
-        target = pa.large_string()
-    return pc.coalesce(*[s.cast(target) for s in filled])
-
-
-def _write(
-    array: Any,
-    rows: pa.Table,
-    index: Sequence[str],
-    written: Sequence[Column],
-    physical: Sequence[Column],
-    ctx: tiledb.Ctx,
-) -> None:
-    buffers: list[Any] = []  # TileDB reads them until finalize
-    given = {column.attribute for column in written}
-    query = lt.Query(ctx, lt.Array(ctx, array), lt.QueryType.WRITE)
-    query.layout = lt.LayoutType.UNORDERED
-    for name in index:
-        buffers += _set_text(query, name, rows.column(name), nullable=False)
-    for column in physical:
-        values = rows.column(column.name) if column.attribute in given else None
-        if column.type is ColumnType.UTF8:
-            text = pa.nulls(rows.num_rows, pa.large_string()) if values is None else values
-            buffers += _set_text(query, column.attribute, text, column.nullable)
-        else:
-            buffers += _set_fixed(query, column, values, rows.num_rows)
-    query._submit()
-    query.finalize()
-
-
-def _validity(array: pa.Array) -> Any:
-    return np.ascontiguousarray(array.is_valid().to_numpy(zero_copy_only=False), dtype=np.uint8)
-
-
-def _set_text(query: Any, name: str, values: Any, nullable: bool) -> list[Any]:
-    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    array = array.cast(pa.large_string())
-    if array.offset:
-        array = pa.concat_arrays([array, pa.array([], pa.large_string())])
-    valid = _validity(array)
-    if not nullable and array.null_count:
-        raise SchemaError(f"column {name!r} may not be empty in any row")
-    array = array.fill_null("")
-    _, offset_buffer, data_buffer = array.buffers()
-    offsets = np.frombuffer(offset_buffer, dtype=np.uint64)[array.offset : array.offset + len(array)]
-    end = int(np.frombuffer(offset_buffer, dtype=np.uint64)[array.offset + len(array)])
-    offsets, begin = offsets - offsets[0], int(offsets[0])
-    data = np.frombuffer(data_buffer or b"", dtype=np.uint8)[begin:end]
-    # TileDB refuses a null data pointer even where all strings are empty.
-    data = data.copy() if data.size else np.zeros(1, dtype=np.uint8)
-    query.set_offsets_buffer(name, offsets, offsets.size)
-    query.set_data_buffer(name, data, end - begin)
-    if nullable:
-        query.set_validity_buffer(name, valid, valid.size)
-    return [offsets, data, valid]
-
-
-def _set_fixed(query: Any, column: Column, values: Any, count: int) -> list[Any]:
-    dtype = column.type.disk_dtype
-    if values is None:
-        data, valid = np.zeros(count, dtype), np.zeros(count, np.uint8)
-    else:
-        array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-        array = array.cast(column.type.arrow)
-        valid = _validity(array)
-        if column.type is ColumnType.TIME_MS:
-            array = array.cast(pa.int64())
-        if column.type is ColumnType.BOOL:
-            array = array.cast(pa.uint8())
-        data = np.ascontiguousarray(array.fill_null(0).to_numpy(zero_copy_only=False)).astype(dtype)
-    if not column.nullable and column != _ROW_MARK and not valid.all():
-        raise SchemaError(f"column {column.name!r} may not be empty in any row")
-    query.set_data_buffer(column.attribute, data, data.size)
-    if column.nullable:
-        query.set_validity_buffer(column.attribute, valid, valid.size)
-    return [data, valid]

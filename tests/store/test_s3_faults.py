@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,28 +143,37 @@ def test_a_write_that_gets_no_answer_changes_nothing_visible_and_is_completed_by
     assert radi.ct.verify() == []
 
 
-_OPEN_AND_FAIL = """
-import sys
+_GIVE_UP = """
+import sys, time
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store import RadiObject, S3Config, configure
-configure(s3=S3Config(endpoint=sys.argv[1], use_virtual_addressing=False, deadline_s=2.0))
+from tests.store.conftest import put
+endpoint, uri, action = sys.argv[1:]
+configure(s3=S3Config(endpoint=endpoint, use_virtual_addressing=False, deadline_s=2.0))
 try:
-    RadiObject(sys.argv[2])
+    if action == "write":
+        put(uri, "ct", "new", 9)
+    else:
+        RadiObject(uri).ct.to_obs()
 except StorageError as error:
     print(error)
 """
 
 
 @pytest.mark.parametrize("fault", ["silence", "slow down"])
+@pytest.mark.parametrize(
+    ("action", "where"), [("open", ""), ("read", r"GET .*obs/.*\.tdb"), ("write", "PUT .*__fragments")]
+)
 def test_a_process_that_gave_up_on_its_storage_ends_at_once(
-    s3_server: S3Server, proxy: FaultProxy, written: str, fault: FaultKind
+    s3_server: S3Server, proxy: FaultProxy, written: str, fault: FaultKind, action: str, where: str
 ) -> None:
-    proxy.fail(fault)
+    proxy.fail(fault, where=where)
     keys = {"AWS_ACCESS_KEY_ID": s3_server.access_key, "AWS_SECRET_ACCESS_KEY": s3_server.secret_key}
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", _OPEN_AND_FAIL, proxy.endpoint, written],
+        [sys.executable, "-c", _GIVE_UP, proxy.endpoint, written, action],
         env={**os.environ, **keys},
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=40,
