@@ -8,23 +8,18 @@ stdout.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich import box
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from radiobject_assets.cli_output import SHOWN, JsonFlag, err, out, print_json, progress, store_uri, table_of
+from radiobject_assets.cli_store import import_old, snapshots
 from radiobject_assets.errors import ConfigurationError, RadiObjectError
 
 app = typer.Typer(
@@ -35,13 +30,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-err = Console(stderr=True, soft_wrap=True)
-out = Console(width=None if sys.stdout is not None and sys.stdout.isatty() else 140)
-
-# Files without an image that are listed; a landing zone may have thousands.
-SHOWN = 10
-Report = Callable[[int, int, str], None]
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
 @app.callback()
@@ -49,6 +37,12 @@ def _common(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
 ) -> None:
     """Read by `main` from the command line itself, since an error may come before any command runs."""
+
+
+app.command("import-radiobject", epilog="Example: `radiobject-assets import-radiobject old/ new/`")(
+    import_old
+)
+app.add_typer(snapshots, name="snapshot")
 
 
 @app.command(epilog="Example: `radiobject-assets demo --home demo-home`")
@@ -60,7 +54,7 @@ def demo(
     """Run a phantom cohort through every asset, headless, and show what was made."""
     from radiobject_assets.demo import print_summary, run_demo
 
-    with _progress("demo") as report:
+    with progress("demo") as report:
         summary = run_demo(home, on_progress=report)
     print_summary(summary, out)
     if summary.has_problems:
@@ -88,12 +82,12 @@ def ingest(
 
     config = load_dataset(dataset.expanduser()) if dataset is not None else DatasetConfig()
     if store is not None:
-        store = _store_uri(store)
+        store = store_uri(store)
     elif dataset is not None:
-        store = _store_uri(config.store_uri)
+        store = store_uri(config.store_uri)
     else:
         raise ConfigurationError("say where to: --store URI, or a --dataset file that names its store")
-    with _progress("series") as report:
+    with progress("series") as report:
         result = ingest_sources(
             [_source_path(item) for item in source],
             store,
@@ -103,7 +97,7 @@ def ingest(
             on_progress=report,
         )
     if as_json:
-        _print_json(result.to_json())
+        print_json(result.to_json())
     else:
         _print_ingest(result, store)
     if result.needs_attention:
@@ -118,15 +112,15 @@ def describe(
     """Show a store's subjects, collections, shapes and snapshots."""
     from radiobject_assets.export import describe_store
 
-    description = describe_store(_store_uri(store))
+    description = describe_store(store_uri(store))
     if as_json:
-        _print_json(description)
+        print_json(description)
         return
     out.print(f"[bold]{escape(store)}[/bold]  format {description['format_version']}")
     out.print(
         f"{description['n_subjects']} subjects, columns: {', '.join(description['subject_columns']) or '-'}"
     )
-    table = _table("collection", "kind", "volumes", "subjects", "shapes", "dtypes", "MB", "MB stored")
+    table = table_of("collection", "kind", "volumes", "subjects", "shapes", "dtypes", "MB", "MB stored")
     for item in description["collections"]:
         shapes = ["x".join(map(str, shape)) for shape in item["shapes"][:3]]
         more = len(item["shapes"]) - len(shapes)
@@ -160,12 +154,12 @@ def export(
     if not out_dir or "://" in out_dir:
         raise ConfigurationError(f"{out_dir!r}: OUT must be a local folder")
     folder = Path(out_dir).expanduser()
-    with _progress("volumes") as report:
+    with progress("volumes") as report:
         written = export_store(
-            _store_uri(store), folder, collections=collection, layout=layout, on_progress=report
+            store_uri(store), folder, collections=collection, layout=layout, on_progress=report
         )
     if as_json:
-        _print_json({"written": [str(path) for path in written]})
+        print_json({"written": [str(path) for path in written]})
     else:
         out.print(f"{len(written)} volumes written to {escape(out_dir)}")
 
@@ -176,30 +170,6 @@ def _source_path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def _store_uri(text: str) -> str:
-    """A store as the user wrote it: `~` becomes the home folder (no shell does that in `--store=~/x`)."""
-    from radiobject_assets.dataset import check_store_uri
-
-    try:
-        check_store_uri(text)
-    except ValueError as error:
-        raise ConfigurationError(f"{text}: {error}" if text else str(error)) from None
-    if text.startswith("s3://"):
-        _use_s3_variables()
-    return text if "://" in text else str(Path(text).expanduser())
-
-
-def _use_s3_variables() -> None:
-    """Take endpoint and region from the usual AWS variables, as the Dagster resources do."""
-    from radiobject_assets.store.config import S3Config, configure
-
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    # servers other than Amazon's seldom answer to bucket names in the host
-    addressing = S3Config(endpoint=endpoint, use_virtual_addressing=endpoint is None)
-    configure(s3=addressing.model_copy(update={"region": region}) if region else addressing)
-
-
 def _print_ingest(result: Any, store: str) -> None:
     from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 
@@ -208,7 +178,7 @@ def _print_ingest(result: Any, store: str) -> None:
         f"[bold]{counts['files']} files, {counts['series']} series, {counts['subjects']} subjects[/bold]"
         f"  ->  {escape(store)}"
     )
-    table = _table("collection", "written", "unchanged", "MB written")
+    table = table_of("collection", "written", "unchanged", "MB written")
     held = [o for o in result.outcomes if o.status in ("written", "unchanged")]
     for name in sorted({o.collection or "" for o in held}):
         mine = [o for o in held if o.collection == name]
@@ -221,13 +191,13 @@ def _print_ingest(result: Any, store: str) -> None:
     if held:
         out.print(table)
     if result.quarantined_by_reason:
-        table = _table("quarantined", "reason", "what it means", "what to do")
+        table = table_of("quarantined", "reason", "what it means", "what to do")
         for code, number in result.quarantined_by_reason.items():
             explanation = EXPLANATIONS[Reason(code)]
             table.add_row(str(number), code, explanation.meaning, explanation.action)
         out.print(table)
     if result.unreadable:
-        table = _table("reason", "why", "no image")
+        table = table_of("reason", "why", "no image")
         for item in result.unreadable[:SHOWN]:
             table.add_row(str(item.reason), escape(item.detail), escape(str(item.path)))
         out.print(table)
@@ -238,30 +208,6 @@ def _print_ingest(result: Any, store: str) -> None:
     out.print(
         f"{result.seconds:.1f} s, peak memory {result.peak_rss_mb:.0f} MB of a {result.budget_mb} MB budget"
     )
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=number == 0, overflow="fold")
-    return table
-
-
-def _print_json(document: Any) -> None:
-    # JSON escapes what another encoding can't show; UTF-8 shows all but the bytes of odd file names
-    in_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=not in_utf8) + "\n")
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Report]:
-    """A function (done, total, text) that draws a bar on a terminal and is silent in a pipe."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total, text: bar.update(
-            task, completed=done, total=total or None, description=escape(text) or what
-        )
 
 
 class _StoppedError(BaseException):
