@@ -117,8 +117,9 @@ def _wait(action: str, uri: str, ctx: tiledb.Ctx, call: Callable[[], T], seconds
     if not future.done():
         keep_for_ever(ctx)
         raise DeadlineError(
-            f"cannot {action} {_place(uri, ctx)}: no success within {seconds:.3g} s (S3Config.deadline_s); the "
-            "server is silent or keeps asking to slow down. A write may still complete; to repeat it is safe"
+            f"cannot {action} {_place(uri, ctx)}: no success within {seconds:.3g} s (S3Config.deadline_s). "
+            "The server is silent or keeps asking to slow down; a write may still complete, and to repeat it "
+            "is safe"
         )
     with storage_errors(action, uri, ctx):
         return future.result()
