@@ -8,7 +8,8 @@ import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.deadline import on_storage
-from radiobject_assets.store.table import Table, now_ms
+from radiobject_assets.store.table import Table
+from radiobject_assets.store.uris import join, list_names
 
 KEEP_FRAGMENTS = 32
 
@@ -24,18 +25,31 @@ def consolidate_table(table_uri: str, ctx: tiledb.Ctx, purge: bool = False) -> N
     config = tiledb.Config(settings)
 
     def merge() -> None:
-        before = now_ms()
+        before = _fragments(table_uri, ctx)
         try:
             tiledb.consolidate(table_uri, config=config, ctx=ctx)
         except tiledb.TileDBError as error:
             if not purge or "read 0 cells" not in str(error):
                 raise
-            # Every row that there ever was is deleted: TileDB cannot write an empty fragment.
-            tiledb.Array.delete_fragments(table_uri, 0, before, ctx=ctx)
+            # Every row that there ever was is deleted: TileDB cannot write an empty fragment. Its own
+            # `delete_fragments` refuses where anybody in this process has the table open.
+            _remove_fragments(table_uri, before, ctx)
         settings["sm.vacuum.mode"] = "fragments"
         tiledb.vacuum(table_uri, config=tiledb.Config(settings), ctx=ctx)
 
     on_storage("consolidate", table_uri, ctx, merge, holds_lock=True)
+
+
+def _fragments(table_uri: str, ctx: tiledb.Ctx) -> list[str]:
+    return [name[:-4] for name in list_names(join(table_uri, "__commits"), ctx) if name.endswith(".wrt")]
+
+
+def _remove_fragments(table_uri: str, names: list[str], ctx: tiledb.Ctx) -> None:
+    vfs = tiledb.VFS(ctx=ctx)
+    for name in names:  # without its commit file nobody sees a fragment
+        vfs.remove_file(join(table_uri, "__commits", f"{name}.wrt"))
+    for name in names:
+        vfs.remove_dir(join(table_uri, "__fragments", name))
 
 
 def consolidate_if_many(table_uri: str, ctx: tiledb.Ctx) -> None:

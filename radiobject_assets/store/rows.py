@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import tiledb
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import AlignmentError, SchemaError, StorageError
@@ -23,7 +24,9 @@ Positions = NDArray[np.intp]
 class Rows:
     """A consistent picture of a table, sorted by its keys; `refresh` takes a new one.
 
-    Columns are read on first use and kept, so that a filter over 100,000 rows touches one column.
+    Columns are read on first use and kept, so that a filter over 100,000 rows touches one column. In another
+    process (pickled or forked) the same moment is read again, and must show the same keys: views are
+    positions in this picture, and a write that sorts earlier would shift them to other patients.
     """
 
     def __init__(
@@ -43,8 +46,16 @@ class Rows:
         self._table: Table | None = None
         self._made_with: tiledb.Ctx | None = None
         self._opened_ms: int | None = None
+        self._key_names: tuple[str, ...] = ()
         self._columns: dict[str, pa.Array] = {}
         self._positions: dict[str, int] | None = None
+        self._moment: int | None = None
+        self._keys_digest: str | None = None
+
+    def _pin(self) -> None:
+        """Bind to the moment and the keys of what was read, to be read again elsewhere."""
+        if self._columns:
+            self._moment, self._keys_digest = self._opened_ms, _digest(self._columns, self._key_names)
 
     def refresh(self) -> None:
         """Forget what was read: the next access shows the present state."""
@@ -57,12 +68,12 @@ class Rows:
         """The table, opened with a context of this process."""
         ctx = self._ctx.get()
         if self._table is None or self._made_with is not ctx:
-            self._opened_ms = now_ms()
-            fresh = Table(self.uri, ctx, self._core, self.timestamp)
-            if self._columns and self._table is not None:
-                # Another process or configuration: the picture must be taken anew to stay consistent.
-                self._columns, self._positions = {}, None
-            self._table, self._made_with = fresh, ctx
+            # Another process or configuration: the picture is taken anew, of the same moment.
+            self._pin()
+            self._columns, self._positions = {}, None
+            self._opened_ms = now_ms() if self._moment is None else self._moment
+            moment = self._moment if self.timestamp is None else self.timestamp
+            self._table, self._made_with = Table(self.uri, ctx, self._core, moment), ctx
         return self._table
 
     def new_table(self) -> Table:
@@ -103,6 +114,9 @@ class Rows:
             # The fragments that this handle knew may have been merged and vacuumed meanwhile: the same
             # moment, opened again, shows the same rows from the merged ones.
             table = self._reopened().read(wanted)
+        if not self._columns and self._keys_digest not in (None, _digest(table, index)):
+            raise StorageError(f"{self.uri} changed while this view went to another process: call refresh()")
+        self._key_names = index
         known = self._columns.get(index[0])
         if known is not None and any(
             not table.column(name).combine_chunks().equals(self._columns[name]) for name in index
@@ -169,11 +183,31 @@ class Rows:
         return positions[mask[positions]]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"uri": self.uri, "timestamp": self.timestamp, "_ctx": self._ctx, "_core": self._core}
+        self._pin()
+        return {
+            "uri": self.uri,
+            "timestamp": self.timestamp,
+            "_ctx": self._ctx,
+            "_core": self._core,
+            "pinned": (self._moment, self._keys_digest),
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        moment, digest = state.pop("pinned")
         self.__dict__.update(state)
         self._forget()
+        self._moment, self._keys_digest = moment, digest
+
+
+def _digest(columns: Mapping[str, pa.Array] | pa.Table, names: Sequence[str]) -> str:
+    """A digest of the key columns, the same for the same keys in the same order."""
+    digest = blake3()
+    for name in names:
+        column = columns[name]
+        for value in column.to_pylist():
+            encoded = value.encode()
+            digest.update(len(encoded).to_bytes(4, "little") + encoded)
+    return str(digest.hexdigest())
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

@@ -58,6 +58,16 @@ def test_snapshot_digests_are_brought_up_to_date(store: str) -> None:
     assert describe_state(store, snapshot.timestamp_ms, get_tiledb_ctx())[1] == snapshot.digest
 
 
+def test_the_last_patient_can_be_deleted_while_somebody_reads(store: str) -> None:
+    put(store, "ct", "LAST-1", 1)
+    readers = [RadiObject(store), RadiObject(store, timestamp=create_snapshot(store, "one").timestamp_ms)]
+    assert [len(reader.ct) for reader in readers] == [1, 1]
+    delete_subjects(store, ["LAST-1"])
+    assert len(RadiObject(store).ct) == 0
+    put(store, "ct", "next", 2)
+    assert RadiObject(store).ct.obs_ids == ["next_ct"]
+
+
 def test_the_last_patients_can_be_deleted_and_the_store_used_again(store: str) -> None:
     put(store, "ct", "GONE-7", 1)
     put(store, "ct", "GONE-8", 2)
