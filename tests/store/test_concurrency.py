@@ -11,14 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from radiobject_assets.errors import StorageError
 from radiobject_assets.store import (
     RadiObject,
+    ReadConfig,
     Volume,
     VolumeCollection,
     commit_volumes,
+    configure,
     consolidate,
     ctx_for_process,
+    delete_subjects,
     ensure_collection,
     ensure_store,
     make_ctx,
@@ -96,6 +101,48 @@ def test_objects_pickle_to_spawned_processes_without_credentials(store: str) -> 
         assert b"hush-hush" not in pickle.dumps(thing)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert pool.submit(read_digest, radi.ct[0]).result(60) == float(radi.ct[0].to_numpy().sum())
+
+
+def ids_and_voxels(view: VolumeCollection) -> list[tuple[str | None, int]]:
+    """What a view holds, as a child process sees it."""
+    return [(volume.obs_id, int(volume.to_numpy(stored=True).sum())) for volume in view]
+
+
+def test_a_pickled_view_keeps_its_volumes_whatever_is_written_meanwhile(store: str) -> None:
+    for number, subject in enumerate(("s3", "s5", "s7")):
+        put(store, "ct", subject, number)
+    radi = RadiObject(store)
+    view = radi.ct.filter("obs_subject_id != 's5'")
+    subjects = radi.filter("obs_subject_id == 's7'")
+    truth = ids_and_voxels(view)
+    pickled, pickled_subjects = pickle.dumps(view), pickle.dumps(subjects)
+    put(store, "ct", "s1", 9)  # sorts before all others: every position moves
+    consolidate(store)
+    assert ids_and_voxels(pickle.loads(pickled)) == truth
+    assert pickle.loads(pickled_subjects).obs_subject_ids == ["s7"]
+    with ProcessPoolExecutor(1, mp_context=_FRESH) as pool:
+        assert pool.submit(ids_and_voxels, pickle.loads(pickled)).result() == truth
+    assert "s1_ct" in RadiObject(store).ct.obs_ids
+
+
+def test_a_view_that_changes_context_keeps_its_volumes(store: str) -> None:
+    for number, subject in enumerate(("s3", "s5")):
+        put(store, "ct", subject, number)
+    view = RadiObject(store).ct.filter("obs_subject_id == 's5'")
+    truth = ids_and_voxels(view)
+    put(store, "ct", "s1", 9)
+    configure(read=ReadConfig(memory_budget_mb=256))  # every context is made anew
+    assert ids_and_voxels(view) == truth
+
+
+def test_a_pickled_view_of_rows_that_were_erased_says_so(store: str) -> None:
+    for number, subject in enumerate(("s1", "s3", "s5")):
+        put(store, "ct", subject, number)
+    view = RadiObject(store).ct.filter("obs_subject_id == 's5'")
+    pickled = pickle.dumps(view)
+    delete_subjects(store, ["s1"])
+    with pytest.raises(StorageError, match="refresh"):
+        ids_and_voxels(pickle.loads(pickled))
 
 
 def test_a_forked_child_reads_through_a_context_of_its_own(store: str) -> None:
