@@ -1,8 +1,8 @@
 """Ingest of one CT series, side by side: `python -m benchmarks.ingest`.
 
-A phantom CT of 120 slices of 512x512 (signed 16-bit, realistic noise) is read from DICOM and written in
-each tool's own way. Every output is checked against the phantom's truth through world coordinates, and
-where the output can be read in part, random 64^3 regions are read from it.
+A phantom CT of 120 slices of 512x512 (signed 16-bit, realistic noise) is read from classic DICOM (or another
+form: `--source`) and written in each tool's own way. Every output is checked against the phantom's truth
+through world coordinates, and where the output can be read in part, random 64^3 regions are read from it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.measure import Contender, InProcess, WholeProcess, compare, show, wide_console, write_json
+from benchmarks.sources import CLASSIC, ENHANCED, NIFTI, SOURCES, make_source
 
 if TYPE_CHECKING:
     from radiobject_assets.imaging.phantom_truth import VolumeTruth
@@ -54,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--memory-rounds", type=int, default=2)
     parser.add_argument("--size", type=int, default=512, help="rows and columns")
     parser.add_argument("--slices", type=int, default=120)
+    parser.add_argument(
+        "--source", choices=SOURCES, default=CLASSIC, help="the form that the series comes in"
+    )
     parser.add_argument("--results", type=Path, default=None, help="folder for the JSON")
     parser.add_argument("--only", default="", help="comma-separated parts of names: run these only")
     chosen = parser.parse_args(arguments)
@@ -63,7 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dicom = work_dir / "dicom"
         series = make_ct_series(dicom, shape=(chosen.size, chosen.size, chosen.slices))
         assert series.volume is not None
-        contenders, skipped = _contenders(dicom, work_dir, series.volume, chosen.only)
+        source = make_source(dicom, chosen.source, work_dir / chosen.source)
+        if chosen.source == NIFTI:
+            source = _nifti_source(dicom, work_dir)
+        contenders, skipped = _contenders(source, work_dir, series.volume, chosen.only, chosen.source)
         for reason in skipped:
             console.print(f"left out: {reason}", style="yellow")
         try:
@@ -79,25 +86,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for contender in contenders:
                 contender.runner.close()
     rows = [one.row() for one in measured]
-    title = f"{chosen.slices} CT slices of {chosen.size}x{chosen.size}, {chosen.rounds} rounds"
+    title = (
+        f"{chosen.slices} CT slices of {chosen.size}x{chosen.size}, {chosen.source}, {chosen.rounds} rounds"
+    )
     show(title, rows, COLUMNS, console)
     ratios = _ratios(rows)
     for text, ratio in ratios.items():
         console.print(f"{text}: {ratio:.1f}x")
     document = {
         "benchmark": "ingest of one CT series",
+        "source": chosen.source,
         "shape": [chosen.size, chosen.size, chosen.slices],
         "input_bytes": chosen.size * chosen.size * chosen.slices * 2,
         "rows": rows,
         "ratios": {text: round(ratio, 2) for text, ratio in ratios.items()},
         "left_out": skipped + [reason.splitlines()[0] for reason in failed],
     }
-    write_json("ingest", document, *([chosen.results] if chosen.results else []))
+    name = "ingest" if chosen.source == CLASSIC else f"ingest-{chosen.source}"
+    write_json(name, document, *([chosen.results] if chosen.results else []))
     return 1 if failed else 0
 
 
 def _contenders(
-    dicom: Path, work_dir: Path, truth: VolumeTruth, only: str
+    dicom: Path, work_dir: Path, truth: VolumeTruth, only: str, source: str
 ) -> tuple[list[Contender], list[str]]:
     """The contenders that can run here, and a reason for each that can't."""
     wanted = [part.strip() for part in only.split(",") if part.strip()]
@@ -127,11 +138,12 @@ def _contenders(
             WholeProcess(OURS_COMMAND, lambda out: [*command, str(out / "store")]), store, _read_store
         ),
     )
-    program = shutil.which("dcm2niix") or shutil.which("dcm2niix", path=str(Path(sys.executable).parent))
+    program = None if source == NIFTI else _dcm2niix()
+    no_program = "reads DICOM only" if source == NIFTI else "the program is not installed"
     for name, flag in ((DCM2NIIX_GZ, "y"), ("dcm2niix -z n", "n")):
         offer(
             name,
-            None if program else "the program is not installed",
+            None if program else no_program,
             lambda name=name, flag=flag: Contender(
                 WholeProcess(
                     name, lambda out: [str(program), "-z", flag, "-f", "ct", "-o", str(out), str(dicom)]
@@ -145,43 +157,52 @@ def _contenders(
             f"SimpleITK to {suffix}",
             _absent("SimpleITK"),
             lambda suffix=suffix: Contender(
-                InProcess(f"SimpleITK to {suffix}", partial(convert_with_simpleitk, dicom, suffix)),
+                InProcess(f"SimpleITK to {suffix}", partial(convert_with_simpleitk, dicom, source, suffix)),
                 nifti,
                 _read_nifti,
             ),
         )
     offer(
         "dicom2nifti to .nii.gz",
-        _absent("dicom2nifti"),
+        no_program if source == NIFTI else _absent("dicom2nifti"),
         lambda: Contender(
             InProcess("dicom2nifti to .nii.gz", partial(convert_with_dicom2nifti, dicom)), nifti, _read_nifti
         ),
     )
 
     def radiobject() -> Contender:
-        source = work_dir / "source" / "ct.nii.gz"
-        source.parent.mkdir()
-        subprocess.run(
-            [str(program), "-z", "y", "-f", "ct", "-o", str(source.parent), str(dicom)],
-            check=True,
-            capture_output=True,
-        )
+        nifti_file = dicom / "ct.nii.gz" if source == NIFTI else _nifti_source(dicom, work_dir) / "ct.nii.gz"
         return Contender(
-            InProcess("RadiObject from .nii.gz", partial(ingest_nifti_with_radiobject, source)),
+            InProcess("RadiObject from .nii.gz", partial(ingest_nifti_with_radiobject, nifti_file)),
             note="starts from a .nii.gz that dcm2niix made",
         )
 
     offer(
         "RadiObject from .nii.gz",
-        _absent("radiobject") or (None if program else "dcm2niix, which makes its input, is not installed"),
+        _absent("radiobject")
+        or (None if _dcm2niix() else "dcm2niix, which makes its input, is not installed"),
         radiobject,
     )
     offer(
         "RadiObject from DICOM",
-        _absent("radiobject"),
+        {NIFTI: "its input is NIfTI here", ENHANCED: "it does not read multi-frame objects"}.get(source)
+        or _absent("radiobject"),
         lambda: Contender(InProcess("RadiObject from DICOM", partial(ingest_dicom_with_radiobject, dicom))),
     )
     return contenders, skipped
+
+
+def _dcm2niix() -> str | None:
+    return shutil.which("dcm2niix") or shutil.which("dcm2niix", path=str(Path(sys.executable).parent))
+
+
+def _nifti_source(dicom: Path, work_dir: Path) -> Path:
+    """A folder with the series as `.nii.gz`, made by dcm2niix."""
+    folder = work_dir / "source"
+    folder.mkdir(exist_ok=True)
+    command = [str(_dcm2niix()), "-z", "y", "-b", "n", "-f", "ct", "-o", str(folder), str(dicom)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
 
 
 def _absent(package: str) -> str | None:
@@ -228,11 +249,15 @@ def ingest_here(dicom: Path, out: Path) -> None:
         raise RuntimeError(f"expected one volume: {report.counts}")
 
 
-def convert_with_simpleitk(dicom: Path, suffix: str, out: Path) -> None:
-    """Read a series with GDCM through SimpleITK and write NIfTI."""
+def convert_with_simpleitk(source: Path, kind: str, suffix: str, out: Path) -> None:
+    """Read a series (or one file) with SimpleITK and write NIfTI."""
     import SimpleITK as sitk
 
-    image = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(dicom)))
+    if kind in (NIFTI, ENHANCED):
+        (path,) = source.iterdir()
+        image = sitk.ReadImage(str(path))
+    else:
+        image = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(source)))
     sitk.WriteImage(image, str(out / f"ct{suffix}"), useCompression=suffix.endswith(".gz"))
 
 
