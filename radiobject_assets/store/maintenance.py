@@ -17,6 +17,7 @@ from radiobject_assets.store.consolidation import consolidate_table
 from radiobject_assets.store.context import ctx_for_threads
 from radiobject_assets.store.layout import (
     COLLECTION_FORMAT,
+    COLLECTIONS,
     OBS,
     OBS_CORE,
     OBS_META,
@@ -28,9 +29,16 @@ from radiobject_assets.store.layout import (
     list_collections,
 )
 from radiobject_assets.store.snapshots import list_snapshots
-from radiobject_assets.store.table import Table, now_ms
+from radiobject_assets.store.table import UNFINISHED, Table, now_ms
 from radiobject_assets.store.tile_cache import forget_array
-from radiobject_assets.store.uris import join, list_names, normalise, remove_tree, tree_bytes
+from radiobject_assets.store.uris import (
+    join,
+    list_names,
+    local_path,
+    normalise,
+    remove_tree,
+    tree_bytes,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +51,8 @@ class VacuumReport:
 
     arrays: int
     bytes: int
+    unfinished_tables: int = 0
+    """Tables whose creation was interrupted, beside the place they were meant for."""
 
 
 def _tables(uri: str, ctx: tiledb.Ctx) -> Iterator[str]:
@@ -100,7 +110,21 @@ def vacuum(
             forget_array(array_uri)
             remove_tree(array_uri, ctx)
             arrays += 1
-    return VacuumReport(arrays, size)
+    folders = [store_uri, join(store_uri, COLLECTIONS)]
+    folders += [join(folders[1], name) for name in list_names(folders[1], ctx) if not name.startswith("__")]
+    unfinished = sum(_remove_unfinished_tables(folder, horizon, ctx) for folder in folders)
+    return VacuumReport(arrays, size, unfinished)
+
+
+def _remove_unfinished_tables(folder: str, horizon: int, ctx: tiledb.Ctx) -> int:
+    """Remove what `create_table` left when it was killed; on S3 it leaves nothing."""
+    local = local_path(folder)
+    if local is None:
+        return 0
+    old = [path for path in local.glob(f"{UNFINISHED}*") if path.stat().st_mtime * 1000 <= horizon]
+    for path in old:
+        remove_tree(str(path), ctx)
+    return len(old)
 
 
 def named_tokens(collection_uri: str, ctx: tiledb.Ctx, timestamp: int | None = None) -> set[str]:

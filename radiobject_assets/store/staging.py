@@ -20,6 +20,7 @@ import pyarrow as pa
 import tiledb
 from numpy.typing import NDArray
 
+from radiobject_assets import __version__
 from radiobject_assets.errors import AlignmentError, SchemaError, ShapeError, StorageError
 from radiobject_assets.store.affine import (
     affine_axcodes,
@@ -57,7 +58,7 @@ from radiobject_assets.store.voxels import (
 
 _log = logging.getLogger(__name__)
 
-WRITER_VERSION = "radiobject-assets 0.1.0"
+WRITER_VERSION = f"radiobject-assets {__version__}"
 Attribute = str | int | float | bool | None
 # Attributes that are columns of the format itself; all others become free columns.
 _TEXT_ATTRIBUTES = (

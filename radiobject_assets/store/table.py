@@ -28,6 +28,9 @@ from radiobject_assets.store.uris import join, list_names, local_path, new_token
 _DELETE_BATCH = 500
 _ATTEMPTS = 20
 
+UNFINISHED = "__new_"
+"""What the names of tables begin with that are being created; `vacuum` removes those of the dead."""
+
 
 def now_ms() -> int:
     """This machine's clock in milliseconds since 1970, as TileDB stamps fragments."""
@@ -66,7 +69,7 @@ def create_table(uri: str, index: Sequence[str], columns: Iterable[Column], ctx:
     with storage_errors("create the table", uri):
         # TileDB makes an array's folders one by one: who dies in between leaves something that looks like an
         # array and cannot be opened. So it is made beside its place and moved there in one step.
-        aside = folder.with_name(f"__new_{new_token()}")
+        aside = folder.with_name(f"{UNFINISHED}{new_token()}")
         try:
             tiledb.Array.create(str(aside), schema, ctx=ctx)
             os.rename(aside, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,8 +77,8 @@ def verify_volume(volume: Volume) -> Problem | None:
 
 
 def verify_collection(collection: VolumeCollection) -> list[Problem]:
-    """`check_rows`, and the digest of every volume's voxels."""
-    problems = check_rows(collection)
+    """`check_rows`, ids that two subjects share, and the digest of every volume's voxels."""
+    problems = [*shared_ids(collection), *check_rows(collection)]
     damaged = {problem.token for problem in problems}
     for volume in collection:
         if volume.uri.rsplit("/", 1)[-1] not in damaged:
@@ -85,6 +86,24 @@ def verify_collection(collection: VolumeCollection) -> list[Problem]:
             if found is not None:
                 problems.append(found)
     return problems
+
+
+def shared_ids(collection: VolumeCollection) -> list[Problem]:
+    """The volumes whose obs_id another subject's volume has as well.
+
+    Two writers at once can commit such rows; a commit doesn't look for them, since reading all ids would
+    make it dearer with every volume.
+    """
+    ids = collection.obs_ids
+    counts = Counter(ids)
+    detail = "its obs_id belongs to more than one subject: delete or rename one of them"
+    if len(counts) == len(ids):
+        return []
+    return [
+        Problem(volume.uri.rsplit("/", 1)[-1], "id", detail)
+        for volume, obs_id in zip(collection, ids, strict=True)
+        if counts[obs_id] > 1
+    ]
 
 
 def unnamed_arrays(collection_uri: str, named: set[str], ctx: tiledb.Ctx) -> list[str]:

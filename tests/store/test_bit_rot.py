@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radiobject_assets.errors import RadiObjectError, StorageError
+from radiobject_assets.errors import AlignmentError, RadiObjectError, StorageError
 from radiobject_assets.store import (
     CompressionConfig,
     Compressor,
@@ -109,3 +109,18 @@ def test_checksums_are_verified_at_every_read_unless_switched_off(store: str) ->
     volume = RadiObject(store).ct["s1_ct"]
     assert (volume.to_numpy(stored=True) != truth).sum() == 1
     assert not volume.verify()
+
+
+def test_an_id_that_two_writers_gave_to_two_subjects_is_found(store: str) -> None:
+    put(store, "ct", "s1", 1, obs_id="shared")
+    put(store, "ct", "s2", 2, obs_id="shared")
+    put(store, "ct", "s3", 3)
+    collection = RadiObject(store).ct
+    found = collection.verify()
+    assert [problem.code for problem in found] == ["id", "id"]
+    assert "more than one subject" in str(found[0])
+    assert "s1" not in str(found[0])  # ids of patients are not repeated
+    with pytest.raises(AlignmentError, match="more than one subject"):
+        collection.validate()
+    with pytest.raises(AlignmentError, match="more than one subject"):
+        collection["shared"]
