@@ -67,8 +67,9 @@ def _write_enhanced(dicom: Path, target: Path) -> None:
     ds.SOPClassUID, ds.SOPInstanceUID = EnhancedCTImageStorage, meta.MediaStorageSOPInstanceUID
     for keyword in (
         "Modality", "PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID", "StudyDate",
-        "StudyTime", "SeriesNumber", "SeriesDescription", "Manufacturer", "Rows", "Columns", "SamplesPerPixel",
-        "BitsAllocated", "PhotometricInterpretation", "BitsStored", "HighBit", "PixelRepresentation", "FrameOfReferenceUID",
+        "StudyTime", "SeriesNumber", "SeriesDescription", "Manufacturer", "Rows", "Columns",
+        "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation", "BitsStored", "HighBit",
+        "PixelRepresentation", "FrameOfReferenceUID",
     ):  # fmt: skip
         if keyword in first:
             setattr(ds, keyword, getattr(first, keyword))

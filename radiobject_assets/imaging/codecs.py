@@ -44,15 +44,15 @@ def decode_rle(data: bytes, rows: int, columns: int, samples: int, sample_bytes:
     if bounds[0] < _RLE_HEADER_BYTES or any(a >= b for a, b in pairwise(bounds)):
         raise ValueError("segments overlap or lie outside of the frame")
     pixels = rows * columns
-    out = np.empty((samples, sample_bytes, pixels), np.uint8)
+    out = np.empty((pixels, samples, sample_bytes), np.uint8)
     for number, (start, end) in enumerate(pairwise(bounds)):
         # A byte never needs more than two in the frame: what lies beyond is padding, not to be inflated.
         segment = decode_segment(data[start : min(end, start + 2 * pixels + 2)])
         if len(segment) < pixels:
             raise ValueError(f"segment {number + 1} holds {len(segment)} of {pixels} bytes")
         sample, significance = divmod(number, sample_bytes)
-        out[sample, sample_bytes - 1 - significance] = np.frombuffer(segment, np.uint8, pixels)
-    return np.ascontiguousarray(out.transpose(2, 0, 1)).reshape(rows, columns, samples, sample_bytes)
+        out[:, sample, sample_bytes - 1 - significance] = np.frombuffer(segment, np.uint8, pixels)
+    return out.reshape(rows, columns, samples, sample_bytes)
 
 
 def decode_jpeg12(data: bytes, rows: int, columns: int, syntax: str, *, signed: bool) -> NDArray[np.uint16]:
