@@ -38,6 +38,9 @@ class StorageResource(S3Resource):
         default=5_000, ge=100, description="Milliseconds to wait for a connection."
     )
     request_timeout_ms: int = Field(default=10_000, ge=100, description="Milliseconds to wait for an answer.")
+    deadline_s: float = Field(
+        default=60.0, gt=0, description="Seconds after which storage that gives no answer is an error."
+    )
 
     _ctx: tiledb.Ctx | None = PrivateAttr(default=None)
     _config_before: RadiObjectConfig | None = PrivateAttr(default=None)
@@ -100,6 +103,7 @@ class StorageResource(S3Resource):
             max_tries=self.max_attempts,
             connect_timeout_ms=self.connect_timeout_ms,
             request_timeout_ms=self.request_timeout_ms,
+            deadline_s=self.deadline_s,
         )
 
     def _make_ctx(self) -> tiledb.Ctx:

@@ -151,9 +151,8 @@ def _meta_if_group(uri: str, ctx: tiledb.Ctx) -> tuple[dict[str, Any], str | Non
         raise
     except StorageError:
         found = object_kind(uri, ctx)
-        if found == "group":
-            raise
-        return {}, found
+        # Another process may have made it between the two looks.
+        return (group_metadata(uri, ctx) if found == "group" else {}), found
 
 
 def check_format(uri: str, ctx: tiledb.Ctx, expected: str) -> dict[str, Any]:

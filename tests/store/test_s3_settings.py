@@ -82,7 +82,7 @@ def test_large_objects_go_in_parts_of_the_configured_size(
 
 @pytest.mark.parametrize("most", [1, 4])
 def test_so_many_parts_travel_at_once(s3_server: S3Server, proxy: FaultProxy, most: int) -> None:
-    proxy.latency(0.3)
+    proxy.latency(0.2)
     ctx = s3_server.ctx(proxy.endpoint, multipart_part_size_mb=5, max_parallel_ops=most)
     upload(s3_server, ctx, 20)
     beside = [request.beside for request in proxy.requests() if "partNumber=" in request.target]
@@ -127,14 +127,14 @@ def test_repeats_wait_longer_with_a_larger_scale_factor(s3_server: S3Server, pro
 def test_the_request_timeout_bounds_the_silence_of_one_try(s3_server: S3Server, proxy: FaultProxy) -> None:
     proxy.fail("silence")
     seconds = {}
-    for timeout_ms in (1000, 3000):
+    for timeout_ms in (1000, 2000):
         ctx = s3_server.ctx(proxy.endpoint, max_tries=1, request_timeout_ms=timeout_ms)
         started = time.monotonic()
         with pytest.raises(tiledb.TileDBError, match="Timeout"):
             tiledb.VFS(ctx=ctx).is_dir(f"s3://{s3_server.bucket}/nothing")
         seconds[timeout_ms] = time.monotonic() - started
-    assert 1.5 < seconds[1000] < 5
-    assert seconds[3000] > seconds[1000] + 2
+    assert 1.5 < seconds[1000] < 4
+    assert seconds[2000] > seconds[1000] + 1
 
 
 def test_the_deadline_and_the_connect_timeout_go_where_the_context_goes(s3_server: S3Server) -> None:
@@ -143,7 +143,7 @@ def test_the_deadline_and_the_connect_timeout_go_where_the_context_goes(s3_serve
     assert ctx.config()["radiobject_assets.s3_deadline_s"] == "7.5"
 
 
-@pytest.mark.parametrize("deadline_s", [1.0, 3.0])
+@pytest.mark.parametrize("deadline_s", [0.5, 2.0])
 def test_the_deadline_bounds_an_operation(s3_server: S3Server, proxy: FaultProxy, deadline_s: float) -> None:
     proxy.fail("slow down")
     waited = look(s3_server.ctx(proxy.endpoint, deadline_s=deadline_s), s3_server)

@@ -141,7 +141,7 @@ def _write_pair(place: str) -> None:
 def test_a_killed_writer_leaves_whole_volumes_only_and_the_same_call_completes_it(place: str) -> None:
     ensure_store(place)
     rng = np.random.default_rng(0)
-    for _ in range(4):
+    for _ in range(3):
         writer = _PROCESSES.Process(target=_write_without_end, args=(get_radiobject_config(), place))
         writer.start()
         time.sleep(1.5 + rng.uniform(0, 0.7))
