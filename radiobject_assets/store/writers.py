@@ -12,7 +12,7 @@ import pandas as pd
 import tiledb
 from numpy.typing import ArrayLike, NDArray
 
-from radiobject_assets.errors import ShapeError, StorageError
+from radiobject_assets.errors import AlignmentError, ShapeError, StorageError
 from radiobject_assets.store.columns import Column, type_of_dtype, validate_column_name
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.layout import (
@@ -70,6 +70,7 @@ class VolumeCollectionWriter:
         self._schema = dict(obs_schema or {})
         self._ctx = ContextRef(ctx)
         self._pending: list[StagedVolume] = []
+        self._owners: dict[str, str] | None = None
         self._count = 0
         self._open = False
         self._store_uri: str | None = None
@@ -115,6 +116,8 @@ class VolumeCollectionWriter:
             If the writer has a shape and this is another.
         StorageError
             Outside of the `with` block.
+        AlignmentError
+            If the id belongs to another subject in this collection.
         """
         if not self._open:
             raise StorageError("the writer is not initialized: use it in a `with` block")
@@ -123,6 +126,11 @@ class VolumeCollectionWriter:
             raise ShapeError(f"Volume shape {data.shape} doesn't match the collection's shape {self.shape}")
         if any(volume.obs_id == obs_id for volume in self._pending):
             raise ValueError(f"obs_id {obs_id!r} was written by this writer already")
+        if self._owners is None:  # once for a writer: at every commit it would grow with the store
+            rows = Table(join(self.uri, OBS), self._ctx.get(), OBS_CORE).read([])
+            self._owners = dict(zip(rows[OBS_ID].to_pylist(), rows[SUBJECT].to_pylist(), strict=True))
+        if self._owners.setdefault(obs_id, obs_subject_id) != obs_subject_id:
+            raise AlignmentError("the obs_id belongs to another subject in this collection: choose another")
         staged = stage_volume(
             self.uri,
             obs_id=obs_id,

@@ -15,6 +15,7 @@ from radiobject_assets.store import (
     RadiObject,
     ReadConfig,
     TileConfig,
+    VolumeCollectionWriter,
     WriteConfig,
     configure,
     ensure_collection,
@@ -124,3 +125,12 @@ def test_an_id_that_two_writers_gave_to_two_subjects_is_found(store: str) -> Non
         collection.validate()
     with pytest.raises(AlignmentError, match="more than one subject"):
         collection["shared"]
+
+
+def test_a_writer_refuses_an_id_of_another_subject(store: str) -> None:
+    put(store, "ct", "s1", 1)
+    with VolumeCollectionWriter(ensure_collection(store, "ct")) as writer:
+        with pytest.raises(AlignmentError, match="another subject"):
+            writer.write_volume(voxels(2), obs_id="s1_ct", obs_subject_id="s2")
+        writer.write_volume(voxels(3), obs_id="s1_ct", obs_subject_id="s1")  # the same one, written anew
+    assert RadiObject(store).ct.verify() == []
