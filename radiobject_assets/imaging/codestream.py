@@ -12,7 +12,7 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_LS_FRAME = 0xF7
 _START_OF_SCAN = 0xDA
 # Restarts, start and end of image: none of them comes between the start of the image and that of the scan.
-_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xDA)})
+_WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,93 @@
+"""A worker that ends in the middle of a series takes that series with it, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+from pydicom import dcmread
+from pydicom.uid import JPEG2000Lossless
+
+from radiobject_assets.compute import Compute
+from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.ingest import ingest_sources
+from radiobject_assets.memory import MemoryBudget
+from radiobject_assets.store import RadiObject
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "imaging"))
+from dicom_files import write_stack
+
+HUFFMAN_TABLES, APPLICATION_DATA = b"\xff\xc4", b"\xff\xe0"
+
+
+def _kill_the_reader_of(folder: Path, killed: list[int], stop: threading.Event) -> None:
+    """End the process that has a file of the folder open, as a decoder that crashes would."""
+    while not stop.wait(0.002):
+        for process in psutil.Process().children(recursive=True):
+            try:
+                if any(Path(file.path).parent == folder for file in process.open_files()):
+                    process.kill()
+                    killed.append(process.pid)
+                    return
+            except psutil.Error:
+                continue
+
+
+def test_a_worker_that_is_killed_while_it_decodes_is_reported_and_the_others_go_on(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    landing = tmp_path / "landing"
+    noise = np.random.default_rng(1).integers(0, 60000, (12, 900, 900), dtype=np.uint16)
+    for path in write_stack(landing / "victim", noise):
+        ds = dcmread(path)
+        ds.compress(JPEG2000Lossless, generate_instance_uid=False)
+        ds.save_as(path)
+    for name in ("mr_comp_jpegls", "mr_hitachi_anat"):
+        shutil.copytree(shared_data / "series" / name, landing / name, copy_function=shutil.copyfile)
+    killed: list[int] = []
+    stop = threading.Event()
+    killer = threading.Thread(target=_kill_the_reader_of, args=(landing / "victim", killed, stop))
+    killer.start()
+    try:
+        report = ingest_sources(
+            [landing],
+            str(tmp_path / "store"),
+            DatasetConfig(),
+            budget=MemoryBudget(256),
+            compute=Compute(workers=2),
+        )
+    finally:
+        stop.set()
+        killer.join()
+    assert killed
+    (refused,) = [outcome for outcome in report.outcomes if outcome.verdict == "quarantined"]
+    assert (refused.reason, refused.n_instances) == (Reason.WORKER_DIED, 12)
+    assert [outcome.status for outcome in report.outcomes].count("written") == 2
+    radi = RadiObject(str(tmp_path / "store"))
+    assert sum(len(radi.collection(name)) for name in radi.collection_names) == 2
+
+
+def test_a_frame_that_its_decoder_refuses_is_a_reason(shared_data: Path, tmp_path: Path) -> None:
+    landing = tmp_path / "landing"
+    for name in ("mr_comp_jpegll", "mr_hitachi_anat"):
+        shutil.copytree(shared_data / "series" / name, landing / name, copy_function=shutil.copyfile)
+    path = sorted((landing / "mr_comp_jpegll").iterdir())[1]
+    raw = bytearray(path.read_bytes())
+    at = raw.find(HUFFMAN_TABLES, raw.find(b"\xff\xd8\xff\xc3"))
+    raw[at : at + 2] = APPLICATION_DATA
+    path.write_bytes(raw)
+    report = ingest_sources(
+        [landing],
+        str(tmp_path / "store"),
+        DatasetConfig(),
+        budget=MemoryBudget(256),
+        compute=Compute(workers=2),
+    )
+    (refused,) = [outcome for outcome in report.outcomes if outcome.verdict == "quarantined"]
+    assert refused.reason in (Reason.DECODER_FAILED, Reason.WORKER_DIED)
+    assert [outcome.status for outcome in report.outcomes].count("written") == 1
