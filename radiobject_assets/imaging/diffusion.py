@@ -1,13 +1,14 @@
 """Diffusion weighting of a frame: b-values and gradient directions, standard and vendor elements.
 
 Directions are unit vectors in LPS patient coordinates, as the standard's DiffusionGradientOrientation.
-GE and UIH write their directions in the frame of the scan or the image; they are turned into patient
+GE, Canon and UIH write their directions in the frame of the scan or the image; they are turned into patient
 coordinates here.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -17,6 +18,9 @@ from radiobject_assets.imaging.instance import Triple
 
 # GE adds multiples of 1e9 to the b-value of some protocols (dcm2niix's notes on GE diffusion).
 _GE_OFFSET = 1_000_000_000
+_NUMBER = r"([-+]?[0-9]*\.?[0-9]+)"
+_CANON_COMMENT = re.compile(rf"b={_NUMBER}(?:\({_NUMBER},{_NUMBER},{_NUMBER}\))?")
+_SCAN_AXES = ("GE", "CANON")
 _VENDOR_TAGS = frozenset({t.SIEMENS_B_VALUE, t.GE_B_VALUE, t.PHILIPS_B_VALUE, t.UIH_B_VALUE})
 
 
@@ -34,6 +38,8 @@ def b_value_of(elements: Elements, manufacturer: str) -> float | None:
             value = elements.number(t.PHILIPS_B_VALUE)
         elif "UIH" in manufacturer or "UNITED" in manufacturer:
             value = elements.number(t.UIH_B_VALUE)
+    if value is None and manufacturer.startswith("CANON"):
+        value = next(iter(_canon_comment(elements)), None)
     return value if value is not None and math.isfinite(value) and value >= 0 else None
 
 
@@ -45,6 +51,8 @@ def gradient_of(elements: Elements, manufacturer: str) -> Triple | None:
         direction = sequence.numbers(t.GRADIENT)
     elif t.GRADIENT in elements.values:
         direction = elements.numbers(t.GRADIENT)
+        if manufacturer.startswith(_SCAN_AXES) and t.IMAGE_ORIENTATION in elements.values:
+            direction = _from_scan_axes(elements, direction)
     elif "SIEMENS" in manufacturer:
         direction = elements.numbers(t.SIEMENS_GRADIENT)
     elif "PHILIPS" in manufacturer:
@@ -52,17 +60,22 @@ def gradient_of(elements: Elements, manufacturer: str) -> Triple | None:
     elif "UIH" in manufacturer or "UNITED" in manufacturer:
         direction = _from_image_axes(elements, elements.numbers(t.UIH_GRADIENT))
     elif manufacturer.startswith("GE"):
-        direction = _ge_direction(elements)
+        parts = [elements.number(tag) or 0.0 for tag in t.GE_GRADIENT]
+        direction = _from_scan_axes(elements, parts)
+    elif manufacturer.startswith("CANON"):
+        comment = _canon_comment(elements)
+        direction = _from_scan_axes(elements, (comment[2], comment[1], comment[3])) if comment[1:] else ()
     length = math.sqrt(sum(v * v for v in direction)) if len(direction) == 3 else 0.0
     if not math.isfinite(length) or length < 1e-6:
         return None
     return cast(Triple, tuple(v / length for v in direction))
 
 
-# GE's (0019,10BB..BD) are along frequency, phase and slice of the scan, not of the image. The signs along
-# row, column and normal of the image, by main direction of the slices and InPlanePhaseEncodingDirection, are
-# those that dcm2niix gives for the same files (test_vendors.py asks it); opposite directions weigh alike.
-_GE_SIGNS: dict[tuple[str, str], Callable[[float, float, float], Triple]] = {
+# GE's (0019,10BB..BD), and DiffusionGradientOrientation of GE and Canon against the standard, are along
+# frequency, phase and slice of the scan, not of the image. The signs along row, column and normal of the
+# image, by main direction of the slices and InPlanePhaseEncodingDirection, are those that dcm2niix gives for
+# the same files (test_vendors.py asks it); opposite directions weigh alike.
+_SIGNS: dict[tuple[str, str], Callable[[float, float, float], Triple]] = {
     ("axial", "COL"): lambda f, p, s: (-f, -p, s),
     ("axial", "ROW"): lambda f, p, s: (-p, f, s),
     ("sagittal", "COL"): lambda f, p, s: (f, p, -s),
@@ -72,14 +85,25 @@ _GE_SIGNS: dict[tuple[str, str], Callable[[float, float, float], Triple]] = {
 }
 
 
-def _ge_direction(elements: Elements) -> tuple[float, ...]:
-    frequency, phase, through = (elements.number(tag) or 0.0 for tag in t.GE_GRADIENT)
+def _canon_comment(elements: Elements) -> tuple[float, ...]:
+    """b-value and maybe direction in Canon's ImageComments; () where the text is anything else.
+
+    The direction is along phase, frequency and slice.
+    """
+    found = _CANON_COMMENT.fullmatch(elements.text(t.IMAGE_COMMENTS).strip())
+    return tuple(float(number) for number in found.groups() if number) if found else ()
+
+
+def _from_scan_axes(elements: Elements, direction: Sequence[float]) -> tuple[float, ...]:
+    if len(direction) != 3:
+        return ()
+    frequency, phase, through = direction
     normal = _normal(elements.numbers(t.IMAGE_ORIENTATION))
     if not normal or not any((frequency, phase, through)):
         return ()
     sizes = [abs(value) for value in normal]
     plane = ("sagittal", "coronal", "axial")[sizes.index(max(sizes))]
-    place = _GE_SIGNS.get((plane, elements.text(t.PHASE_DIRECTION)[:3].upper()))
+    place = _SIGNS.get((plane, elements.text(t.PHASE_DIRECTION)[:3].upper()))
     # Without a phase direction nothing can be told; taken as written, the column axis against the image's.
     along = place(frequency, phase, through) if place else (frequency, -phase, through)
     return _from_image_axes(elements, along)

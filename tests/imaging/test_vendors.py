@@ -86,7 +86,28 @@ def _ge_raw(ds: FileDataset, b_value: float, direction: NDArray[np.float64]) -> 
     _private(ds, 0x0043, "GEMS_PARM_01", {0x39: ("IS", [int(b_value), 8, 0, 0])})
 
 
-VENDORS = {"siemens": _siemens, "uih": _uih, "philips": _philips, "ge": _ge}
+def _canon(ds: FileDataset, b_value: float, direction: NDArray[np.float64]) -> None:
+    across, down, through = _rotation(ds).T @ direction
+    ds.Manufacturer, ds.InPlanePhaseEncodingDirection = "CANON_MEC", "COL"
+    ds.DiffusionBValue = b_value
+    if b_value:
+        ds.ImageComments = f"b={b_value:g}({-down:.6f},{-across:.6f},{through:.6f})"
+
+
+def _standard(ds: FileDataset, b_value: float, direction: NDArray[np.float64]) -> None:
+    ds.Manufacturer, ds.DiffusionBValue = "TOSHIBA_MEC", b_value
+    if b_value:
+        ds.DiffusionGradientOrientation = direction.tolist()
+
+
+VENDORS = {
+    "siemens": _siemens,
+    "uih": _uih,
+    "philips": _philips,
+    "ge": _ge,
+    "canon": _canon,
+    "standard": _standard,
+}
 
 
 Vendor = Callable[[FileDataset, float, NDArray[np.float64]], None]
@@ -155,15 +176,25 @@ def test_diffusion_weighting_is_what_dcm2niix_finds(tmp_path: Path, vendor: str)
     assert compare(open_series(series), image) == []
 
 
+@pytest.mark.parametrize("maker", ["GE", "GE MEDICAL SYSTEMS", "CANON_MEC", "comment"])
 @pytest.mark.parametrize("phase", ["COL", "ROW", ""])
 @pytest.mark.parametrize(
     "orientation", [(1, 0, 0, 0, 1, 0), (0.8, 0, 0.6, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1)]
 )
-def test_directions_of_ge_are_those_of_dcm2niix_in_every_plane(
-    tmp_path: Path, phase: str, orientation: tuple[float, ...]
+def test_directions_along_scan_axes_are_those_of_dcm2niix_in_every_plane(
+    tmp_path: Path, phase: str, orientation: tuple[float, ...], maker: str
 ) -> None:
     def vendor(ds: FileDataset, b_value: float, direction: NDArray[np.float64]) -> None:
-        _ge_raw(ds, b_value, direction)
+        if maker == "GE":
+            _ge_raw(ds, b_value, direction)
+        elif maker == "comment":
+            ds.Manufacturer, ds.DiffusionBValue = "CANON_MEC", b_value
+            ds.ImageComments = (
+                "b={:g}({:.4f},{:.4f},{:.4f})".format(b_value, *direction) if b_value else "b=0"
+            )
+        else:
+            _standard(ds, b_value, direction)
+            ds.Manufacturer = maker
         if phase:
             ds.InPlanePhaseEncodingDirection = phase
 
@@ -255,3 +286,13 @@ def test_a_mosaic_described_by_its_csa_header_alone(tmp_path: Path, second: bool
     voxels = read_all(open_series(series))
     corner = np.linalg.inv(series.affine) @ [-2.5, -3.0, -3.0 * 1, 1]
     assert voxels[(*np.round(corner[:3]).astype(int), 0)] == tiles[1][0, 0]
+
+
+def test_comments_that_are_no_diffusion_weighting_are_not_taken(tmp_path: Path) -> None:
+    def vendor(ds: FileDataset, b_value: float, direction: NDArray[np.float64]) -> None:
+        ds.Manufacturer, ds.ImageComments = "CANON_MEC", "b=1000 of ZZSECRET^Name"
+
+    _write_dwi(tmp_path / "dwi", vendor)
+    found = scan([tmp_path])
+    assert "ZZSECRET" not in repr(found)
+    assert all("b_values_s_per_mm2" not in series.attributes for series in build_series(found))
