@@ -31,7 +31,7 @@ from radiobject_assets.store.columns import ColumnType, to_arrow, validate_colum
 from radiobject_assets.store.config import MB, CompressionConfig, TileConfig, get_radiobject_config
 from radiobject_assets.store.consolidation import consolidate_if_many
 from radiobject_assets.store.context import ctx_for_small_objects, ctx_for_threads, keep_for_ever
-from radiobject_assets.store.deadline import DeadlineError, on_storage
+from radiobject_assets.store.deadline import DeadlineError, on_storage, storage_errors
 from radiobject_assets.store.layout import (
     AFFINE_COLUMNS,
     FORMAT_VERSION,
@@ -240,10 +240,11 @@ def write_volume_array(
         doing = "write voxels to"
         array = on_storage(doing, uri, ctx, lambda: tiledb.open(uri, "w", ctx=ctx))
         try:
-            for chunk in aligned_chunks(slabs, staged.shape, kind, extents, buffer_bytes):
-                digest.update(chunk.voxels)
-                write = partial(write_region, array, ctx, chunk.start, chunk.voxels)
-                on_storage(doing, uri, ctx, write, nbytes=chunk.voxels.nbytes)
+            with storage_errors(doing, uri, ctx):  # the slabs may come from a disk that fails
+                for chunk in aligned_chunks(slabs, staged.shape, kind, extents, buffer_bytes):
+                    digest.update(chunk.voxels)
+                    write = partial(write_region, array, ctx, chunk.start, chunk.voxels)
+                    on_storage(doing, uri, ctx, write, nbytes=chunk.voxels.nbytes)
             staged = replace(staged, voxel_digest=digest.value)
             write_meta(array, {**describe(staged, tile), "sources": list(sources)})
         except DeadlineError:
