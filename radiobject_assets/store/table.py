@@ -265,8 +265,7 @@ class Table:
         for column in columns:
             evolution.add_attribute(column.to_attr(self._ctx))
         try:
-            evolve = partial(evolution.array_evolve, self.uri)
-            on_storage("add columns to", self.uri, self._ctx, evolve, holds_lock=True)
+            self._apply("add columns to", evolution)
         except DeadlineError:
             raise
         except StorageError:
@@ -283,8 +282,29 @@ class Table:
             if column.name in names:
                 evolution.drop_attribute(column.attribute)
         self.close()
-        evolve = partial(evolution.array_evolve, self.uri)
-        on_storage("drop columns of", self.uri, self._ctx, evolve, holds_lock=True)
+        self._apply("drop columns of", evolution)
+
+    def _apply(self, action: str, evolution: tiledb.ArraySchemaEvolution) -> None:
+        folder = local_path(self.uri)
+        if folder is None:
+            evolve = partial(evolution.array_evolve, self.uri)
+            on_storage(action, self.uri, self._ctx, evolve, holds_lock=True)
+            return
+        # TileDB creates the file of a new schema empty and fills it then: who dies in between leaves a
+        # table that cannot be opened. So it is made beside the table and moved there in one step.
+        aside = folder.with_name(f"__new_{new_token()}")
+        try:
+            with storage_errors(action, self.uri):
+                for part in folder.iterdir():
+                    if part.is_dir():
+                        (aside / part.name).mkdir(parents=True)
+                shutil.copytree(folder / "__schema", aside / "__schema", dirs_exist_ok=True)
+                evolution.array_evolve(str(aside))
+                for schema in (aside / "__schema").iterdir():
+                    if not (folder / "__schema" / schema.name).exists():
+                        os.rename(schema, folder / "__schema" / schema.name)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
     def delete(self, keys: Iterable[Sequence[str]]) -> None:
         """Delete rows from the newest state; earlier states keep them.
