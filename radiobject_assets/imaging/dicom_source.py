@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.acceptance import is_colour
+from radiobject_assets.imaging.acceptance import COMPRESSED, is_colour
 from radiobject_assets.imaging.mosaic import tile_of
 from radiobject_assets.imaging.pixels import PixelFile, clear_overflow_bits
 from radiobject_assets.imaging.reasons import Reason
@@ -20,6 +21,9 @@ from radiobject_assets.imaging.source import AttributeValue, Slab
 from radiobject_assets.imaging.values import stored_dtype, value_range
 
 _MAX_OPEN_FILES = 32
+# Small files are read and hashed this many ahead, in a thread, while planes are put in their place.
+_FILES_AHEAD = 4
+_SMALL_FILE_BYTES = 8 << 20
 
 
 class DicomSource:
@@ -43,6 +47,9 @@ class DicomSource:
         self._digests: dict[int, bytes] = {}
         self._left: dict[int, int] = {}
         self._open: OrderedDict[int, PixelFile] = OrderedDict()
+        self._to_come: deque[int] = deque()
+        self._coming: dict[int, Future[PixelFile]] = {}
+        self._reader: ThreadPoolExecutor | None = None
         self._last: tuple[int, int, NDArray[Any]] | None = None
 
     def slabs(self, depth: int) -> Iterator[Slab]:
@@ -54,6 +61,12 @@ class DicomSource:
         self._left = dict.fromkeys(range(len(self._instances)), 0)
         for number, _ in self._planes:
             self._left[number] += self._components
+        small = all(
+            i.size_bytes <= _SMALL_FILE_BYTES and i.transfer_syntax not in COMPRESSED for i in self._instances
+        )
+        if small and len(self._instances) > _FILES_AHEAD:
+            self._to_come = deque(dict.fromkeys(number for number, _ in self._planes))
+            self._reader = ThreadPoolExecutor(1, thread_name_prefix="dicom-reader")
         try:
             for t in range(n_times):
                 for z in range(0, n_slices, depth):
@@ -66,10 +79,30 @@ class DicomSource:
                             self._read_plane(t * n_slices + z + k, voxels[k])
                     yield Slab(z, t, voxels.transpose(2, 1, 0))
         finally:
+            self._stop_reading_ahead()
             for file in self._open.values():
                 file.close()
             self._open.clear()
             self._last = None
+
+    def _read_ahead(self) -> None:
+        while self._reader is not None and self._to_come and len(self._coming) < _FILES_AHEAD:
+            number = self._to_come.popleft()
+            if number not in self._open and self._left[number]:
+                hashing = number not in self._digests
+                self._coming[number] = self._reader.submit(
+                    PixelFile, self._instances[number], hashing=hashing
+                )
+
+    def _stop_reading_ahead(self) -> None:
+        if self._reader is not None:
+            self._reader.shutdown(wait=True, cancel_futures=True)
+            self._reader = None
+        for future in self._coming.values():
+            if not future.cancelled() and future.exception() is None:
+                future.result().close()
+        self._coming.clear()
+        self._to_come.clear()
 
     def _read_plane(self, plane: int, target: NDArray[Any], component: int = 0) -> None:
         number, index = self._planes[plane]
@@ -101,11 +134,15 @@ class DicomSource:
         if file is None:
             while len(self._open) >= _MAX_OPEN_FILES:
                 self._close(next(iter(self._open)))
-            instance = self._instances[number]
-            file = PixelFile(instance, hashing=number not in self._digests)
+            coming = self._coming.pop(number, None)
+            if coming is not None:
+                file = coming.result()
+            else:
+                file = PixelFile(self._instances[number], hashing=number not in self._digests)
             if file.digest:
                 self._digests[number] = file.digest
             self._open[number] = file
+            self._read_ahead()
         self._open.move_to_end(number)
         return file
 

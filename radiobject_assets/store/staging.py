@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -240,11 +241,15 @@ def write_volume_array(
         doing = "write voxels to"
         array = on_storage(doing, uri, ctx, lambda: tiledb.open(uri, "w", ctx=ctx))
         try:
-            with storage_errors(doing, uri, ctx):  # the slabs may come from a disk that fails
+            with (
+                storage_errors(doing, uri, ctx),  # the slabs may come from a disk that fails
+                ThreadPoolExecutor(1, thread_name_prefix="voxel-digest") as beside,
+            ):
                 for chunk in aligned_chunks(slabs, staged.shape, kind, extents, buffer_bytes):
-                    digest.update(chunk.voxels)
+                    hashed = beside.submit(digest.update, chunk.voxels)
                     write = partial(write_region, array, ctx, chunk.start, chunk.voxels)
                     on_storage(doing, uri, ctx, write, nbytes=chunk.voxels.nbytes)
+                    hashed.result()  # the chunk's buffer may be used again for the next
             staged = replace(staged, voxel_digest=digest.value)
             write_meta(array, {**describe(staged, tile), "sources": list(sources)})
         except DeadlineError:
