@@ -58,7 +58,8 @@ class Holdings:
         owners: dict[str, dict[str, frozenset[str]]] = {}
         for entry in list_collections(store_uri, ctx):
             table = Table(join(entry.uri, OBS), ctx, OBS_CORE)
-            columns = [name for name in _READ if name in table.columns]
+            there = set(table.columns)
+            columns = [name for name in _READ if name in there]
             rows[entry.name] = table.read(columns, keys=[subjects]).to_pylist()
             if len(uids) == 0:
                 continue

@@ -55,7 +55,7 @@ def ingest_sources(
     release = release_of(dataset)
     ensure_store(store_uri)  # a wrong URI is said before hours of scanning
     hold_pseudonyms(store_uri, release.mark)
-    with PeakMemory() as peak:
+    with PeakMemory() as scanning:
         files = scan(sources, _scan_progress(on_progress))
         found = release.scan(_without_store(files, sources, store_uri))
         if not (found.instances or found.niftis or found.unreadable):
@@ -63,9 +63,10 @@ def ingest_sources(
                 f"{', '.join(map(str, sources))}: holds no files; name a folder with DICOM or NIfTI"
             )
         plan = plan_ingest(found, dataset, known_images=referenced_images(store_uri, found))
-        report = run_ingest(plan, store_uri, budget=budget, compute=compute, on_progress=on_progress)
-        report = _with_subjects(report, store_uri, dataset, release)
-    return replace(report, seconds=time.monotonic() - started, peak_rss_mb=peak.peak_rss_mb)
+    report = run_ingest(plan, store_uri, budget=budget, compute=compute, on_progress=on_progress)
+    report = _with_subjects(report, store_uri, dataset, release)
+    peak_rss_mb = max(scanning.peak_rss_mb, report.peak_rss_mb)
+    return replace(report, seconds=time.monotonic() - started, peak_rss_mb=peak_rss_mb)
 
 
 def _each_once(sources: Sequence[Path]) -> list[Path]:
