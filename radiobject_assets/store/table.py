@@ -229,24 +229,39 @@ class Table:
         self._add(columns)
 
     def _add(self, columns: Sequence[Column]) -> None:
-        have = {column.attribute for column in self.physical}
-        wanted = [column for column in columns if column.attribute not in have]
-        if not wanted:
+        if not self._missing(columns):
             return
-        before = set(list_names(join(self.uri, "__schema"), self._ctx))
+        before = seen = self._schema_names()
+        self.close()
+        wanted = self._missing(columns)
         for _ in range(_ATTEMPTS):
-            self._evolve(wanted)
-            # Schemas that others wrote meanwhile know nothing of ours, nor ours of theirs: whoever
-            # finishes last sees them all and adds what is missing.
-            others = set(list_names(join(self.uri, "__schema"), self._ctx)) - before
-            union = {c.attribute: c for name in sorted(others) for c in self._columns_of_schema(name)}
-            union |= {c.attribute: c for c in columns}
-            self.close()
-            have = {column.attribute for column in self.physical}
-            wanted = [column for name, column in union.items() if name not in have and column.free]
             if not wanted:
                 return
+            failure: StorageError | None = None
+            try:
+                self._evolve(wanted)
+            except DeadlineError:
+                raise
+            except StorageError as error:
+                failure = error
+            after = self._schema_names()
+            if failure is not None and after == seen:
+                raise failure  # else another writer was first with some of the columns
+            # Schemas that others wrote meanwhile know nothing of ours, nor ours of theirs: whoever
+            # finishes last sees them all and adds what is missing.
+            seen = after
+            others = [c for name in sorted(after - before) for c in self._columns_of_schema(name)]
+            union = {c.attribute: c for c in others if c.free} | {c.attribute: c for c in columns}
+            self.close()
+            wanted = self._missing(union.values())
         raise StorageError(f"columns of {self.uri} keep changing under this writer; try again")
+
+    def _missing(self, columns: Iterable[Column]) -> list[Column]:
+        have = {column.attribute for column in self.physical}
+        return [column for column in columns if column.attribute not in have]
+
+    def _schema_names(self) -> set[str]:
+        return set(list_names(join(self.uri, "__schema"), self._ctx))
 
     def _columns_of_schema(self, name: str) -> list[Column]:
         if not name.startswith("__") or "_" not in name.strip("_"):
@@ -264,15 +279,7 @@ class Table:
         evolution = tiledb.ArraySchemaEvolution(ctx_for_small_objects(self._ctx, self.uri, 0))
         for column in columns:
             evolution.add_attribute(column.to_attr(self._ctx))
-        try:
-            self._apply("add columns to", evolution)
-        except DeadlineError:
-            raise
-        except StorageError:
-            self.close()
-            have = {column.attribute for column in self.physical}
-            if not all(column.attribute in have for column in columns):
-                raise
+        self._apply("add columns to", evolution)
 
     def drop_columns(self, names: Sequence[str]) -> None:
         """Remove columns with their values (earlier states keep them)."""
