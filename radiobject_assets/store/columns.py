@@ -185,7 +185,7 @@ def to_arrow(name: str, values: Any) -> tuple[ColumnType, pa.Array]:
         array = array.combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    kind = _type_of_arrow(name, array.type)
+    kind = type_of_arrow(name, array.type)
     return kind, array.cast(kind.arrow)
 
 
@@ -193,7 +193,8 @@ def _missing(value: object) -> bool:
     return value is None or value != value or type(value).__name__ == "NAType"
 
 
-def _type_of_arrow(name: str, arrow: pa.DataType) -> ColumnType:
+def type_of_arrow(name: str, arrow: pa.DataType) -> ColumnType:
+    """The column type for values of an Arrow type; `name` is that of the column, for the error."""
     if pa.types.is_string(arrow) or pa.types.is_large_string(arrow) or pa.types.is_null(arrow):
         return ColumnType.UTF8
     if str(arrow) == "string_view":

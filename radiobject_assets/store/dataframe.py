@@ -12,7 +12,13 @@ import pyarrow as pa
 import tiledb
 
 from radiobject_assets.errors import SchemaError, ViewError
-from radiobject_assets.store.columns import Column, to_arrow, type_of_dtype, validate_column_name
+from radiobject_assets.store.columns import (
+    Column,
+    to_arrow,
+    type_of_arrow,
+    type_of_dtype,
+    validate_column_name,
+)
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.layout import OBS_ID, SUBJECT
 from radiobject_assets.store.rows import Positions, Rows
@@ -290,27 +296,60 @@ def frame_to_arrow(frame: pd.DataFrame, index: Sequence[str]) -> pa.Table:
     return pa.table(columns)
 
 
+# Up to so many rows are looked up by their keys; for more it is quicker to read the table.
+_LOOK_UP = 2000
+
+
 def upsert_frame(table: Any, frame: pd.DataFrame) -> None:
-    """Write the columns of `frame` into the rows with its keys, keeping the other columns of these rows."""
+    """Write the columns of `frame` into the rows with its keys, keeping the other columns of these rows.
+
+    Rows that are there already as they would be written are not written again.
+    """
     rows = frame_to_arrow(frame, table.index)
     if rows.num_rows == 0:
         return
     have = table.physical
-    kept = [name for name in table.columns if name not in rows.column_names]
-    if kept:
-        rows = _keep_other_columns(table, rows, kept)
+    start = table.index[0]
+    subjects = rows.column(start).to_pylist()
+    old = table.read(keys=[subjects] if len(subjects) <= _LOOK_UP else None)
+    rows, where = _keep_other_columns(rows, old, table.index)
     rows = _as_stored(rows, table.index, have)
-    table.upsert(rows)
+    changed = _changed(rows, old, where)
+    new = [name for name in rows.column_names if name not in old.column_names]
+    if len(changed):
+        table.upsert(rows.take(pa.array(changed)))
+    elif new:
+        table.add_columns([Column(n, type_of_arrow(n, rows.schema.field(n).type)) for n in new])
 
 
-def _keep_other_columns(table: Any, rows: pa.Table, kept: Sequence[str]) -> pa.Table:
-    index = table.index
-    old = table.read(kept)
+def _keep_other_columns(
+    rows: pa.Table, old: pa.Table, index: Sequence[str]
+) -> tuple[pa.Table, list[int | None]]:
+    """The rows with the columns that they lack, and the place of each in `old` (None where it is new)."""
     place = {key: i for i, key in enumerate(zip(*(old.column(n).to_pylist() for n in index), strict=True))}
     keys = zip(*(rows.column(name).to_pylist() for name in index), strict=True)
-    where = pa.array([place.get(key) for key in keys], pa.int64())
-    for name in kept:
-        rows = rows.append_column(name, old.column(name).combine_chunks().take(where))
+    where = [place.get(key) for key in keys]
+    for name in old.column_names:
+        if name not in rows.column_names:
+            kept = old.column(name).combine_chunks().take(pa.array(where, pa.int64()))
+            rows = rows.append_column(name, kept)
+    return rows, where
+
+
+def _changed(rows: pa.Table, old: pa.Table, where: Sequence[int | None]) -> list[int]:
+    """Positions of the rows that are new, or differ from what is in their place."""
+    before = [None if place is None else row for place, row in zip(where, _rows_at(old, where), strict=True)]
+    found = []
+    for number, (row, was) in enumerate(zip(rows.to_pylist(), before, strict=True)):
+        if was is None or any(
+            type(value) is not type(was.get(name)) or value != was.get(name) for name, value in row.items()
+        ):
+            found.append(number)
+    return found
+
+
+def _rows_at(table: pa.Table, where: Sequence[int | None]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = table.take(pa.array(where, pa.int64())).to_pylist()
     return rows
 
 

@@ -32,20 +32,23 @@ def read_columns(
     index: Sequence[str],
     keys: Sequence[Sequence[str]] | None,
     far: bool,
+    condition: str | None = None,
 ) -> pa.Table:
     """Attributes of an array opened for reading, with its keys, in the order of the keys.
+
+    With a `condition` (in the language of `tiledb.QueryCondition`), of the rows that meet it.
 
     TileDB reads the files of one attribute after another. Where the array is `far` (on S3) that is a round
     trip for each, so several queries on the same handle go side by side: 31 files at 50 ms took 1.4 s in
     one query.
     """
     if not far or len(attributes) < 3:
-        return query_columns(array, ctx, attributes, index, keys)
+        return query_columns(array, ctx, attributes, index, keys, condition)
     # The keys come first: their files are then in TileDB's read-ahead cache for the others.
-    whole = query_columns(array, ctx, attributes[:1], index, keys)
+    whole = query_columns(array, ctx, attributes[:1], index, keys, condition)
     rest = attributes[1:]
     shares = [rest[n::_QUERIES_AT_ONCE] for n in range(min(_QUERIES_AT_ONCE, len(rest)))]
-    begun = [begin(partial(query_columns, array, ctx, share, index, keys)) for share in shares]
+    begun = [begin(partial(query_columns, array, ctx, share, index, keys, condition)) for share in shares]
     wait(begun)  # whatever fails, no query goes on behind the caller's back
     for part in [future.result() for future in begun]:
         for name in part.column_names:
@@ -60,6 +63,7 @@ def query_columns(
     attributes: Sequence[str],
     index: Sequence[str],
     keys: Sequence[Sequence[str]] | None,
+    condition: str | None = None,
 ) -> pa.Table:
     # PyQuery rather than Array.query: it hands over Arrow buffers without a Python object for every string.
     query = PyQuery(ctx, array, tuple(attributes), tuple(index), _LAYOUT_ROW_MAJOR, True)
@@ -69,6 +73,8 @@ def query_columns(
             for value in sorted(set(allowed)):
                 subarray.add_dim_range(position, (value.encode(), value.encode()))
     query.set_subarray(subarray)
+    if condition is not None:
+        query.set_cond(tiledb.QueryCondition(condition, ctx=ctx))
     query.submit()
     return query._buffers_to_pa_table()
 
