@@ -178,13 +178,14 @@ def _print_ingest(result: Any, store: str) -> None:
         f"[bold]{counts['files']} files, {counts['series']} series, {counts['subjects']} subjects[/bold]"
         f"  ->  {escape(store)}"
     )
-    table = table_of("collection", "written", "unchanged", "MB written")
-    held = [o for o in result.outcomes if o.status in ("written", "unchanged")]
+    table = table_of("collection", "written", "updated", "unchanged", "MB written")
+    held = [o for o in result.outcomes if o.status in ("written", "updated", "unchanged")]
     for name in sorted({o.collection or "" for o in held}):
         mine = [o for o in held if o.collection == name]
         table.add_row(
             name,
             str(sum(o.status == "written" for o in mine)),
+            str(sum(o.status == "updated" for o in mine)),
             str(sum(o.status == "unchanged" for o in mine)),
             f"{sum(o.voxel_bytes for o in mine if o.status == 'written') / 1e6:.1f}",
         )

@@ -14,6 +14,7 @@ from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult
 from radiobject_assets.ingest.plan import PlannedSeries
+from radiobject_assets.ingest.refresh import WITHDRAWABLE, RowChange, row_change
 from radiobject_assets.ingest.work import ImageCandidate
 from radiobject_assets.store.context import get_tiledb_ctx
 from radiobject_assets.store.layout import (
@@ -29,7 +30,11 @@ from radiobject_assets.store.layout import (
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join
 
-_READ = ("series_uid", "source_digest", "arrival", "kind", "n_instances", *SIZE_COLUMNS, *AFFINE_COLUMNS)
+# Read by every plan; the attributes of images come on top of these.
+_READ = (
+    "series_uid", "study_uid", "modality", "component", "source_digest", "arrival", "kind", "n_instances",
+    "labels_of_collection", "labels_of", "slope", "intercept", *SIZE_COLUMNS, *AFFINE_COLUMNS,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,10 @@ class Holdings:
         for entry in list_collections(store_uri, ctx):
             table = Table(join(entry.uri, OBS), ctx, OBS_CORE)
             there = set(table.columns)
-            columns = [name for name in _READ if name in there]
+            said = {name for planned in batch for name in planned.series.attributes}
+            columns = [
+                name for name in (*_READ, *sorted((WITHDRAWABLE | said) - set(_READ))) if name in there
+            ]
             rows[entry.name] = table.read(columns, keys=[subjects]).to_pylist()
             if len(uids) == 0:
                 continue
@@ -75,9 +83,29 @@ class Holdings:
         return self._by_id.get((planned.collection or "", planned.subject_id, planned.obs_id or ""))
 
     def source_digest(self, planned: PlannedSeries) -> str | None:
-        """Digest of the files that the stored volume of this id was made from; None if there is none."""
+        """Digest of the files that the stored volume of this id was made from.
+
+        None if there is none, or if it must be written anew although its files are the same: an image that
+        dataset.yaml now calls labels (or the other way round), an image that is now understood to lie
+        elsewhere or to have another scale, labels whose image is another one now.
+        """
         row = self._row(planned)
-        return None if row is None else row["source_digest"]
+        if row is None or (row["kind"] == "labels") != planned.is_labels:
+            return None
+        grid = _grid(row)
+        if planned.is_labels:
+            there = [image for image in self.image_candidates(planned) if image.grid.same_as(grid)]
+            named = (row["labels_of_collection"], row["labels_of"])
+            if named not in {(image.collection, image.obs_id) for image in there}:
+                return None
+        elif not _same_place_and_scale(planned, row, grid):
+            return None
+        return str(row["source_digest"])
+
+    def change(self, planned: PlannedSeries, arrival: str) -> RowChange | None:
+        """What the stored row of this id should say and does not; None if it is right or not there."""
+        row = self._row(planned)
+        return None if row is None else row_change(planned, row, arrival)
 
     def conflict(self, planned: PlannedSeries, arrival: str) -> tuple[Reason, str] | None:
         """Why a series must not be written over what is there, if so.
@@ -117,6 +145,15 @@ class Holdings:
                     continue
                 found.append(ImageCandidate(str(row[OBS_ID]), name, _grid(row)))
         return tuple(found)
+
+
+def _same_place_and_scale(planned: PlannedSeries, row: Mapping[str, Any], grid: Grid) -> bool:
+    series = planned.series
+    if series.affine is None or not np.allclose(series.affine, grid.affine, rtol=1e-9, atol=1e-9):
+        return False
+    slope = 1.0 if series.slope is None else series.slope
+    intercept = 0.0 if series.intercept is None else series.intercept
+    return bool(row["slope"] == slope and row["intercept"] == intercept)
 
 
 def referenced_images(store_uri: str, scan: ScanResult) -> dict[str, Grid]:

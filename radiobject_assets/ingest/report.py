@@ -7,14 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import pandas as pd
 
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.imaging.scan import Unreadable
 
-Status = Literal["written", "unchanged", "quarantined", "not_selected"]
+Status = Literal["written", "updated", "unchanged", "quarantined", "not_selected"]
+IN_STORE: Final[frozenset[Status]] = frozenset({"written", "updated", "unchanged"})
+"""Statuses of series whose volume is in the store."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class SeriesOutcome:
     """What became of one series.
 
     `verdict` speaks of the images (`ingestable`, or `quarantined` with a `reason` code); `status` of what was
-    done: written now, found unchanged in the store, quarantined, or not selected for this run.
+    done: written now, only its row updated (the voxels are the same, what is said of them is not), found
+    unchanged in the store, quarantined, or not selected for this run.
     """
 
     series_uid: str
@@ -82,10 +85,11 @@ class IngestReport:
             "ingestable": sum(outcome.verdict == "ingestable" for outcome in self.outcomes),
             "quarantined": by_status["quarantined"],
             "written": by_status["written"],
+            "updated": by_status["updated"],
             "unchanged": by_status["unchanged"],
             "files": sum(outcome.n_instances for outcome in self.outcomes) + len(self.unreadable),
             "unreadable": len(self.unreadable),
-            "subjects": len({o.subject_id for o in self.outcomes if o.status in ("written", "unchanged")}),
+            "subjects": len({o.subject_id for o in self.outcomes if o.status in IN_STORE}),
             "bytes_written": sum(o.voxel_bytes for o in self.outcomes if o.status == "written"),
         }
 

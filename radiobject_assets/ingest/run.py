@@ -19,7 +19,8 @@ from radiobject_assets.errors import StorageError
 from radiobject_assets.ingest.holdings import Holdings
 from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
 from radiobject_assets.ingest.pool import Failure, Task, run_tasks
-from radiobject_assets.ingest.report import IngestReport, SeriesOutcome
+from radiobject_assets.ingest.refresh import RowChange, write_changes
+from radiobject_assets.ingest.report import IngestReport, SeriesOutcome, Status
 from radiobject_assets.ingest.work import (
     COPIES_OF_A_SLAB,
     FIXED_BYTES,
@@ -137,6 +138,7 @@ class _Phase:
         self._workers = min(workers_that_fit(compute.workers, budget), max(1, len(batch)))
         self._holdings = Holdings.read(store_uri, batch)
         self._staged: dict[str, list[tuple[PlannedSeries, StagedVolume, SeriesOutcome]]] = {}
+        self._changes: dict[str, list[RowChange]] = {}
         self._committed_s = time.monotonic()
 
     def go(self, outcomes: dict[int, SeriesOutcome], progress: _Progress) -> None:
@@ -171,6 +173,8 @@ class _Phase:
                 self._discard()
             raise
         self._commit(outcomes)
+        for name, changes in self._changes.items():
+            write_changes(self._uris[name], changes, get_tiledb_ctx())
 
     def _task(self, planned: PlannedSeries) -> VolumeTask:
         share = self._budget.tasks_bytes // self._workers
@@ -199,8 +203,12 @@ class _Phase:
         elif result.reason is not None:
             outcomes[id(planned)] = planned.quarantined(result.reason, result.detail)
         else:
+            change = self._holdings.change(planned, self._plan.arrival) if result.unchanged else None
+            if change is not None:
+                self._changes.setdefault(planned.collection or "", []).append(change)
+            unwritten: Status = "unchanged" if change is None else "updated"
             done = replace(
-                planned.outcome("unchanged" if result.unchanged else "written"),
+                planned.outcome(unwritten if result.unchanged else "written"),
                 shape=result.shape,
                 dtype=result.dtype,
             )

@@ -17,7 +17,7 @@ from radiobject_assets.imaging.scan import ScanResult, Unreadable, scan
 from radiobject_assets.ingest.holdings import referenced_images
 from radiobject_assets.ingest.plan import plan_ingest
 from radiobject_assets.ingest.release import release_of
-from radiobject_assets.ingest.report import IngestReport
+from radiobject_assets.ingest.report import IN_STORE, IngestReport
 from radiobject_assets.ingest.run import OnProgress, run_ingest
 from radiobject_assets.ingest.subjects import read_subject_tables, subject_tables_among
 from radiobject_assets.memory import MemoryBudget, PeakMemory
@@ -107,7 +107,7 @@ def _with_subjects(
 ) -> IngestReport:
     """Take in what the tables say of the subjects that are in the store, and note it in the report."""
     tables = subject_tables_among((item.path for item in report.unreadable), dataset.subjects)
-    known = {o.subject_id for o in report.outcomes if o.status in ("written", "unchanged")}
+    known = {o.subject_id for o in report.outcomes if o.status in IN_STORE}
     if not tables or not known:
         return report
     try:
