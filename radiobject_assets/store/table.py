@@ -22,8 +22,9 @@ from radiobject_assets.errors import SchemaError, StorageError
 from radiobject_assets.store.columns import Column, ColumnType, parse_attribute, table_filters
 from radiobject_assets.store.context import ctx_for_small_objects, keep_for_ever
 from radiobject_assets.store.deadline import DeadlineError, is_remote, on_storage, storage_errors
+from radiobject_assets.store.evolution import evolve, schema_names
 from radiobject_assets.store.table_cells import ROW_MARK, decode, merge, read_columns, write_rows
-from radiobject_assets.store.uris import join, list_names, local_path, new_token, object_kind
+from radiobject_assets.store.uris import local_path, new_token, object_kind
 
 _DELETE_BATCH = 500
 _ATTEMPTS = 20
@@ -39,6 +40,7 @@ def now_ms() -> int:
 
 def create_table(uri: str, index: Sequence[str], columns: Iterable[Column], ctx: tiledb.Ctx) -> None:
     """Create an empty table with string key columns `index`; fine if another writer was first."""
+    columns = (ROW_MARK, *columns)
     dims = [
         # A bytes dimension holds UTF-8; TileDB's own string dimension is ASCII only.
         tiledb.Dim(name, domain=(None, None), tile=None, dtype=np.bytes_, filters=table_filters(ctx), ctx=ctx)
@@ -46,7 +48,7 @@ def create_table(uri: str, index: Sequence[str], columns: Iterable[Column], ctx:
     ]
     schema = tiledb.ArraySchema(
         domain=tiledb.Domain(*dims, ctx=ctx),
-        attrs=[column.to_attr(ctx) for column in (ROW_MARK, *columns)],
+        attrs=[column.to_attr(ctx) for column in columns],
         sparse=True,
         allows_duplicates=False,
         capacity=10_000,
@@ -60,6 +62,8 @@ def create_table(uri: str, index: Sequence[str], columns: Iterable[Column], ctx:
         try:
             # One object: it is there or it is not.
             on_storage("create the table", uri, ctx, lambda: tiledb.Array.create(uri, schema, ctx=writer))
+            if len(schema_names(uri, ctx)) > 1:  # another one's may hide what was added to it since
+                evolve(uri, ctx, {column.attribute: column for column in columns if not column.free})
         except DeadlineError:
             raise
         except StorageError:
@@ -226,10 +230,14 @@ class Table:
         index = self.index
         try:
             for _ in range(_ATTEMPTS):
-                self._add(written)
+                if self._missing(written):
+                    evolve(self.uri, self._ctx, self._core, add=written)
+                    self.close()
                 write = partial(self._write, rows, index, written)
                 if on_storage("write to the table", self.uri, self._ctx, write, nbytes=rows.nbytes):
                     return
+                # The newest schema lacks some of them, whatever this handle shows.
+                evolve(self.uri, self._ctx, self._core, add=written)
         finally:
             self.close()
         raise StorageError(f"columns of {self.uri} keep changing under this writer; try again")
@@ -247,94 +255,31 @@ class Table:
         return True
 
     def add_columns(self, columns: Sequence[Column]) -> None:
-        """Add columns; rows that are there get null."""
-        self.close()
-        self._add(columns)
+        """Add columns; rows that are there get null.
 
-    def _add(self, columns: Sequence[Column]) -> None:
-        if not self._missing(columns):
-            return
-        before = seen = self._schema_names()
+        A column that was dropped and comes again shows what rows had that were not written since.
+        """
         self.close()
-        wanted = self._missing(columns)
-        for _ in range(_ATTEMPTS):
-            if not wanted:
-                return
-            failure: StorageError | None = None
-            try:
-                self._evolve(wanted)
-            except DeadlineError:
-                raise
-            except StorageError as error:
-                failure = error
-            after = self._schema_names()
-            if failure is not None and after == seen:
-                raise failure  # else another writer was first with some of the columns
-            # Schemas that others wrote meanwhile know nothing of ours, nor ours of theirs: whoever
-            # finishes last sees them all and adds what is missing.
-            seen = after
-            others = [c for name in sorted(after - before) for c in self._columns_of_schema(name)]
-            union = {c.attribute: c for c in others if c.free} | {c.attribute: c for c in columns}
+        if self._missing(columns):
             self.close()
-            wanted = self._missing(union.values())
-        raise StorageError(f"columns of {self.uri} keep changing under this writer; try again")
+            evolve(self.uri, self._ctx, self._core, add=columns)
+            self.close()
 
     def _missing(self, columns: Iterable[Column]) -> list[Column]:
         have = {column.attribute for column in self.physical}
         return [column for column in columns if column.attribute not in have]
 
-    def _schema_names(self) -> set[str]:
-        return set(list_names(join(self.uri, "__schema"), self._ctx))
-
-    def _columns_of_schema(self, name: str) -> list[Column]:
-        if not name.startswith("__") or "_" not in name.strip("_"):
-            return []
-        stamp = int(name.strip("_").split("_")[0])
-
-        def read() -> list[Column]:
-            with tiledb.open(self.uri, "r", ctx=self._ctx, timestamp=stamp) as array:
-                schema = array.schema
-                return [parse_attribute(schema.attr(i).name, self._core) for i in range(schema.nattr)]
-
-        return on_storage("read a schema of", self.uri, self._ctx, read)
-
-    def _evolve(self, columns: Sequence[Column]) -> None:
-        evolution = tiledb.ArraySchemaEvolution(ctx_for_small_objects(self._ctx, self.uri, 0))
-        for column in columns:
-            evolution.add_attribute(column.to_attr(self._ctx))
-        self._apply("add columns to", evolution)
-
     def drop_columns(self, names: Sequence[str]) -> None:
         """Remove columns with their values (earlier states keep them)."""
         self.close()
-        evolution = tiledb.ArraySchemaEvolution(self._ctx)
-        for column in self.physical:
-            if column.name in names:
-                evolution.drop_attribute(column.attribute)
+        gone = [column.attribute for column in self.physical if column.name in names]
         self.close()
-        self._apply("drop columns of", evolution)
+        evolve(self.uri, self._ctx, self._core, drop=gone)
 
-    def _apply(self, action: str, evolution: tiledb.ArraySchemaEvolution) -> None:
-        folder = local_path(self.uri)
-        if folder is None:
-            evolve = partial(evolution.array_evolve, self.uri)
-            on_storage(action, self.uri, self._ctx, evolve, holds_lock=True)
-            return
-        # TileDB creates the file of a new schema empty and fills it then: who dies in between leaves a
-        # table that cannot be opened. So it is made beside the table and moved there in one step.
-        aside = folder.with_name(f"__new_{new_token()}")
-        try:
-            with storage_errors(action, self.uri):
-                for part in folder.iterdir():
-                    if part.is_dir():
-                        (aside / part.name).mkdir(parents=True)
-                shutil.copytree(folder / "__schema", aside / "__schema", dirs_exist_ok=True)
-                evolution.array_evolve(str(aside))
-                for schema in (aside / "__schema").iterdir():
-                    if not (folder / "__schema" / schema.name).exists():
-                        os.rename(schema, folder / "__schema" / schema.name)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    def repair_columns(self) -> None:
+        """Show columns again that were hidden when two writers added columns and one of them died."""
+        self.close()
+        evolve(self.uri, self._ctx, self._core)
 
     def delete(self, keys: Iterable[Sequence[str]]) -> None:
         """Delete rows from the newest state; earlier states keep them.
