@@ -15,7 +15,7 @@ from radiobject_assets.imaging.policy import REFUSE, SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
-SECONDARY_CAPTURE = frozenset(_STORAGE + suffix for suffix in ("7", "7.2", "7.3"))
+SECONDARY_CAPTURE = frozenset(_STORAGE + suffix for suffix in ("7", "7.1", "7.2", "7.3"))
 IMAGE_CLASSES = SECONDARY_CAPTURE | frozenset(
     _STORAGE + suffix
     for suffix in (
@@ -29,6 +29,8 @@ IMAGE_CLASSES = SECONDARY_CAPTURE | frozenset(
 )  # fmt: skip
 LABEL_CLASSES = frozenset({SEG_STORAGE, LABELMAP_STORAGE, RTSTRUCT_STORAGE})
 UNCOMPRESSED = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
+SUBSAMPLED = "YBR_FULL_422"
+_GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
 _COMPRESSED_PREFIX = "1.2.840.10008.1.2.4."
 COMPRESSED = frozenset(
     [_COMPRESSED_PREFIX + n for n in ("50", "51", "57", "70", "80", "81", "90", "91", "201", "202", "203")]
@@ -73,27 +75,43 @@ def problem_of(instance: Instance, policy: SeriesPolicy = REFUSE) -> Problem | N
 
 def encoding_problem(instance: Instance) -> Problem | None:
     """A transfer syntax that cannot be decoded."""
-    if instance.transfer_syntax == EXPLICIT_BIG and instance.bits_allocated == 8:
-        # Whether bytes are swapped in pairs depends on the VR (OB or OW), and files get it wrong.
-        return Problem(Reason.UNSUPPORTED_ENCODING, "8-bit pixels in big endian order are ambiguous")
+    bits = instance.bits_allocated
+    if instance.transfer_syntax == EXPLICIT_BIG and (
+        bits in (1, 12) or (bits == 8 and instance.pixel_offset < 0)  # whether bytes are swapped is not known
+    ):
+        return Problem(Reason.UNSUPPORTED_ENCODING, f"pixels of {bits} bits in big endian order")
     if instance.transfer_syntax in UNCOMPRESSED or instance.transfer_syntax in COMPRESSED:
         return None
     return Problem(Reason.UNSUPPORTED_ENCODING, f"transfer syntax {instance.transfer_syntax} has no decoder")
 
 
 def is_colour(instance: Instance) -> bool:
-    """True for colours that can be decoded to red, green and blue of 8 bits."""
-    if instance.samples != 3 or instance.bits_allocated != 8 or instance.bits_stored != 8:
+    """True for colours that can be decoded to red, green and blue of 8 bits (16 of RGB and of palettes)."""
+    if instance.table == "colour":
+        return True
+    wide = instance.photometric == "RGB" and instance.bits_allocated == 16
+    if instance.samples != 3 or instance.bits_stored != instance.bits_allocated or instance.signed:
+        return False
+    if instance.bits_allocated != 8 and not wide:
         return False
     if instance.transfer_syntax in COMPRESSED:
-        return instance.photometric in ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
+        return instance.photometric in ("RGB", "YBR_FULL", SUBSAMPLED, "YBR_RCT", "YBR_ICT")
+    if instance.photometric == SUBSAMPLED:
+        return instance.columns % 2 == 0 and not instance.planar
     return instance.photometric in ("RGB", "YBR_FULL")
 
 
 def _pixel_problem(i: Instance, policy: SeriesPolicy) -> Problem | None:
-    if policy.components == "keep" and is_colour(i):
+    if i.table == "colour":
+        if i.samples != 1 or i.pixel_keyword != "PixelData":
+            return Problem(Reason.UNSUPPORTED_PIXELS, f"a palette for {i.samples} samples")
+        if policy.components != "keep":
+            return Problem(Reason.COLOUR, "pixels with a palette of colours")
+    elif policy.components == "keep" and is_colour(i):
         return None
-    if i.samples != 1 or i.photometric not in ("MONOCHROME1", "MONOCHROME2"):
+    if i.photometric == "PALETTE COLOR" and i.detail:
+        return Problem(Reason.COLOUR, f"the instance {i.detail}")
+    if i.samples != 1 or (i.photometric not in _GREY and not i.table):
         if i.samples == 3 or i.photometric.startswith(("RGB", "YBR", "PALETTE")):
             return Problem(Reason.COLOUR, f"{i.photometric or 'colour'} pixels with {i.samples} samples")
         return Problem(
@@ -107,7 +125,8 @@ def _pixel_problem(i: Instance, policy: SeriesPolicy) -> Problem | None:
             if fits
             else Problem(Reason.UNSUPPORTED_PIXELS, f"{i.pixel_keyword} with {i.bits_allocated} bits")
         )
-    if i.bits_allocated not in (8, 16, 32) or not 1 <= i.bits_stored <= i.bits_allocated:
+    packed = i.bits_allocated in (1, 12) and i.transfer_syntax in UNCOMPRESSED
+    if not (packed or i.bits_allocated in (8, 16, 32)) or not 1 <= i.bits_stored <= i.bits_allocated:
         return Problem(
             Reason.UNSUPPORTED_PIXELS,
             f"{i.bits_allocated} bits allocated, {i.bits_stored} stored: not supported",
@@ -120,13 +139,19 @@ def _pixel_problem(i: Instance, policy: SeriesPolicy) -> Problem | None:
     return None
 
 
+def native_bits(i: Instance) -> int:
+    """Bits of one frame when it is not compressed."""
+    samples = 2 if i.photometric == SUBSAMPLED and i.transfer_syntax in UNCOMPRESSED else i.samples
+    return i.rows * i.columns * samples * i.bits_allocated
+
+
 def size_problem(i: Instance) -> Problem | None:
     """Declared rows, columns and frames that do not fit the file."""
     if i.rows < 1 or i.columns < 1 or i.n_frames < 1:
         return Problem(
             Reason.SIZE_MISMATCH, f"{i.rows} rows, {i.columns} columns and {i.n_frames} frames are declared"
         )
-    needed = (i.rows * i.columns * i.samples * i.bits_allocated * i.n_frames + 7) // 8
+    needed = (native_bits(i) * i.n_frames + 7) // 8
     declared = f"{i.columns}x{i.rows}x{i.n_frames} voxels of {i.bits_allocated} bits"
     if needed > _MAX_VOLUME_BYTES:
         return Problem(Reason.TOO_LARGE, f"{declared} are declared")

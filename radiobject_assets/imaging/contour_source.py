@@ -13,7 +13,7 @@ from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.contours import Points, fill_rings, rings_by_slice
 from radiobject_assets.imaging.geometry import Grid
-from radiobject_assets.imaging.headers import read_contour_elements
+from radiobject_assets.imaging.headers import reread_elements
 from radiobject_assets.imaging.labels import CLOSED
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series_record import Series
@@ -64,7 +64,7 @@ class ContourSource:
             raise ImageReadError(Reason.FILE_CHANGED, "has another size than when it was scanned", path)
         self._digest = blake3(blake3(data).digest()).hexdigest()
         found: list[Points] = []
-        for item in read_contour_elements(path, data).items(t.ROI_CONTOURS):
+        for item in reread_elements(path, data).items(t.ROI_CONTOURS):
             if item.integer(t.OBSERVED_ROI) not in self._numbers:
                 continue
             for contour in item.items(t.CONTOURS):

@@ -23,6 +23,7 @@ _SHORT_VR = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI
 _VR = _LONG_VR | _SHORT_VR
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 _BINARY_VR = frozenset(vr.encode() for vr in _BINARY) | {b"SQ", b"AT"}
+_WORD_VR = frozenset({b"US", b"SS", b"OW", b"OB"})
 _MAX_DEPTH = 64
 _MAX_CHUNK = 1 << 28
 
@@ -42,7 +43,8 @@ class Elements:
     """The wanted elements of one data set or sequence item, converted when asked for.
 
     `wanted` names the value representation by which each tag's bytes are read: "US", "FD"... for binary
-    numbers, "SQ", "OB" for bytes, anything else for text.
+    numbers, "SQ", "OB" for bytes, "XW" for the bytes of 16-bit words of any kind (US, SS, OW), anything else
+    for text.
     """
 
     values: dict[int, Value]
@@ -221,6 +223,8 @@ def read_elements(
 
 def _fits(tag: int, expected: str, vr: bytes) -> bool:
     """True if a value of this VR can be read as expected; a private tag that cannot is another vendor's."""
+    if expected == "XW" and vr in _WORD_VR:
+        return True
     if vr == b"UN" or expected == vr.decode() or not (vr in _BINARY_VR or expected in _BINARY):
         return True
     if tag >> 16 & 1:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +80,9 @@ def read_instance(path: Path, read: Read, prefix: bytes, size: int) -> Instance:
 _CONTOUR_WANTED = {**t.WANTED, t.CONTOUR_DATA: "DS"}
 
 
-def read_contour_elements(path: Path, data: bytes) -> Elements:
-    """The elements of an RTSTRUCT with the coordinates of its contours, which a scan leaves out.
+def reread_elements(path: Path, data: bytes) -> Elements:
+    """The elements of a file that was scanned before, with what a scan leaves out: coordinates of contours,
+    entries of lookup tables.
 
     Raises
     ------
@@ -170,7 +173,10 @@ def _from_pydicom(dataset: Any, depth: int, wanted: Mapping[int, str] = t.WANTED
         elif value is not None:
             # a PersonName can be iterated too, letter by letter
             several = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-            if kind in ("US", "SS", "UL", "FD", "FL"):
+            if kind == "XW":
+                words = [int(v) & 0xFFFF for v in several if isinstance(v, int)]
+                values[int(tag)] = struct.pack(f"<{len(words)}H", *words)
+            elif kind in ("US", "SS", "UL", "FD", "FL"):
                 values[int(tag)] = tuple(float(v) for v in several if isinstance(v, int | float))
             else:
                 values[int(tag)] = "\\".join(str(v) for v in several)
@@ -255,6 +261,11 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
         path=path,
         size_bytes=size,
         sop_class_uid=e.text(t.SOP_CLASS_UID),
+    mapped = PixelMapping()
+    if has_pixels and (t.MODALITY_LUT in e.values or e.text(t.PHOTOMETRIC) == "PALETTE COLOR"):
+        mapped = pixel_mapping(e)
+        if mapped.line is not None:
+            frames = tuple(replace(f, slope=mapped.line[0], intercept=mapped.line[1]) for f in frames)
         sop_instance_uid=e.text(t.SOP_INSTANCE_UID),
         series_uid=e.text(t.SERIES_UID),
         study_uid=e.text(t.STUDY_UID),
@@ -286,8 +297,10 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
         segmentation_type=e.text(t.SEGMENTATION_TYPE),
         max_fraction=e.integer(t.MAX_FRACTION) or 0,
         segments_overlap=e.text(t.SEGMENTS_OVERLAP),
-        detail="has a modality lookup table" if e.items(t.MODALITY_LUT) else "",
-        attributes=attributes,
+        detail=mapped.detail,
+        table=mapped.kind,
+        table_bits=mapped.bits,
+        attributes=attributes if not mapped.units else {**attributes, "rescale_type": mapped.units},
         extras=extras,
     )
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from radiobject_assets.imaging.source import AttributeValue
 
+TableKind = Literal["", "modality", "grey", "colour"]
+"""What a lookup table gives: physical values, levels of a palette without colour, red, green and blue."""
 Triple = tuple[float, float, float]
 Six = tuple[float, float, float, float, float, float]
 
@@ -34,6 +37,8 @@ class Frame:
         DimensionIndexValues.
     segment
         ReferencedSegmentNumber of a SEG frame.
+    thickness_mm
+        SpacingBetweenSlices, else SliceThickness: taken for geometry only where one slice has no neighbour.
     """
 
     position: Triple | None = None
@@ -51,6 +56,7 @@ class Frame:
     gradient: Triple | None = None
     dimension_index: tuple[int, ...] = ()
     segment: int | None = None
+    thickness_mm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,9 @@ class Instance:
         blake3 of the pixel data's bytes; computed only for instances that seem to be copies of another.
     detail
         What is wrong with the header, if it parsed but cannot be used.
+    table, table_bits
+        What a lookup table makes of the stored values when they are decoded, and the bits of what it gives;
+        "" and 0 where there is none, or where slope and intercept say the same.
     attributes
         Allow-listed acquisition parameters (`tags.ATTRIBUTES`).
     extras
@@ -126,3 +135,5 @@ class Instance:
     detail: str = ""
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
     extras: dict[str, AttributeValue] = field(default_factory=dict)
+    table: TableKind = ""
+    table_bits: int = 0

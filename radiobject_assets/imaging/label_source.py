@@ -11,10 +11,9 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.acceptance import COMPRESSED, Problem
+from radiobject_assets.imaging.acceptance import Problem
 from radiobject_assets.imaging.contour_source import ContourSource
 from radiobject_assets.imaging.geometry import Grid
-from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.label_resampling import ResampledLabels, overlaps, own_grid
 from radiobject_assets.imaging.labels import LABELMAP_STORAGE, RTSTRUCT_STORAGE
 from radiobject_assets.imaging.pixels import PixelFile
@@ -90,7 +89,7 @@ class SegmentationSource:
         )
         if not labelmap and self._segments and segment not in self._segments:
             return
-        pixels = frame_pixels(file, number)
+        pixels = file.frame(number)
         if labelmap or self._instance.segmentation_type == "FRACTIONAL":
             place.paste(pixels.astype(self.dtype), target, np.maximum)
             return
@@ -114,15 +113,3 @@ class SegmentationSource:
         if not self._digest:
             raise ImageReadError(Reason.FILE_CHANGED, "nothing has been read yet: exhaust slabs() first")
         return blake3(self._digest).hexdigest()
-
-
-def frame_pixels(file: PixelFile, number: int) -> NDArray[Any]:
-    """Stored values of a SEG's frame, (rows, columns); bits are unpacked, lowest first (PS3.5 8.1.1)."""
-    instance: Instance = file.instance
-    if instance.bits_allocated != 1 or instance.transfer_syntax in COMPRESSED:
-        return file.frame(number)
-    size = instance.rows * instance.columns
-    first = number * size  # frames are packed without padding between them
-    data = file.native_bytes(first // 8, (first % 8 + size + 7) // 8)
-    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
-    return bits[first % 8 : first % 8 + size].reshape(instance.rows, instance.columns)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import zlib
 from typing import Any
 
@@ -19,15 +18,18 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.acceptance import COMPRESSED
+from radiobject_assets.imaging.acceptance import COMPRESSED, SUBSAMPLED, native_bits
 from radiobject_assets.imaging.codecs import decode_jpeg12, decode_rle
 from radiobject_assets.imaging.codestream import FrameSize, declared_size
 from radiobject_assets.imaging.elements import read_elements
-from radiobject_assets.imaging.headers import DEFLATED, EXPLICIT_BIG
+from radiobject_assets.imaging.fragments import Fragment, fragments_of_frames
+from radiobject_assets.imaging.headers import DEFLATED, EXPLICIT_BIG, reread_elements
 from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.lookup import LookupTable, lookup_table
+from radiobject_assets.imaging.packing import expand_422, unpack_12_bits, unpack_bits
 from radiobject_assets.imaging.quiet import pydicom_quietly
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.values import stored_dtype
+from radiobject_assets.imaging.values import file_dtype
 
 _HASH_CHUNK = 4 << 20
 _JPEG2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
@@ -87,12 +89,31 @@ class PixelFile:
         elif hashing:
             self.digest = self._hash()
         self._start = instance.pixel_offset
+        self._table = self._lookup_table() if instance.table else None
+        # In big endian order, pixels of 8 bits in elements of words (OW) are swapped in pairs (PS3.5 8.1.1).
+        self._swapped = (
+            syntax == EXPLICIT_BIG
+            and instance.bits_allocated == 8
+            and instance.pixel_offset >= 8
+            and self._read(instance.pixel_offset - 8, 2) == b"OW"
+        )
         if syntax == DEFLATED:
             self._data = self._inflate(self._data or b"")
         elif instance.pixel_offset < 0:
             self._data = self._pydicom_pixels(self._data or b"")
             self._start = 0
         self._fragments = self._index_fragments() if syntax in COMPRESSED else []
+
+    def _lookup_table(self) -> LookupTable:
+        i = self.instance
+        header = self._data if self._data is not None else self._read(0, i.pixel_offset)
+        try:
+            table = lookup_table(reread_elements(i.path, header), signed=i.signed)
+        except ValueError as error:
+            raise ImageReadError(Reason.FILE_CHANGED, f"the instance {error}", i.path) from error
+        if table is None or (table.kind, table.values.dtype.itemsize * 8) != (i.table, i.table_bits):
+            raise ImageReadError(Reason.FILE_CHANGED, "has another lookup table than at the scan", i.path)
+        return table
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -155,11 +176,12 @@ class PixelFile:
         return bytes(value)
 
     def _frame_bytes(self) -> int:
-        i = self.instance
-        return (i.rows * i.columns * i.samples * i.bits_allocated + 7) // 8
+        return (native_bits(self.instance) + 7) // 8
 
     def native_bytes(self, offset: int, size: int) -> bytes:
         """`size` bytes of uncompressed pixel data from `offset` after its start."""
+        if self._swapped:
+            return self._swapped_bytes(offset, size)
         data = self._read(self._start + offset, size)
         if len(data) < size:
             raise ImageReadError(
@@ -167,24 +189,57 @@ class PixelFile:
             )
         return data
 
+    def _swapped_bytes(self, offset: int, size: int) -> bytes:
+        skip = offset % 2
+        whole = skip + size + (skip + size) % 2
+        words = np.frombuffer(self._read(self._start + offset - skip, whole), np.uint8)
+        if len(words) < whole:
+            raise ImageReadError(
+                Reason.TRUNCATED, "the file ends before its pixel data does", self.instance.path
+            )
+        return words.reshape(-1, 2)[:, ::-1].tobytes()[skip : skip + size]
+
     def frame(self, index: int) -> NDArray[Any]:
         """Stored values of a frame, (rows, columns), as in the file: not masked, maybe not native order.
 
-        Colour frames are (rows, columns, 3): red, green, blue.
+        Colour frames are (rows, columns, 3): red, green, blue. Where the header has a lookup table, the
+        values are what that gives.
         """
+        values = self._frame(index)
+        if self._table is None:
+            return values
+        values = values.astype(file_dtype(self.instance))
+        _keep_stored_bits(values, self.instance)
+        return self._table.apply(values)
+
+    def _frame(self, index: int) -> NDArray[Any]:
         i = self.instance
         if i.transfer_syntax in COMPRESSED:
             return self._decode(index)
-        dtype = stored_dtype(i).newbyteorder(">" if i.transfer_syntax == EXPLICIT_BIG else "<")
+        if i.bits_allocated in (1, 12):
+            return self._packed(index)
+        dtype = file_dtype(i).newbyteorder(">" if i.transfer_syntax == EXPLICIT_BIG else "<")
         size = self._frame_bytes()
         values = np.frombuffer(self.native_bytes(index * size, size), dtype)
         if i.samples == 1:
             return values.reshape(i.rows, i.columns)
         return self._native_colours(values)
 
+    def _packed(self, index: int) -> NDArray[Any]:
+        i = self.instance
+        count = i.rows * i.columns
+        first = index * count * i.bits_allocated  # frames follow each other without padding
+        skip = first % 8
+        data = self.native_bytes(first // 8, (skip + count * i.bits_allocated + 7) // 8)
+        if i.bits_allocated == 1:
+            return unpack_bits(data, skip, count).reshape(i.rows, i.columns)
+        return unpack_12_bits(data, skip, count).view(file_dtype(i)).reshape(i.rows, i.columns)
+
     def _native_colours(self, values: NDArray[Any]) -> NDArray[Any]:
         i = self.instance
-        if i.planar:
+        if i.photometric == SUBSAMPLED:
+            colours = expand_422(values, i.rows, i.columns)
+        elif i.planar:
             colours = np.moveaxis(values.reshape(i.samples, i.rows, i.columns), 0, 2)
         else:
             colours = values.reshape(i.rows, i.columns, i.samples)
@@ -192,42 +247,16 @@ class PixelFile:
 
     # Encapsulated frames
 
-    def _index_fragments(self) -> list[list[tuple[int, int]]]:
-        """(offset, length) of the fragments of each frame, offsets from the start of the pixel data."""
-        fragments: list[tuple[int, int]] = []
-        offsets: tuple[int, ...] = ()
-        at, first = 0, True
-        end = (len(self._data) if self._data is not None else self.instance.size_bytes) - self._start
-        while at + 8 <= end:
-            group, element, length = struct.unpack("<HHI", self._read(self._start + at, 8))
-            at += 8
-            if (group, element) != (0xFFFE, 0xE000) or at + length > end:
-                break
-            if first:
-                offsets = struct.unpack(f"<{length // 4}I", self._read(self._start + at, length // 4 * 4))
-                first = False
-                base = at + length
-            else:
-                fragments.append((at, length))
-            at += length
-        frames = self.instance.n_frames
-        if len(fragments) == frames:
-            return [[fragment] for fragment in fragments]
-        if frames == 1 and fragments:
-            return [fragments]
-        if len(offsets) == frames and len(fragments) > frames:
-            starts = [base + offset for offset in offsets]
-            grouped: list[list[tuple[int, int]]] = [[] for _ in starts]
-            for fragment in fragments:
-                number = int(np.searchsorted(starts, fragment[0] - 8, side="right")) - 1
-                grouped[number].append(fragment)
-            if all(grouped):
-                return grouped
-        raise ImageReadError(
-            Reason.DECODER_FAILED,
-            f"{len(fragments)} fragments cannot be divided into {frames} frames",
-            self.instance.path,
-        )
+    def _index_fragments(self) -> list[list[Fragment]]:
+        size = (len(self._data) if self._data is not None else self.instance.size_bytes) - self._start
+
+        def read(at: int, count: int) -> bytes:
+            return self._read(self._start + at, count)
+
+        try:
+            return fragments_of_frames(read, size, self.instance.n_frames)
+        except ValueError as error:
+            raise ImageReadError(Reason.DECODER_FAILED, str(error), self.instance.path) from error
 
     def _decode(self, index: int) -> NDArray[Any]:
         from pydicom.encaps import encapsulate
@@ -282,7 +311,7 @@ class PixelFile:
 
     def _decode_ourselves(self, data: bytes, index: int) -> NDArray[Any]:
         i = self.instance
-        dtype = stored_dtype(i).newbyteorder("<")
+        dtype = file_dtype(i).newbyteorder("<")
         try:
             if i.transfer_syntax != _RLE:
                 values = decode_jpeg12(data, i.rows, i.columns, i.transfer_syntax, signed=i.signed)
@@ -307,13 +336,18 @@ class PixelFile:
 
 def clear_overflow_bits(values: NDArray[Any], instance: Instance) -> None:
     """Keep the BitsStored bits below HighBit, in place: mask unsigned values, extend the sign of others."""
-    allocated, stored, high = instance.bits_allocated, instance.bits_stored, instance.high_bit
-    if stored >= allocated or values.dtype.kind == "f":
+    if not instance.table:  # what a table gives has no bits to clear
+        _keep_stored_bits(values, instance)
+
+
+def _keep_stored_bits(values: NDArray[Any], instance: Instance) -> None:
+    stored, high, width = instance.bits_stored, instance.high_bit, values.dtype.itemsize * 8
+    if stored >= width or values.dtype.kind == "f":
         return
     if values.dtype.kind == "i":
-        if high + 1 < allocated:
-            np.left_shift(values, allocated - 1 - high, out=values)
-        np.right_shift(values, allocated - stored, out=values)
+        if high + 1 < width:
+            np.left_shift(values, width - 1 - high, out=values)
+        np.right_shift(values, width - stored, out=values)
         return
     if high + 1 > stored:
         np.right_shift(values, high + 1 - stored, out=values)

@@ -118,7 +118,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "A NIfTI header (.hdr) has no image file (.img) beside it.", "Supply the .img file."
     ),
     Reason.NIFTI_DATATYPE: Explanation(
-        "The NIfTI data type cannot be stored as it is.", "Convert it to an integer or floating point type."
+        "The NIfTI data type cannot be stored as it is.",
+        "Convert it to a number type; for complex and colour images set `imaging.components: keep`.",
     ),
     Reason.NIFTI_NO_SPACE: Explanation(
         "Image dimensions are not those of a 3D or 4D volume.",
@@ -129,7 +130,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Nothing, unless it should have been an image: then check what the sender exported.",
     ),
     Reason.UNSUPPORTED_ENCODING: Explanation(
-        "No decoder is known for the transfer syntax.", "Export with another transfer syntax."
+        "No decoder is known for the transfer syntax, or for pixels of that size in it.",
+        "Export with another transfer syntax.",
     ),
     Reason.UNSUPPORTED_PIXELS: Explanation(
         "Bits, samples or photometric interpretation are not valid for an image.",
@@ -137,10 +139,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.COLOUR: Explanation(
         "Pixels are colours (RGB, YBR, palette), not measured values; usually a report or screen capture.",
-        "Nothing, or allow colour volumes in the configuration.",
+        "Nothing, or set `imaging.components: keep` in dataset.yaml; a time series: export each time alone.",
     ),
     Reason.NON_LINEAR_RESCALE: Explanation(
-        "Stored values map to physical ones through a table, not one slope and intercept.",
+        "The table that maps stored values to physical ones (Modality LUT) is damaged.",
         "Export the original images.",
     ),
     Reason.SIZE_MISMATCH: Explanation(
@@ -157,11 +159,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.LOCALIZER: Explanation("A localizer (scout) is not a volume.", "Nothing."),
     Reason.SINGLE_SLICE: Explanation(
-        "One slice alone has no slice spacing and is not a volume.",
+        "One slice alone is not a volume: most often a capture, or what arrived of a series.",
         "Send the rest of the series, if there is more.",
     ),
     Reason.SINGLE_POSITION: Explanation(
-        "All slices lie at the same position (bolus monitoring, cine): not a volume.", "Nothing."
+        "All slices lie at the same position, and no header says how thick they are: not a volume.",
+        "Nothing.",
     ),
     Reason.MISSING_SLICE: Explanation(
         "The gaps between slices are multiples of the spacing: slices are missing.",

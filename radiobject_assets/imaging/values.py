@@ -2,7 +2,8 @@
 
 Stored integers are kept wherever one slope and one intercept fit the whole volume. Where they differ from
 slice to slice (PET, some MR) the physical values are computed in float64 and rounded once: to float32 for
-stored values of up to 16 bits (whose steps it resolves with 8 bits to spare), to float64 beyond.
+stored values of up to 16 bits (whose steps it resolves with 8 bits to spare), to float64 beyond. Where a
+lookup table is no straight line, the voxels are what it gives.
 """
 
 from __future__ import annotations
@@ -26,21 +27,30 @@ class ValueRange:
     per_slice: bool
 
 
-def stored_dtype(instance: Instance) -> np.dtype[Any]:
-    """dtype of an instance's stored values, native byte order."""
+def file_dtype(instance: Instance) -> np.dtype[Any]:
+    """dtype that holds the pixels of an instance's file, native byte order."""
     if instance.pixel_keyword == "FloatPixelData":
         return np.dtype(np.float32)
     if instance.pixel_keyword == "DoubleFloatPixelData":
         return np.dtype(np.float64)
-    return np.dtype(f"{'i' if instance.signed else 'u'}{instance.bits_allocated // 8}")
+    if instance.bits_allocated == 1:
+        return np.dtype(np.uint8)
+    # 12 bits, packed in the file, take two bytes
+    return np.dtype(f"{'i' if instance.signed else 'u'}{(instance.bits_allocated + 7) // 8}")
+
+
+def stored_dtype(instance: Instance) -> np.dtype[Any]:
+    """dtype of an instance's voxels: the file's, or what its lookup table gives."""
+    return np.dtype(f"u{instance.table_bits // 8}") if instance.table else file_dtype(instance)
 
 
 def value_range(instances: Sequence[Instance], frames: Sequence[Frame]) -> ValueRange:
     """How the planes of one volume are stored."""
     dtype = stored_dtype(instances[0])
     rescales = {(frame.slope, frame.intercept) for frame in frames}
-    if len(rescales) == 1:
+    mapped = {(instance.table, instance.table_bits) for instance in instances}
+    if len(rescales) == 1 and len(mapped) == 1:
         slope, intercept = rescales.pop()
         return ValueRange(dtype, slope, intercept, per_slice=False)
-    wide = dtype.itemsize > 2 and dtype != np.float32
+    wide = file_dtype(instances[0]).itemsize > 2 and dtype != np.float32
     return ValueRange(np.dtype(np.float64 if wide else np.float32), 1.0, 0.0, per_slice=True)

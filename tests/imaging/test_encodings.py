@@ -241,16 +241,6 @@ def test_colours_in_rle_are_kept_where_the_policy_keeps_them(tmp_path: Path) -> 
     assert np.array_equal(read_all(open_series(series)), colours.transpose(2, 1, 0, 3))
 
 
-def test_subsampled_uncompressed_colours_are_refused_even_where_colours_are_kept(tmp_path: Path) -> None:
-    def change(ds: FileDataset, k: int) -> None:
-        ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "YBR_FULL_422", 0
-        ds.PixelData = bytes(4 * 6 * 2)
-
-    write_stack(tmp_path, ramp(4, 4, 6, "u1"), change=change)
-    (series,) = build_series(scan([tmp_path]), policy=SeriesPolicy(components="keep"))
-    assert series.reason is Reason.COLOUR
-
-
 def test_a_time_series_of_colours_is_refused(tmp_path: Path) -> None:
     def change(ds: FileDataset, k: int) -> None:
         ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
@@ -264,18 +254,6 @@ def test_a_time_series_of_colours_is_refused(tmp_path: Path) -> None:
         ds.save_as(path)
     (series,) = build_series(scan([tmp_path]), policy=SeriesPolicy(components="keep"))
     assert (series.reason, series.detail) == (Reason.COLOUR, "a time series of colour images")
-
-
-def test_a_modality_lookup_table_is_refused_since_no_slope_and_intercept_say_it(tmp_path: Path) -> None:
-    def change(ds: FileDataset, k: int) -> None:
-        del ds.RescaleSlope, ds.RescaleIntercept
-        table = Dataset()
-        table.LUTDescriptor, table.ModalityLUTType = [4, 0, 16], "HU"
-        table.LUTData = bytes(range(8))
-        ds.ModalityLUTSequence = [table]
-
-    write_stack(tmp_path, ramp(), change=change)
-    assert _one(tmp_path).reason is Reason.NON_LINEAR_RESCALE
 
 
 def test_damaged_rle_never_reaches_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
