@@ -21,6 +21,7 @@ from radiobject_assets.imaging.elements import Elements, Header, OddElements, Re
 from radiobject_assets.imaging.frames import classic_frame, multiframe_frames, tomographic_frames
 from radiobject_assets.imaging.instance import Frame, Instance
 from radiobject_assets.imaging.labels import describe_segments, referenced_images
+from radiobject_assets.imaging.lookup import PixelMapping, pixel_mapping
 from radiobject_assets.imaging.mosaic import is_mosaic, mosaic_frames
 from radiobject_assets.imaging.quiet import pydicom_quietly
 from radiobject_assets.imaging.reasons import Reason
