@@ -258,15 +258,15 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
     references, reference_sops = referenced_images(e)
     attributes, extras = _interned_attributes(e)
     segments = describe_segments(e)
-    return Instance(
-        path=path,
-        size_bytes=size,
-        sop_class_uid=e.text(t.SOP_CLASS_UID),
     mapped = PixelMapping()
     if has_pixels and (t.MODALITY_LUT in e.values or e.text(t.PHOTOMETRIC) == "PALETTE COLOR"):
         mapped = pixel_mapping(e)
         if mapped.line is not None:
             frames = tuple(replace(f, slope=mapped.line[0], intercept=mapped.line[1]) for f in frames)
+    return Instance(
+        path=path,
+        size_bytes=size,
+        sop_class_uid=e.text(t.SOP_CLASS_UID),
         sop_instance_uid=e.text(t.SOP_INSTANCE_UID),
         series_uid=e.text(t.SERIES_UID),
         study_uid=e.text(t.STUDY_UID),

@@ -85,11 +85,11 @@ class Instance:
         Number of slices of a Siemens mosaic (each has its own frame), -1 where it is unknown; 0 for others.
     pixel_digest
         blake3 of the pixel data's bytes; computed only for instances that seem to be copies of another.
-    detail
-        What is wrong with the header, if it parsed but cannot be used.
     table, table_bits
         What a lookup table makes of the stored values when they are decoded, and the bits of what it gives;
         "" and 0 where there is none, or where slope and intercept say the same.
+    detail
+        What is wrong with the header, if it parsed but cannot be used.
     attributes
         Allow-listed acquisition parameters (`tags.ATTRIBUTES`).
     extras
@@ -133,7 +133,7 @@ class Instance:
     max_fraction: int = 0
     segments_overlap: str = ""
     detail: str = ""
-    attributes: dict[str, AttributeValue] = field(default_factory=dict)
-    extras: dict[str, AttributeValue] = field(default_factory=dict)
     table: TableKind = ""
     table_bits: int = 0
+    attributes: dict[str, AttributeValue] = field(default_factory=dict)
+    extras: dict[str, AttributeValue] = field(default_factory=dict)
