@@ -41,6 +41,20 @@ DROPPED = "__dropped"
 _known: dict[tuple[str, str], tuple[str, ...]] = {}
 
 
+UNFINISHED = "__new_"
+"""What the names of folders begin with in which something is made; `vacuum` removes those of the dead."""
+
+
+@contextmanager
+def beside(folder: Path) -> Iterator[Path]:
+    """A place on the same disk to make something that a rename then moves to `folder`; removed afterwards."""
+    aside = folder.with_name(f"{UNFINISHED}{new_token()}")
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 @contextmanager
 def one_at_a_time(uri: str) -> Iterator[None]:
     """Let no other process into this block for the same local folder; on S3 there is nothing to wait for."""
@@ -191,16 +205,12 @@ def _publish(
         return
     # TileDB creates the file of a new schema empty and fills it then: who dies in between leaves a
     # table that cannot be opened. So it is made beside the table and moved there in one step.
-    aside = folder.with_name(f"__new_{new_token()}")
-    try:
-        with storage_errors("change the columns of", uri):
-            for part in folder.iterdir():
-                if part.is_dir():
-                    (aside / part.name).mkdir(parents=True)
-            shutil.copy(folder / "__schema" / base, aside / "__schema" / base)
-            evolution.array_evolve(str(aside))
-            for schema in (aside / "__schema").iterdir():
-                if schema.is_file() and schema.name != base:
-                    os.rename(schema, folder / "__schema" / schema.name)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with storage_errors("change the columns of", uri), beside(folder) as aside:
+        for part in folder.iterdir():
+            if part.is_dir():
+                (aside / part.name).mkdir(parents=True)
+        shutil.copy(folder / "__schema" / base, aside / "__schema" / base)
+        evolution.array_evolve(str(aside))
+        for schema in (aside / "__schema").iterdir():
+            if schema.is_file() and schema.name != base:
+                os.rename(schema, folder / "__schema" / schema.name)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import tiledb
@@ -22,12 +23,14 @@ import tiledb
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.columns import Column, ColumnType
 from radiobject_assets.store.context import ctx_for_small_objects, ctx_for_threads
-from radiobject_assets.store.deadline import DeadlineError, on_storage
+from radiobject_assets.store.deadline import DeadlineError, on_storage, storage_errors
+from radiobject_assets.store.evolution import beside
 from radiobject_assets.store.table import create_table, now_ms
 from radiobject_assets.store.uris import (
     join,
     last_part,
     list_names,
+    local_path,
     normalise,
     object_kind,
     validate_collection_name,
@@ -122,12 +125,23 @@ def write_group_metadata(uri: str, values: dict[str, Any], ctx: tiledb.Ctx) -> N
 
     small = ctx_for_small_objects(ctx, uri, 0)
 
-    def write() -> None:
-        with tiledb.Group(uri, "w", ctx=small) as group:
+    def write(target: str) -> None:
+        with tiledb.Group(target, "w", ctx=small) as group:
             for key, value in values.items():
                 group.meta[key] = value
 
-    on_storage("write the metadata of", uri, ctx, write, holds_lock=True)
+    folder = local_path(uri)
+    if folder is None:
+        on_storage("write the metadata of", uri, ctx, partial(write, uri), holds_lock=True)
+        return
+    # TileDB creates the file empty and fills it then: nobody can open a group that has an empty one. So it is
+    # made in a group of its own and moved from there in one step.
+    with storage_errors("write the metadata of", uri), beside(folder / "__meta") as aside:
+        tiledb.Group.create(str(aside), ctx=ctx)
+        write(str(aside))
+        (folder / "__meta").mkdir(exist_ok=True)
+        for made in (aside / "__meta").iterdir():
+            os.rename(made, folder / "__meta" / made.name)
 
 
 def _create_group(uri: str, ctx: tiledb.Ctx) -> None:
@@ -250,6 +264,8 @@ def ensure_collection_at(
     _create_group(uri, ctx)
     _create_group(join(uri, VOLUMES), ctx)
     _ensure_table(join(uri, OBS), (SUBJECT, OBS_ID), OBS_CORE, ctx)
+    if _meta_if_group(uri, ctx)[0].get("format") is not None:
+        return uri  # another process finished it meanwhile, and may have renamed it since
     created = now_ms()
     write_group_metadata(
         uri,

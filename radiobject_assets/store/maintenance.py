@@ -15,6 +15,7 @@ import tiledb
 
 from radiobject_assets.store.consolidation import consolidate_table
 from radiobject_assets.store.context import ctx_for_threads
+from radiobject_assets.store.evolution import UNFINISHED
 from radiobject_assets.store.layout import (
     COLLECTION_FORMAT,
     COLLECTIONS,
@@ -29,7 +30,7 @@ from radiobject_assets.store.layout import (
     list_collections,
 )
 from radiobject_assets.store.snapshots import list_snapshots
-from radiobject_assets.store.table import UNFINISHED, Table, now_ms
+from radiobject_assets.store.table import Table, now_ms
 from radiobject_assets.store.tile_cache import forget_array
 from radiobject_assets.store.uris import (
     join,

@@ -22,15 +22,12 @@ from radiobject_assets.errors import SchemaError, StorageError
 from radiobject_assets.store.columns import Column, ColumnType, parse_attribute, table_filters
 from radiobject_assets.store.context import ctx_for_small_objects, keep_for_ever
 from radiobject_assets.store.deadline import DeadlineError, is_remote, on_storage, storage_errors
-from radiobject_assets.store.evolution import evolve, schema_names
+from radiobject_assets.store.evolution import beside, evolve, schema_names
 from radiobject_assets.store.table_cells import ROW_MARK, decode, merge, read_columns, write_rows
-from radiobject_assets.store.uris import local_path, new_token, object_kind
+from radiobject_assets.store.uris import local_path, object_kind
 
 _DELETE_BATCH = 500
 _ATTEMPTS = 20
-
-UNFINISHED = "__new_"
-"""What the names of tables begin with that are being created; `vacuum` removes those of the dead."""
 
 
 def now_ms() -> int:
@@ -70,18 +67,15 @@ def create_table(uri: str, index: Sequence[str], columns: Iterable[Column], ctx:
             if object_kind(uri, ctx) != "array":  # else another writer was first
                 raise
         return
-    with storage_errors("create the table", uri):
-        # TileDB makes an array's folders one by one: who dies in between leaves something that looks like an
-        # array and cannot be opened. So it is made beside its place and moved there in one step.
-        aside = folder.with_name(f"{UNFINISHED}{new_token()}")
+    # TileDB makes an array's folders one by one: who dies in between leaves something that looks like an
+    # array and cannot be opened. So it is made beside its place and moved there in one step.
+    with storage_errors("create the table", uri), beside(folder) as aside:
         try:
             tiledb.Array.create(str(aside), schema, ctx=ctx)
             os.rename(aside, folder)
         except OSError:
             if not folder.is_dir():  # else another writer was first
                 raise
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
 
 
 class Table:
@@ -299,7 +293,23 @@ class Table:
         self.close()
 
     def _delete(self, condition: str) -> None:
-        with tiledb.open(self.uri, "d", ctx=self._ctx) as array:
+        folder = local_path(self.uri)
+        if folder is None:
+            self._submit_delete(self.uri, condition)
+            return
+        # A delete condition is a file that TileDB creates empty and fills then: nobody can read a table that
+        # has an empty one. So it is made beside the table and moved there in one step.
+        with beside(folder) as aside:
+            for part in ("__schema", "__commits", "__fragments"):
+                (aside / part).mkdir(parents=True)
+            newest = schema_names(self.uri, self._ctx)[-1]
+            shutil.copy(folder / "__schema" / newest, aside / "__schema" / newest)
+            self._submit_delete(str(aside), condition)
+            for made in (aside / "__commits").iterdir():
+                os.rename(made, folder / "__commits" / made.name)
+
+    def _submit_delete(self, uri: str, condition: str) -> None:
+        with tiledb.open(uri, "d", ctx=self._ctx) as array:
             array.query(cond=condition).submit()
 
     def fragment_count(self) -> int:
