@@ -114,7 +114,7 @@ class DicomSource:
             stored = self._file(number).frame(frame_index)
             self._last = (number, frame_index, stored) if instance.tiles else None
         if instance.tiles:
-            stored = tile_of(stored, instance.tiles, index)
+            stored = tile_of(stored, instance, index)
         if self._components > 1:
             stored = stored[..., component]
         if self._per_slice:

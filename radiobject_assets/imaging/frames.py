@@ -59,6 +59,13 @@ def _spacing(elements: Elements | None) -> tuple[float, float] | None:
     return values[0], values[1]
 
 
+def _thickness(elements: Elements | None) -> float | None:
+    if elements is None:
+        return None
+    value = elements.number(t.SPACING_BETWEEN_SLICES) or elements.number(t.SLICE_THICKNESS)
+    return value if value is not None and math.isfinite(value) else None
+
+
 def _rescale(elements: Elements | None) -> tuple[float, float]:
     if elements is None:
         return 1.0, 0.0
@@ -90,6 +97,7 @@ def classic_frame(elements: Elements, manufacturer: str) -> Frame:
         acquired_at=acquired_at,
         b_value=b_value_of(elements, manufacturer),
         gradient=gradient_of(elements, manufacturer),
+        thickness_mm=_thickness(elements),
     )
 
 
@@ -161,4 +169,5 @@ def _frame(own: Elements, shared: Elements, top: Elements, manufacturer: str) ->
         gradient=gradient_of(diffusion, manufacturer) if diffusion else None,
         dimension_index=tuple(int(value) for value in content.numbers(t.DIMENSION_INDEX)),
         segment=identification.integer(t.REFERENCED_SEGMENT) if identification else None,
+        thickness_mm=_thickness(macro(t.PIXEL_MEASURES)),
     )

@@ -1,15 +1,15 @@
 """Which planes of one SeriesInstanceUID belong together: one group per volume, as dcm2niix splits a series.
 
 Planes are split where pixels cannot be in one array (matrix size, type, colour), where geometry differs
-(orientation, pixel spacing, stack) and where contrast does (echo, phase or magnitude). ImageType splits
-only planes that lie at the same positions (water and fat of a Dixon series), because a slice of a volume
-may well carry a label that its neighbours lack.
+(orientation, pixel spacing, stack) and where contrast does (echo, phase or magnitude). ImageType, echo
+number, flip angle and SeriesNumber split only planes that lie at the same positions (water and fat of a Dixon
+series, the angles of a T1 map), because a slice of a volume may well carry a label that its neighbours lack.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from radiobject_assets.imaging.geometry import SAME_DIRECTION
@@ -57,12 +57,10 @@ def split(planes: Sequence[Plane]) -> list[Component]:
             i.tiles,
         )
         groups[key].append(plane)
-    parts = [
-        ((*key, image_type), part)
-        for key, group in groups.items()
-        for image_type, part in _by_image_type(group)
-    ]
-    varying = [n for n in range(9) if len({key[n] for key, _ in parts}) > 1]
+    parts = list(groups.items())
+    for label in _LABELS:
+        parts = [((*key, value), part) for key, group in parts for value, part in _by_label(group, label)]
+    varying = [n for n in range(len(parts[0][0])) if len({key[n] for key, _ in parts}) > 1] if parts else []
     named: list[Component] = []
     taken: set[str] = set()
     for key, part in parts:
@@ -99,6 +97,8 @@ def _name(n: int, value: Hashable, plane: Plane) -> str:
         return "mosaic" if value else ""
     if n == 8:
         return "-".join(part.lower() for part in str(value).split("\\")[2:] if part)
+    if n > 8 and isinstance(value, int | float):
+        return f"{('e', 'fa', 'series')[n - 9]}{value:g}"
     return str(value) if n == 5 else ""
 
 
@@ -114,16 +114,27 @@ def _direction_name(orientation: Six | None) -> str:
     return _AXIS_NAMES[normal.index(max(normal))]
 
 
-def _by_image_type(planes: list[Plane]) -> list[tuple[str, list[Plane]]]:
-    by_type: dict[str, list[Plane]] = defaultdict(list)
+_LABELS: tuple[Callable[[Instance], Hashable], ...] = (
+    lambda i: i.image_type,
+    lambda i: i.attributes.get("echo_number"),
+    lambda i: i.attributes.get("flip_angle_deg"),
+    lambda i: i.attributes.get("series_number"),
+)
+
+
+def _by_label(
+    planes: list[Plane], label: Callable[[Instance], Hashable]
+) -> list[tuple[Hashable, list[Plane]]]:
+    """Planes by a label, if those of each value are at the places of the others; else all together."""
+    by_value: dict[Hashable, list[Plane]] = defaultdict(list)
     for plane in planes:
-        by_type[plane.instance.image_type].append(plane)
-    if len(by_type) == 1:
+        by_value[label(plane.instance)].append(plane)
+    if len(by_value) == 1:
         return [("", planes)]
-    places = [{plane.frame.position for plane in part} for part in by_type.values()]
+    places = [{plane.frame.position for plane in part} for part in by_value.values()]
     shared = set.intersection(*places)
     if shared and all(len(shared) * 2 >= len(place) for place in places):
-        return list(by_type.items())
+        return list(by_value.items())
     return [("", planes)]
 
 

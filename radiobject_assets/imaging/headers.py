@@ -22,7 +22,7 @@ from radiobject_assets.imaging.frames import classic_frame, multiframe_frames, t
 from radiobject_assets.imaging.instance import Frame, Instance
 from radiobject_assets.imaging.labels import describe_segments, referenced_images
 from radiobject_assets.imaging.lookup import PixelMapping, pixel_mapping
-from radiobject_assets.imaging.mosaic import is_mosaic, mosaic_frames
+from radiobject_assets.imaging.mosaic import grid_frames, is_grid, is_mosaic, mosaic_frames, tile_rows
 from radiobject_assets.imaging.quiet import pydicom_quietly
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
@@ -253,6 +253,9 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
     elif has_pixels and is_mosaic(e, manufacturer):
         frames = mosaic_frames(e, classic_frame(e, manufacturer))
         tiles = len(frames) or -1
+    elif has_pixels and is_grid(e, manufacturer):
+        frames = grid_frames(e, classic_frame(e, manufacturer))
+        tiles = len(frames) or -1
     elif has_pixels:
         frames = (classic_frame(e, manufacturer),)
     references, reference_sops = referenced_images(e)
@@ -292,6 +295,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
         pixel_length=header.pixel_length,
         frames=frames,
         tiles=tiles,
+        tile_rows=tile_rows(tiles) if tiles > 0 and is_grid(e, manufacturer) else 0,
         references=references,
         reference_sops=reference_sops,
         segments=segments,

@@ -82,7 +82,9 @@ class Instance:
         Where the value of PixelData starts in the file and its declared length (-1 where undefined:
         compressed, in fragments); offset -1 where there is none or the file must be decoded by pydicom.
     tiles
-        Number of slices of a Siemens mosaic (each has its own frame), -1 where it is unknown; 0 for others.
+        Number of slices of a mosaic (each has its own frame), -1 where it is unknown; 0 for others.
+    tile_rows
+        Rows of tiles, where there are not as many as columns of tiles; else 0.
     pixel_digest
         blake3 of the pixel data's bytes; computed only for instances that seem to be copies of another.
     table, table_bits
@@ -126,6 +128,7 @@ class Instance:
     pixel_digest: str = ""
     frames: tuple[Frame, ...] = ()
     tiles: int = 0
+    tile_rows: int = 0
     references: tuple[str, ...] = ()
     reference_sops: tuple[str, ...] = ()
     segments: tuple[Segment, ...] = ()

@@ -1,9 +1,12 @@
-"""Siemens mosaics: all slices of one time point tiled into one square image.
+"""Mosaics: all slices of one time point tiled into one image.
 
-Tiles are in slice order along the normal that the CSA header gives (SliceNormalVector; without it the normal
-of the image plane is taken). ImagePositionPatient belongs to a slice as large as the whole mosaic around the
-first slice's centre, so the first tile starts half the difference further in. Source: the notes on mosaics
-of SPM, nibabel and dcm2niix, which agree.
+Siemens: tiles are in slice order along the normal that the CSA header gives (SliceNormalVector; without it
+the normal of the image plane is taken). ImagePositionPatient belongs to a slice as large as the whole mosaic
+around the first slice's centre, so the first tile starts half the difference further in. There are as many
+rows of tiles as columns. Source: the notes on mosaics of SPM, nibabel and dcm2niix, which agree.
+
+UIH (ImageType VFRAME): MR VFrame Sequence (0065,1051) has the position of each tile. There are no more rows
+of tiles than needed. Source: UIH's table of private elements, in dcm2niix's documentation.
 """
 
 from __future__ import annotations
@@ -27,6 +30,35 @@ _MAX_TILES = 1024
 def is_mosaic(elements: Elements, manufacturer: str) -> bool:
     """True if the header is that of a mosaic; `manufacturer` in upper case."""
     return "SIEMENS" in manufacturer and "MOSAIC" in elements.text(t.IMAGE_TYPE).upper().split("\\")
+
+
+def is_grid(elements: Elements, manufacturer: str) -> bool:
+    """True if the header is that of a UIH volume in one image; `manufacturer` in upper case."""
+    vendor = "UIH" in manufacturer or "UNITED" in manufacturer
+    return vendor and "VFRAME" in elements.text(t.IMAGE_TYPE).upper().split("\\")
+
+
+def grid_frames(elements: Elements, whole: Frame) -> tuple[Frame, ...]:
+    """One frame for each tile of a UIH volume; empty where the header does not tell all positions.
+
+    Parameters
+    ----------
+    whole
+        The image as if it were one slice.
+    """
+    items = elements.items(t.UIH_VOLUME_FRAMES)
+    tiles = elements.integer(t.UIH_TILES) or len(items)
+    rows, columns = elements.integer(t.ROWS) or 0, elements.integer(t.COLUMNS) or 0
+    if not 1 < tiles <= _MAX_TILES or len(items) < tiles:
+        return ()
+    if rows % tile_rows(tiles) or columns % tiles_across(tiles):
+        return ()
+    positions = [item.numbers(t.IMAGE_POSITION) for item in items[:tiles]]
+    if any(len(p) != 3 or not all(map(math.isfinite, p)) for p in positions):
+        return ()
+    acquired_at = items[0].text(t.ACQUISITION_DATE) + items[0].text(t.ACQUISITION_TIME)
+    whole = replace(whole, acquired_at=whole.acquired_at or acquired_at)
+    return tuple(replace(whole, position=(p[0], p[1], p[2])) for p in positions)
 
 
 def mosaic_frames(elements: Elements, whole: Frame) -> tuple[Frame, ...]:
@@ -98,19 +130,25 @@ def _vector(values: tuple[str, ...]) -> NDArray[np.float64] | None:
 
 
 def tiles_across(tiles: int) -> int:
-    """Tiles in a row (and in a column) of a mosaic of `tiles` slices."""
+    """Tiles in a row of a mosaic of `tiles` slices."""
     return math.isqrt(tiles - 1) + 1
+
+
+def tile_rows(tiles: int) -> int:
+    """Rows of tiles that a mosaic of `tiles` slices needs."""
+    return -(-tiles // tiles_across(tiles))
 
 
 def plane_size(instance: Instance) -> tuple[int, int]:
     """(columns, rows) of one slice: of a tile where the instance is a mosaic."""
-    across = tiles_across(instance.tiles) if instance.tiles > 0 else 1
-    return instance.columns // across, instance.rows // across
+    if instance.tiles <= 0:
+        return instance.columns, instance.rows
+    across = tiles_across(instance.tiles)
+    return instance.columns // across, instance.rows // (instance.tile_rows or across)
 
 
-def tile_of(mosaic: NDArray[Any], tiles: int, index: int) -> NDArray[Any]:
+def tile_of(mosaic: NDArray[Any], instance: Instance, index: int) -> NDArray[Any]:
     """Slice `index` of a mosaic (rows, columns)."""
-    across = tiles_across(tiles)
-    rows, columns = mosaic.shape[0] // across, mosaic.shape[1] // across
-    top, left = index // across * rows, index % across * columns
-    return mosaic[top : top + rows, left : left + columns]
+    columns, rows = plane_size(instance)
+    row, column = divmod(index, tiles_across(instance.tiles))
+    return mosaic[row * rows : (row + 1) * rows, column * columns : (column + 1) * columns]

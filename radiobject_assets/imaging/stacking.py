@@ -53,7 +53,7 @@ def stack(planes: Sequence[Plane], policy: SeriesPolicy = REFUSE) -> Stacked | P
     Returns
     -------
     Stacked | Problem
-        The volume, or why there is none: geometry that is absent or impossible, a single slice, missing
+        The volume, or why there is none: geometry that is absent or impossible, a single image, missing
         slices, variable spacing, an incomplete time series.
     """
     first = planes[0].frame
@@ -74,9 +74,7 @@ def stack(planes: Sequence[Plane], policy: SeriesPolicy = REFUSE) -> Stacked | P
         return problem
     counts = [len(slot) for slot in slots]
     if len(slots) == 1:
-        if counts[0] == 1:
-            return Problem(Reason.SINGLE_SLICE, "there is only one slice")
-        return Problem(Reason.SINGLE_POSITION, f"all {counts[0]} slices lie at the same position")
+        return _one_position([planes[i] for i in slots[0]], normal)
     stacked = order_positions(np.array([positions[slot[0]] for slot in slots]), normal)
     if not stacked.regular:
         problem = _irregular(stacked.gaps, stacked.missing)
@@ -100,6 +98,27 @@ def stack(planes: Sequence[Plane], policy: SeriesPolicy = REFUSE) -> Stacked | P
     )
     places_mm = None if stacked.regular else (0.0, *np.cumsum(stacked.gaps).tolist())
     return Stacked(ordered, affine, len(slots), counts[0], places_mm)
+
+
+def _one_position(planes: list[Plane], normal: Float) -> Stacked | Problem:
+    """A time series of one slice; its extent along the normal is what the header says of slices."""
+    first = planes[0].frame
+    if len(planes) == 1:
+        return Problem(Reason.SINGLE_SLICE, "there is only one slice")
+    if not first.thickness_mm or first.thickness_mm <= 0:
+        return Problem(
+            Reason.SINGLE_POSITION,
+            f"all {len(planes)} slices lie at the same position, and their thickness is not given",
+        )
+    columns = [_in_time(planes)]
+    _align_times(columns)
+    affine = dicom_affine(
+        first.position or (),
+        first.orientation or (),
+        first.pixel_spacing or (),
+        (normal * first.thickness_mm).tolist(),
+    )
+    return Stacked(tuple(columns[0]), affine, 1, len(planes))
 
 
 def _what_is_absent(planes: Sequence[Plane]) -> str:

@@ -7,14 +7,19 @@ the series in ../shared/data and runs on any pair.
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+from radiobject_assets.imaging.series import Series, open_series
 from radiobject_assets.imaging.source import ImageSource
 
 AFFINE_TOLERANCE_MM = 1e-3
@@ -26,6 +31,44 @@ class Difference:
 
     kind: str
     detail: str
+
+
+def convert(folder: Path) -> list[Path]:
+    """What dcm2niix makes of a folder, with the standard's scaling; the test is skipped without dcm2niix."""
+    command = Path(sys.executable).parent / "dcm2niix"
+    if not command.exists():
+        pytest.skip("dcm2niix is not installed")
+    out = folder.parent / f"{folder.name}-reference"
+    out.mkdir()
+    run = [str(command), "-z", "n", "-f", "ref", "-p", "n", "-o", str(out), str(folder)]
+    subprocess.run(run, check=True, capture_output=True)
+    return sorted(out.glob("*.nii"))
+
+
+def unlike(series: Sequence[Series], references: Sequence[Path]) -> list[str]:
+    """What is left when each ingestable series is paired with the reference that it equals."""
+    left = list(references)
+    found = []
+    for one in series:
+        if one.verdict != "ingestable":
+            found.append(f"{one.component!r}: {one.reason} {one.detail}")
+            continue
+        equal = next((path for path in left if not compare(open_series(one), path)), None)
+        if equal is None:
+            found.append(f"{one.component!r} {one.shape}: {[compare(open_series(one), p) for p in left]}")
+        else:
+            left.remove(equal)
+    return found + [f"{path.name} {nib.load(path).shape}" for path in left]
+
+
+def gradients(image: Path) -> tuple[list[float], NDArray[np.float64]]:
+    """b-values beside a reference, and directions in RAS+: a .bvec is along image axes, as FSL has them."""
+    affine = nib.load(image).affine[:3, :3]
+    axes = affine / np.linalg.norm(affine, axis=0)
+    vectors = np.loadtxt(image.with_suffix(".bvec")).T
+    if np.linalg.det(axes) > 0:  # FSL's convention: the first axis is mirrored
+        vectors = vectors * [-1, 1, 1]
+    return np.loadtxt(image.with_suffix(".bval")).tolist(), vectors @ axes.T
 
 
 def read_all(source: ImageSource, depth: int = 5) -> NDArray[Any]:

@@ -234,9 +234,15 @@ def test_one_slice_is_not_a_volume(tmp_path: Path) -> None:
     assert _one(tmp_path).reason is Reason.SINGLE_SLICE
 
 
-def test_all_slices_at_one_position_are_not_a_volume(tmp_path: Path) -> None:
-    write_stack(tmp_path, ramp(), step=(0, 0, 0))
-    assert _one(tmp_path).reason is Reason.SINGLE_POSITION
+def test_slices_at_one_position_are_a_time_series_if_their_thickness_is_known(tmp_path: Path) -> None:
+    write_stack(tmp_path / "unknown", ramp(), step=(0, 0, 0))
+    assert _one(tmp_path / "unknown").reason is Reason.SINGLE_POSITION
+    write_stack(tmp_path / "known", ramp(), step=(0, 0, 0), change=_set(SliceThickness="5"))
+    series = _one(tmp_path / "known")
+    assert series.shape == (6, 5, 1, 4)
+    assert series.affine is not None
+    assert np.allclose(series.affine[:3, 2], (0, 0, 5))
+    assert np.array_equal(read_all(open_series(series))[:, :, 0], ramp().transpose(2, 1, 0))
 
 
 def test_instances_without_a_series_uid_are_accounted_for(tmp_path: Path) -> None:
