@@ -19,6 +19,7 @@ import typer
 from rich.markup import escape
 
 from radiobject_assets.cli_output import SHOWN, JsonFlag, err, out, print_json, progress, store_uri, table_of
+from radiobject_assets.cli_start import pyarrow_without_pandas
 from radiobject_assets.cli_store import import_old, snapshots
 from radiobject_assets.errors import ConfigurationError, RadiObjectError
 
@@ -75,6 +76,7 @@ def ingest(
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
 ) -> None:
     """Take DICOM and NIfTI into a store; every file handed in is accounted for."""
+    pyarrow_without_pandas()
     from radiobject_assets.compute import Compute
     from radiobject_assets.dataset import DatasetConfig, load_dataset
     from radiobject_assets.ingest import ingest_sources
@@ -204,6 +206,8 @@ def _print_ingest(result: Any, store: str) -> None:
         out.print(table)
         if len(result.unreadable) > SHOWN:
             out.print(f"... and {len(result.unreadable) - SHOWN} more; --json lists all")
+    if result.resolved:
+        out.print(f"{len(result.resolved)} label series that came before their image are in as well")
     for problem in result.problems:
         out.print(f"[red]problem:[/red] {escape(problem)}", highlight=False)
     out.print(

@@ -28,7 +28,6 @@ from types import FrameType
 from typing import Any, Generic, TypeVar
 
 import psutil
-from pebble import ProcessExpired, ProcessPool
 
 from radiobject_assets.compute import Compute
 from radiobject_assets.imaging.reasons import Reason
@@ -128,6 +127,8 @@ def _run_in_processes(
 
 
 def _outcome_of(future: Future[Any], overshoot_mb: int | None, compute: Compute) -> Any:
+    from pebble import ProcessExpired
+
     try:
         return future.result()
     except TimeoutError:
@@ -167,6 +168,8 @@ def _run_call(call: _Call[Any, Any]) -> Any:
 
 
 def _started_pool(workers: int) -> Any:
+    from pebble import ProcessPool  # brings asyncio: 0.05 s, which little work in this process does without
+
     context = _process_context()
     if sys.platform == "linux":
         # Ctrl-C reaches the whole process group, but the parent alone decides what to finish and what to

@@ -10,13 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import pandas as pd
 import tiledb
 
 from radiobject_assets.imaging import bids, sidecars
 from radiobject_assets.imaging.tags import ATTRIBUTES, OPTIONAL_ATTRIBUTES
 from radiobject_assets.ingest.plan import PlannedSeries
-from radiobject_assets.store.dataframe import upsert_frame
 from radiobject_assets.store.layout import OBS, OBS_CORE, OBS_ID, SUBJECT
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join
@@ -99,5 +97,9 @@ def write_changes(collection_uri: str, changes: Sequence[RowChange], ctx: tiledb
             rows.append({SUBJECT: change.subject_id, OBS_ID: change.obs_id, **before, **change.values})
     columns = [SUBJECT, OBS_ID, *(name for name in names if any(row.get(name) is not None for row in rows))]
     columns += [name for name in there if name not in columns]
+    import pandas as pd  # 0.2 s with what uses it, and most runs refresh nothing
+
+    from radiobject_assets.store.dataframe import upsert_frame
+
     frame = pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns})
     upsert_frame(table, frame)

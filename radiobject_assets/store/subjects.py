@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
 import tiledb
 
 from radiobject_assets.store.context import ctx_for_threads
-from radiobject_assets.store.dataframe import _with_keys, upsert_frame
 from radiobject_assets.store.layout import OBS_META, STORE_FORMAT, SUBJECT, check_format
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join, normalise
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def upsert_subjects(
@@ -26,6 +28,8 @@ def upsert_subjects(
     df
         Column (or index) obs_subject_id, and any others. New subjects and new columns are added.
     """
+    from radiobject_assets.store.dataframe import _with_keys, upsert_frame  # pandas: 0.2 s to import
+
     store_uri, ctx = normalise(store_uri), ctx_for_threads(ctx)
     check_format(store_uri, ctx, STORE_FORMAT)
     upsert_frame(Table(join(store_uri, OBS_META), ctx), _with_keys(df, (SUBJECT,)))

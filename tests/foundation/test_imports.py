@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 import radiobject_assets
@@ -23,6 +26,34 @@ def test_importing_the_package_loads_neither_torch_nor_dagster_nor_ray() -> None
 def test_the_store_and_the_ingest_work_without_torch_and_dagster() -> None:
     loaded = loaded_after("from radiobject_assets import RadiObject, ingest_sources, PatchCache")
     assert not loaded & {"torch", "dagster", "ray"}
+
+
+def test_the_ingest_command_loads_neither_pandas_nor_dagster_nor_pydicom(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), tmp_path / "image.nii.gz")
+    command = ["-m", "radiobject_assets.cli", "ingest", str(tmp_path / "image.nii.gz"), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *command, "--store", str(tmp_path / "store")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line}
+    assert {"tiledb", "pyarrow"} <= loaded
+    assert not loaded & {"pandas.core", "torch", "dagster", "pydicom", "pebble", "matplotlib"}
+
+
+def test_pyarrow_knows_pandas_as_soon_as_something_loads_it() -> None:
+    program = """
+from radiobject_assets.cli_start import pyarrow_without_pandas
+pyarrow_without_pandas()
+import pyarrow as pa
+pa.array([1]), pa.table({"a": ["x"]})
+import sys
+assert "pandas" not in sys.modules
+import pandas as pd
+assert pa.array(pd.Series(["a", "b"], dtype="category")).type.index_type == pa.int8()
+assert pa.array(pd.Series([pd.Timestamp("2020"), pd.NaT])).null_count == 1
+assert pa.table({"a": [1]}).to_pandas()["a"].tolist() == [1]
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize("name", radiobject_assets.__all__)
