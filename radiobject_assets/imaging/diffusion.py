@@ -33,7 +33,7 @@ def b_value_of(elements: Elements, manufacturer: str) -> float | None:
             value = elements.number(t.SIEMENS_B_VALUE)
         elif manufacturer.startswith("GE"):
             value = elements.number(t.GE_B_VALUE)
-            value = None if value is None else math.fmod(value, _GE_OFFSET)
+            value = None if value is None else _of_ge_shell(elements, math.fmod(value, _GE_OFFSET))
         elif "PHILIPS" in manufacturer:
             value = elements.number(t.PHILIPS_B_VALUE)
         elif "UIH" in manufacturer or "UNITED" in manufacturer:
@@ -41,6 +41,17 @@ def b_value_of(elements: Elements, manufacturer: str) -> float | None:
     if value is None and manufacturer.startswith("CANON"):
         value = next(iter(_canon_comment(elements)), None)
     return value if value is not None and math.isfinite(value) and value >= 0 else None
+
+
+def _of_ge_shell(elements: Elements, nominal: float) -> float:
+    """b-value of a GE volume: of several shells all have the highest, and the inner ones shorter vectors.
+
+    Rounded to 5 s/mm2, since the vectors are; lengths near 0 and 1 are rounding too (as dcm2niix has it).
+    """
+    length = math.sqrt(sum((elements.number(tag) or 0.0) ** 2 for tag in t.GE_GRADIENT))
+    if not 0.03 < length < 0.97:
+        return nominal
+    return 5.0 * math.floor(nominal * length * length / 5 + 0.5)
 
 
 def gradient_of(elements: Elements, manufacturer: str) -> Triple | None:

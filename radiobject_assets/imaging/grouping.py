@@ -1,8 +1,9 @@
 """Which planes of one SeriesInstanceUID belong together: one group per volume, as dcm2niix splits a series.
 
 Planes are split where pixels cannot be in one array (matrix size, type, colour), where geometry differs
-(orientation, pixel spacing, stack) and where contrast does (echo, phase or magnitude). ImageType, echo
-number, flip angle and SeriesNumber split only planes that lie at the same positions (water and fat of a Dixon
+(orientation, pixel spacing, stack) and where contrast does (echo, phase or magnitude). Philips' trace images
+are no part of the directions that they were made of. ImageType, echo
+number and flip angle split only planes that lie at the same positions (water and fat of a Dixon
 series, the angles of a T1 map), because a slice of a volume may well carry a label that its neighbours lack.
 """
 
@@ -58,13 +59,14 @@ def split(planes: Sequence[Plane]) -> list[Component]:
         )
         groups[key].append(plane)
     parts = list(groups.items())
+    parts = [((*key, name), part) for key, group in parts for name, part in _without_traces(group)]
     for label in _LABELS:
         parts = [((*key, value), part) for key, group in parts for value, part in _by_label(group, label)]
     varying = [n for n in range(len(parts[0][0])) if len({key[n] for key, _ in parts}) > 1] if parts else []
     named: list[Component] = []
     taken: set[str] = set()
     for key, part in parts:
-        name = "_".join(filter(None, (_name(n, key[n], part[0]) for n in varying)))
+        name = "_".join(filter(None, (_PARTS[n](key[n], part[0]) for n in varying)))
         unique, number = name, 2
         while unique in taken or (not unique and len(parts) > 1 and not _is_plain(key, varying)):
             unique = f"{name}{'_' if name else 'part'}{number}"
@@ -75,31 +77,65 @@ def split(planes: Sequence[Plane]) -> list[Component]:
 
 
 def _is_plain(key: tuple[Hashable, ...], varying: list[int]) -> bool:
-    # Magnitude needs no name beside phase, real and imaginary.
-    return all(n == 5 and key[n] == "" for n in varying)
+    # Magnitude needs no name beside phase, real and imaginary; directions need none beside their trace.
+    return all(_PARTS[n] in (_complex, _trace) and key[n] == "" for n in varying)
 
 
-def _name(n: int, value: Hashable, plane: Plane) -> str:
-    if n == 0:
-        return f"{plane.instance.columns}x{plane.instance.rows}"
-    if n == 1:
-        kind = "" if plane.instance.samples == 1 else "colour"
-        return kind or f"{'i' if plane.instance.signed else 'u'}{plane.instance.bits_allocated}"
-    if n == 2:
-        return _direction_name(plane.frame.orientation)
-    if n == 3 and plane.frame.pixel_spacing is not None:
-        return "px{:.4g}x{:.4g}".format(*reversed(plane.frame.pixel_spacing))
-    if n == 4 and isinstance(value, int):
-        return f"e{value + 1}"
-    if n == 6:
-        return f"stack{value}" if value else ""
-    if n == 7:
-        return "mosaic" if value else ""
-    if n == 8:
-        return "-".join(part.lower() for part in str(value).split("\\")[2:] if part)
-    if n > 8 and isinstance(value, int | float):
-        return f"{('e', 'fa', 'series')[n - 9]}{value:g}"
-    return str(value) if n == 5 else ""
+def _matrix(value: Hashable, plane: Plane) -> str:
+    return f"{plane.instance.columns}x{plane.instance.rows}"
+
+
+def _pixels(value: Hashable, plane: Plane) -> str:
+    i = plane.instance
+    return "colour" if i.samples > 1 else f"{'i' if i.signed else 'u'}{i.bits_allocated}"
+
+
+def _plane_name(value: Hashable, plane: Plane) -> str:
+    return _direction_name(plane.frame.orientation)
+
+
+def _spacing_name(value: Hashable, plane: Plane) -> str:
+    spacing = plane.frame.pixel_spacing
+    return "" if spacing is None else f"px{spacing[1]:.4g}x{spacing[0]:.4g}"
+
+
+def _echo(value: Hashable, plane: Plane) -> str:
+    return f"e{value + 1}" if isinstance(value, int) else ""
+
+
+def _complex(value: Hashable, plane: Plane) -> str:
+    return str(value)
+
+
+def _stack(value: Hashable, plane: Plane) -> str:
+    return f"stack{value}" if value else ""
+
+
+def _mosaic(value: Hashable, plane: Plane) -> str:
+    return "mosaic" if value else ""
+
+
+def _trace(value: Hashable, plane: Plane) -> str:
+    return str(value)
+
+
+def _image_type(value: Hashable, plane: Plane) -> str:
+    return "-".join(part.lower() for part in str(value).split("\\")[2:] if part)
+
+
+def _echo_number(value: Hashable, plane: Plane) -> str:
+    return f"e{value}" if value else ""
+
+
+def _flip_angle(value: Hashable, plane: Plane) -> str:
+    return f"fa{value:g}" if isinstance(value, int | float) else ""
+
+
+_PARTS = (
+    _matrix, _pixels, _plane_name, _spacing_name, _echo, _complex, _stack, _mosaic, _trace, _image_type,
+    _echo_number, _flip_angle,
+)  # fmt: skip
+"""How each part of a component's key is said in its name."""
 
 
 def _direction_name(orientation: Six | None) -> str:
@@ -114,11 +150,20 @@ def _direction_name(orientation: Six | None) -> str:
     return _AXIS_NAMES[normal.index(max(normal))]
 
 
+def _without_traces(planes: list[Plane]) -> list[tuple[str, list[Plane]]]:
+    """Philips' trace images apart: weighted, without a direction, in a series that has directions."""
+    maker = str(planes[0].instance.attributes.get("manufacturer", "")).upper()
+    if "PHILIPS" not in maker or not any(p.frame.gradient for p in planes):
+        return [("", planes)]
+    traces = [p for p in planes if p.frame.b_value and not p.frame.gradient]
+    rest = [p for p in planes if not p.frame.b_value or p.frame.gradient]
+    return [(name, part) for name, part in (("", rest), ("trace", traces)) if part]
+
+
 _LABELS: tuple[Callable[[Instance], Hashable], ...] = (
     lambda i: i.image_type,
     lambda i: i.attributes.get("echo_number"),
     lambda i: i.attributes.get("flip_angle_deg"),
-    lambda i: i.attributes.get("series_number"),
 )
 
 

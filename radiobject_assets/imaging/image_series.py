@@ -178,13 +178,23 @@ def _attributes(stacked: Stacked) -> dict[str, AttributeValue]:
 
 
 def _diffusion(stacked: Stacked) -> dict[str, AttributeValue]:
-    """b-values (s/mm2) and gradient directions (unit vectors, RAS+) of the time points, as JSON lists."""
+    """b-values (s/mm2) and gradient directions (unit vectors, RAS+) of the time points, as JSON lists.
+
+    Absent where no header tells a weighting: all b-values 0 count where ImageType names diffusion. Where
+    some directions are known, GE's volumes without one are unweighted, whatever b-value the series names
+    for all; where none is known they may be trace images, and keep it.
+    """
     times = stacked.planes[:: stacked.n_slices]
+    first = times[0].instance
     b_values = [p.frame.b_value for p in times]
-    if len(times) < 2 or not any(b_values):
+    named = "DIFFUSION" in first.image_type.upper() and None not in b_values
+    if not (any(b_values) or named):
         return {}
-    directions = [p.frame.gradient or (0.0, 0.0, 0.0) for p in times]
+    directions = [p.frame.gradient for p in times]
+    if str(first.attributes.get("manufacturer", "")).upper().startswith("GE") and any(directions):
+        b_values = [b if direction else 0.0 for b, direction in zip(b_values, directions, strict=True)]
+    vectors = [direction or (0.0, 0.0, 0.0) for direction in directions]
     return {
         "b_values_s_per_mm2": json.dumps([b if b is not None else 0.0 for b in b_values]),
-        "b_vectors_ras": json.dumps([[-x + 0.0, -y + 0.0, z] for x, y, z in directions]),
+        "b_vectors_ras": json.dumps([[-x + 0.0, -y + 0.0, z] for x, y, z in vectors]),
     }

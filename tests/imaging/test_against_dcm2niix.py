@@ -78,7 +78,6 @@ CASES = {
     "flip angles": Case(3, lambda t, k: {"FlipAngle": str(5 + 10 * t)}, vendors=VENDORS),
     "inversion times": Case(3, lambda t, k: {"InversionTime": str(100 + 400 * t)}),
     "coils": Case(2, lambda t, k: {"ReceiveCoilName": f"coil{t}"}),
-    "series numbers": Case(2, lambda t, k: {"SeriesNumber": t + 1}),
     "one slice in time": Case(3, slices=1, vendors=VENDORS),
     "one thick slice": Case(3, lambda t, k: {"SpacingBetweenSlices": None, "SliceThickness": "9"}, slices=1),
     "slopes of slices": Case(2, lambda t, k: {"RescaleSlope": str(1.5 + k)}, vendors=(PHILIPS,)),

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import json
 import struct
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pytest
-from dcm2niix_reference import compare, read_all
+from dcm2niix_reference import compare, convert, gradients, read_all
 from dicom_files import ramp, slice_dataset
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
@@ -114,9 +111,18 @@ Vendor = Callable[[FileDataset, float, NDArray[np.float64]], None]
 
 
 def _write_dwi(folder: Path, vendor: Vendor, orientation: Sequence[float] = ORIENTATION) -> None:
+    _write_volumes(folder, vendor, list(zip(B_VALUES, DIRECTIONS, strict=True)), orientation)
+
+
+def _write_volumes(
+    folder: Path,
+    vendor: Vendor,
+    volumes: Sequence[tuple[float, NDArray[np.float64]]],
+    orientation: Sequence[float] = ORIENTATION,
+) -> None:
     folder.mkdir()
     normal = np.cross(orientation[:3], orientation[3:])
-    for time, (b_value, direction) in enumerate(zip(B_VALUES, DIRECTIONS, strict=True)):
+    for time, (b_value, direction) in enumerate(volumes):
         for k in range(4):
             ds = slice_dataset(
                 ramp(4, 8, 8)[k] + 300 * time,
@@ -151,19 +157,8 @@ def test_diffusion_weighting_of_each_vendor_is_in_patient_coordinates(tmp_path: 
 
 def _reference(folder: Path) -> tuple[list[float], NDArray[np.float64], Path]:
     """dcm2niix's b-values, its directions in RAS+ coordinates, and its image."""
-    command = Path(sys.executable).parent / "dcm2niix"
-    if not command.exists():
-        pytest.skip("dcm2niix is not installed")
-    out = folder.parent / "out"
-    out.mkdir()
-    run = [str(command), "-z", "y", "-f", "ref", "-p", "n", "-o", str(out), str(folder)]
-    subprocess.run(run, check=True, capture_output=True)
-    image: Any = nib.load(out / "ref.nii.gz")
-    axes = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
-    vectors = np.loadtxt(out / "ref.bvec").T
-    if np.linalg.det(axes) > 0:  # FSL's convention: the first axis is mirrored
-        vectors = vectors * [-1, 1, 1]
-    return np.loadtxt(out / "ref.bval").tolist(), vectors @ axes.T, out / "ref.nii.gz"
+    image = next(path for path in convert(folder) if not path.stem.endswith("ADC"))
+    return (*gradients(image), image)
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
@@ -202,6 +197,45 @@ def test_directions_along_scan_axes_are_those_of_dcm2niix_in_every_plane(
     _, vectors, _ = _reference(tmp_path / "dwi")
     ours = json.loads(str(_one(tmp_path / "dwi").attributes["b_vectors_ras"]))
     assert np.allclose(ours, vectors, atol=2e-3)
+
+
+def test_shells_of_ge_have_the_weighting_of_their_vectors(tmp_path: Path) -> None:
+    # All volumes name the outer shell's b-value, the inner shells' vectors are shorter.
+    def vendor(ds: FileDataset, b_value: float, direction: NDArray[np.float64]) -> None:
+        _ge_raw(ds, b_value, direction)
+        ds.InPlanePhaseEncodingDirection = "COL"
+
+    lengths = (0.0, 1.0, (2 / 3) ** 0.5, (1 / 6) ** 0.5)
+    _write_volumes(tmp_path / "dwi", vendor, [(3000, np.array([0.6, 0, 0.8]) * n) for n in lengths])
+    b_values, vectors, image = _reference(tmp_path / "dwi")
+    series = _one(tmp_path / "dwi")
+    assert json.loads(str(series.attributes["b_values_s_per_mm2"])) == b_values == [0, 3000, 2000, 500]
+    assert np.allclose(json.loads(str(series.attributes["b_vectors_ras"])), vectors, atol=2e-3)
+    assert compare(open_series(series), image) == []
+
+
+def test_trace_images_of_ge_keep_their_weighting(tmp_path: Path) -> None:
+    # dcm2niix takes all volumes without direction as unweighted, even where there is no direction at all.
+    _write_volumes(tmp_path / "dwi", _ge_raw, [(0, np.zeros(3)), (1400, np.zeros(3))])
+    assert json.loads(str(_one(tmp_path / "dwi").attributes["b_values_s_per_mm2"])) == [0, 1400]
+
+
+def test_the_trace_image_of_philips_is_not_one_of_the_directions(tmp_path: Path) -> None:
+    volumes = [(0.0, np.zeros(3)), *zip(B_VALUES[1:], DIRECTIONS[1:], strict=True), (1000.0, np.zeros(3))]
+    _write_volumes(tmp_path / "dwi", _philips, volumes)
+    found = {series.component: series for series in build_series(scan([tmp_path / "dwi"]))}
+    _, _, image = _reference(tmp_path / "dwi")
+    assert compare(open_series(found[""]), image) == []
+    assert found["trace"].shape == (8, 8, 4)
+    assert json.loads(str(found["trace"].attributes["b_values_s_per_mm2"])) == [1000]
+
+
+@pytest.mark.parametrize(("b_value", "expected"), [(900.0, [900.0]), (0.0, [0.0])])
+def test_one_diffusion_volume_has_its_weighting_too(
+    tmp_path: Path, b_value: float, expected: list[float]
+) -> None:
+    _write_volumes(tmp_path / "dwi", _siemens, [(b_value, DIRECTIONS[1])])
+    assert json.loads(str(_one(tmp_path / "dwi").attributes["b_values_s_per_mm2"])) == expected
 
 
 @pytest.mark.parametrize(("code", "name"), [(1, "phase"), (2, "real"), (3, "imaginary")])
