@@ -63,6 +63,31 @@ def decode_jpeg12(data: bytes, rows: int, columns: int, syntax: str, *, signed: 
     ValueError
         GDCM cannot decode it.
     """
+    with native_stderr_silenced():  # GDCM first asks its 8-bit decoder, which complains
+        values = decode_with_gdcm(
+            data, rows, columns, syntax, "MONOCHROME2", bits=16, stored=12, signed=signed
+        )
+    return values.view("<u2")
+
+
+def decode_with_gdcm(
+    data: bytes,
+    rows: int,
+    columns: int,
+    syntax: str,
+    photometric: str,
+    *,
+    bits: int,
+    stored: int,
+    signed: bool,
+) -> NDArray[Any]:
+    """Decode one grey JPEG or JPEG-LS frame, shape (rows, columns), to integers of `bits` bits.
+
+    Raises
+    ------
+    ValueError
+        GDCM cannot decode it.
+    """
     import gdcm
 
     fragment = gdcm.Fragment()
@@ -75,15 +100,15 @@ def decode_jpeg12(data: bytes, rows: int, columns: int, syntax: str, *, signed: 
     image.SetNumberOfDimensions(2)
     image.SetDimensions((columns, rows, 1))
     image.SetDataElement(element)
-    grey = gdcm.PhotometricInterpretation.GetPIType("MONOCHROME2")
+    grey = gdcm.PhotometricInterpretation.GetPIType(photometric)
     image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(grey))
     image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
-    image.SetPixelFormat(gdcm.PixelFormat(1, 16, 12, 11, int(signed)))
-    with native_stderr_silenced():  # GDCM first asks its 8-bit decoder, which complains
-        text = image.GetBuffer()
+    image.SetPixelFormat(gdcm.PixelFormat(1, bits, stored, stored - 1, int(signed)))
+    text = image.GetBuffer()
     if text is None:
         raise ValueError("GDCM cannot decode the frame")
     buffer = text.encode("utf-8", "surrogateescape")  # GDCM gives bytes as text
-    if len(buffer) != rows * columns * 2:
+    if len(buffer) != rows * columns * bits // 8:
         raise ValueError(f"GDCM gave {len(buffer)} bytes for {columns}x{rows} pixels")
-    return np.frombuffer(buffer, "<u2").reshape(rows, columns)
+    values = np.frombuffer(buffer, f"<{'i' if signed else 'u'}{bits // 8}").reshape(rows, columns)
+    return values.copy()

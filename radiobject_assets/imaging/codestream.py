@@ -35,6 +35,17 @@ def declared_size(data: bytes) -> FrameSize | None:
         return None
 
 
+def precision_of(data: bytes) -> int:
+    """Bits of a sample that a JPEG or JPEG-LS frame declares; 0 where the bytes do not tell."""
+    at = 2
+    while at + 5 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker in _START_OF_FRAME or marker == _JPEG_LS_FRAME:
+            return data[at + 4]
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4])
+    return 0
+
+
 def _jpeg2000_size(data: bytes, start: int) -> FrameSize:
     right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
     (components,) = struct.unpack_from(">H", data, start + 40)

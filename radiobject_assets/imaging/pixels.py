@@ -1,9 +1,7 @@
 """Pixel data of one DICOM file: the bytes of each frame, and their decoding to stored values.
 
 Native (uncompressed) pixel data is taken straight from the file at the offset that the scan recorded;
-encapsulated frames are found by their fragments (PS3.5 A.4) and given one at a time to a codec through
-pydicom (RLE and 12-bit JPEG: through `codecs`). JPEG goes to GDCM, JPEG 2000 to OpenJPEG: pylibjpeg-libjpeg
-is never used, its licence is the GPL.
+encapsulated frames are found by their fragments (PS3.5 A.4) and decoded one at a time (`coded_frames`).
 """
 
 from __future__ import annotations
@@ -19,8 +17,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.acceptance import COMPRESSED, SUBSAMPLED, native_bits
-from radiobject_assets.imaging.codecs import decode_jpeg12, decode_rle
-from radiobject_assets.imaging.codestream import FrameSize, declared_size
+from radiobject_assets.imaging.coded_frames import CodedFrame, as_rgb, decode_frame
 from radiobject_assets.imaging.elements import read_elements
 from radiobject_assets.imaging.fragments import Fragment, fragments_of_frames
 from radiobject_assets.imaging.headers import DEFLATED, EXPLICIT_BIG, reread_elements
@@ -32,15 +29,6 @@ from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.values import file_dtype
 
 _HASH_CHUNK = 4 << 20
-_JPEG2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
-_HTJ2K = tuple(f"1.2.840.10008.1.2.4.20{n}" for n in (1, 2, 3))
-_RLE = "1.2.840.10008.1.2.5"
-_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
-
-
-def _plugins(syntax: str) -> tuple[str, ...]:
-    # GDCM's JPEG 2000 is not asked where OpenJPEG fails: it aborts the process on many a damaged frame.
-    return ("pylibjpeg",) if syntax in _JPEG2000 or syntax in _HTJ2K else ("gdcm",)
 
 
 class PixelFile:
@@ -199,13 +187,13 @@ class PixelFile:
             )
         return words.reshape(-1, 2)[:, ::-1].tobytes()[skip : skip + size]
 
-    def frame(self, index: int) -> NDArray[Any]:
+    def frame(self, index: int, decoded: NDArray[Any] | None = None) -> NDArray[Any]:
         """Stored values of a frame, (rows, columns), as in the file: not masked, maybe not native order.
 
         Colour frames are (rows, columns, 3): red, green, blue. Where the header has a lookup table, the
-        values are what that gives.
+        values are what that gives. `decoded` is what a decoder has made of `coded(index)`, if one has.
         """
-        values = self._frame(index)
+        values = self._frame(index) if decoded is None else decoded
         if self._table is None:
             return values
         values = values.astype(file_dtype(self.instance))
@@ -258,80 +246,31 @@ class PixelFile:
         except ValueError as error:
             raise ImageReadError(Reason.DECODER_FAILED, str(error), self.instance.path) from error
 
-    def _decode(self, index: int) -> NDArray[Any]:
-        from pydicom.encaps import encapsulate
-        from pydicom.pixels.decoders.base import get_decoder
-        from pydicom.uid import UID
-
+    def coded(self, index: int) -> CodedFrame:
+        """A compressed frame as it is in the file, for a decoder anywhere."""
         i = self.instance
-        data = b"".join(self._read(self._start + at, length) for at, length in self._fragments[index])
-        if i.transfer_syntax != _RLE:
-            size = declared_size(data)
-            if size is None:
-                raise ImageReadError(
-                    Reason.DECODER_FAILED, f"frame {index + 1} is no compressed image of its kind", i.path
-                )
-            if size != FrameSize(i.columns, i.rows, i.samples):
-                raise ImageReadError(
-                    Reason.SIZE_MISMATCH,
-                    f"a compressed frame is {size.columns}x{size.rows} with {size.components} components, "
-                    f"the header says {i.columns}x{i.rows} with {i.samples}",
-                    i.path,
-                )
-        if i.transfer_syntax == _RLE or (i.transfer_syntax == _JPEG_EXTENDED and i.bits_stored > 8):
-            return self._decode_ourselves(data, index)
-        layout: Any = {
-            "rows": i.rows,
-            "columns": i.columns,
-            "number_of_frames": 1,
-            "samples_per_pixel": i.samples,
-            "planar_configuration": i.planar,
-            "photometric_interpretation": i.photometric,
-            "bits_allocated": i.bits_allocated,
-            "bits_stored": i.bits_stored,
-            "pixel_representation": int(i.signed),
-            "pixel_keyword": "PixelData",
-        }
-        decoder = get_decoder(UID(i.transfer_syntax))
-        errors = []
-        for plugin in _plugins(i.transfer_syntax):
-            try:
-                with pydicom_quietly():
-                    array, _ = decoder.as_array(
-                        encapsulate([data]), raw=i.samples == 1, decoding_plugin=plugin, **layout
-                    )
-                return np.asarray(array).reshape(i.rows, i.columns, *([i.samples] if i.samples > 1 else []))
-            except (MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
-                raise
-            except BaseException as error:  # noqa: BLE001 - codecs raise anything (Rust's panics are no Exception)
-                errors.append(f"{plugin}: {type(error).__name__}")
-        raise ImageReadError(
-            Reason.DECODER_FAILED, f"frame {index + 1} cannot be decoded ({', '.join(errors)})", i.path
+        return CodedFrame(
+            data=b"".join(self._read(self._start + at, length) for at, length in self._fragments[index]),
+            number=index + 1,
+            transfer_syntax=i.transfer_syntax,
+            rows=i.rows,
+            columns=i.columns,
+            samples=i.samples,
+            planar=i.planar,
+            photometric=i.photometric,
+            bits_allocated=i.bits_allocated,
+            bits_stored=i.bits_stored,
+            signed=i.signed,
         )
 
-    def _decode_ourselves(self, data: bytes, index: int) -> NDArray[Any]:
-        i = self.instance
-        dtype = file_dtype(i).newbyteorder("<")
+    def _decode(self, index: int) -> NDArray[Any]:
         try:
-            if i.transfer_syntax != _RLE:
-                values = decode_jpeg12(data, i.rows, i.columns, i.transfer_syntax, signed=i.signed)
-                return values.view(dtype)
-            planes = decode_rle(data, i.rows, i.columns, i.samples, dtype.itemsize)
-        except ValueError as error:
-            raise ImageReadError(
-                Reason.DECODER_FAILED, f"frame {index + 1} cannot be decoded: {error}", i.path
-            ) from error
-        values = planes.view(dtype)[..., 0]
-        return values[..., 0] if i.samples == 1 else self._as_rgb(values)
+            return decode_frame(self.coded(index))
+        except ImageReadError as error:
+            raise ImageReadError(error.code, error.detail, self.instance.path) from error
 
     def _as_rgb(self, colours: NDArray[Any]) -> NDArray[Any]:
-        from pydicom.pixels.processing import convert_color_space
-
-        photometric = self.instance.photometric
-        if photometric == "RGB":
-            return colours
-        converted: NDArray[Any] = convert_color_space(colours, photometric, "RGB")
-        return converted
+        return as_rgb(colours, self.instance.photometric)
 
 
 def clear_overflow_bits(values: NDArray[Any], instance: Instance) -> None:
