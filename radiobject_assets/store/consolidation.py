@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.deadline import on_storage
+from radiobject_assets.store.evolution import one_at_a_time
+from radiobject_assets.store.patience import while_tidied
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join, list_names
 
 KEEP_FRAGMENTS = 32
 
 
-def consolidate_table(table_uri: str, ctx: tiledb.Ctx, purge: bool = False) -> None:
-    """Merge the fragments of one table into one, and remove those that were merged.
+@contextmanager
+def only_tidier(table_uri: str) -> Iterator[None]:
+    """On local disks, let no other process merge the fragments of this table meanwhile."""
+    with one_at_a_time(join(table_uri, "__commits")):
+        yield
+
+
+def consolidate_table(table_uri: str, ctx: tiledb.Ctx) -> None:
+    """Merge the fragments of one table into one, and remove those that were merged."""
+    with only_tidier(table_uri):
+        merge_fragments(table_uri, ctx)
+
+
+def merge_fragments(table_uri: str, ctx: tiledb.Ctx, purge: bool = False) -> None:
+    """`consolidate_table` for a caller that is the `only_tidier`.
 
     With `purge`, deleted rows leave the disk, from earlier moments too.
     """
@@ -37,7 +55,9 @@ def consolidate_table(table_uri: str, ctx: tiledb.Ctx, purge: bool = False) -> N
         settings["sm.vacuum.mode"] = "fragments"
         tiledb.vacuum(table_uri, config=tiledb.Config(settings), ctx=ctx)
 
-    on_storage("consolidate", table_uri, ctx, merge, holds_lock=True)
+    # Writers that add fragments and columns meanwhile make TileDB fail in several ways; to repeat it is safe.
+    merging = partial(on_storage, "consolidate", table_uri, ctx, merge, holds_lock=True)
+    while_tidied(merging, whatever=True)
 
 
 def _fragments(table_uri: str, ctx: tiledb.Ctx) -> list[str]:

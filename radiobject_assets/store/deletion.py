@@ -13,7 +13,7 @@ import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.columns import Column
-from radiobject_assets.store.consolidation import consolidate_table
+from radiobject_assets.store.consolidation import merge_fragments, only_tidier
 from radiobject_assets.store.context import ctx_for_threads
 from radiobject_assets.store.deadline import on_storage, storage_errors
 from radiobject_assets.store.handles import open_array
@@ -118,6 +118,14 @@ def _purge_rows(
     moments: Sequence[int],
     ctx: tiledb.Ctx,
 ) -> None:
+    """Delete rows for good. Nobody may merge fragments meanwhile: that would bring back what is purged."""
+    with only_tidier(table_uri):
+        _purge_alone(table_uri, core, ids, moments, ctx)
+
+
+def _purge_alone(
+    table_uri: str, core: Mapping[str, Column], ids: Sequence[str], moments: Sequence[int], ctx: tiledb.Ctx
+) -> None:
     table = Table(table_uri, ctx, core)
     if not table.fragment_count():
         return
@@ -134,7 +142,7 @@ def _purge_rows(
     if others.num_rows:
         table.upsert(others.slice(0, 1))
     table.delete([(subject,) for subject in ids])
-    consolidate_table(table_uri, ctx, purge=True)
+    merge_fragments(table_uri, ctx, purge=True)
     # The delete conditions spell out the ids. All that they applied to is gone, so they can go as well.
     vfs = tiledb.VFS(ctx=ctx)
     for name in _delete_files(table_uri, ctx):

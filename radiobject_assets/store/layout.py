@@ -13,7 +13,9 @@ group's member list is never written: it loses members under concurrent writers.
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,11 +23,11 @@ from typing import Any
 import tiledb
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.columns import Column, ColumnType
+from radiobject_assets.store.columns import Column, ColumnType, type_of_dtype, validate_column_name
 from radiobject_assets.store.context import ctx_for_small_objects, ctx_for_threads
 from radiobject_assets.store.deadline import DeadlineError, on_storage, storage_errors
 from radiobject_assets.store.evolution import beside
-from radiobject_assets.store.table import create_table, now_ms
+from radiobject_assets.store.table import Table, create_table, now_ms
 from radiobject_assets.store.uris import (
     join,
     last_part,
@@ -205,8 +207,9 @@ def _refuse_foreign(uri: str, ctx: tiledb.Ctx, ours: set[str]) -> None:
     vfs = tiledb.VFS(ctx=ctx)
     if "://" not in uri and os.path.lexists(uri) and not os.path.isdir(uri):
         raise StorageError(f"{uri} is a file: a store is a folder")
-    kind = object_kind(uri, ctx)
     listed = on_storage("look at", uri, ctx, lambda: vfs.ls(uri) if vfs.is_dir(uri) else [])
+    # After the listing: another writer makes the group first, then what is in it.
+    kind = object_kind(uri, ctx)
     names = {last_part(name) for name in listed}
     names = {name for name in names if not name.startswith("__")}
     if kind == "array" or names - ours or (kind is None and names):
@@ -253,19 +256,39 @@ def _ensure_table(uri: str, index: tuple[str, ...], core: dict[str, Column], ctx
 
 
 def ensure_collection_at(
-    uri: str | os.PathLike[str], name: str | None = None, ctx: tiledb.Ctx | None = None
+    uri: str | os.PathLike[str],
+    name: str | None = None,
+    ctx: tiledb.Ctx | None = None,
+    obs_schema: Mapping[str, Any] | None = None,
+    shape: Sequence[int] | None = None,
 ) -> str:
-    """Create or finish the collection at `uri` itself (a collection can also stand outside a store)."""
+    """Create or finish the collection at `uri` itself (a collection can also stand outside a store).
+
+    Columns of obs that `obs_schema` (name to dtype) has and obs has not are added; `shape` is noted for
+    `declared_shape` where the collection is made here.
+    """
     uri, ctx = normalise(uri), ctx_for_threads(ctx)
+    _ensure_collection(uri, name, ctx, shape)
+    columns = [
+        Column(validate_column_name(column), type_of_dtype(dtype))
+        for column, dtype in (obs_schema or {}).items()
+        if column not in (SUBJECT, OBS_ID) and column not in OBS_CORE
+    ]
+    if columns:
+        Table(join(uri, OBS), ctx, OBS_CORE).add_columns(columns)
+    return uri
+
+
+def _ensure_collection(uri: str, name: str | None, ctx: tiledb.Ctx, shape: Sequence[int] | None) -> None:
     if _meta_if_group(uri, ctx)[0].get("format") is not None:
         check_format(uri, ctx, COLLECTION_FORMAT)
-        return uri
+        return
     _refuse_foreign(uri, ctx, {OBS, VOLUMES})
     _create_group(uri, ctx)
     _create_group(join(uri, VOLUMES), ctx)
     _ensure_table(join(uri, OBS), (SUBJECT, OBS_ID), OBS_CORE, ctx)
     if _meta_if_group(uri, ctx)[0].get("format") is not None:
-        return uri  # another process finished it meanwhile, and may have renamed it since
+        return  # another process finished it meanwhile, and may have renamed it since
     created = now_ms()
     write_group_metadata(
         uri,
@@ -274,10 +297,16 @@ def ensure_collection_at(
             "format_version": FORMAT_VERSION,
             "created_ms": created,
             "name": name or last_part(uri),
+            **({} if shape is None else {"shape": json.dumps([int(size) for size in shape])}),
         },
         ctx,
     )
-    return uri
+
+
+def declared_shape(uri: str, ctx: tiledb.Ctx) -> tuple[int, ...] | None:
+    """The shape that the collection at `uri` was made for, if one was given."""
+    text = check_format(uri, ctx, COLLECTION_FORMAT).get("shape")
+    return tuple(json.loads(text)) if text else None
 
 
 def collection_name(uri: str, ctx: tiledb.Ctx) -> str:

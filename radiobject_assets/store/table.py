@@ -23,6 +23,7 @@ from radiobject_assets.store.columns import Column, ColumnType, parse_attribute,
 from radiobject_assets.store.context import ctx_for_small_objects, keep_for_ever
 from radiobject_assets.store.deadline import DeadlineError, is_remote, on_storage, storage_errors
 from radiobject_assets.store.evolution import beside, evolve, schema_names
+from radiobject_assets.store.patience import while_tidied
 from radiobject_assets.store.table_cells import ROW_MARK, decode, merge, read_columns, write_rows
 from radiobject_assets.store.uris import local_path, object_kind
 
@@ -101,15 +102,24 @@ class Table:
         self._ctx = ctx
         self._core = {ROW_MARK.name: ROW_MARK, **(core or {})}
         self._array: Any = None
+        self._first_opened: int | None = None
 
     def _open(self) -> Any:
         if self._array is None:
-            self._array = on_storage(
-                "open the table",
-                self.uri,
-                self._ctx,
-                lambda: tiledb.open(self.uri, "r", ctx=self._ctx, timestamp=self.timestamp),
-            )
+            self._array = while_tidied(self._open_at)
+        return self._array
+
+    def _open_at(self) -> Any:
+        if self._first_opened is None:
+            self._first_opened = now_ms()
+        open_now = partial(tiledb.open, self.uri, "r", ctx=self._ctx, timestamp=self.timestamp)
+        return on_storage("open the table", self.uri, self._ctx, open_now)
+
+    def _reopen(self) -> Any:
+        """The same moment again, from the fragments that there are now."""
+        moment = self._first_opened if self.timestamp is None else self.timestamp
+        open_then = partial(tiledb.open, self.uri, "r", ctx=self._ctx, timestamp=moment)
+        self._array = on_storage("open the table", self.uri, self._ctx, open_then)
         return self._array
 
     def close(self) -> None:
@@ -117,6 +127,7 @@ class Table:
         if self._array is not None:
             self._array.close()
             self._array = None
+        self._first_opened = None
 
     @property
     def index(self) -> tuple[str, ...]:
@@ -174,7 +185,7 @@ class Table:
     def _read(
         self, columns: Sequence[str] | None, keys: Sequence[Sequence[str]] | None, condition: str | None
     ) -> pa.Table:
-        array = self._open()
+        self._open()
         physical = self.physical
         wanted = list(dict.fromkeys(self.columns if columns is None else columns))
         unknown = [name for name in wanted if name not in {c.name for c in physical} | set(self.index)]
@@ -187,13 +198,22 @@ class Table:
             return self._empty(selected, wanted)
         attributes, index = [c.attribute for c in selected], self.index
         far = is_remote(self.uri)
-        query = partial(read_columns, array, self._ctx, attributes, index, keys, far, condition)
-        try:
-            raw = on_storage("read", self.uri, self._ctx, query)
-        except DeadlineError:
-            keep_for_ever(array)  # the call that was given up still uses it
-            self._array = None
-            raise
+
+        def query() -> pa.Table:
+            array = self._array if self._array is not None else self._reopen()
+            read = partial(read_columns, array, self._ctx, attributes, index, keys, far, condition)
+            try:
+                return on_storage("read", self.uri, self._ctx, read)
+            except DeadlineError:
+                keep_for_ever(array)  # the call that was given up still uses it
+                self._array = None
+                raise
+            except StorageError:
+                array.close()
+                self._array = None
+                raise
+
+        raw = while_tidied(query)
         arrays = {name: raw.column(name).combine_chunks() for name in self.index}
         for name in wanted:
             if name not in arrays:
@@ -315,7 +335,8 @@ class Table:
     def fragment_count(self) -> int:
         """Fragments that make up the newest state."""
         count = partial(tiledb.array_fragments, self.uri, ctx=self._ctx)
-        return len(on_storage("list fragments of", self.uri, self._ctx, count, holds_lock=True))
+        listing = partial(on_storage, "list fragments of", self.uri, self._ctx, count, holds_lock=True)
+        return len(while_tidied(listing))
 
 
 def _kind(arrow: pa.DataType) -> ColumnType:
