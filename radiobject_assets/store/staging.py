@@ -33,6 +33,7 @@ from radiobject_assets.store.config import MB, CompressionConfig, TileConfig, ge
 from radiobject_assets.store.consolidation import consolidate_if_many
 from radiobject_assets.store.context import ctx_for_small_objects, ctx_for_threads, keep_for_ever
 from radiobject_assets.store.deadline import DeadlineError, on_storage, storage_errors
+from radiobject_assets.store.index_files import write_index
 from radiobject_assets.store.layout import (
     AFFINE_COLUMNS,
     FORMAT_VERSION,
@@ -46,10 +47,19 @@ from radiobject_assets.store.layout import (
     VOLUMES,
 )
 from radiobject_assets.store.table import Table, now_ms
-from radiobject_assets.store.uris import join, new_token, normalise, remove_tree, tree_bytes
+from radiobject_assets.store.tile_index import describe_layout
+from radiobject_assets.store.uris import (
+    join,
+    local_path,
+    new_token,
+    normalise,
+    remove_tree,
+    tree_bytes,
+)
 from radiobject_assets.store.voxels import (
     VoxelDigest,
     aligned_chunks,
+    carrier_dtype,
     create_array,
     stored_dtype,
     validate_shape,
@@ -237,6 +247,7 @@ def write_volume_array(
     ctx = ctx_for_small_objects(ctx, uri, staged.voxel_bytes)
     digest = VoxelDigest()
     extents = create_array(uri, staged.shape, kind, tile, compression, ctx)
+    fragments: list[str] = []
     try:
         doing = "write voxels to"
         array = on_storage(doing, uri, ctx, lambda: tiledb.open(uri, "w", ctx=ctx))
@@ -248,7 +259,7 @@ def write_volume_array(
                 for chunk in aligned_chunks(slabs, staged.shape, kind, extents, buffer_bytes):
                     hashed = beside.submit(digest.update, chunk.voxels)
                     write = partial(write_region, array, ctx, chunk.start, chunk.voxels)
-                    on_storage(doing, uri, ctx, write, nbytes=chunk.voxels.nbytes)
+                    fragments.append(on_storage(doing, uri, ctx, write, nbytes=chunk.voxels.nbytes))
                     hashed.result()  # the chunk's buffer may be used again for the next
             staged = replace(staged, voxel_digest=digest.value)
             write_meta(array, {**describe(staged, tile), "sources": list(sources)})
@@ -259,6 +270,11 @@ def write_volume_array(
             array.close()
             raise
         on_storage("finish writing", uri, ctx, array.close, holds_lock=True)
+        folder = local_path(uri)
+        if folder is not None:
+            layout = describe_layout(staged.shape, extents, carrier_dtype(kind), compression.algorithm)
+            with storage_errors("write the tile index of", uri, ctx):
+                write_index(folder, layout, fragments)
         return replace(staged, stored_bytes=tree_bytes(uri, ctx))
     except DeadlineError:
         # Storage that does not answer would not answer to a removal either, and whoever writes may still
@@ -273,7 +289,12 @@ def write_volume_array(
 
 
 # Of the header of a NIfTI file that a volume was read from: what an export writes again.
-NIFTI_HEADER = ("sform_code", "qform_code", "time_step_s", "xyzt_units", "nifti_description")
+NIFTI_HEADER = (
+    "sform_code", "qform_code", "time_step_s", "xyzt_units", "nifti_description", "nifti_extensions",
+    "nifti_intent_code", "nifti_intent_parameters", "nifti_fifth_axis", "components",
+)  # fmt: skip
+# Written into the array's metadata alone: nobody filters by it.
+_NO_COLUMN = frozenset({"nifti_extensions"})
 
 
 def describe(staged: StagedVolume, tile: TileConfig) -> dict[str, Any]:
@@ -391,7 +412,7 @@ def obs_rows(staged: Sequence[StagedVolume]) -> pa.Table:
         if name in OBS_CORE:
             columns[name] = pa.array(values, OBS_CORE[name].type.arrow)
     free = dict.fromkeys(name for v in staged for name in v.attributes if name not in _TEXT_ATTRIBUTES)
-    for name in free:
+    for name in (name for name in free if name not in _NO_COLUMN):
         values = [v.attributes.get(name) for v in staged]
         if any(value is not None for value in values):
             columns[name] = to_arrow(name, values)[1]

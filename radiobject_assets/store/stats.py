@@ -1,4 +1,4 @@
-"""What reading and writing really did: TileDB's own counters, and those of the decoded-tile cache.
+"""What reading and writing really did: TileDB's own counters, those of reads past it, and those of the cache.
 
 A number that cannot be known is None, never a guess.
 """
@@ -14,6 +14,7 @@ import tiledb
 from tiledb.main import stats_enabled, stats_raw_dump_str
 
 from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.store.stored_files import COUNTER
 from radiobject_assets.store.tile_cache import CacheCounts, tile_cache
 
 
@@ -26,7 +27,7 @@ class CacheStats:
     cache_misses: int
     """Tiles that had to be read and decoded."""
     tile_bytes_read: int
-    """Bytes of tiles after decoding, as TileDB counts them."""
+    """Bytes of tiles, or of the blocks of tiles that were needed, after decoding."""
     vfs_read_bytes: int
     """Bytes read from disk or S3."""
 
@@ -44,7 +45,7 @@ class CacheStats:
 
 @dataclass(frozen=True)
 class S3Stats:
-    """Requests and bytes below TileDB, on disk or S3."""
+    """Reads or requests, and their bytes, on disk or S3."""
 
     read_ops: int
     write_ops: int | None
@@ -91,7 +92,7 @@ class TileDBStats:
             tiledb.stats_disable()
 
     def counters(self) -> dict[str, int]:
-        """TileDB's counters that moved, summed over contexts."""
+        """TileDB's counters that moved, summed over contexts, and under `radiobject_assets.` our own."""
         if self._began is None:
             raise ConfigurationError("TileDBStats counts inside of a `with` block: enter it first")
         now = self._ended if self._ended is not None else _totals()
@@ -117,7 +118,7 @@ class TileDBStats:
         )
 
     def s3_stats(self) -> S3Stats:
-        """Reads and writes below TileDB."""
+        """Reads and writes of files or objects."""
         return S3Stats(
             read_ops=self._sum(".VFS.read_ops_num"),
             write_ops=self._sum(".VFS.write_ops_num") if self._seen(".VFS.write_ops_num") else None,
@@ -137,4 +138,8 @@ def _totals() -> dict[str, int]:
     for context in contexts:
         for name, value in context.get("counters", {}).items():
             totals[name] = totals.get(name, 0) + int(value)
+    own = COUNTER.counts
+    totals["radiobject_assets.VFS.read_ops_num"] = own.reads
+    totals["radiobject_assets.VFS.read_byte_num"] = own.stored_bytes
+    totals["radiobject_assets.Reader.read_unfiltered_byte_num"] = own.decoded_bytes
     return totals

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.store.config import MB, config_generation, get_radiobject_config
 from radiobject_assets.store.handles import POOL
+from radiobject_assets.store.voxel_source import INDEXES
 
 TileKey = tuple[str, tuple[int, ...]]
 Reader = Callable[[tuple[int, ...], tuple[int, ...]], NDArray[Any]]
@@ -181,8 +182,9 @@ def tile_cache() -> TileCache:
 
 
 def forget_array(uri: str) -> None:
-    """Close the kept handle of an array and drop its tiles: the next read goes to storage."""
+    """Close the kept handle of an array and drop its index and tiles: the next read goes to storage."""
     POOL.drop(uri)
+    INDEXES.drop(uri)
     tile_cache().drop(uri)
 
 

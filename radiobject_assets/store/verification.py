@@ -13,7 +13,7 @@ from radiobject_assets.store.handles import open_array
 from radiobject_assets.store.layout import VOLUMES
 from radiobject_assets.store.tile_cache import forget_array
 from radiobject_assets.store.uris import join
-from radiobject_assets.store.voxels import VoxelDigest, read_meta
+from radiobject_assets.store.voxels import read_meta
 
 if TYPE_CHECKING:
     from radiobject_assets.store.volume import Volume
@@ -27,7 +27,7 @@ class Problem:
     token: str
     """Name of the array; ids may name patients and are not repeated here."""
     code: str
-    """`missing`, `unreadable`, `digest`, `id`, `shape` or `dtype`."""
+    """`missing`, `unreadable`, `digest`, `index`, `id`, `shape` or `dtype`."""
     detail: str
 
     def __str__(self) -> str:
@@ -62,18 +62,13 @@ def check_rows(collection: VolumeCollection) -> list[Problem]:
 
 
 def verify_volume(volume: Volume) -> Problem | None:
-    """Read all voxels of a volume and compare their digest with the recorded one; None if they agree."""
+    """Compare all voxels with their recorded digest, and the tile index with them; None if they agree."""
     token = volume.uri.rsplit("/", 1)[-1]
-    forget_array(volume.uri)
-    digest = VoxelDigest()
     try:
-        for _, _, voxels in volume.iter_slabs(stored=True):
-            digest.update(voxels)
+        found = volume.find_damage()
     except (RadiObjectError, tiledb.TileDBError, ValueError) as error:
         return Problem(token, "unreadable", str(error))
-    if digest.value != volume.voxel_digest:
-        return Problem(token, "digest", "the voxels are not those that were written")
-    return None
+    return None if found is None else Problem(token, *found)
 
 
 def verify_collection(collection: VolumeCollection) -> list[Problem]:

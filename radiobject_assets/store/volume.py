@@ -20,9 +20,10 @@ from radiobject_assets.store.affine import (
 )
 from radiobject_assets.store.config import MB, SliceOrientation, TileConfig, get_radiobject_config
 from radiobject_assets.store.context import ContextRef
-from radiobject_assets.store.deadline import on_storage, storage_errors
+from radiobject_assets.store.deadline import storage_errors
 from radiobject_assets.store.handles import open_array
 from radiobject_assets.store.layout import VOLUME_FORMAT
+from radiobject_assets.store.radiobject_array import radiobject_header, read_only
 from radiobject_assets.store.selection import parse_selection
 from radiobject_assets.store.staging import (
     describe,
@@ -33,11 +34,11 @@ from radiobject_assets.store.staging import (
 from radiobject_assets.store.tile_cache import forget_array, tile_cache
 from radiobject_assets.store.uris import normalise, object_kind
 from radiobject_assets.store.volume_header import VolumeHeader, standalone
+from radiobject_assets.store.voxel_check import voxel_problem
+from radiobject_assets.store.voxel_source import check_index, read_voxels, tile_extents
 from radiobject_assets.store.voxels import (
-    VoxelDigest,
     create_array,
     read_meta,
-    read_region,
     stored_dtype,
     validate_shape,
     write_meta,
@@ -87,10 +88,14 @@ class Volume:
         ctx = self._ctx.get()
         if object_kind(self._uri, ctx) != "array":
             raise StorageError(f"no volume at {self._uri}: there is no TileDB array")
+        check_index(self._uri, ctx)
         with storage_errors("open the volume", self._uri), open_array(self._uri, ctx) as array:
             meta = read_meta(array)
             if meta.get("format") != VOLUME_FORMAT:
-                raise StorageError(f"{self._uri} is a TileDB array, but not a radiobject-assets volume")
+                self._known = radiobject_header(array)
+                if self._known is None:
+                    raise StorageError(f"{self._uri} is a TileDB array, but not a radiobject-assets volume")
+                return self._known
             domain = array.schema.domain
             sizes = tuple(int(domain.dim(i).size) for i in range(domain.ndim))
         self._known = VolumeHeader(
@@ -215,12 +220,7 @@ class Volume:
     def tile_extents(self) -> tuple[int, ...]:
         """Tile extents in voxels."""
         if self._extents is None:
-            with (
-                storage_errors("open the volume", self._uri),
-                open_array(self._uri, self._ctx.get()) as array,
-            ):
-                domain = array.schema.domain
-                self._extents = tuple(int(domain.dim(i).tile) for i in range(domain.ndim))
+            self._extents = tile_extents(self._uri, self._ctx.get())
         return self._extents
 
     # -- reading ------------------------------------------------------------------------------------
@@ -246,17 +246,7 @@ class Volume:
         )
 
     def _read_stored(self, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
-        ctx = self._ctx.get()
-        dtype = self._header.dtype
-        nbytes = int(np.prod(size, dtype=np.int64)) * dtype.itemsize
-        with open_array(self._uri, ctx) as array:
-            return on_storage(
-                "read voxels of",
-                self._uri,
-                ctx,
-                lambda: read_region(array, ctx, start, size, dtype),
-                nbytes=nbytes,
-            )
+        return read_voxels(self._uri, self._ctx.get(), start, size, self._header.dtype)
 
     def _physical(self, stored: NDArray[Any]) -> NDArray[Any]:
         header = self._header
@@ -377,17 +367,23 @@ class Volume:
         return OrientationInfo.of(self.affine, self._header.orientation_source)
 
     def verify(self) -> bool:
-        """Whether the voxels still have the digest recorded when they were written.
+        """Whether the voxels have the digest recorded when they were written, and their tile index agrees.
 
         Raises
         ------
         StorageError
             If a tile's checksum fails, or the array cannot be read.
         """
-        digest = VoxelDigest()
-        for _, _, voxels in self.iter_slabs(stored=True):
-            digest.update(voxels)
-        return digest.value == self.voxel_digest
+        return self.find_damage() is None
+
+    def find_damage(self) -> tuple[str, str] | None:
+        """What is wrong with the stored voxels, as a code and a sentence; None if nothing is.
+
+        TileDB reads all of them from storage, and the tile index is compared with what it describes.
+        """
+        header, ctx = self._header, self._ctx.get()
+        forget_array(self._uri)
+        return voxel_problem(self._uri, ctx, header.shape, header.dtype, header.voxel_digest)
 
     # -- making and changing ------------------------------------------------------------------------
 
@@ -397,6 +393,8 @@ class Volume:
         with storage_errors("name the volume", self._uri):
             with tiledb.open(self._uri, "r", ctx=self._ctx.get()) as array:
                 meta = read_meta(array)
+            if not meta:
+                raise read_only(self._uri, "name")
             with tiledb.open(self._uri, "w", ctx=self._ctx.get()) as array:
                 write_meta(array, {**meta, "obs_id": obs_id})
         forget_array(self._uri)

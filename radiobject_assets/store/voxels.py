@@ -105,8 +105,8 @@ def create_array(
     return extents
 
 
-def write_region(array: Any, ctx: tiledb.Ctx, start: tuple[int, ...], voxels: NDArray[Any]) -> None:
-    """Write `voxels` at `start` into an array opened for writing, as one fragment."""
+def write_region(array: Any, ctx: tiledb.Ctx, start: tuple[int, ...], voxels: NDArray[Any]) -> str:
+    """Write `voxels` at `start` into an array opened for writing, as one fragment; returns its name."""
     carrier = carrier_dtype(voxels.dtype)
     flat = np.ravel(voxels, order="F")
     flat = flat.view(carrier) if flat.dtype != carrier else flat
@@ -120,6 +120,7 @@ def write_region(array: Any, ctx: tiledb.Ctx, start: tuple[int, ...], voxels: ND
     query.set_data_buffer(ATTRIBUTE, flat, flat.size)
     query._submit()
     query.finalize()
+    return str(query.fragment_uri(0)).rstrip("/").rsplit("/", 1)[-1]
 
 
 def read_region(

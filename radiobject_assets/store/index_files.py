@@ -1,0 +1,87 @@
+"""The file with an array's tile index: made when the array is written, compared when it is verified."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from radiobject_assets.store.tile_index import (
+    DATA_FILE,
+    INDEX_NAME,
+    IndexDamagedError,
+    Layout,
+    NotIndexableError,
+    ReadBytes,
+    TileIndex,
+    build_index,
+)
+
+_log = logging.getLogger(__name__)
+
+
+def index_of(folder: Path, layout: Layout, names: Sequence[str]) -> TileIndex:
+    """The index of the array in `folder`, made from its data files.
+
+    Parameters
+    ----------
+    names
+        Data files, relative to the folder, in the order of tiles.
+
+    Raises
+    ------
+    NotIndexableError
+        If the files are laid out in another way than those of this program.
+    """
+    with ExitStack() as stack:
+        files: list[tuple[str, int, ReadBytes]] = []
+        for name in names:
+            try:
+                file = stack.enter_context((folder / name).open("rb", buffering=0))
+            except FileNotFoundError as error:
+                raise NotIndexableError(f"there is no {name}") from error
+            nbytes = os.fstat(file.fileno()).st_size
+            if not nbytes:
+                raise NotIndexableError(f"{name} is empty")
+            mapped = stack.enter_context(mmap.mmap(file.fileno(), nbytes, prot=mmap.PROT_READ))
+            view = stack.enter_context(memoryview(mapped))
+            files.append((name, nbytes, _part(view)))
+        return build_index(layout, files)
+
+
+def _part(view: memoryview) -> ReadBytes:
+    return lambda offset, nbytes: view[offset : offset + nbytes]
+
+
+def write_index(folder: Path, layout: Layout, fragments: Sequence[str]) -> None:
+    """Put an index beside a finished array; nothing where the array cannot have one.
+
+    Parameters
+    ----------
+    fragments
+        Names of the array's fragments in the order in which they were written, which is that of tiles.
+    """
+    try:
+        index = index_of(folder, layout, [DATA_FILE.format(name) for name in fragments])
+    except NotIndexableError as error:
+        _log.debug("no tile index: %s", error)
+        return
+    (folder / INDEX_NAME).write_bytes(index.encode())
+
+
+def index_problem(folder: Path) -> str | None:
+    """What is wrong with the index of the array in `folder`; None where they agree, or there is none."""
+    try:
+        kept = TileIndex.decode((folder / INDEX_NAME).read_bytes())
+        found = index_of(folder, kept.layout, [file.name for file in kept.files])
+    except FileNotFoundError:
+        return None
+    except (IndexDamagedError, NotIndexableError) as error:
+        return str(error)
+    fragments = sorted(os.listdir(folder / "__fragments"))
+    if sorted(file.name for file in kept.files) != [DATA_FILE.format(name) for name in fragments]:
+        return "the array has other fragments than its tile index"
+    return None if found.encode() == kept.encode() else "the tile index is not that of its array"

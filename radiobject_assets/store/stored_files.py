@@ -1,0 +1,87 @@
+"""The bytes of an array's files: read where a tile index says that the blocks are."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from radiobject_assets.store.tile_index import DamagedError, DataFile
+
+
+@dataclass(frozen=True)
+class ByteCounts:
+    """What was read past TileDB so far, by this process."""
+
+    reads: int = 0
+    """Reads of files, or requests."""
+    stored_bytes: int = 0
+    decoded_bytes: int = 0
+
+
+class _Counter:
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts = ByteCounts()
+
+    def add(self, reads: int = 0, stored_bytes: int = 0, decoded_bytes: int = 0) -> None:
+        with self._lock:
+            now = self._counts
+            self._counts = ByteCounts(
+                now.reads + reads, now.stored_bytes + stored_bytes, now.decoded_bytes + decoded_bytes
+            )
+
+    @property
+    def counts(self) -> ByteCounts:
+        return self._counts
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+
+COUNTER = _Counter()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=COUNTER.after_fork)
+
+
+class LocalFiles:
+    """Data files on a disk, opened when they are first read and closed with this object. Thread-safe."""
+
+    def __init__(self, folder: Path, files: Sequence[DataFile]) -> None:
+        self._folder = folder
+        self._files = files
+        self._lock = threading.Lock()
+        self._open: dict[int, int] = {}
+
+    def read(self, file: int, offset: int, nbytes: int) -> memoryview:
+        """Bytes [offset, offset + nbytes) of a file.
+
+        Raises
+        ------
+        DamagedError
+            If the file ends before.
+        """
+        descriptor = self._open.get(file)
+        if descriptor is None:
+            descriptor = self._opened(file)
+        content = os.pread(descriptor, nbytes, offset)
+        COUNTER.add(reads=1, stored_bytes=len(content))
+        if len(content) != nbytes:
+            raise DamagedError(
+                f"{self._files[file].name} is shorter than it was written (checksum impossible)"
+            )
+        return memoryview(content)
+
+    def _opened(self, file: int) -> int:
+        with self._lock:
+            if file not in self._open:
+                flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
+                self._open[file] = os.open(self._folder / self._files[file].name, flags)
+            return self._open[file]
+
+    def __del__(self) -> None:
+        for descriptor in self._open.values():
+            os.close(descriptor)

@@ -1,0 +1,306 @@
+"""The tile index of a volume: where every block of stored voxels is, with a checksum of its bytes.
+
+TileDB keeps a tile as a row of blocks ("chunks" in its format) of 64 KB before compression, each of them
+filtered on its own. A reader that knows where they are fetches only those that a region touches, all of them
+at once, and decodes them straight into the result. Without an index TileDB reads the array as any other; the
+index is made from the array's own files and holds nothing that they don't.
+
+    magic, length of the description, description (JSON), tables (offsets, sizes, checksums), checksum of all
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest, xxh3_128_digest
+from zstandard import frame_content_size
+
+INDEX_NAME = "tiles.index"
+# TileDB's name for the voxels of a fragment, relative to the array: the first attribute's file.
+DATA_FILE = "__fragments/{}/a0.tdb"
+INDEX_VERSION = 1
+_MAGIC = b"RADTILES"
+_HEAD = struct.Struct("<8sI")
+_DIGEST_BYTES = 16
+# Bytes of a block before compression; TileDB's own, whatever an array's schema says.
+_CHUNK_BYTES = 64 * 1024
+_TILE_HEAD = struct.Struct("<Q")
+_CHUNK_HEAD = struct.Struct("<III")
+_PAIR = struct.Struct("<II")
+_SHA256_BYTES = 32
+_WINDOW_BYTES = 4 * 1024 * 1024
+
+CODECS = frozenset(["zstd", "lz4", "gzip", "none"])
+
+ReadBytes = Callable[[int, int], "bytes | memoryview"]
+
+
+class DamagedError(ValueError):
+    """Stored bytes are not those that were written."""
+
+
+class IndexDamagedError(DamagedError):
+    """An index whose bytes are not those that were written, or of a version that is not known."""
+
+
+class NotIndexableError(ValueError):
+    """A data file that is laid out in another way than an index describes."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file of stored blocks: a fragment's."""
+
+    name: str
+    """Relative to the array."""
+    nbytes: int
+    blocks: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the voxels of an array are cut into tiles and blocks, all of them in Fortran order."""
+
+    shape: tuple[int, ...]
+    tile: tuple[int, ...]
+    dtype: str
+    """Name of the dtype that carries the voxels."""
+    codec: str
+    """`zstd`, `lz4`, `gzip` or `none`."""
+
+    @cached_property
+    def itemsize(self) -> int:
+        """Bytes of a voxel."""
+        return np.dtype(self.dtype).itemsize
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether a block holds all first bytes of its voxels, then all second bytes, and so on."""
+        return self.codec != "none" and self.itemsize > 1
+
+    @cached_property
+    def tile_cells(self) -> int:
+        """Voxels of a tile; those at the far faces are stored whole as well."""
+        return math.prod(self.tile)
+
+    @cached_property
+    def block_cells(self) -> int:
+        """Voxels of a block; the last one of a tile may have fewer."""
+        return min(self.tile_cells, _CHUNK_BYTES // self.itemsize)
+
+    @cached_property
+    def blocks_per_tile(self) -> int:
+        """Blocks of a tile."""
+        return -(-self.tile_cells // self.block_cells)
+
+    @cached_property
+    def grid(self) -> tuple[int, ...]:
+        """Tiles along each axis."""
+        return tuple(-(-size // extent) for size, extent in zip(self.shape, self.tile, strict=True))
+
+    @cached_property
+    def box(self) -> tuple[int, ...]:
+        """Extents of what is decoded as one: of a block where blocks are boxes of voxels, else of a tile."""
+        inner = 1
+        for axis, extent in enumerate(self.tile):
+            thick, rest = divmod(self.block_cells, inner)
+            if rest:
+                break
+            if thick <= extent and (extent % thick == 0 or math.prod(self.tile[axis + 1 :]) == 1):
+                return (*self.tile[:axis], thick, *(1,) * (len(self.tile) - axis - 1))
+            inner *= extent
+        return self.tile
+
+    @cached_property
+    def blocks_per_box(self) -> int:
+        """1, or all blocks of a tile where a block alone is no box."""
+        return self.blocks_per_tile if self.box == self.tile else 1
+
+    def cells_of(self, block: int) -> int:
+        """Voxels of the block with this number within its tile."""
+        return min(self.block_cells, self.tile_cells - block * self.block_cells)
+
+
+@dataclass(frozen=True, eq=False)
+class TileIndex:
+    """Where the blocks of an array are: block by block in the order of tiles, the first axis fastest."""
+
+    layout: Layout
+    files: tuple[DataFile, ...]
+    offsets: NDArray[np.uint64]
+    """Of a block's bytes in its file."""
+    sizes: NDArray[np.uint32]
+    """Stored bytes of a block."""
+    checksums: NDArray[np.uint64]
+    """XXH3 (64 bits) of a block's stored bytes."""
+
+    def encode(self) -> bytes:
+        """The index as it is kept in a file."""
+        layout = self.layout
+        description = {
+            "version": INDEX_VERSION,
+            "shape": layout.shape,
+            "tile": layout.tile,
+            "dtype": layout.dtype,
+            "codec": layout.codec,
+            "files": [[file.name, file.nbytes, file.blocks] for file in self.files],
+        }
+        text = json.dumps(description, separators=(",", ":")).encode()
+        tables = [
+            self.offsets.astype("<u8").tobytes(),
+            self.sizes.astype("<u4").tobytes(),
+            self.checksums.astype("<u8").tobytes(),
+        ]
+        content = b"".join([_HEAD.pack(_MAGIC, len(text)), text, *tables])
+        return content + xxh3_128_digest(content)
+
+    @classmethod
+    def decode(cls, content: bytes) -> TileIndex:
+        """The index that a file holds.
+
+        Raises
+        ------
+        IndexDamagedError
+            If its checksum fails, or it is of another version.
+        """
+        body = memoryview(content)[:-_DIGEST_BYTES]
+        if len(content) < _HEAD.size + _DIGEST_BYTES or xxh3_128_digest(body) != content[-_DIGEST_BYTES:]:
+            raise IndexDamagedError("the checksum of the tile index fails")
+        magic, length = _HEAD.unpack_from(body)
+        if magic != _MAGIC:
+            raise IndexDamagedError("not a tile index")
+        described = json.loads(bytes(body[_HEAD.size : _HEAD.size + length]))
+        if described.get("version") != INDEX_VERSION:
+            raise IndexDamagedError(f"a tile index of version {described.get('version')}")
+        files = tuple(DataFile(*entry) for entry in described["files"])
+        layout = Layout(
+            tuple(described["shape"]), tuple(described["tile"]), described["dtype"], described["codec"]
+        )
+        blocks = sum(file.blocks for file in files)
+        if layout.codec not in CODECS:
+            raise IndexDamagedError(f"the tile index names the codec {layout.codec}")
+        if blocks != math.prod(layout.grid) * layout.blocks_per_tile:
+            raise IndexDamagedError("the tile index does not cover its array")
+        at = _HEAD.size + length
+        offsets = np.frombuffer(body, "<u8", blocks, at)
+        sizes = np.frombuffer(body, "<u4", blocks, at + 8 * blocks)
+        checksums = np.frombuffer(body, "<u8", blocks, at + 12 * blocks)
+        return cls(layout, files, offsets, sizes, checksums)
+
+
+def build_index(layout: Layout, files: Sequence[tuple[str, int, ReadBytes]]) -> TileIndex:
+    """The index of an array, from the data files of its fragments in the order of tiles.
+
+    Parameters
+    ----------
+    files
+        Name, size and `read(offset, nbytes)` of each.
+
+    Raises
+    ------
+    NotIndexableError
+        If a file isn't laid out as this program's arrays are.
+    """
+    if sys.byteorder != "little":
+        raise NotIndexableError("voxels are big-endian here")
+    if layout.codec not in CODECS:
+        raise NotIndexableError(f"blocks are compressed by {layout.codec}")
+    found: list[tuple[int, int, int]] = []
+    described: list[DataFile] = []
+    for name, nbytes, read in files:
+        before = len(found)
+        found.extend(_blocks_of(layout, nbytes, read))
+        described.append(DataFile(name, nbytes, len(found) - before))
+    if len(found) != math.prod(layout.grid) * layout.blocks_per_tile:
+        raise NotIndexableError(f"{len(found)} blocks are not those of an array of {layout.shape}")
+    table = np.array(found, np.uint64).reshape(len(found), 3)
+    return TileIndex(
+        layout,
+        tuple(described),
+        np.ascontiguousarray(table[:, 0]),
+        table[:, 1].astype(np.uint32),
+        np.ascontiguousarray(table[:, 2]),
+    )
+
+
+def _blocks_of(layout: Layout, nbytes: int, read: ReadBytes) -> Iterator[tuple[int, int, int]]:
+    """Offset, size and checksum of each block of a file, found by walking from tile to tile.
+
+    A tile is its number of chunks (8 bytes) and the chunks; a chunk is its length before and after filtering,
+    the length of its filters' metadata (4 bytes each), that metadata, and the filtered bytes.
+    """
+    most = _CHUNK_BYTES * 2 + 4096  # a chunk that compression made larger, with its metadata
+    start = position = 0
+    window: bytes | memoryview = b""
+    while position < nbytes:
+        for block in range(layout.blocks_per_tile):
+            if position - start + most > len(window) and start + len(window) < nbytes:
+                start, window = position, read(position, min(_WINDOW_BYTES, nbytes - position))
+            at = position - start
+            try:
+                if block == 0:
+                    if _TILE_HEAD.unpack_from(window, at)[0] != layout.blocks_per_tile:
+                        raise NotIndexableError("a tile has another number of chunks")
+                    at += _TILE_HEAD.size
+                whole, stored, metadata = _CHUNK_HEAD.unpack_from(window, at)
+                at += _CHUNK_HEAD.size
+                expected = layout.cells_of(block) * layout.itemsize
+                if whole != expected or at + metadata + stored > len(window):
+                    raise NotIndexableError("a chunk has another size")
+                skipped = _bytes_before(layout, window, at, metadata, stored, expected)
+            except struct.error as error:
+                raise NotIndexableError("a data file ends within a tile") from error
+            at += metadata + skipped
+            size = stored - skipped
+            content = window[at : at + size]
+            if layout.codec == "zstd" and frame_content_size(bytes(content[:18])) != expected:
+                raise NotIndexableError("a chunk holds another number of bytes")
+            yield start + at, size, xxh3_64_intdigest(content)
+            position = start + at + size
+
+
+def _bytes_before(
+    layout: Layout, window: bytes | memoryview, at: int, metadata: int, stored: int, expected: int
+) -> int:
+    """Bytes in front of a chunk's compressed voxels: the shuffle's metadata, which is compressed as well.
+
+    The metadata that begins at `at` is the checksum filter's (numbers of metadata and data parts; length and
+    digest of each), then the compressor's (the same numbers; plain and compressed length of each part).
+    """
+    parts, datas = _PAIR.unpack_from(window, at)
+    if datas != 1 or parts != (0 if layout.codec == "none" else 1):
+        raise NotIndexableError("a chunk has other filters")
+    used = _PAIR.size + (parts + datas) * (8 + _SHA256_BYTES)
+    if layout.codec == "none":
+        if used != metadata or stored != expected:
+            raise NotIndexableError("a chunk has other filters")
+        return 0
+    inner, datas = _PAIR.unpack_from(window, at + used)
+    if datas != 1 or inner != int(layout.shuffled) or used + _PAIR.size * (2 + inner) != metadata:
+        raise NotIndexableError("a chunk has other filters")
+    skipped = 0
+    if inner:
+        skipped = int(_PAIR.unpack_from(window, at + used + _PAIR.size)[1])
+    plain, compressed = _PAIR.unpack_from(window, at + used + _PAIR.size * (1 + inner))
+    if plain != expected or skipped + compressed != stored:
+        raise NotIndexableError("a chunk has other filters")
+    return skipped
+
+
+def agrees(index: TileIndex, other: TileIndex) -> bool:
+    """Whether two indexes say the same."""
+    return index.encode() == other.encode()
+
+
+def describe_layout(shape: tuple[int, ...], tile: tuple[int, ...], dtype: Any, codec: str) -> Layout:
+    """The layout of an array whose voxels are carried by `dtype`."""
+    return Layout(tuple(shape), tuple(tile), np.dtype(dtype).name, codec)

@@ -1,0 +1,194 @@
+"""Where the voxels of an array are read from: through its tile index where it has one, else by TileDB.
+
+Indexes are kept as open arrays are: a bounded pool for each process, least recently used first out. An array
+never changes once it is written, so that a kept index is never stale.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tiledb
+from numpy.typing import NDArray
+
+from radiobject_assets.errors import StorageError
+from radiobject_assets.store.block_reader import Region, Run, boxes_of, runs_of, share
+from radiobject_assets.store.context import keep_orphan
+from radiobject_assets.store.deadline import on_storage, storage_errors
+from radiobject_assets.store.handles import open_array
+from radiobject_assets.store.stored_files import COUNTER, LocalFiles
+from radiobject_assets.store.tile_index import (
+    DATA_FILE,
+    INDEX_NAME,
+    DamagedError,
+    IndexDamagedError,
+    TileIndex,
+)
+from radiobject_assets.store.uris import join, last_part, list_names, local_path
+from radiobject_assets.store.voxels import carrier_dtype, read_region
+
+_log = logging.getLogger(__name__)
+
+MAX_KEPT = 128
+# On a disk a second read costs less than 16 KB more; pieces of 256 KB give several threads something to do.
+_LOCAL_GAP = 16 * 1024
+_LOCAL_MOST = 256 * 1024
+
+
+class IndexedArray:
+    """An array with its tile index, whose regions are read past TileDB. Thread-safe."""
+
+    def __init__(self, index: TileIndex, files: LocalFiles, ctx: tiledb.Ctx) -> None:
+        self.index = index
+        self.ctx = ctx  # keeps the context, and so its id(), alive
+        self._files = files
+        settings = ctx.config()
+        self._verify = settings["sm.skip_checksum_validation"] != "true"
+        self._threads = int(settings["sm.compute_concurrency_level"])
+
+    def read(self, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
+        """Voxels [start, start + size) as they are carried, in Fortran order.
+
+        Raises
+        ------
+        DamagedError
+            If the bytes of a block are not those that were written.
+        """
+        region = Region(self.index, size, self._verify)
+        boxes = boxes_of(self.index.layout, start, size)
+        runs = runs_of(self.index, boxes, _LOCAL_GAP, 0, _LOCAL_MOST)
+
+        def work(left: Iterator[Run]) -> None:
+            for run in left:
+                region.fill(run, self._files.read(run.file, run.offset, run.nbytes))
+
+        share(work, runs, self._threads)
+        layout = self.index.layout
+        COUNTER.add(decoded_bytes=len(boxes) * math.prod(layout.box) * layout.itemsize)
+        return region.voxels
+
+
+class IndexPool:
+    """Indexes by array and context; None where an array has none. Thread-safe; emptied after a fork."""
+
+    def __init__(self, max_kept: int = MAX_KEPT) -> None:
+        self._max_kept = max_kept
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, int], tuple[IndexedArray | None, tiledb.Ctx]] = OrderedDict()
+
+    def get(self, uri: str, ctx: tiledb.Ctx) -> IndexedArray | None:
+        """The array at `uri` if it has an index that can be used."""
+        key = (uri, id(ctx))
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is not None:
+                self._kept.move_to_end(key)
+                return kept[0]
+        return self._keep(key, _open_index(uri, ctx), ctx)
+
+    def _keep(self, key: tuple[str, int], found: IndexedArray | None, ctx: tiledb.Ctx) -> IndexedArray | None:
+        with self._lock:
+            kept = self._kept.setdefault(key, (found, ctx))
+            while len(self._kept) > self._max_kept:
+                self._kept.popitem(last=False)  # closed when its last reader is done with it
+        return kept[0]
+
+    def ignore(self, uri: str, ctx: tiledb.Ctx) -> None:
+        """Leave the index of an array aside: TileDB reads it from now on."""
+        self.drop(uri)
+        self._keep((uri, id(ctx)), None, ctx)
+
+    def drop(self, uri: str) -> None:
+        """Forget the index of an array."""
+        with self._lock:
+            for key in [key for key in self._kept if key[0] == uri]:
+                del self._kept[key]
+
+    def orphan(self) -> None:
+        """After a fork: contexts of the parent must never be destroyed here."""
+        keep_orphan(self._kept)
+        self._kept = OrderedDict()
+        self._lock = threading.Lock()
+
+
+INDEXES = IndexPool()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=INDEXES.orphan)
+
+
+def _open_index(uri: str, ctx: tiledb.Ctx) -> IndexedArray | None:
+    folder = local_path(uri)
+    if folder is None:
+        return None
+    try:
+        with storage_errors("read the tile index of", uri, ctx):
+            content = (folder / INDEX_NAME).read_bytes()
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+    try:
+        index = TileIndex.decode(content)
+    except IndexDamagedError as error:
+        # The voxels are whole, and TileDB finds them without it.
+        _log.warning("volume %s: %s; TileDB reads it, `verify` reports it", last_part(uri), error)
+        return None
+    return IndexedArray(index, LocalFiles(folder, index.files), ctx)
+
+
+def check_index(uri: str, ctx: tiledb.Ctx) -> None:
+    """Leave the index of an array that stands alone aside where another program wrote to the array since."""
+    indexed = INDEXES.get(uri, ctx)
+    if indexed is not None:
+        fragments = [DATA_FILE.format(name) for name in list_names(join(uri, "__fragments"), ctx)]
+        if sorted(fragments) != sorted(file.name for file in indexed.index.files):
+            INDEXES.ignore(uri, ctx)
+
+
+def read_voxels(
+    uri: str, ctx: tiledb.Ctx, start: tuple[int, ...], size: tuple[int, ...], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Voxels [start, start + size) of the array at `uri`, in Fortran order.
+
+    Raises
+    ------
+    StorageError
+        If storage fails, or what is stored was damaged.
+    """
+    indexed = INDEXES.get(uri, ctx)
+    if indexed is None or indexed.index.layout.dtype != carrier_dtype(dtype).name or 0 in size:
+        return read_by_tiledb(uri, ctx, start, size, dtype)
+    try:
+        with storage_errors("read voxels of", uri, ctx):
+            voxels = indexed.read(start, size)
+    except DamagedError as error:
+        raise StorageError(f"cannot read voxels of {uri}: {error}") from error
+    return voxels if voxels.dtype == dtype else voxels.view(dtype)
+
+
+def read_by_tiledb(
+    uri: str, ctx: tiledb.Ctx, start: tuple[int, ...], size: tuple[int, ...], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """The same through TileDB, as any program would read it."""
+    with open_array(uri, ctx) as array:
+        read = partial(read_region, array, ctx, start, size, dtype)
+        return on_storage("read voxels of", uri, ctx, read, nbytes=math.prod(size) * dtype.itemsize)
+
+
+def tile_extents(uri: str, ctx: tiledb.Ctx) -> tuple[int, ...]:
+    """Tile extents of the array at `uri`, in voxels."""
+    indexed = INDEXES.get(uri, ctx)
+    if indexed is not None:
+        return indexed.index.layout.tile
+    with storage_errors("open the volume", uri), open_array(uri, ctx) as array:
+        domain = array.schema.domain
+        return tuple(int(domain.dim(i).tile) for i in range(domain.ndim))
