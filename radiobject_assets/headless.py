@@ -1,7 +1,8 @@
 """The platform without a daemon: one pass of the real sensors and the real runs, in this process.
 
 1. `arrivals_sensor` is evaluated against a persistent Dagster instance; its runs are executed.
-2. `follow_up_sensor` is evaluated until it requests nothing more; each of its runs is executed.
+2. `waiting_labels_sensor` likewise: labels whose image has come by now.
+3. `follow_up_sensor` is evaluated until it requests nothing more; each of its runs is executed.
 
 Runs carry the same tags as the daemon's, so a daemon on the same instance knows what is done, and the other
 way round. What failed or was interrupted is tried again by the next pass.
@@ -21,7 +22,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.partitions.context import partition_loading_context
 
-from radiobject_assets.automation.sensors import ARRIVALS_SENSOR, FOLLOW_UP_SENSOR
+from radiobject_assets.automation.sensors import ARRIVALS_SENSOR, FOLLOW_UP_SENSOR, WAITING_SENSOR
 from radiobject_assets.automation.sweep import forget
 from radiobject_assets.errors import ConfigurationError
 
@@ -85,7 +86,7 @@ class Pass:
 
 @dataclass
 class _State:
-    """Cursors of the two sensors, kept beside the instance."""
+    """Cursors of the sensors, kept beside the instance."""
 
     path: Path
     cursors: dict[str, str] = field(default_factory=dict)
@@ -155,7 +156,8 @@ def run_pass(
     _end_interrupted_runs(instance)
     tell = on_run or (lambda what, number, total: None)
     state = _State.load(state_folder)
-    says, arrivals = _run_arrivals(definitions, instance, state, tell)
+    says, arrivals = _run_arrivals(definitions, instance, state, tell, ARRIVALS_SENSOR)
+    _, again = _run_arrivals(definitions, instance, state, tell, WAITING_SENSOR)
     follow_ups: list[RunOutcome] = []
     for _ in range(_MAX_ROUNDS):
         found = _evaluate(definitions, instance, FOLLOW_UP_SENSOR, state.cursors.get(FOLLOW_UP_SENSOR))
@@ -168,17 +170,17 @@ def run_pass(
             state.save()
         if not requests:
             break
-    return Pass(says, tuple(arrivals), tuple(follow_ups))
+    return Pass(says, (*arrivals, *again), tuple(follow_ups))
 
 
 def _run_arrivals(
-    definitions: dg.Definitions, instance: dg.DagsterInstance, state: _State, tell: OnRun
+    definitions: dg.Definitions, instance: dg.DagsterInstance, state: _State, tell: OnRun, sensor: str
 ) -> tuple[str, list[RunOutcome]]:
     outcomes: list[RunOutcome] = []
     says: list[str] = []
     for _ in range(_MAX_ROUNDS):  # a sweep that ran out of time goes on from its cursor
-        before = state.cursors.get(ARRIVALS_SENSOR)
-        found = _evaluate(definitions, instance, ARRIVALS_SENSOR, before)
+        before = state.cursors.get(sensor)
+        found = _evaluate(definitions, instance, sensor, before)
         if found.skip_message:
             says.append(found.skip_message)
         for change in found.dynamic_partitions_requests or []:
@@ -189,16 +191,16 @@ def _run_arrivals(
         for number, request in enumerate(requests, start=1):
             tell(str(request.partition_key), number, len(requests))
             try:
-                outcome = _execute(definitions, instance, ARRIVALS_SENSOR, request)
+                outcome = _execute(definitions, instance, sensor, request)
             finally:
                 # saved as if the unfinished ones had not been seen: an interrupted pass takes them up again
-                state.cursors[ARRIVALS_SENSOR] = forget(cursor, unfinished)
+                state.cursors[sensor] = forget(cursor, unfinished)
                 state.save()
             outcomes.append(outcome)
             if outcome.succeeded:
                 unfinished.discard(str(request.partition_key))
         if cursor is not None:
-            state.cursors[ARRIVALS_SENSOR] = forget(cursor, unfinished)
+            state.cursors[sensor] = forget(cursor, unfinished)
             state.save()
         if not requests:
             break

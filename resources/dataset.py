@@ -38,6 +38,17 @@ class WorkFolder:
         """What became of an arrival's series of one collection."""
         return self.arrival(key) / f"outcomes-{collection}.parquet"
 
+    def waiting_table(self, key: str, collection: str) -> Path:
+        """The arrival's labels of one collection that wait for their image; there only if some do."""
+        return self.arrival(key) / f"waiting-{collection}.parquet"
+
+    def waiting_tables(self) -> dict[str, list[Path]]:
+        """All tables of labels that wait, by arrival."""
+        found: dict[str, list[Path]] = {}
+        for path in sorted(self.root.glob("arrivals/*/waiting-*.parquet")):
+            found.setdefault(path.parent.name, []).append(path)
+        return found
+
     def preview(self, collection: str, key: str) -> Path:
         """Picture of one collection's volumes of an arrival."""
         return _made(self.root / "previews" / collection) / f"{key}.png"

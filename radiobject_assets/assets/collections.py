@@ -5,16 +5,18 @@ import dagster as dg
 
 from radiobject_assets.assets.arrival import plan_of
 from radiobject_assets.assets.history import has_failed
-from radiobject_assets.assets.metadata import digest_of, measured, table
+from radiobject_assets.assets.metadata import content_digest, measured, table
 from radiobject_assets.assets.partitions import ALL_VOLUMES, ARRIVALS, STORE_GROUP, collection_names
 from radiobject_assets.assets.pictures import preview_metadata
 from radiobject_assets.assets.privacy import public_outcomes, shielded
 from radiobject_assets.dataset import CollectionConfig, DatasetConfig
 from radiobject_assets.diagnostics.integrity import withdraw_unsound
 from radiobject_assets.diagnostics.inventory import read_inventory
+from radiobject_assets.ingest.moved import withdraw_moved
 from radiobject_assets.ingest.release import release_of
 from radiobject_assets.ingest.report import outcomes_table
 from radiobject_assets.ingest.run import run_ingest
+from radiobject_assets.ingest.waiting import waiting_labels, write_waiting
 from radiobject_assets.store.identity import hold_pseudonyms
 from radiobject_assets.store.layout import ensure_store
 from resources import ComputeResource, DatasetResource, MemoryBudgetResource, StorageResource
@@ -60,13 +62,17 @@ def _build_collection(settings: DatasetConfig, name: str) -> dg.AssetsDefinition
                 withdrawn = 0
                 if has_failed(context.instance, name, key):
                     withdrawn = withdraw_unsound(config.store_uri, selected, arrival=key, ctx=storage.ctx)
+                plan = plan_of(dataset, key)
                 report = run_ingest(
-                    plan_of(dataset, key),
+                    plan,
                     config.store_uri,
                     collections=selected,
                     budget=memory.budget(),
                     compute=compute.compute(),
                 )
+                moved = withdraw_moved(plan, config.store_uri, selected, storage.ctx)
+                waiting = waiting_labels(plan, report.outcomes, selected)
+                write_waiting(waiting, dataset.work.waiting_table(key, name))
             outcomes = [o for o in report.outcomes if selected is None or o.collection in selected]
             named = config.subjects.key != "pseudonym"
             kept = outcomes_table(outcomes, identifiers=True, sources=named)
@@ -74,15 +80,16 @@ def _build_collection(settings: DatasetConfig, name: str) -> dg.AssetsDefinition
             rows = read_inventory(config.store_uri, collections=selected, arrival=key, ctx=storage.ctx)
             counts = report.counts
             return dg.MaterializeResult(
-                data_version=dg.DataVersion(
-                    digest_of(zip(rows["obs_id"], rows["voxel_digest"], strict=True))
-                ),
+                data_version=dg.DataVersion(content_digest(config.store_uri, selected, key, storage.ctx)),
                 metadata={
                     "volumes": len(rows),
                     "written": counts["written"],
+                    "updated": counts["updated"],
                     "unchanged": counts["unchanged"],
-                    "withdrawn": withdrawn,
+                    "withdrawn": withdrawn + moved.withdrawn,
                     "quarantined": sum(o.status == "quarantined" for o in outcomes),
+                    "quarantined_but_stored": moved.in_doubt,
+                    "waiting_for_their_image": len(waiting),
                     "bytes": int(rows["voxel_bytes"].sum()),
                     "stored_bytes": int(rows["stored_bytes"].sum()),
                     "store": dg.MetadataValue.text(config.store_uri),

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 import pandas as pd
+import tiledb
 
 from radiobject_assets.memory import MemoryBudget, PeakMemory
+from radiobject_assets.store import RadiObject
 
 SAMPLE_ROWS = 20
 
@@ -65,6 +67,26 @@ def digest_of(items: Iterable[Any]) -> str:
     """A data version: digest of plain values, the same whatever their order."""
     lines = sorted(json.dumps(item, sort_keys=True, default=str) for item in items)
     return hashlib.blake2b("\n".join(lines).encode("utf-8"), digest_size=16).hexdigest()
+
+
+# Columns of obs that say how and when a volume was written, not what it is.
+_NO_CONTENT = ("volume", "stored_bytes", "written_at", "writer_version")
+
+
+def content_digest(store_uri: str, collections: Collection[str] | None, arrival: str, ctx: tiledb.Ctx) -> str:
+    """Data version of an arrival's volumes: of their voxels and of everything that obs says of them."""
+    store = RadiObject(store_uri, ctx=ctx)
+    rows: list[Any] = []
+    for name in store.collection_names:
+        if collections is None or name in collections:
+            obs = store.collection(name).to_obs().reset_index()
+            obs = obs.loc[obs["arrival"] == arrival].drop(columns=list(_NO_CONTENT))
+            # a column that no volume of this arrival has may have come with another one
+            rows.extend(
+                {"collection": name, **{key: value for key, value in row.items() if not pd.isna(value)}}
+                for row in obs.to_dict(orient="records")
+            )
+    return digest_of(rows)
 
 
 def counted(counts: Mapping[str, int]) -> pd.DataFrame:

@@ -23,7 +23,8 @@ _RECOVERY = (
 def current_splits(path: Path) -> pd.DataFrame:
     """The subjects of the latest snapshot with their splits: columns `obs_subject_id`, `split`."""
     rows = pd.read_parquet(path)
-    return rows.loc[rows["is_current"], ["obs_subject_id", "split"]].reset_index(drop=True)
+    current = rows.loc[rows["is_current"].astype(bool), ["obs_subject_id", "split"]]
+    return current.astype("str").reset_index(drop=True)  # a table without rows has columns of no type
 
 
 def build_splits(settings: DatasetConfig) -> dg.AssetsDefinition:

@@ -1,4 +1,4 @@
-"""When things run: a sensor for arrivals, conditions for what follows, and the job that an arrival is."""
+"""When things run: sensors for arrivals, conditions for what follows, and the job that an arrival is."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from radiobject_assets.automation.sensors import (
     ARRIVAL_JOB,
     build_arrivals_sensor,
     build_follow_up_sensor,
+    build_waiting_sensor,
 )
 from radiobject_assets.dataset import DatasetConfig
 
@@ -48,5 +49,5 @@ def with_conditions(assets: Sequence[dg.AssetsDefinition]) -> list[dg.AssetsDefi
 
 
 def build_sensors(job: UnresolvedAssetJobDefinition) -> list[dg.SensorDefinition]:
-    """The sensor for arrivals and the one for what follows."""
-    return [build_arrivals_sensor(job), build_follow_up_sensor()]
+    """The sensors for arrivals, for labels that wait for their image, and for what follows."""
+    return [build_arrivals_sensor(job), build_waiting_sensor(job), build_follow_up_sensor()]

@@ -1,4 +1,4 @@
-"""The two sensors: one finds settled arrivals, one keeps what follows from them up to date."""
+"""The sensors: settled arrivals, labels whose image has come, and what follows from both."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 import time
@@ -6,11 +6,20 @@ import time
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from radiobject_assets.assets.partitions import ARRIVALS, LANDING_GROUP, STORE_GROUP, TRAINING_GROUP
+from radiobject_assets.assets.partitions import (
+    ARRIVALS,
+    LANDING_GROUP,
+    STORE_GROUP,
+    TRAINING_GROUP,
+    collection_names,
+)
+from radiobject_assets.automation.retries import find_retries
 from radiobject_assets.automation.sweep import sweep
-from resources import DatasetResource
+from radiobject_assets.ingest.waiting import images_there, read_waiting
+from resources import DatasetResource, StorageResource
 
 ARRIVALS_SENSOR = "arrivals_sensor"
+WAITING_SENSOR = "waiting_labels_sensor"
 FOLLOW_UP_SENSOR = "follow_up_sensor"
 ARRIVAL_JOB = "process_arrival"
 ARRIVAL_VERSION_TAG = "radiobject/arrival_version"
@@ -62,6 +71,49 @@ def build_arrivals_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefinit
         )
 
     return arrivals_sensor
+
+
+def build_waiting_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
+    """The sensor over labels that came before their image: they are taken in again once it is there."""
+
+    @dg.sensor(
+        name=WAITING_SENSOR,
+        job=job,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Requests an arrival again when the image that its labels refer to is in the store.",
+    )
+    def waiting_labels_sensor(
+        context: dg.SensorEvaluationContext, dataset: DatasetResource, storage: StorageResource
+    ) -> dg.SensorResult | dg.SkipReason:
+        names = collection_names(dataset.config)
+        tables = {
+            key: labels
+            for key, paths in dataset.work.waiting_tables().items()
+            if (labels := read_waiting(path for path in paths if path.stem.removeprefix("waiting-") in names))
+        }
+        if not tables:
+            return dg.SkipReason("no labels wait for their image")
+        everything = [one for labels in tables.values() for one in labels]
+        found = find_retries(
+            context.cursor,
+            tables,
+            images_there(dataset.config.store_uri, everything, storage.ctx),
+            {arrival.key for arrival in dataset.landing.arrivals()},
+        )
+        context.log.info(found.summary())
+        if not found.requests:
+            context.update_cursor(found.cursor)
+            return dg.SkipReason(found.summary())
+        return dg.SensorResult(
+            run_requests=[
+                dg.RunRequest(run_key=request.run_key, partition_key=request.key)
+                for request in found.requests
+            ],
+            cursor=found.cursor,
+        )
+
+    return waiting_labels_sensor
 
 
 def build_follow_up_sensor() -> dg.AutomationConditionSensorDefinition:

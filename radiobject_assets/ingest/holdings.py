@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.reasons import Reason
@@ -43,8 +41,8 @@ class Holdings:
 
     rows: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     """By collection: rows of the plan's subjects."""
-    owners: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
-    """By collection: subjects under which each of the plan's series UIDs is held."""
+    owners: Mapping[str, Mapping[str, frozenset[tuple[str, str]]]] = field(default_factory=dict)
+    """By collection: subjects and arrivals under which each of the plan's series UIDs is held."""
     _by_id: Mapping[tuple[str, str, str], Mapping[str, Any]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -53,30 +51,23 @@ class Holdings:
 
     @classmethod
     def read(cls, store_uri: str, batch: Sequence[PlannedSeries]) -> Holdings:
-        """Read what concerns `batch`: the cost depends on the batch, but for one column of series UIDs."""
+        """Read the rows that concern `batch`, whatever else is in the store."""
         ctx = get_tiledb_ctx()
         subjects = sorted({planned.subject_id for planned in batch})
-        uids = pa.array(
-            sorted({p.series.series_uid for p in batch if p.series.series_uid}), pa.large_string()
-        )
+        uids = sorted({p.series.series_uid for p in batch if p.series.series_uid})
         rows: dict[str, list[dict[str, Any]]] = {}
-        owners: dict[str, dict[str, frozenset[str]]] = {}
+        owners: dict[str, dict[str, frozenset[tuple[str, str]]]] = {}
         for entry in list_collections(store_uri, ctx):
             table = Table(join(entry.uri, OBS), ctx, OBS_CORE)
             there = set(table.columns)
             said = {name for planned in batch for name in planned.series.attributes}
-            columns = [
-                name for name in (*_READ, *sorted((WITHDRAWABLE | said) - set(_READ))) if name in there
-            ]
+            wanted = (*_READ, *sorted((WITHDRAWABLE | said) - set(_READ)))
+            columns = [name for name in wanted if name in there]
             rows[entry.name] = table.read(columns, keys=[subjects]).to_pylist()
-            if len(uids) == 0:
-                continue
-            held = table.read(["series_uid"])
-            held = held.filter(pc.is_in(held.column("series_uid"), value_set=uids))
-            found: dict[str, set[str]] = {}
-            for row in held.to_pylist():
-                found.setdefault(row["series_uid"], set()).add(row[SUBJECT])
-            owners[entry.name] = {uid: frozenset(names) for uid, names in found.items()}
+            found: dict[str, set[tuple[str, str]]] = {}
+            for row in table.rows_where("series_uid", uids, ["series_uid", "arrival"]).to_pylist():
+                found.setdefault(row["series_uid"], set()).add((row[SUBJECT], row["arrival"] or ""))
+            owners[entry.name] = {uid: frozenset(held) for uid, held in found.items()}
         return cls(rows, owners)
 
     def _row(self, planned: PlannedSeries) -> Mapping[str, Any] | None:
@@ -116,8 +107,9 @@ class Holdings:
         series = planned.series
         if not series.series_uid:
             return None
-        others = self.owners.get(planned.collection or "", {}).get(series.series_uid, frozenset())
-        if others - {planned.subject_id}:
+        held = self.owners.get(planned.collection or "", {}).get(series.series_uid, frozenset())
+        # the same arrival may correct itself: what it said before is withdrawn (`moved`)
+        if any(subject != planned.subject_id and (not arrival or by != arrival) for subject, by in held):
             return (Reason.SUBJECT_CONFLICT, "the same series is in the store under another subject")
         row = self._row(planned)
         if row is None or (row["arrival"] or "") == arrival:
@@ -168,8 +160,8 @@ def referenced_images(store_uri: str, scan: ScanResult) -> dict[str, Grid]:
     found: dict[str, list[Grid]] = {}
     for entry in list_collections(store_uri, ctx):
         table = Table(join(entry.uri, OBS), ctx, OBS_CORE)
-        rows = table.read(["series_uid", "kind", *SIZE_COLUMNS, *AFFINE_COLUMNS])
-        rows = rows.filter(pc.is_in(rows.column("series_uid"), value_set=pa.array(wanted, pa.large_string())))
+        columns = ["series_uid", "kind", *SIZE_COLUMNS, *AFFINE_COLUMNS]
+        rows = table.rows_where("series_uid", wanted, columns)
         for row in rows.to_pylist():
             if row["kind"] == "image":
                 found.setdefault(row["series_uid"], []).append(_grid(row))

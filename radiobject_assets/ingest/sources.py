@@ -15,11 +15,13 @@ from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.privacy import Release
 from radiobject_assets.imaging.scan import ScanResult, Unreadable, scan
 from radiobject_assets.ingest.holdings import referenced_images
-from radiobject_assets.ingest.plan import plan_ingest
+from radiobject_assets.ingest.plan import IngestPlan, plan_ingest
 from radiobject_assets.ingest.release import release_of
-from radiobject_assets.ingest.report import IN_STORE, IngestReport
+from radiobject_assets.ingest.report import IN_STORE, IngestReport, SeriesOutcome
 from radiobject_assets.ingest.run import OnProgress, run_ingest
 from radiobject_assets.ingest.subjects import read_subject_tables, subject_tables_among
+from radiobject_assets.ingest.waiting import WaitingLabels, files_of, waiting_labels
+from radiobject_assets.ingest.waiting_list import WaitingList, files_on_disk
 from radiobject_assets.memory import MemoryBudget, PeakMemory
 from radiobject_assets.store.identity import hold_pseudonyms
 from radiobject_assets.store.layout import ensure_store
@@ -64,7 +66,17 @@ def ingest_sources(
             )
         plan = plan_ingest(found, dataset, known_images=referenced_images(store_uri, found))
     report = run_ingest(plan, store_uri, budget=budget, compute=compute, on_progress=on_progress)
+
+    def again(labels: Sequence[WaitingLabels]) -> tuple[IngestPlan, IngestReport]:
+        files = {name for one in labels for name in one.files}
+        on_disk = sorted({Path(name) for one in labels for name in files_on_disk(one)})
+        found = release.scan(scan(on_disk))
+        plan = plan_ingest(found, dataset, known_images=referenced_images(store_uri, found))
+        plan = replace(plan, planned=tuple(p for p in plan.planned if not files.isdisjoint(files_of(p))))
+        return plan, run_ingest(plan, store_uri, budget=budget, compute=compute)
+
     report = _with_subjects(report, store_uri, dataset, release)
+    report = _with_waiting(report, plan, WaitingList(store_uri, dataset), again)
     peak_rss_mb = max(scanning.peak_rss_mb, report.peak_rss_mb)
     return replace(report, seconds=time.monotonic() - started, peak_rss_mb=peak_rss_mb)
 
@@ -100,6 +112,33 @@ def _without_store(found: ScanResult, sources: Sequence[Path], store_uri: str) -
         tuple(filter(outside, found.niftis)),
         tuple(filter(outside, found.unreadable)),
     )
+
+
+def _with_waiting(
+    report: IngestReport,
+    plan: IngestPlan,
+    waiting: WaitingList,
+    again: Callable[[Sequence[WaitingLabels]], tuple[IngestPlan, IngestReport]],
+) -> IngestReport:
+    """Note which labels wait for their image, and take in those of earlier calls whose image has come."""
+    resolved: tuple[SeriesOutcome, ...] = ()
+    problems = report.problems
+    try:
+        handled = [name for planned in plan.planned for name in files_of(planned)]
+        waiting.settle(handled, waiting_labels(plan, report.outcomes))
+        if ready := waiting.ready():
+            plan, late = again(ready)
+            waiting.settle(
+                [name for labels in ready for name in labels.files], waiting_labels(plan, late.outcomes)
+            )
+            resolved = tuple(o for o in late.outcomes if o.status in IN_STORE)
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+        problems += (
+            f"labels wait for their image, and this can't be noted ({problem}: {error.filename}); hand them "
+            "in again when the image is there",
+        )
+    return replace(report, resolved=resolved, problems=problems)
 
 
 def _with_subjects(

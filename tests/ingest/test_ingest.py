@@ -173,8 +173,8 @@ def test_labels_that_come_in_a_later_arrival_find_their_image(
     store = tmp_path / "store"
     alone = ingest(tmp_path / "later", store)
     assert [(o.verdict, o.reason) for o in alone.outcomes] == [("quarantined", "reference_missing")]
-    ingest(tmp_path / "all", store)
-    assert ingest(tmp_path / "later", store).counts["written"] == 1
+    assert ingest(tmp_path / "all", store).counts["resolved"] == 1
+    assert ingest(tmp_path / "later", store).counts["unchanged"] == 1
     volume = RadiObject(str(store)).collection("seg").iloc[0]
     assert np.count_nonzero(volume.to_numpy()) == np.count_nonzero(truth.lesion_labels)
 
