@@ -29,9 +29,14 @@ COMPUTED = {
     "slice_positions_mm": "JSON list of true slice positions, where spacing varies and is kept",
     "b_values_s_per_mm2": "JSON list: b-value of each time point",
     "b_vectors_ras": "JSON list: gradient direction of each time point (unit vector, RAS+)",
+    "phase_encoding_ras": "JSON list: direction of phase encoding (unit vector, RAS+); Siemens mosaics",
+    "slice_timing_s": "JSON list: when each slice was acquired, seconds after the first; Siemens mosaics",
+    "slice_encoding_ras": "JSON list: direction (unit vector, RAS+) in which `slice_timing_s` lists slices",
     "segments": "JSON list: value, label, coded type and category, algorithm of each segment",
     "segmentation_type": "`BINARY`, `FRACTIONAL`, `LABELMAP` or `CONTOURS`",
-    "nifti_version, sform_code, qform_code, time_step_s": "of a NIfTI header",
+    "nifti_version, sform_code, qform_code, time_step_s, xyzt_units": "of a NIfTI header",
+    "nifti_intent_code, nifti_intent_parameters": "what the values of a NIfTI image mean, where it says so",
+    "nifti_fifth_axis": "1 where the fourth axis of the volume was the fifth of the NIfTI image",
 }
 
 NEVER = """\
@@ -46,7 +51,10 @@ elements only the numbers that geometry, diffusion and scaling need are looked a
   Names of segments and regions are treated so too, but for short names of one word (a phantom called sphere).
 - **SeriesDescription** takes part in matching (`match.description`), and is stored only if `attributes` lists
   it, with `*` for such words. With pseudonyms it is matched in that form, too.
-- **NIfTI** `descrip`, `aux_file`, `intent_name`, `db_name` and extensions are not stored.
+- **NIfTI** `aux_file`, `intent_name` and `db_name` are not stored; `descrip` and extensions only where
+  `imaging.nifti_description` and `imaging.nifti_extensions` say `keep`, and never with pseudonyms. `Volume`,
+  `RadiObject.from_images` and `append`, which take a caller's own files, keep both: they are meant to come
+  out as they went in.
 - **Paths** of files are told to whoever ran the command (`ingest --json`: `source`, `path`) and kept in the
   work folder, which is as confidential as the landing zone. They are not in the store, in logs or in Dagster.
 - **The subjects' table** gives up columns whose heading speaks of names, birth, addresses, telephone, e-mail,

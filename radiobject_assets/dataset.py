@@ -181,7 +181,10 @@ class ImagingConfig(_Section):
     true positions in the obs column `slice_positions_mm`."""
     nifti_description: Literal["drop", "keep"] = "drop"
     """The free text `descrip` of NIfTI headers may name somebody. `keep` stores it in the obs column
-    `nifti_description`, and exports write it again. Header extensions are never kept."""
+    `nifti_description`, and exports write it again. Never kept with pseudonyms."""
+    nifti_extensions: Literal["drop", "keep"] = "drop"
+    """Extensions of NIfTI headers may hold a whole DICOM header. `keep` stores up to 1 MB of them with the
+    volume, for exports only. Never kept with pseudonyms."""
 
 
 class ArrivalsConfig(_Section):

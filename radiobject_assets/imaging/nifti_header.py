@@ -34,6 +34,8 @@ _COMPONENTS = {
 }
 _TIME_UNITS = {8: 1.0, 16: 1e-3, 24: 1e-6}  # to seconds
 _MAX_VOXELS = 1 << 40
+# DEFLATE cannot shrink more than 1032 to 1.
+_DEFLATE_RATIO = 1032
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,14 @@ class NiftiFile:
         scl_slope and scl_inter, 1 and 0 where they say "no scaling".
     affine
         Rows of the (3, 4) upper part of voxel index to RAS+ mm.
+    intent_code, intent_parameters
+        What the values mean, as the header says; without the parameters where they are zero.
+    fifth_axis
+        True if the dimensions are (x, y, z, 1, n): `shape` has n as its fourth.
+    extension_bytes
+        Of header extensions; 0 where there are none, or where they may not leave.
+    keep_extensions
+        Whether the source's attributes hold them (`nifti_extensions`).
     problem
         Reason code and detail, separated by a blank, if the image cannot be ingested.
     """
@@ -78,6 +88,11 @@ class NiftiFile:
     qform_code: int
     description: str
     time_step_s: float | None
+    intent_code: int = 0
+    intent_parameters: tuple[float, ...] = ()
+    fifth_axis: bool = False
+    extension_bytes: int = 0
+    keep_extensions: bool = False
     problem: str = ""
     data_file: Path | None = None
     xyzt_units: int = 0
@@ -157,6 +172,8 @@ def read_nifti(path: Path, root: Path, prefix: bytes, size: int, *, compressed: 
         offset, slope, intercept = struct.unpack_from(f"{order}3f", prefix, 108)
         units = prefix[123]
         description = prefix[148:228]
+        (intent_code,) = struct.unpack_from(f"{order}h", prefix, 68)
+        intent = struct.unpack_from(f"{order}3f", prefix, 56)
         qform_code, sform_code = struct.unpack_from(f"{order}2h", prefix, 252)
         quaternion = struct.unpack_from(f"{order}6f", prefix, 256)
         sform = struct.unpack_from(f"{order}12f", prefix, 280)
@@ -174,17 +191,25 @@ def read_nifti(path: Path, root: Path, prefix: bytes, size: int, *, compressed: 
         qform_code, sform_code = struct.unpack_from(f"{order}2i", prefix, 344)
         quaternion = struct.unpack_from(f"{order}6d", prefix, 352)
         sform = struct.unpack_from(f"{order}12d", prefix, 400)
-        (units,) = struct.unpack_from(f"{order}i", prefix, 500)
+        units, intent_code = struct.unpack_from(f"{order}2i", prefix, 500)
+        intent = struct.unpack_from(f"{order}3d", prefix, 80)
         minimum_offset = 544
     single = magic[1:2] == b"+"
     if not 1 <= dims[0] <= 7 or any(n < 1 for n in dims[1 : dims[0] + 1]):
         raise ImageReadError(Reason.NIFTI_INVALID, f"dimensions {list(dims)} are impossible", path)
     type_name = NIFTI_TYPES.get(datatype, "")
-    if not math.isfinite(offset) or offset < 0:
+    if not math.isfinite(offset) or offset < 0 or (single and 0 < offset < minimum_offset):
         raise ImageReadError(Reason.NIFTI_INVALID, "the voxel offset is impossible", path)
     shape = _trimmed(dims[1 : dims[0] + 1])
+    fifth_axis = len(shape) == 5 and shape[3] == 1  # values that belong together, as of a vector field
+    if fifth_axis:
+        shape = (*shape[:3], shape[4])
+    data_offset = max(int(offset), minimum_offset) if single else int(offset)
     usable = math.isfinite(slope) and slope != 0
-    step = pixdim[4] * _TIME_UNITS[units & 0x38] if dims[0] >= 4 and units & 0x38 in _TIME_UNITS else None
+    timed = dims[0] >= 4 and not fifth_axis and units & 0x38 in _TIME_UNITS
+    step = pixdim[4] * _TIME_UNITS[units & 0x38] if timed else None
+    end = data_offset if single else size * (_DEFLATE_RATIO if compressed else 1)
+    extended = prefix[minimum_offset - 4 : minimum_offset - 3] not in (b"", b"\0")
     file = NiftiFile(
         path=path,
         files=(path,),
@@ -196,7 +221,7 @@ def read_nifti(path: Path, root: Path, prefix: bytes, size: int, *, compressed: 
         shape=shape,
         type_name=type_name,
         order=order,
-        data_offset=max(int(offset), minimum_offset) if single else int(offset),
+        data_offset=data_offset,
         slope=float(slope) if usable else 1.0,
         intercept=float(intercept) if usable and math.isfinite(intercept) else 0.0,
         affine=tuple(_affine(shape, pixdim, qform_code, sform_code, quaternion, sform)[:3].ravel().tolist()),
@@ -205,8 +230,16 @@ def read_nifti(path: Path, root: Path, prefix: bytes, size: int, *, compressed: 
         description=description.split(b"\0")[0].decode("latin-1").strip(),
         xyzt_units=int(units) & 0xFF,
         time_step_s=step if step is not None and math.isfinite(step) and step > 0 else None,
+        intent_code=int(intent_code),
+        intent_parameters=tuple(map(float, intent)) if _says_something(intent) else (),
+        fifth_axis=fifth_axis,
+        extension_bytes=max(0, end - minimum_offset) if extended else 0,
     )
     return _judged(file, datatype)
+
+
+def _says_something(parameters: tuple[float, ...]) -> bool:
+    return any(parameters) and all(map(math.isfinite, parameters))
 
 
 def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -260,8 +293,8 @@ def _voxel_bytes(type_name: str) -> int:
 
 def _large_enough(file: NiftiFile) -> bool:
     needed = file.data_offset + math.prod(file.shape) * _voxel_bytes(file.type_name)
-    # DEFLATE cannot shrink more than 1032 to 1, so this bounds what a small file may claim.
-    available = file.size_bytes * 1032 if file.compressed else file.size_bytes
+    # this bounds what a small file may claim
+    available = file.size_bytes * _DEFLATE_RATIO if file.compressed else file.size_bytes
     return needed <= available
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -14,12 +15,14 @@ from isal import igzip_lib
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.nifti_extensions import MAX_EXTENSION_BYTES, extensions_of
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue, Slab
 
 _CHUNK = 1 << 20
 _MAX_TRAILING = 64 << 20
+_HEADER_BYTES = 544
 # isal's stubs declare the class as an instance of Exception.
 _InflateError: type[Exception] = cast("type[Exception]", igzip_lib.IsalError)
 
@@ -36,8 +39,22 @@ class NiftiVoxels:
         self.affine: NDArray[np.float64] = nifti.matrix
         self.slope = nifti.slope
         self.intercept = nifti.intercept
-        self.attributes = attributes
+        self._attributes = dict(attributes)
         self._digest = ""
+        self._described = False
+        self._started: _Reader | None = None
+
+    @property
+    def attributes(self) -> Mapping[str, AttributeValue]:
+        """See `ImageSource.attributes`. Where header extensions are kept, the file is opened for them."""
+        n = self._nifti
+        if n.keep_extensions and n.extension_bytes and not self._described:
+            self._described = True
+            self._started = self._start()
+            found = extensions_of(self._started.header, n)
+            if found:
+                self._attributes["nifti_extensions"] = found
+        return self._attributes
 
     def slabs(self, depth: int) -> Iterator[Slab]:
         """See `ImageSource.slabs`. A compressed file is inflated as it is read, in bounded memory."""
@@ -51,29 +68,52 @@ class NiftiVoxels:
         n_times = self._nifti.shape[3] if len(self._nifti.shape) > 3 else 1
         order = self.dtype.newbyteorder(">" if self._nifti.order == ">" else "<")
         slice_bytes = columns * rows * self.dtype.itemsize * self._components
+        reader, self._started = self._started or self._start(), None
+        try:
+            for t in range(n_times):
+                for z in range(0, n_slices, depth):
+                    thick = min(depth, n_slices - z)
+                    stored = np.frombuffer(reader.take(thick * slice_bytes), order)
+                    stored = stored[component :: self._components]
+                    voxels = stored.reshape((columns, rows, thick), order="F")
+                    yield Slab(z, t + component, voxels.astype(self.dtype, copy=False))
+            self._digest = reader.finish()
+        except OSError as error:
+            raise ImageReadError(
+                Reason.NOT_READABLE, f"cannot be read ({error.strerror})", reader.path
+            ) from error
+        finally:
+            reader.close()
+
+    def _start(self) -> _Reader:
+        """The data file, open at its first voxel; the header's bytes are kept."""
         data = self._nifti.data_file or self._nifti.path
         hasher = blake3()
-        if data != self._nifti.path:
-            hasher.update(self._nifti.path.read_bytes())
         try:
-            with open(data, "rb", buffering=0) as raw:
-                if os.fstat(raw.fileno()).st_size != self._expected_size(data):
-                    raise ImageReadError(
-                        Reason.FILE_CHANGED, "has another size than when it was scanned", data
-                    )
-                reader = _Reader(raw, hasher, data)
-                reader.skip(self._nifti.data_offset)
-                for t in range(n_times):
-                    for z in range(0, n_slices, depth):
-                        thick = min(depth, n_slices - z)
-                        stored = np.frombuffer(reader.take(thick * slice_bytes), order)
-                        stored = stored[component :: self._components]
-                        voxels = stored.reshape((columns, rows, thick), order="F")
-                        yield Slab(z, t + component, voxels.astype(self.dtype, copy=False))
-                reader.finish()
+            header = b""
+            if data != self._nifti.path:
+                header = self._nifti.path.read_bytes()
+                hasher.update(header)
+            raw = open(data, "rb", buffering=0)  # noqa: SIM115 - closed by the reader
         except OSError as error:
             raise ImageReadError(Reason.NOT_READABLE, f"cannot be read ({error.strerror})", data) from error
-        self._digest = hasher.hexdigest()
+        reader = _Reader(raw, hasher, data)
+        try:
+            if os.fstat(raw.fileno()).st_size != self._expected_size(data):
+                raise ImageReadError(Reason.FILE_CHANGED, "has another size than when it was scanned", data)
+            reader.start()
+            if header:
+                reader.header = _inflated(header)
+                reader.skip(self._nifti.data_offset)
+            else:
+                reader.header = reader.skip(self._nifti.data_offset)
+        except OSError as error:
+            reader.close()
+            raise ImageReadError(Reason.NOT_READABLE, f"cannot be read ({error.strerror})", data) from error
+        except BaseException:
+            reader.close()
+            raise
+        return reader
 
     def _expected_size(self, data: Path) -> int:
         return self._nifti.size_bytes if data == self._nifti.path else os.stat(data).st_size
@@ -93,10 +133,19 @@ class _Reader:
     def __init__(self, raw: io.FileIO, hasher: Any, path: Path) -> None:
         self._raw = raw
         self._hasher = hasher
-        self._path = path
-        self._pending = raw.read(_CHUNK) or b""
-        hasher.update(self._pending)
+        self.path = path
+        self.header = b""
+        self._pending = b""
+        self._inflater: Any = None
+
+    def start(self) -> None:
+        """Read the first bytes: they tell whether the file is compressed."""
+        self._pending = self._refill()
         self._inflater = self._new_inflater() if self._pending[:2] == b"\x1f\x8b" else None
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        self._raw.close()
 
     @staticmethod
     def _new_inflater() -> Any:
@@ -115,15 +164,18 @@ class _Reader:
         while done < size:
             piece = self._piece(size - done)
             if not piece:
-                raise ImageReadError(Reason.TRUNCATED, "the file ends before its voxels do", self._path)
+                raise ImageReadError(Reason.TRUNCATED, "the file ends before its voxels do", self.path)
             view[done : done + len(piece)] = piece
             done += len(piece)
         return out
 
-    def skip(self, size: int) -> None:
-        """Step over `size` bytes."""
+    def skip(self, size: int) -> bytes:
+        """Step over `size` bytes; returns the first of them, as far as header extensions are kept."""
+        first = bytes(self.take(min(size, _HEADER_BYTES + MAX_EXTENSION_BYTES)))
+        size -= len(first)
         while size > 0:
             size -= len(self.take(min(size, _CHUNK)))
+        return first
 
     def _piece(self, limit: int) -> bytes:
         if self._inflater is None:
@@ -147,19 +199,29 @@ class _Reader:
                 inflated: bytes = self._inflater.decompress(feed, limit)
             except (_InflateError, EOFError) as error:
                 raise ImageReadError(
-                    Reason.DECODER_FAILED, f"gzip data is damaged ({error})", self._path
+                    Reason.DECODER_FAILED, f"gzip data is damaged ({error})", self.path
                 ) from error
             if inflated:
                 return inflated
 
-    def finish(self) -> None:
-        """Read what follows the voxels: the digest covers the whole file, and gzip ends with a CRC."""
+    def finish(self) -> str:
+        """Read what follows the voxels, since gzip ends with a CRC; returns the digest of all bytes."""
         spare = _MAX_TRAILING
         while self._inflater is not None and (piece := self._piece(_CHUNK)):
             spare -= len(piece)
             if spare < 0:
-                raise ImageReadError(Reason.NIFTI_INVALID, "holds far more data than its voxels", self._path)
+                raise ImageReadError(Reason.NIFTI_INVALID, "holds far more data than its voxels", self.path)
         if self._inflater is not None and not self._inflater.eof:
-            raise ImageReadError(Reason.TRUNCATED, "the gzip data ends too early", self._path)
+            raise ImageReadError(Reason.TRUNCATED, "the gzip data ends too early", self.path)
         while self._refill():
             continue
+        return str(self._hasher.hexdigest())
+
+
+def _inflated(header: bytes) -> bytes:
+    if header[:2] != b"\x1f\x8b":
+        return header
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(header, _HEADER_BYTES + MAX_EXTENSION_BYTES)
+    except zlib.error:
+        return b""

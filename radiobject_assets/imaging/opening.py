@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.decoders import Decoders
 from radiobject_assets.imaging.dicom_source import DicomSource
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.members import MemberSource, in_archive
@@ -12,13 +15,17 @@ from radiobject_assets.imaging.series_record import Series
 from radiobject_assets.imaging.source import ImageSource
 
 
-def open_series(series: Series, image_grid: Grid | None = None) -> ImageSource:
+def open_series(
+    series: Series, image_grid: Grid | None = None, decoders: Decoders | None = None
+) -> ImageSource:
     """Open the voxels of an ingestable series; nothing is read before `slabs` is asked for.
 
     Parameters
     ----------
     image_grid
         Grid of the image that labels refer to; by default the one that the series was judged against.
+    decoders
+        Processes for the frames of compressed images; None: they are decoded where they are read.
 
     Raises
     ------
@@ -30,15 +37,17 @@ def open_series(series: Series, image_grid: Grid | None = None) -> ImageSource:
             series.reason or Reason.NOT_AN_IMAGE, f"the series is quarantined: {series.detail}"
         )
     if in_archive(series):
-        return MemberSource(series, lambda local: _open(local, image_grid))
-    return _open(series, image_grid)
+        if series.nifti is not None:  # attributes are told before a member is unpacked
+            series = replace(series, nifti=replace(series.nifti, keep_extensions=False))
+        return MemberSource(series, lambda local: _open(local, image_grid, decoders))
+    return _open(series, image_grid, decoders)
 
 
-def _open(series: Series, image_grid: Grid | None) -> ImageSource:
+def _open(series: Series, image_grid: Grid | None, decoders: Decoders | None) -> ImageSource:
     if series.nifti is not None:
         return NiftiVoxels(series.nifti, series.attributes)
     if series.kind == "labels":
         from radiobject_assets.imaging.label_source import open_labels
 
         return open_labels(series, image_grid)
-    return DicomSource(series)
+    return DicomSource(series, decoders)

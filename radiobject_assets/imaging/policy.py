@@ -20,14 +20,19 @@ class SeriesPolicy:
         the true positions in the attribute `slice_positions_mm` (JSON list along the normal, from the first).
     nifti_description
         The free text `descrip` of a NIfTI header: `drop` it, since it may name somebody, or `keep` it in the
-        attribute `nifti_description`, so that an export has it again. Header extensions are never kept: they
-        hold whole DICOM headers and comments.
+        attribute `nifti_description`, so that an export has it again.
+    nifti_extensions
+        Header extensions: `drop` them, since they may hold a whole DICOM header, or `keep` up to 1 MB of them
+        in the array's metadata, so that an export has them again. Those of members of archives are dropped.
     """
 
     components: Literal["quarantine", "keep"] = "quarantine"
     irregular_spacing: Literal["quarantine", "keep"] = "quarantine"
     nifti_description: Literal["drop", "keep"] = "drop"
+    nifti_extensions: Literal["drop", "keep"] = "drop"
 
 
 REFUSE = SeriesPolicy()
 """The default: whatever is not a plain volume is quarantined."""
+OWN_FILES = SeriesPolicy(nifti_description="keep", nifti_extensions="keep")
+"""For files that somebody hands over one by one: what they say of themselves comes back when exported."""

@@ -173,6 +173,7 @@ class Release:
             key=self.token("file", nifti.name),
             place=self.token("place", str(nifti.path.resolve())),
             description="",
+            extension_bytes=0,
             attributes=attributes,
         )
 

@@ -6,6 +6,7 @@ labels (`label_series`) each in their way; every NIfTI is a series of its own.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -94,9 +95,13 @@ def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
         "qform_code": nifti.qform_code,
         "time_step_s": nifti.time_step_s,
         "xyzt_units": nifti.xyzt_units,
+        "nifti_intent_code": nifti.intent_code or None,
+        "nifti_intent_parameters": json.dumps(nifti.intent_parameters) if nifti.intent_parameters else None,
+        "nifti_fifth_axis": 1 if nifti.fifth_axis else None,
     }
     if policy.nifti_description == "keep":
         attributes["nifti_description"] = nifti.description or None
+    nifti = replace(nifti, keep_extensions=policy.nifti_extensions == "keep")
     base = Series(
         series_uid="",
         component="",

@@ -120,5 +120,6 @@ def _nifti_from_json(text: str) -> NiftiFile:
     values["path"] = Path(values["path"])
     values["files"] = tuple(map(Path, values["files"]))
     values["data_file"] = None if values["data_file"] is None else Path(values["data_file"])
-    values["shape"], values["affine"] = tuple(values["shape"]), tuple(values["affine"])
+    for name in ("shape", "affine", "intent_parameters"):
+        values[name] = tuple(values[name])
     return NiftiFile(**values)

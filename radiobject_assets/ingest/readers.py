@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from radiobject_assets.errors import ImageReadError, IngestError
+from radiobject_assets.imaging.metadata import extract_dicom_metadata
 from radiobject_assets.imaging.opening import open_series
+from radiobject_assets.imaging.policy import OWN_FILES
 from radiobject_assets.imaging.scan import scan
 from radiobject_assets.imaging.series import Series, build_series
+from radiobject_assets.imaging.series_type import UNKNOWN
 from radiobject_assets.imaging.source import ImageSource
 
 
@@ -49,12 +52,17 @@ def open_dicom(path: str | Path) -> list[ImageSource]:
     return _open_all(path, series, "DICOM image series")
 
 
+def dicom_series_type(path: str | Path) -> str:
+    """The modality of the image series in a folder of DICOM: `CT`, `MR`."""
+    return extract_dicom_metadata(path).modality or UNKNOWN
+
+
 def _series_below(path: Path) -> Sequence[Series]:
     found = scan([path])
     if not found.instances and not found.niftis and len(found.unreadable) == 1:
         item = found.unreadable[0]
         raise ImageReadError(str(item.reason), item.detail, item.path)
-    return build_series(found)
+    return build_series(found, policy=OWN_FILES)
 
 
 def _open_all(path: Path, series: Sequence[Series], what: str) -> list[ImageSource]:

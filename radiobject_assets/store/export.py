@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -18,6 +21,13 @@ from radiobject_assets.store.uris import new_token
 if TYPE_CHECKING:
     from radiobject_assets.store.volume import Volume
 
+# (components, stored dtype) to the type of a whole voxel and the number of its components.
+_JOINED: dict[tuple[Any, str], tuple[np.dtype[Any], int]] = {
+    ("rgb", "uint8"): (np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]), 3),
+    ("rgba", "uint8"): (np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1"), ("A", "u1")]), 4),
+    ("complex", "float32"): (np.dtype(np.complex64), 2),
+    ("complex", "float64"): (np.dtype(np.complex128), 2),
+}
 _gzip: Any = igzip.IGzipFile  # a class without types
 _FILE_DTYPES = {"bool": np.dtype(np.uint8), "float16": np.dtype(np.float32)}
 _TIME_BITS = 0x38
@@ -25,6 +35,7 @@ _SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
 _IN_SECONDS = 8
 _MM_AND_SECONDS = 2 | _IN_SECONDS
 _SUFFIXES = (".nii.gz", ".nii")
+_JOINED_BYTES = 32 << 20
 
 
 def write_nifti(
@@ -41,9 +52,11 @@ def write_nifti(
         Seconds between the time points of a 4D volume, for the header.
 
     The voxels are written as stored, with slope and intercept in the header, so that a reader gets the same
-    physical values. Booleans become uint8 and half floats float32, which NIfTI has. The affine goes into
-    sform and qform; codes, units, time step and (if it was kept) description are those of the source where it
-    was NIfTI. Header extensions are not kept. The file appears under its name only when it is whole.
+    physical values. Booleans become uint8 and half floats float32, which NIfTI has. Components become one
+    voxel again: colours of 8 bits RGB24 or RGBA32, complex numbers complex64 or complex128. The affine goes
+    into sform and qform; codes, units, time step, intent, a fifth axis and (if they were kept) description
+    and extensions are those of the source where it was NIfTI. The file appears under its name only when it is
+    whole.
     """
     if not path.name.endswith(_SUFFIXES):
         path = path.with_name(path.name + ".nii")
@@ -70,12 +83,14 @@ def _header(volume: Volume, repetition_time_s: float | None) -> Any:
     nib: Any = nibabel  # nibabel has no types for its headers
     large = max(volume.shape) > np.iinfo(np.int16).max
     header = nib.Nifti2Header() if large else nib.Nifti1Header()
-    header.set_data_shape(volume.shape)
-    header.set_data_dtype(_FILE_DTYPES.get(volume.stored_dtype.name, volume.stored_dtype))
     source = volume.nifti_header
+    joined = _joined_dtype(volume, source)
+    shape = volume.shape if joined is None else volume.shape[:3]
+    header.set_data_dtype(joined or _FILE_DTYPES.get(volume.stored_dtype.name, volume.stored_dtype))
+    header.set_data_shape(shape)
     units = int(source.get("xyzt_units", _MM_AND_SECONDS))
     zooms = list(volume.spacing_mm)
-    if volume.ndim == 4:
+    if len(shape) == 4:
         step_s = source.get("time_step_s") or repetition_time_s
         # Units that say nothing of time, or frequencies, are no reason to lose a time step that is known.
         units = units if units & _TIME_BITS in _SECONDS or not step_s else (units & 7) | _IN_SECONDS
@@ -85,9 +100,22 @@ def _header(volume: Volume, repetition_time_s: float | None) -> Any:
     _set_transforms(header, volume, source)
     header["descrip"] = str(source.get("nifti_description") or "").encode("latin-1", "replace")[:79]
     header["scl_slope"], header["scl_inter"] = volume.slope, volume.intercept
+    header["intent_code"] = int(source.get("nifti_intent_code") or 0)
+    for number, parameter in enumerate(
+        json.loads(source.get("nifti_intent_parameters") or "[]")[:3], start=1
+    ):
+        header[f"intent_p{number}"] = parameter
+    if source.get("nifti_fifth_axis") and len(shape) == 4:
+        header.set_data_shape((*shape[:3], 1, shape[3]))
     header["vox_offset"] = 544 if large else 352
     header["magic"] = header["magic"] if large else b"n+1"
     return header
+
+
+def _joined_dtype(volume: Volume, source: Mapping[str, Any]) -> np.dtype[Any] | None:
+    """NIfTI's type of voxels that hold all components, which are a volume's last axis; None without one."""
+    dtype, count = _JOINED.get((source.get("components"), volume.stored_dtype.name), (None, 0))
+    return dtype if volume.ndim == 4 and volume.shape[3] == count else None
 
 
 def _set_transforms(header: Any, volume: Volume, source: Mapping[str, Any]) -> None:
@@ -106,10 +134,34 @@ def _is_rigid(affine: NDArray[np.float64]) -> bool:
     return bool(np.allclose(axes.T @ axes, np.eye(3), atol=1e-5))
 
 
+def _extensions(volume: Volume) -> bytes:
+    """The header extensions of the source, as they stand between header and voxels: at least four bytes."""
+    block = b""
+    for code, content in json.loads(volume.nifti_header.get("nifti_extensions") or "[]"):
+        data = base64.b64decode(content)
+        data += b"\0" * (-(len(data) + 8) % 16)
+        block += struct.pack("=2i", len(data) + 8, code) + data  # the header is in native order, too
+    return bytes([bool(block), 0, 0, 0]) + block
+
+
 def _write(out: BinaryIO | Any, header: Any, volume: Volume) -> None:
+    extensions = _extensions(volume)
+    header["vox_offset"] = int(header["vox_offset"]) + len(extensions) - 4
     out.write(header.binaryblock)
-    out.write(b"\0" * 4)  # no header extensions
+    out.write(extensions)
     dtype = header.get_data_dtype()
+    if dtype.kind in "cV":
+        _write_joined(out, volume)
+        return
     for _, _, voxels in volume.iter_slabs(stored=True):
         flat = np.ravel(voxels.astype(dtype, copy=False), order="F")
         out.write(flat.view(np.uint8).data)
+
+
+def _write_joined(out: BinaryIO | Any, volume: Volume) -> None:
+    x, y, z_size, count = volume.shape
+    depth = max(1, _JOINED_BYTES // (x * y * count * volume.stored_dtype.itemsize))
+    for z in range(0, z_size, depth):
+        thick = min(depth, z_size - z)
+        box = volume.read_box((0, 0, z, 0), (x, y, thick, count)).reshape((-1, count), order="F")
+        out.write(np.ascontiguousarray(box).view(np.uint8).data)

@@ -94,6 +94,77 @@ def test_a_description_is_kept_only_where_the_data_set_says_so(tmp_path: Path) -
     assert bytes(nib.load(path).header["descrip"].item()) == b"made by hand"
 
 
+def _extended(path: Path) -> Any:
+    image = _image(OBLIQUE, 1, 1)
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"written by hand"))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension(44, bytes(range(200))))
+    image.header.set_intent("estimate", name="")
+    nib.save(image, path)
+    return image
+
+
+def _extensions(path: Path) -> list[tuple[int, bytes]]:
+    header: Any = nib.load(path).header
+    return [(extension.get_code(), bytes(extension.get_content())) for extension in header.extensions]
+
+
+def test_extensions_are_kept_only_where_the_data_set_says_so(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    image = _extended(tmp_path / "in" / "sub-1_x.nii.gz")
+    (tmp_path / "dropped").mkdir()
+    (path,) = _through(tmp_path / "in", tmp_path / "dropped")
+    assert _extensions(path) == []
+    (path,) = _through(tmp_path / "in", tmp_path, nifti_extensions="keep")
+    assert _extensions(path) == _extensions(tmp_path / "in" / "sub-1_x.nii.gz")
+    assert len(_extensions(path)) == 2
+    after: Any = nib.load(path)
+    assert np.array_equal(after.dataobj.get_unscaled(), image.get_fdata())
+    assert int(after.header["intent_code"]) == 1001
+    sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
+    assert "nifti_extensions" not in json.loads(sidecar.read_text())
+
+
+def test_who_hands_over_a_file_gets_its_description_and_extensions_again(tmp_path: Path) -> None:
+    _extended(tmp_path / "x.nii.gz")
+    volume = Volume.from_nifti(str(tmp_path / "volume"), tmp_path / "x.nii.gz", reorient=False)
+    path = volume.to_nifti(tmp_path / "y.nii")
+    assert _extensions(path) == _extensions(tmp_path / "x.nii.gz")
+    assert bytes(nib.load(path).header["descrip"].item()) == b"made by hand"
+    assert np.array_equal(nib.load(path).get_fdata(), nib.load(tmp_path / "x.nii.gz").get_fdata())
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [np.complex64, np.complex128, [("R", "u1"), ("G", "u1"), ("B", "u1")],
+     [("R", "u1"), ("G", "u1"), ("B", "u1"), ("A", "u1")]],
+)  # fmt: skip
+def test_colours_and_complex_numbers_are_one_voxel_again(tmp_path: Path, dtype: Any) -> None:
+    kind = np.dtype(dtype)
+    random = np.random.default_rng(1)
+    if kind.fields:
+        data = random.integers(0, 256, (3, 4, 5, len(kind)), dtype=np.uint8).view(kind)[..., 0]
+    else:
+        data = (random.normal(size=(3, 4, 5)) + 1j * random.normal(size=(3, 4, 5))).astype(kind)
+    (tmp_path / "in").mkdir()
+    nib.save(nib.Nifti1Image(data, OBLIQUE), tmp_path / "in" / "sub-1_x.nii.gz")
+    (path,) = _through(tmp_path / "in", tmp_path, components="keep")
+    after: Any = nib.load(path)
+    assert after.shape == data.shape
+    assert np.array_equal(np.asarray(after.dataobj), data)
+
+
+def test_a_vector_field_has_its_fifth_axis_again(tmp_path: Path) -> None:
+    image: Any = nib.Nifti1Image(np.random.default_rng(2).normal(size=(3, 4, 5, 1, 3)).astype("f4"), OBLIQUE)
+    image.header.set_intent("vector")
+    (tmp_path / "in").mkdir()
+    nib.save(image, tmp_path / "in" / "sub-1_x.nii.gz")
+    (path,) = _through(tmp_path / "in", tmp_path)
+    after: Any = nib.load(path)
+    assert after.shape == (3, 4, 5, 1, 3)
+    assert int(after.header["intent_code"]) == 1007
+    assert np.array_equal(np.asarray(after.dataobj), np.asarray(image.dataobj))
+
+
 def test_a_volume_alone_gets_its_header_again(tmp_path: Path) -> None:
     nib.save(_image(OBLIQUE, 4, 0), tmp_path / "x.nii.gz")
     volume = Volume.from_nifti(str(tmp_path / "volume"), tmp_path / "x.nii.gz", reorient=False)
