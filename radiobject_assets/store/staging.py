@@ -46,6 +46,7 @@ from radiobject_assets.store.layout import (
     VOLUME_FORMAT,
     VOLUMES,
 )
+from radiobject_assets.store.ownership import ids_of_one_subject
 from radiobject_assets.store.table import Table, now_ms
 from radiobject_assets.store.tile_index import describe_layout
 from radiobject_assets.store.uris import (
@@ -356,7 +357,7 @@ def commit_volumes(
     Raises
     ------
     AlignmentError
-        If two of the volumes have the same obs_id.
+        If two of the volumes have the same obs_id, or one has that of another subject's volume.
     """
     if not staged:
         return
@@ -365,7 +366,9 @@ def commit_volumes(
     if len(set(ids)) != len(ids):
         raise AlignmentError(f"{len(ids) - len(set(ids))} obs_id(s) occur twice in one commit")
     table_uri = join(collection_uri, OBS)
-    Table(table_uri, ctx, OBS_CORE).upsert(obs_rows(staged))
+    tokens = {(volume.obs_subject_id, volume.obs_id): volume.token for volume in staged}
+    with ids_of_one_subject(collection_uri, tokens, ctx):
+        Table(table_uri, ctx, OBS_CORE).upsert(obs_rows(staged))
     # Every commit is a fragment, and many fragments make every reader slow. One commit in sixteen looks.
     if staged[0].token.endswith("0"):
         consolidate_if_many(table_uri, ctx)

@@ -147,7 +147,7 @@ class Table:
         return tuple(dict.fromkeys(c.name for c in self.physical if c != ROW_MARK))
 
     def read(
-        self, columns: Sequence[str] | None = None, *, keys: Sequence[Sequence[str]] | None = None
+        self, columns: Sequence[str] | None = None, *, keys: Sequence[Sequence[str] | None] | None = None
     ) -> pa.Table:
         """Rows sorted by key.
 
@@ -156,7 +156,7 @@ class Table:
         columns
             Names to read beside the keys; None for all.
         keys
-            Allowed values for each key column in turn (a shorter list leaves the rest free).
+            Allowed values for each key column in turn; None, and what a shorter list leaves out, is free.
 
         Raises
         ------
@@ -183,7 +183,10 @@ class Table:
         return self._read(columns, None, condition)
 
     def _read(
-        self, columns: Sequence[str] | None, keys: Sequence[Sequence[str]] | None, condition: str | None
+        self,
+        columns: Sequence[str] | None,
+        keys: Sequence[Sequence[str] | None] | None,
+        condition: str | None,
     ) -> pa.Table:
         self._open()
         physical = self.physical
@@ -194,7 +197,7 @@ class Table:
                 f"no column {unknown[0]!r}; there are {', '.join((*self.index, *self.columns))}"
             )
         selected = [column for column in physical if column.name in wanted]
-        if keys is not None and any(len(allowed) == 0 for allowed in keys):
+        if keys is not None and any(allowed is not None and len(allowed) == 0 for allowed in keys):
             return self._empty(selected, wanted)
         attributes, index = [c.attribute for c in selected], self.index
         far = is_remote(self.uri)

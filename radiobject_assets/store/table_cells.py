@@ -30,7 +30,7 @@ def read_columns(
     ctx: tiledb.Ctx,
     attributes: Sequence[str],
     index: Sequence[str],
-    keys: Sequence[Sequence[str]] | None,
+    keys: Sequence[Sequence[str] | None] | None,
     far: bool,
     condition: str | None = None,
 ) -> pa.Table:
@@ -62,7 +62,7 @@ def query_columns(
     ctx: tiledb.Ctx,
     attributes: Sequence[str],
     index: Sequence[str],
-    keys: Sequence[Sequence[str]] | None,
+    keys: Sequence[Sequence[str] | None] | None,
     condition: str | None = None,
 ) -> pa.Table:
     # PyQuery rather than Array.query: it hands over Arrow buffers without a Python object for every string.
@@ -70,7 +70,7 @@ def query_columns(
     subarray = tiledb.Subarray(array, ctx=ctx)
     if keys is not None:
         for position, allowed in enumerate(keys):
-            for value in sorted(set(allowed)):
+            for value in sorted(set(allowed or ())):
                 subarray.add_dim_range(position, (value.encode(), value.encode()))
     query.set_subarray(subarray)
     if condition is not None:

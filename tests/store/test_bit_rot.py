@@ -19,9 +19,15 @@ from radiobject_assets.store import (
     TileConfig,
     VolumeCollectionWriter,
     WriteConfig,
+    commit_volumes,
     configure,
     ensure_collection,
+    stage_volume,
 )
+from radiobject_assets.store.context import get_tiledb_ctx
+from radiobject_assets.store.layout import OBS_CORE
+from radiobject_assets.store.staging import obs_rows
+from radiobject_assets.store.table import Table
 from radiobject_assets.store.tile_cache import forget_array
 from tests.store.conftest import AFFINE, put, voxels
 
@@ -153,8 +159,13 @@ def test_checksums_are_verified_at_every_read_unless_switched_off(store: str) ->
 
 def test_an_id_that_two_writers_gave_to_two_subjects_is_found(store: str) -> None:
     put(store, "ct", "s1", 1, obs_id="shared")
-    put(store, "ct", "s2", 2, obs_id="shared")
     put(store, "ct", "s3", 3)
+    uri = ensure_collection(store, "ct")
+    other = stage_volume(uri, obs_id="shared", obs_subject_id="s2", voxels=voxels(2))
+    with pytest.raises(AlignmentError, match="another subject's volume"):
+        commit_volumes(uri, [other])
+    assert "s2" not in RadiObject(store).ct.obs_subject_ids
+    Table(f"{uri}/obs", get_tiledb_ctx(), OBS_CORE).upsert(obs_rows([other]))  # as a race on S3 can leave it
     collection = RadiObject(store).ct
     found = collection.verify()
     assert [problem.code for problem in found] == ["id", "id"]
