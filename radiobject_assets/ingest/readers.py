@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from radiobject_assets.errors import ImageReadError, IngestError
+from radiobject_assets.imaging.decoders import shared_decoders
 from radiobject_assets.imaging.metadata import extract_dicom_metadata
 from radiobject_assets.imaging.opening import open_series
 from radiobject_assets.imaging.policy import OWN_FILES
@@ -71,4 +72,4 @@ def _open_all(path: Path, series: Sequence[Series], what: str) -> list[ImageSour
     for item in series:
         if item.verdict == "quarantined":
             raise ImageReadError(str(item.reason), item.detail, item.files[0])
-    return [open_series(item) for item in series]
+    return [open_series(item, decoders=shared_decoders()) for item in series]

@@ -6,23 +6,26 @@ import glob
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import tiledb
 
 from radiobject_assets.errors import AlignmentError, IngestError
 from radiobject_assets.store.building_state import building
-from radiobject_assets.store.layout import SUBJECT, ensure_collection
-from radiobject_assets.store.readers import stage_images
+from radiobject_assets.store.columns import Column, type_of_dtype, validate_column_name
+from radiobject_assets.store.layout import OBS_ID, OBS_META, SUBJECT, ensure_collection, ensure_store
+from radiobject_assets.store.readers import ImageBatch, series_type, stage_images
 from radiobject_assets.store.staging import StagedVolume, commit_volumes, discard_staged
 from radiobject_assets.store.subjects import ensure_subjects, upsert_subjects
-from radiobject_assets.store.uris import validate_collection_name
+from radiobject_assets.store.table import Table
+from radiobject_assets.store.uris import join, validate_collection_name
 
 Images = str | os.PathLike[str] | Sequence[tuple[str | Path, str]]
 Pairs = list[tuple[Path, str]]
 
 
-def resolve_images(name: str, images: Images) -> Pairs:
+def resolve_images(images: Images, name: str = "images") -> Pairs:
     """`[(path, subject_id), ...]` of a glob, a directory or such a list.
 
     The subject of a NIfTI file is its name without suffix, that of a DICOM directory its name.
@@ -83,6 +86,71 @@ def detect_kind(name: str, pairs: Pairs, hint: Mapping[str, str] | None) -> str:
     return kinds.pop()
 
 
+def nifti_images(
+    images: Mapping[str, Images] | None,
+    niftis: Sequence[tuple[str | Path, str]] | None,
+    image_dir: str | os.PathLike[str] | None,
+    collection_name: str | None,
+) -> Mapping[str, Images]:
+    """The images of each collection, out of the ways in which `RadiObject.from_niftis` takes them.
+
+    Raises
+    ------
+    ValueError
+        If they are given in none of these ways, or in two.
+    """
+    if images is not None:
+        if niftis is not None or image_dir is not None or collection_name is not None:
+            raise ValueError("Cannot use 'images' with legacy parameters: name the collections in `images`")
+        return images
+    if niftis is None and image_dir is None:
+        raise ValueError("Must specify 'images', 'niftis', or 'image_dir'")
+    if niftis is not None and image_dir is not None:
+        raise ValueError("Cannot specify both 'niftis' and 'image_dir'")
+    if niftis is not None and not len(niftis):
+        raise ValueError("No NIfTI files found: `niftis` is empty")
+    pairs = resolve_images(niftis if niftis is not None else image_dir or "")
+    return {collection_name: pairs} if collection_name else by_series_type(pairs, "nifti")
+
+
+def one_source(
+    images: Mapping[str, Images] | None,
+    niftis: Sequence[tuple[str | Path, str]] | None,
+    dicom_dirs: Sequence[tuple[str | Path, str]] | None,
+    format_hint: Mapping[str, str] | None,
+) -> tuple[Mapping[str, Images], Mapping[str, str] | None]:
+    """The images of each collection with hints of their format, out of the one argument that is given."""
+    given = [kind for kind in (images, niftis, dicom_dirs) if kind is not None]
+    if not given:
+        raise ValueError("Must provide images, niftis or dicom_dirs")
+    if len(given) > 1:
+        raise ValueError("Cannot provide both: give one of images, niftis and dicom_dirs")
+    if images is not None:
+        return images, format_hint
+    kind = "nifti" if niftis is not None else "dicom"
+    named = by_series_type(resolve_images(niftis or dicom_dirs or []), kind)
+    return named, dict.fromkeys(named, kind)
+
+
+def by_series_type(pairs: Pairs, kind: str) -> dict[str, Pairs]:
+    """Images put together by what kind of image each is: `T1w`, `CT`."""
+    groups: dict[str, Pairs] = {}
+    for path, subject in pairs:
+        groups.setdefault(series_type(path, kind), []).append((path, subject))
+    return groups
+
+
+def create_store(uri: str, schema: Mapping[str, Any], ctx: tiledb.Ctx) -> None:
+    """An empty store (or what an interrupted call left of it, finished) with columns of obs_meta."""
+    ensure_store(uri, ctx)
+    columns = [
+        Column(validate_column_name(name), type_of_dtype(dtype))
+        for name, dtype in schema.items()
+        if name not in (SUBJECT, OBS_ID)
+    ]
+    Table(join(uri, OBS_META), ctx).add_columns(columns)
+
+
 def _stage_collections(
     uri: str,
     images: Mapping[str, Pairs],
@@ -95,7 +163,8 @@ def _stage_collections(
     try:
         for name, pairs in images.items():
             target = ensure_collection(uri, name, ctx)
-            staged.append((target, stage_images(target, name, pairs, kinds[name], ctx, reorient, progress)))
+            batch = ImageBatch(kinds[name], pairs, reorient=reorient)
+            staged.append((target, stage_images(target, name, batch, ctx, progress)))
     except BaseException:
         for target, volumes in staged:
             discard_staged(target, volumes, ctx)
@@ -132,7 +201,7 @@ def create_store_from_images(
     """
     if not images:
         raise ValueError("from_images(): the images dict cannot be empty: name at least one collection")
-    pairs = {validate_collection_name(name): resolve_images(name, value) for name, value in images.items()}
+    pairs = {validate_collection_name(name): resolve_images(value, name) for name, value in images.items()}
     kinds = {name: detect_kind(name, found, format_hint) for name, found in pairs.items()}
     subjects = {name: {subject for _, subject in found} for name, found in pairs.items()}
     everyone = sorted(set().union(*subjects.values()))
@@ -166,13 +235,27 @@ def append_to_store(
 ) -> None:
     """Add images to a store: all arrays are written before the first row appears.
 
-    Collections and metadata columns that the store lacks are made. Subjects without metadata get a row.
+    Collections and metadata columns that the store lacks are made. Without `obs_meta` new subjects get a row
+    with missing values.
+
+    Raises
+    ------
+    AlignmentError
+        If `obs_meta` is given and lacks new subjects.
     """
     if not images:
         raise ValueError("append(): at least one collection is needed")
-    pairs = {validate_collection_name(name): resolve_images(name, value) for name, value in images.items()}
+    pairs = {validate_collection_name(name): resolve_images(value, name) for name, value in images.items()}
     kinds = {name: detect_kind(name, found, format_hint) for name, found in pairs.items()}
     frame = _frame(obs_meta)
+    if frame is not None:
+        described = {
+            *map(str, frame[SUBJECT]),
+            *Table(join(uri, OBS_META), ctx).read([])[SUBJECT].to_pylist(),
+        }
+        missing = {subject for found in pairs.values() for _, subject in found} - described
+        if missing:
+            raise AlignmentError(f"obs_meta is missing entries for {len(missing)} new subject(s)")
     staged = _stage_collections(uri, pairs, kinds, reorient, ctx, progress)
     try:
         # Subjects first: one without volumes is harmless, a volume of nobody is not.

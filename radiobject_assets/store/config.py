@@ -192,6 +192,21 @@ class RadiObjectConfig(_Settings):
         return values
 
     @property
+    def tile(self) -> TileConfig:
+        """Short for `write.tile`."""
+        return self.write.tile
+
+    @property
+    def compression(self) -> CompressionConfig:
+        """Short for `write.compression`."""
+        return self.write.compression
+
+    @property
+    def orientation(self) -> OrientationConfig:
+        """Short for `write.orientation`."""
+        return self.write.orientation
+
+    @property
     def io(self) -> ReadConfig:
         """RadiObject's older name of `read`."""
         return self.read
@@ -199,6 +214,12 @@ class RadiObjectConfig(_Settings):
     def to_tiledb_config(self) -> tiledb.Config:
         """TileDB settings with the same effect, without credentials."""
         return tiledb.Config(self.tiledb_settings())
+
+    def to_tiledb_ctx(self) -> tiledb.Ctx:
+        """A new context with these settings and the credentials of the AWS chain."""
+        from radiobject_assets.store.context import make_ctx
+
+        return make_ctx(self)
 
     def tiledb_settings(self) -> dict[str, str]:
         """The same as plain strings."""

@@ -62,6 +62,7 @@ def copy_volume(volume: Volume, row: Mapping[str, Any], collection_uri: str, ctx
     StorageError
         If the voxels read are not those that were once written.
     """
+    extensions = volume.nifti_header.get("nifti_extensions")  # in the array's metadata alone
     staged = stage_volume(
         collection_uri,
         obs_id=row[OBS_ID],
@@ -72,7 +73,7 @@ def copy_volume(volume: Volume, row: Mapping[str, Any], collection_uri: str, ctx
         slabs=volume.iter_slabs(stored=True),
         slope=volume.slope,
         intercept=volume.intercept,
-        attributes=row_attributes(row),
+        attributes=row_attributes(row) | ({"nifti_extensions": extensions} if extensions else {}),
         orientation_source=volume._header.orientation_source,
         ctx=ctx,
     )
@@ -121,15 +122,17 @@ def _digests(collection_uri: str, ctx: tiledb.Ctx) -> dict[tuple[str, str], str]
     return {(subject, obs_id): digest for subject, obs_id, digest in zip(*columns, strict=True)}
 
 
-def copy_collection(source: VolumeCollection, uri: str, name: str | None = None) -> VolumeCollection:
-    """A new collection at `uri` with the volumes that `source` shows."""
+def copy_collection(
+    source: VolumeCollection, uri: str, name: str | None = None, ctx: tiledb.Ctx | None = None
+) -> VolumeCollection:
+    """A new collection at `uri` with the volumes that `source` shows, written with `ctx` or its own."""
     from radiobject_assets.store.volume_collection import VolumeCollection
 
-    ctx = source._ctx.get()
-    with building(uri, ctx):
-        ensure_collection_at(uri, name or source.name, ctx)
-        copy_rows(source, uri, ctx)
-    return VolumeCollection(uri, source._ctx.explicit)
+    use = ctx or source._ctx.get()
+    with building(uri, use):
+        ensure_collection_at(uri, name or source.name, use)
+        copy_rows(source, uri, use)
+    return VolumeCollection(uri, ctx or source._ctx.explicit)
 
 
 def collection_from_volumes(
@@ -170,16 +173,16 @@ def collection_from_volumes(
         commit_volumes(uri, staged, ctx)
 
 
-def copy_store(source: RadiObject, uri: str) -> RadiObject:
-    """A new store at `uri` with the subjects, collections and volumes that `source` shows."""
+def copy_store(source: RadiObject, uri: str, ctx: tiledb.Ctx | None = None) -> RadiObject:
+    """A new store at `uri` with what `source` shows, written with `ctx` or its own."""
     from radiobject_assets.store.radi_object import RadiObject
 
-    ctx = source._ctx.get()
-    with building(uri, ctx, store=True):
-        upsert_subjects(uri, source.obs_meta.read(), ctx)
+    use = ctx or source._ctx.get()
+    with building(uri, use, store=True):
+        upsert_subjects(uri, source.obs_meta.read(), use)
         for name in source.collection_names:
-            copy_rows(source.collection(name), ensure_collection(uri, name, ctx), ctx)
-    return RadiObject(uri, source._ctx.explicit)
+            copy_rows(source.collection(name), ensure_collection(uri, name, use), use)
+    return RadiObject(uri, ctx or source._ctx.explicit)
 
 
 def store_from_collections(

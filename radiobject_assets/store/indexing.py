@@ -171,6 +171,8 @@ def resolve_positions(key: Any, count: int) -> NDArray[np.intp]:
     array = np.asarray(key)
     if array.size == 0 and array.dtype != np.bool_:
         return np.empty(0, np.intp)
+    if array.ndim == 0:
+        raise TypeError(f"positions must be integers, slices or boolean masks, not {type(key).__name__}")
     if array.ndim != 1:
         raise IndexError(f"positions must be one-dimensional, not {array.ndim}-dimensional")
     if array.dtype == np.bool_:

@@ -15,6 +15,7 @@ from radiobject_assets.errors import ConfigurationError, ShapeError
 from radiobject_assets.store.building_state import building
 from radiobject_assets.store.copying import copy_collection, row_attributes, stage_all
 from radiobject_assets.store.layout import OBS_ID, SUBJECT, ensure_collection_at
+from radiobject_assets.store.radiobject_array import read_only
 from radiobject_assets.store.staging import StagedVolume, commit_volumes, stage_volume
 from radiobject_assets.store.transforms import Transformed, TransformFn, run_all
 from radiobject_assets.store.uris import join, normalise, validate_collection_name
@@ -240,6 +241,8 @@ def _returning(output: Any) -> TransformFn:
 def _target(source: VolumeCollection, uri: str | os.PathLike[str] | None, name: str | None) -> str:
     if uri is not None:
         return normalise(uri)
+    if source.is_radiobjects:
+        raise read_only(source.uri, "write a collection beside")
     parent, separator, _ = source.uri.rpartition("/collections/")
     if not separator or name is None:
         raise ConfigurationError(

@@ -7,23 +7,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import pandas as pd
 import tiledb
-from numpy.typing import NDArray
 
-from radiobject_assets.errors import AlignmentError, ViewError
+from radiobject_assets.errors import AlignmentError, StorageError, ViewError
+from radiobject_assets.store.choosing import Indexer, RowChoice
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.dataframe import Dataframe
-from radiobject_assets.store.indexing import Index, resolve_positions
 from radiobject_assets.store.layout import (
     OBS_META,
     STORE_FORMAT,
     SUBJECT,
     CollectionEntry,
-    check_format,
     list_collections,
     rename_collection,
+)
+from radiobject_assets.store.radiobject_format import (
+    is_radiobjects,
+    radiobject_collections,
+    radiobject_rows,
 )
 from radiobject_assets.store.rows import Positions, Rows
 from radiobject_assets.store.snapshots import resolve_timestamp
@@ -34,10 +36,11 @@ from radiobject_assets.store.volume_collection import VolumeCollection
 if TYPE_CHECKING:
     from radiobject_assets.store.store_query import LazyStoreQuery
 
-Images = str | os.PathLike[str] | Sequence[tuple[str | Path, str]]
+Pairs = Sequence[tuple[str | Path, str]]
+Images = str | os.PathLike[str] | Pairs
 
 
-class RadiObject:
+class RadiObject(RowChoice):
     """A store opened for reading, or a view of some of its subjects and collections.
 
     Parameters
@@ -51,7 +54,12 @@ class RadiObject:
 
     Subjects are the rows of `obs_meta`, sorted by id. `radi.ct` is `radi.collection("ct")`. A view filters
     its collections too: it shows the volumes of its subjects only.
+
+    A store that the RadiObject package wrote opens too, for reading: every id gives the volume that carries
+    it. To change it, copy it with `import_radiobject`.
     """
+
+    _KEY = SUBJECT
 
     def __init__(
         self,
@@ -59,35 +67,28 @@ class RadiObject:
         ctx: tiledb.Ctx | None = None,
         timestamp: int | str | None = None,
     ) -> None:
-        self._uri = normalise(uri)
-        self._ctx = ContextRef(ctx)
-        check_format(self._uri, self._ctx.get(), STORE_FORMAT)
-        self._timestamp = resolve_timestamp(self._uri, timestamp, self._ctx.get())
-        self._rows = Rows(join(self._uri, OBS_META), self._ctx, timestamp=self._timestamp)
-        self._positions: Positions | None = None
+        where, reference = normalise(uri), ContextRef(ctx)
+        rows = join(where, OBS_META)
+        if is_radiobjects(where, reference.get(), STORE_FORMAT):
+            if timestamp is not None:
+                raise StorageError(f"{where}: the RadiObject package wrote it, without snapshots")
+            self._show(where, reference, None, radiobject_rows(rows, reference, of_volumes=False))
+        else:
+            moment = resolve_timestamp(where, timestamp, reference.get())
+            self._show(where, reference, moment, Rows(rows, reference, timestamp=moment))
         self._names: tuple[str, ...] | None = None
         self._entries: dict[str, CollectionEntry] | None = None
         self._roots: dict[str, VolumeCollection] = {}
 
-    def _view(self, positions: Positions | None, names: tuple[str, ...] | None = None) -> RadiObject:
+    def _at(self, positions: Positions | None) -> Self:
         _ = self._collections  # what a view shows is settled when it is made
-        view = RadiObject.__new__(RadiObject)
-        view.__dict__.update(self.__dict__)
-        view._positions = positions
-        view._names = names if names is not None else self._names
-        return view
+        return super()._at(positions)
+
+    @property
+    def _described(self) -> str:
+        return f"this RadiObject ({len(self)} subjects)"
 
     # -- what it is ---------------------------------------------------------------------------------
-
-    @property
-    def uri(self) -> str:
-        """Where the store is."""
-        return self._uri
-
-    @property
-    def timestamp(self) -> int | None:
-        """The moment shown, in milliseconds since 1970; None for now."""
-        return self._timestamp
 
     @property
     def is_view(self) -> bool:
@@ -95,39 +96,23 @@ class RadiObject:
         return self._positions is not None or self._names is not None
 
     @property
-    def _where(self) -> Positions:
-        return np.arange(len(self._rows), dtype=np.intp) if self._positions is None else self._positions
-
-    def __len__(self) -> int:
-        return len(self._rows) if self._positions is None else len(self._positions)
-
-    @property
     def obs_meta(self) -> Dataframe:
         """The table of subjects."""
         return Dataframe._of(self._rows, {}, self._positions)
 
-    @property
-    def obs_subject_ids(self) -> list[str]:
-        """Ids of the subjects in order."""
-        values = self._rows.column(SUBJECT)
-        taken: list[str] = (values if self._positions is None else values.take(self._positions)).to_pylist()
-        return taken
-
-    @property
-    def index(self) -> Index:
-        """Index of the subject ids."""
-        return Index.build(self.obs_subject_ids, SUBJECT)
-
     def get_obs_row_by_obs_subject_id(self, obs_subject_id: str) -> pd.DataFrame:
         """The obs_meta row of one subject, as a DataFrame with one row."""
-        return self._rows.frame(None, np.asarray([self._position(obs_subject_id)], np.intp))
+        return self._row(obs_subject_id)
 
     # -- collections --------------------------------------------------------------------------------
 
     @property
     def _collections(self) -> dict[str, CollectionEntry]:
         if self._entries is None:
-            found = list_collections(self._uri, self._ctx.get(), self._timestamp)
+            if self.is_radiobjects:
+                found = radiobject_collections(self._uri, self._ctx.get())
+            else:
+                found = list_collections(self._uri, self._ctx.get(), self._timestamp)
             self._entries = {entry.name: entry for entry in found}
         return self._entries
 
@@ -154,7 +139,9 @@ class RadiObject:
             raise KeyError(f"Collection {name!r} not found; there are {names}")
         if name not in self._roots:
             uri = self._collections[name].uri
-            self._roots[name] = VolumeCollection._opened(uri, self._ctx, self._timestamp, name)
+            self._roots[name] = VolumeCollection._opened(
+                uri, self._ctx, self._timestamp, name, self.is_radiobjects
+            )
         root = self._roots[name]
         return root if self._positions is None else root._of_subjects(set(self.obs_subject_ids))
 
@@ -182,7 +169,9 @@ class RadiObject:
         for name in names:
             if name not in self.collection_names:
                 raise KeyError(f"Collection {name!r} not found; there are {', '.join(self.collection_names)}")
-        return self._view(self._positions, tuple(names))
+        view = self._at(self._positions)
+        view._names = tuple(names)
+        return view
 
     @property
     def all_obs_ids(self) -> list[str]:
@@ -210,49 +199,23 @@ class RadiObject:
 
     # -- choosing subjects --------------------------------------------------------------------------
 
-    def _position(self, subject: str) -> int:
-        try:
-            position = self._rows.position(subject, SUBJECT)
-        except KeyError:
-            position = -1
-        if position < 0 or (self._positions is not None and position not in self._positions):
-            raise KeyError(f"obs_subject_id {subject!r} not found ({len(self)} subjects)")
-        return position
-
-    def __getitem__(self, key: str | list[str]) -> RadiObject:
+    def __getitem__(self, key: str | Sequence[str]) -> RadiObject:
         """A view of one or several subjects by id."""
-        return self.loc[key]
+        return self._by_ids([key] if isinstance(key, str) else list(key))
 
     @property
-    def iloc(self) -> _ByPosition:
+    def iloc(self) -> Indexer[RadiObject]:
         """Views of subjects by position: `iloc[0]`, `iloc[:10]`, `iloc[[0, 2]]`, `iloc[mask]`."""
-        return _ByPosition(self)
+        return Indexer(self._by_positions)
 
     @property
-    def loc(self) -> _ById:
+    def loc(self) -> Indexer[RadiObject]:
         """Views of subjects by id: `loc["s1"]`, `loc[["s1", "s2"]]`."""
-        return _ById(self)
+        return Indexer(self.__getitem__)
 
     def sel(self, *, subject: str | Sequence[str]) -> RadiObject:
         """A view of one or several subjects by id."""
-        return self.loc[subject if isinstance(subject, str) else list(subject)]
-
-    def filter(self, expr: str) -> RadiObject:
-        """A view of the subjects whose obs_meta row meets a condition, e.g. `"age >= 50"`."""
-        return self._view(self._rows.matching(expr, self._where))
-
-    def head(self, n: int = 5) -> RadiObject:
-        """A view of the first `n` subjects."""
-        return self._view(self._where[: max(0, n)])
-
-    def tail(self, n: int = 5) -> RadiObject:
-        """A view of the last `n` subjects."""
-        return self._view(self._where[max(0, len(self) - max(0, n)) :])
-
-    def sample(self, n: int = 5, seed: int | None = None) -> RadiObject:
-        """A view of `n` subjects drawn without replacement (all if there are fewer), in order."""
-        drawn = np.random.default_rng(seed).choice(len(self), size=min(n, len(self)), replace=False)
-        return self._view(self._where[np.sort(drawn)])
+        return self[subject]
 
     def lazy(self) -> LazyStoreQuery:
         """A query over subjects and collections that reads nothing until asked for results."""
@@ -268,37 +231,46 @@ class RadiObject:
 
     # -- changing -----------------------------------------------------------------------------------
 
-    def _for_writing(self, action: str) -> None:
-        if self.is_view:
-            raise ViewError(f"Cannot {action} a view: use the store itself, or write() the view first")
-        if self._timestamp is not None:
-            raise ViewError(f"Cannot {action} a snapshot: open the store without a timestamp")
-
     def refresh(self) -> None:
         """Show what is stored now."""
-        self._for_writing("refresh")
+        if self.is_view or self._timestamp is not None:
+            raise ViewError("a view or a snapshot keeps what it shows: open the store again")
         self._rows.refresh()
         self._entries, self._roots = None, {}
 
-    def write(self, uri: str | os.PathLike[str]) -> RadiObject:
-        """Copy the subjects, collections and volumes shown here into a new store at `uri`."""
+    def write(
+        self, uri: str | os.PathLike[str], streaming: bool = True, ctx: tiledb.Ctx | None = None
+    ) -> RadiObject:
+        """Copy the subjects, collections and volumes shown here into a new store at `uri`.
+
+        `streaming` is there for RadiObject's scripts; a copy always streams.
+        """
         from radiobject_assets.store.copying import copy_store
 
-        return copy_store(self, normalise(uri))
+        return copy_store(self, normalise(uri), ctx)
+
+    materialize = write
 
     def append(
         self,
-        images: Mapping[str, Images],
+        images: Mapping[str, Images] | None = None,
         obs_meta: pd.DataFrame | None = None,
         reorient: bool | None = None,
         format_hint: Mapping[str, str] | None = None,
         progress: bool = False,
+        niftis: Pairs | None = None,
+        dicom_dirs: Pairs | None = None,
     ) -> Self:
-        """Add images of new or known subjects; see `from_images`."""
-        from radiobject_assets.store.building import append_to_store
+        """Add images of new or known subjects; see `from_images`.
+
+        In place of `images`, `niftis` or `dicom_dirs` are lists `[(path, subject_id), ...]` that are put into
+        collections by the series type that a file's name tells, or the DICOM modality.
+        """
+        from radiobject_assets.store.building import append_to_store, one_source
 
         self._for_writing("append to")
-        append_to_store(self._uri, images, obs_meta, reorient, format_hint, self._ctx.get(), progress)
+        named, hint = one_source(images, niftis, dicom_dirs, format_hint)
+        append_to_store(self._uri, named, obs_meta, reorient, hint, self._ctx.get(), progress)
         self.refresh()
         return self
 
@@ -348,6 +320,19 @@ class RadiObject:
     # -- making -------------------------------------------------------------------------------------
 
     @classmethod
+    def create(
+        cls,
+        uri: str | os.PathLike[str],
+        obs_meta_schema: Mapping[str, Any] | None = None,
+        ctx: tiledb.Ctx | None = None,
+    ) -> RadiObject:
+        """An empty store whose obs_meta has the columns `obs_meta_schema` (name to dtype)."""
+        from radiobject_assets.store.building import create_store
+
+        create_store(normalise(uri), obs_meta_schema or {}, ContextRef(ctx).get())
+        return cls(uri, ctx)
+
+    @classmethod
     def from_images(
         cls,
         uri: str | os.PathLike[str],
@@ -387,6 +372,47 @@ class RadiObject:
         return cls(uri, ctx)
 
     @classmethod
+    def from_niftis(
+        cls,
+        uri: str | os.PathLike[str],
+        niftis: Pairs | None = None,
+        image_dir: str | os.PathLike[str] | None = None,
+        collection_name: str | None = None,
+        images: Mapping[str, Images] | None = None,
+        validate_alignment: bool = False,
+        obs_meta: pd.DataFrame | None = None,
+        reorient: bool | None = None,
+        ctx: tiledb.Ctx | None = None,
+        progress: bool = False,
+    ) -> RadiObject:
+        """`from_images` for NIfTI files alone.
+
+        In place of `images`: `niftis`, a list `[(path, subject_id), ...]`, or the folder `image_dir`; they
+        go into the collection `collection_name`, else into one for each series type that their names tell.
+        """
+        from radiobject_assets.store.building import nifti_images
+
+        named = nifti_images(images, niftis, image_dir, collection_name)
+        hint = dict.fromkeys(named, "nifti")
+        return cls.from_images(uri, named, validate_alignment, obs_meta, reorient, hint, ctx, progress)
+
+    @classmethod
+    def from_dicoms(
+        cls,
+        uri: str | os.PathLike[str],
+        dicom_dirs: Pairs,
+        obs_meta: pd.DataFrame | None = None,
+        reorient: bool | None = None,
+        ctx: tiledb.Ctx | None = None,
+        progress: bool = False,
+    ) -> RadiObject:
+        """`from_images` for DICOM folders, `[(folder, subject_id), ...]`: a collection for each modality."""
+        from radiobject_assets.store.building import one_source
+
+        named, hint = one_source(None, None, dicom_dirs, None)
+        return cls.from_images(uri, named, False, obs_meta, reorient, hint, ctx, progress)
+
+    @classmethod
     def from_collections(
         cls,
         uri: str | os.PathLike[str],
@@ -401,24 +427,11 @@ class RadiObject:
         store_from_collections(normalise(uri), opened, obs_meta, ContextRef(ctx).get())
         return cls(uri, ctx)
 
+    # RadiObject's names; its own tests and scripts that follow them call these.
+    _create = create
+    _from_volume_collections = from_collections
+
     def __repr__(self) -> str:
         view = ", view" if self.is_view else ""
         names = ", ".join(self.collection_names) or "none"
-        return f"RadiObject({len(self)} subjects, collections: {names}{view})"
-
-
-class _ByPosition:
-    def __init__(self, radi: RadiObject) -> None:
-        self._radi = radi
-
-    def __getitem__(self, key: int | slice | Sequence[int] | NDArray[Any]) -> RadiObject:
-        return self._radi._view(self._radi._where[resolve_positions(key, len(self._radi))])
-
-
-class _ById:
-    def __init__(self, radi: RadiObject) -> None:
-        self._radi = radi
-
-    def __getitem__(self, key: str | Sequence[str]) -> RadiObject:
-        ids = [key] if isinstance(key, str) else list(key)
-        return self._radi._view(np.asarray([self._radi._position(subject) for subject in ids], np.intp))
+        return f"RadiObject({len(self)} subjects, {self.n_collections} collections: {names}{view})"

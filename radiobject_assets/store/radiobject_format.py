@@ -1,213 +1,230 @@
-"""Stores written by the RadiObject package: read by the id that each array carries, and copied into ours.
+"""Stores written by the RadiObject package, opened in their place: volumes by the id that each array carries.
 
 RadiObject finds a volume by the position of its id among the sorted ids, which another append shifts; the
-array itself knows its id. Reading here goes by that, and the import reports the ids that RadiObject would
-have mixed up.
+array itself knows its id. The rows made here name for each id the array that carries it, so that the rest of
+the package reads such a store like one of ours. Nothing is ever written to it.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import tiledb
-from numpy.typing import NDArray
 
-from radiobject_assets.errors import SchemaError, StorageError
-from radiobject_assets.store.affine import Affine, validate_affine
-from radiobject_assets.store.building_state import building
-from radiobject_assets.store.config import MB
-from radiobject_assets.store.context import ctx_for_threads
-from radiobject_assets.store.copying import stage_all
-from radiobject_assets.store.deadline import storage_errors
-from radiobject_assets.store.layout import OBS_ID, SUBJECT, ensure_collection
-from radiobject_assets.store.staging import _COMPUTED, StagedVolume, commit_volumes, stage_volume
-from radiobject_assets.store.subjects import ensure_subjects, upsert_subjects
-from radiobject_assets.store.uris import join, list_names, normalise
+from radiobject_assets.errors import StorageError
+from radiobject_assets.store.affine import affine_axcodes, spacing_mm
+from radiobject_assets.store.columns import to_arrow
+from radiobject_assets.store.context import ContextRef
+from radiobject_assets.store.deadline import DeadlineError, storage_errors
+from radiobject_assets.store.layout import (
+    AFFINE_COLUMNS,
+    COLLECTION_FORMAT,
+    COLLECTIONS,
+    OBS,
+    OBS_CORE,
+    OBS_ID,
+    OBS_META,
+    SIZE_COLUMNS,
+    SPACING_COLUMNS,
+    STORE_FORMAT,
+    SUBJECT,
+    VOLUMES,
+    CollectionEntry,
+    check_format,
+    group_metadata,
+)
+from radiobject_assets.store.parallel import map_on_threads
+from radiobject_assets.store.radiobject_array import radiobject_header, read_only
+from radiobject_assets.store.rows import Rows
+from radiobject_assets.store.uris import join, last_part, list_names, object_kind
+from radiobject_assets.store.volume_header import VolumeHeader
 
-_VOXELS = "voxels"
-
-
-@dataclass(frozen=True)
-class SourceVolume:
-    """A volume of a RadiObject store."""
-
-    uri: str
-    position: int
-    """Its number in the store: where RadiObject would look for some id."""
-    obs_id: str | None
-    """The id that the array itself carries."""
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    affine: Affine | None
-    """Voxel index to RAS+ millimetres; None where RadiObject did not keep it."""
-
-    def slabs(self, ctx: tiledb.Ctx) -> Iterator[tuple[int, int, NDArray[Any]]]:
-        """The stored voxels as `(z, t, voxels)`, some slices at a time."""
-        x, y, z_size = self.shape[:3]
-        depth = max(1, 32 * MB // (x * y * self.dtype.itemsize))
-        with storage_errors("read", self.uri), tiledb.open(self.uri, "r", ctx=ctx) as array:
-            for t in range(self.shape[3] if len(self.shape) == 4 else 1):
-                for z in range(0, z_size, depth):
-                    key: tuple[Any, ...] = (slice(None), slice(None), slice(z, min(z + depth, z_size)))
-                    part = array[(*key, t) if len(self.shape) == 4 else key]
-                    yield z, t, part[_VOXELS] if isinstance(part, dict) else part
-
-    def to_numpy(self, ctx: tiledb.Ctx | None = None) -> NDArray[Any]:
-        """All stored voxels."""
-        out = np.empty(self.shape, self.dtype, order="F")
-        for z, t, part in self.slabs(ctx_for_threads(ctx)):
-            where = out[:, :, z : z + part.shape[2]]
-            (where[..., t] if out.ndim == 4 else where)[...] = part
-        return out
+_PARTS = {STORE_FORMAT: ((OBS_META, "array"), (COLLECTIONS, "group")),
+          COLLECTION_FORMAT: ((OBS, "array"), (VOLUMES, "group"))}  # fmt: skip
 
 
-class SourceCollection:
-    """A collection of a RadiObject store."""
-
-    def __init__(self, uri: str, name: str, ctx: tiledb.Ctx) -> None:
-        self.uri, self.name, self._ctx = uri, name, ctx
-
-    @cached_property
-    def rows(self) -> pd.DataFrame:
-        """The obs table."""
-        return _read_table(join(self.uri, "obs"), self._ctx)
-
-    @cached_property
-    def arrays(self) -> tuple[SourceVolume, ...]:
-        """Every array, in the order of its number; those that the group's member list lost are there too."""
-        numbers = sorted(int(n) for n in list_names(join(self.uri, "volumes"), self._ctx) if n.isdigit())
-        return tuple(_open_volume(join(self.uri, "volumes", str(n)), n, self._ctx) for n in numbers)
-
-    def __getitem__(self, obs_id: str) -> SourceVolume:
-        """The volume whose array carries this id; KeyError without one, StorageError with several."""
-        found = [volume for volume in self.arrays if volume.obs_id == obs_id]
-        if not found:
-            raise KeyError(f"no array of collection {self.name!r} carries the obs_id {obs_id!r}")
-        if len(found) > 1:
-            raise StorageError(f"{len(found)} arrays of collection {self.name!r} carry the same obs_id")
-        return found[0]
-
-    def mixed_up(self) -> list[str]:
-        """Ids for which RadiObject 0.1.1 returns the array of another id."""
-        by_position = {volume.position: volume.obs_id for volume in self.arrays}
-        ids = list(self.rows[OBS_ID])
-        return [
-            obs_id for position, obs_id in enumerate(ids) if by_position.get(position) not in (None, obs_id)
-        ]
-
-
-class SourceStore:
-    """A store of the RadiObject package, opened for reading.
+def is_radiobjects(uri: str, ctx: tiledb.Ctx, expected: str) -> bool:
+    """Whether RadiObject wrote what is at `uri`, instead of this package.
 
     Raises
     ------
     StorageError
-        If there is no such store at `uri`.
+        Where there is neither, or one of ours in a version that this program cannot read.
     """
+    try:
+        check_format(uri, ctx, expected)
+    except DeadlineError:
+        raise
+    except StorageError:
+        if object_kind(uri, ctx) != "group" or "format" in group_metadata(uri, ctx):
+            raise
+        if any(object_kind(join(uri, part), ctx) != kind for part, kind in _PARTS[expected]):
+            raise
+        return True
+    return False
 
-    def __init__(self, uri: str | os.PathLike[str], ctx: tiledb.Ctx | None = None) -> None:
-        self.uri, self._ctx = normalise(uri), ctx_for_threads(ctx)
-        with storage_errors("look at", self.uri):
-            parts = [
-                tiledb.object_type(join(self.uri, p), ctx=self._ctx) for p in ("obs_meta", "collections")
-            ]
-            group = tiledb.object_type(self.uri, ctx=self._ctx) == "group"
-        if not group or parts != ["array", "group"]:
-            raise StorageError(f"{self.uri} is not a store of the RadiObject package")
-        with storage_errors("open", self.uri), tiledb.Group(self.uri, "r", ctx=self._ctx) as opened:
-            if "format" in opened.meta:
-                raise StorageError(f"{self.uri} is a store of ours already: open it with RadiObject")
 
-    @cached_property
-    def obs_meta(self) -> pd.DataFrame:
-        """The table of subjects."""
-        return _read_table(join(self.uri, "obs_meta"), self._ctx)
+def radiobject_collections(store_uri: str, ctx: tiledb.Ctx) -> list[CollectionEntry]:
+    """Collections of a store, by name: those in its folder, so that members lost from the group are found.
 
-    @cached_property
-    def collections(self) -> dict[str, SourceCollection]:
-        """Collections by name: those in the folder, so that members lost from the group are found."""
-        folder = join(self.uri, "collections")
-        found = {}
-        for name in list_names(folder, self._ctx):
-            uri = join(folder, name)
-            if not name.startswith("__") and tiledb.object_type(join(uri, "obs"), ctx=self._ctx) == "array":
-                found[name] = SourceCollection(uri, name, self._ctx)
-        return found
+    A renamed collection has its new name: RadiObject itself finds it no more.
+    """
+    folder = join(store_uri, COLLECTIONS)
+    found = []
+    for directory in list_names(folder, ctx):
+        uri = join(folder, directory)
+        if not directory.startswith("__") and object_kind(join(uri, OBS), ctx) == "array":
+            found.append((directory, radiobject_collection_name(uri, ctx), uri))
+    names = Counter(name for _, name, _ in found)
+    entries = [CollectionEntry(name if names[name] == 1 else where, uri) for where, name, uri in found]
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def radiobject_collection_name(uri: str, ctx: tiledb.Ctx) -> str:
+    """The name that a collection carries, else that of its folder."""
+    return str(group_metadata(uri, ctx).get("name") or last_part(uri))
 
 
 @dataclass(frozen=True)
-class ImportReport:
-    """What `import_radiobject` copied, and what was wrong in the source."""
+class Inventory:
+    """Rows and arrays of a collection, brought together by the id that each array carries."""
 
-    subjects: int
-    volumes: dict[str, int] = field(default_factory=dict)
-    """Volumes copied, by collection."""
-    mixed_up: dict[str, list[str]] = field(default_factory=dict)
-    """By collection, ids for which RadiObject would have returned another id's voxels."""
-    without_array: dict[str, list[str]] = field(default_factory=dict)
-    """By collection, ids that have a row and no array."""
-    without_row: dict[str, int] = field(default_factory=dict)
-    """By collection, arrays that no row describes; they were not copied, as their subject is not known."""
+    rows: pd.DataFrame
+    """The obs table, sorted by its keys, without the ids that no array carries."""
+    headers: tuple[tuple[str, VolumeHeader], ...]
+    """For each row the name and the header of its array."""
+    mixed_up: tuple[str, ...]
+    """Ids for which RadiObject 0.1.1 returns the array of another id."""
+    without_array: tuple[str, ...]
+    """Ids that have a row and no array."""
+    without_row: int
+    """Arrays that no row describes; their subject is not known."""
 
 
-def import_radiobject(
-    old: str | os.PathLike[str], new: str | os.PathLike[str], ctx: tiledb.Ctx | None = None
-) -> ImportReport:
-    """Copy a store of the RadiObject package into a new store of ours; the old one is only read.
+def take_inventory(collection_uri: str, ctx: tiledb.Ctx) -> Inventory:
+    """Read the obs table and the header of every array.
 
-    Voxels go by the id that each array carries. Volumes without a stored affine get the identity, marked as
-    assumed. Rescale was never kept by RadiObject, so values are taken as they are.
+    Raises
+    ------
+    StorageError
+        If several arrays carry the same id: none of them can be told to be the one.
     """
-    source, target, ctx = SourceStore(old, ctx), normalise(new), ctx_for_threads(ctx)
-    report = ImportReport(len(source.obs_meta))
-    with building(target, ctx, store=True):
-        meta = source.obs_meta.drop(columns=[c for c in (OBS_ID,) if c in source.obs_meta])
-        upsert_subjects(target, meta, ctx)
-        for name, collection in source.collections.items():
-            into = ensure_collection(target, name, ctx)
-            jobs, missing = [], []
-            for row in collection.rows.to_dict("records"):
-                try:
-                    volume = collection[row[OBS_ID]]
-                except KeyError:
-                    missing.append(row[OBS_ID])
-                    continue
-                jobs.append(_job(volume, {str(k): v for k, v in row.items()}, into, ctx))
-            staged = stage_all(into, jobs, ctx)
-            ensure_subjects(target, {v.obs_subject_id for v in staged}, ctx)
-            commit_volumes(into, staged, ctx)
-            described = set(collection.rows[OBS_ID])
-            report.volumes[name] = len(staged)
-            report.mixed_up[name] = collection.mixed_up()
-            report.without_array[name] = missing
-            report.without_row[name] = sum(v.obs_id not in described for v in collection.arrays)
-    return report
-
-
-def _job(volume: SourceVolume, row: dict[str, Any], into: str, ctx: tiledb.Ctx) -> Callable[[], StagedVolume]:
-    attributes = {
-        name: value.item() if isinstance(value, np.generic) else value
-        for name, value in row.items()
-        if name not in (SUBJECT, OBS_ID) and name not in _COMPUTED and value is not None and value == value
-    }
-    return lambda: stage_volume(
-        into,
-        obs_id=row[OBS_ID],
-        obs_subject_id=row[SUBJECT],
-        shape=volume.shape,
-        dtype=volume.dtype,
-        affine=volume.affine,
-        slabs=volume.slabs(ctx),
-        attributes=attributes,
-        ctx=ctx,
+    folder = join(collection_uri, VOLUMES)
+    # The folder, not the group's member list, which loses members under concurrent writers.
+    names = sorted((name for name in list_names(folder, ctx) if name.isdigit()), key=int)
+    headers = map_on_threads(lambda name: _header(join(folder, name), ctx), names)
+    counts = Counter(header.obs_id for header in headers if header.obs_id)
+    twice = [obs_id for obs_id, count in counts.items() if count > 1]
+    if twice:
+        raise StorageError(f"{collection_uri}: {len(twice)} id(s) are each carried by several arrays")
+    carrier = {h.obs_id: (name, h) for name, h in zip(names, headers, strict=True) if h.obs_id}
+    rows = _read_table(join(collection_uri, OBS), ctx)
+    ids = [str(obs_id) for obs_id in rows[OBS_ID]]
+    at_position = {int(name): h.obs_id for name, h in zip(names, headers, strict=True)}
+    there = np.asarray([obs_id in carrier for obs_id in ids], np.bool_)
+    return Inventory(
+        rows=rows[there].reset_index(drop=True),
+        headers=tuple(carrier[obs_id] for obs_id in ids if obs_id in carrier),
+        mixed_up=tuple(obs_id for i, obs_id in enumerate(ids) if at_position.get(i) not in (None, obs_id)),
+        without_array=tuple(obs_id for obs_id in ids if obs_id not in carrier),
+        without_row=sum(h.obs_id not in set(ids) for h in headers),
     )
+
+
+def _header(uri: str, ctx: tiledb.Ctx) -> VolumeHeader:
+    with storage_errors("open", uri), tiledb.open(uri, "r", ctx=ctx) as array:
+        header = radiobject_header(array)
+    if header is None:
+        raise StorageError(f"{uri} is no volume of the RadiObject package")
+    return header
+
+
+class RadiObjectRows(Rows):
+    """The rows of a table that RadiObject wrote, with the columns that ours have."""
+
+    def _open_table(self, moment: int | None) -> Any:
+        ctx = self._ctx.get()
+        if self._core:
+            return HeldTable(_obs(take_inventory(self.uri.removesuffix(f"/{OBS}"), ctx)), (SUBJECT, OBS_ID))
+        frame = _read_table(self.uri, ctx)
+        return HeldTable(_arrow(frame.drop(columns=OBS_ID, errors="ignore")), (SUBJECT,))
+
+    def new_table(self) -> Any:
+        """Always an error: nothing is written to such a store."""
+        raise read_only(self.uri, "change the table")
+
+
+def radiobject_rows(uri: str, ctx: ContextRef, of_volumes: bool) -> RadiObjectRows:
+    """The rows of obs (`of_volumes`) or obs_meta at `uri`."""
+    return RadiObjectRows(uri, ctx, OBS_CORE if of_volumes else None)
+
+
+@dataclass(frozen=True)
+class HeldTable:
+    """A table in memory, read like a stored one."""
+
+    rows: pa.Table
+    index: tuple[str, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns beside the keys."""
+        return [name for name in self.rows.column_names if name not in self.index]
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """Keys and the columns asked for."""
+        return self.rows.select([*self.index, *columns])
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _obs(inventory: Inventory) -> pa.Table:
+    """The obs table with the columns of ours: what the arrays say goes before what the rows say."""
+    records = [_core_values(name, header) for name, header in inventory.headers]
+    old = _arrow(inventory.rows)
+    columns = {name: old.column(name) for name in (SUBJECT, OBS_ID)}
+    for name, column in OBS_CORE.items():
+        if not records or name in records[0]:
+            columns[name] = pa.array([record[name] for record in records], column.type.arrow)
+        else:
+            values = old.column(name) if name in old.column_names else pa.nulls(len(records))
+            columns[name] = values.cast(column.type.arrow)
+    columns.update({name: old.column(name) for name in old.column_names if name not in columns})
+    return pa.table(columns)
+
+
+def _core_values(name: str, header: VolumeHeader) -> dict[str, Any]:
+    affine = np.asarray([*header.affine, (0.0, 0.0, 0.0, 1.0)])
+    sizes = (*header.shape, 1)[:4] if len(header.shape) == 3 else header.shape
+    return {
+        "volume": name,
+        "ndim": len(header.shape),
+        **dict(zip(SIZE_COLUMNS, sizes, strict=True)),
+        "dtype": header.dtype.name,
+        **dict(zip(AFFINE_COLUMNS, affine[:3].ravel().tolist(), strict=True)),
+        **dict(zip(SPACING_COLUMNS, spacing_mm(affine).tolist(), strict=True)),
+        "axcodes": affine_axcodes(affine),
+        "orientation_source": header.orientation_source,
+        "slope": header.slope,
+        "intercept": header.intercept,
+        "kind": header.kind,
+        "voxel_digest": header.voxel_digest,
+        "voxel_bytes": int(np.prod(header.shape, dtype=np.int64)) * header.dtype.itemsize,
+        "stored_bytes": None,
+        "writer_version": "RadiObject",
+        "written_at": None,
+    }
+
+
+def _arrow(frame: pd.DataFrame) -> pa.Table:
+    return pa.table({str(name): to_arrow(str(name), frame[name])[1] for name in frame.columns})
 
 
 def _read_table(uri: str, ctx: tiledb.Ctx) -> pd.DataFrame:
@@ -226,22 +243,3 @@ def _plain(values: Any) -> Any:
     if np.asarray(values).dtype.kind in "OS":
         return [v.decode() if isinstance(v, bytes) else v for v in np.asarray(values, dtype=object)]
     return values
-
-
-def _open_volume(uri: str, position: int, ctx: tiledb.Ctx) -> SourceVolume:
-    with storage_errors("open", uri), tiledb.open(uri, "r", ctx=ctx) as array:
-        schema, meta = array.schema, dict(array.meta.items())
-        shape = tuple(int(schema.domain.dim(i).size) for i in range(schema.domain.ndim))
-        dtype = np.dtype(schema.attr(0).dtype)
-    obs_id = meta.get("obs_id")
-    return SourceVolume(uri, position, str(obs_id) if obs_id else None, shape, dtype, _affine(uri, meta))
-
-
-def _affine(uri: str, meta: dict[str, Any]) -> Affine | None:
-    text = meta.get("orientation_affine")
-    if not text:
-        return None
-    try:
-        return validate_affine(json.loads(text))
-    except ValueError as error:
-        raise SchemaError(f"{uri}: the stored affine cannot be used: {error}") from error

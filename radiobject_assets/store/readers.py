@@ -2,12 +2,12 @@
 
 The store knows no file format. The entry-point group `radiobject_assets.image_readers` maps a kind (`nifti`,
 `dicom`) to a function `open_images(path) -> [ImageSource, ...]`; an image source has shape, dtype, affine,
-slope, intercept, attributes, and `slabs(depth)`.
+slope, intercept, attributes, and `slabs(depth)`. The group `radiobject_assets.series_types` maps a kind to a
+function that names the kind of image at a path (`T1w`, `CT`), for images that come without a collection.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -19,7 +19,7 @@ import pandas as pd
 import tiledb
 from numpy.typing import DTypeLike, NDArray
 
-from radiobject_assets.errors import AlignmentError, ConfigurationError, IngestError, ShapeError
+from radiobject_assets.errors import AlignmentError, ConfigurationError, IngestError
 from radiobject_assets.store.affine import Affine, spacing_mm
 from radiobject_assets.store.building_state import building
 from radiobject_assets.store.config import MB, get_radiobject_config
@@ -37,23 +37,27 @@ from radiobject_assets.store.staging import (
 )
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join, last_part
+from radiobject_assets.store.volume_header import same_shape
 from radiobject_assets.store.voxels import stored_dtype
 
 Kind = Literal["nifti", "dicom"]
 _GROUP = "radiobject_assets.image_readers"
+_TYPES = "radiobject_assets.series_types"
 _SPELLED = {"nifti": "NIfTI", "dicom": "DICOM"}
 
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """What `from_niftis` and `from_dicoms` were given."""
+    """Images for one collection, and how to take them."""
 
     kind: str
     images: Sequence[tuple[str | Path, str]]
     obs: pd.DataFrame | None = None
     reorient: bool | None = None
-    validate_dimensions: bool = True
+    validate_dimensions: bool = False
     valid_subject_ids: Sequence[str] | set[str] | None = None
+    expected_shape: tuple[int, ...] | None = None
+    """What all must have, where `validate_dimensions`; None: that of the first."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +87,33 @@ def open_images(path: Path, kind: str) -> list[Any]:
     """
     if not path.exists():
         raise FileNotFoundError(f"{kind} image not found: {path}")
-    found = entry_points(group=_GROUP, name=kind)
-    if not found:
-        raise ConfigurationError(f"no reader for {kind!r} images is installed (entry-point group {_GROUP})")
-    opener = next(iter(found)).load()
-    images = list(opener(path))
+    images = list(_offered(_GROUP, kind)(path))
     if not images:
         raise IngestError(f"{path}: no image in it")
     return images
+
+
+def series_type(path: Path, kind: str) -> str:
+    """What kind of image lies at `path`, as told through the group `radiobject_assets.series_types`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is not there.
+    ConfigurationError
+        If no installed package can tell for `kind`.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{kind} image not found: {path}")
+    return str(_offered(_TYPES, kind)(path))
+
+
+def _offered(group: str, kind: str) -> Callable[[Path], Any]:
+    found = entry_points(group=group, name=kind)
+    if not found:
+        raise ConfigurationError(f"nothing for {kind!r} images is installed (entry-point group {group})")
+    function: Callable[[Path], Any] = next(iter(found)).load()
+    return function
 
 
 def prepare(source: Any, turn: bool | None) -> ImageVoxels:
@@ -102,7 +125,7 @@ def prepare(source: Any, turn: bool | None) -> ImageVoxels:
         If it shall be turned and `OrientationConfig.auto_detect` is off: nobody knows from where.
     """
     orientation = get_radiobject_config().write.orientation
-    wanted = orientation.reorient_on_load if turn is None else turn
+    wanted = _turns(turn)
     shape = tuple(int(size) for size in source.shape)
     dtype = stored_dtype(source.dtype)
     attributes: dict[str, Attribute] = {k: v for k, v in dict(source.attributes).items() if v is not None}
@@ -132,6 +155,10 @@ def prepare(source: Any, turn: bool | None) -> ImageVoxels:
         None,
         lambda: iter(whole_volume_slabs(voxels)),
     )
+
+
+def _turns(turn: bool | None) -> bool:
+    return get_radiobject_config().write.orientation.reorient_on_load if turn is None else turn
 
 
 def _whole(
@@ -199,6 +226,11 @@ def _physical(
         yield z, t, (part.astype(np.float64) * slope + intercept).astype(dtype)
 
 
+def default_obs_id(subject: str, collection: str) -> str:
+    """The id of a subject's first volume in a collection."""
+    return f"{subject}_{collection}"
+
+
 def obs_ids(subjects: Sequence[str], collection: str, taken: set[str]) -> list[str]:
     """`<subject>_<collection>` for each subject, with `_acq-1`, `_acq-2`, ... for further acquisitions.
 
@@ -207,7 +239,7 @@ def obs_ids(subjects: Sequence[str], collection: str, taken: set[str]) -> list[s
     """
     used, found = set(taken), []
     for subject in subjects:
-        base = f"{subject}_{collection}"
+        base = default_obs_id(subject, collection)
         number, candidate = 0, base
         while candidate in used:
             number += 1
@@ -218,52 +250,37 @@ def obs_ids(subjects: Sequence[str], collection: str, taken: set[str]) -> list[s
 
 
 def append_images(
-    collection_uri: str,
-    name: str,
-    images: Sequence[tuple[str | Path, str]],
-    kind: str,
-    ctx: tiledb.Ctx,
-    turn: bool | None = None,
-    progress: bool = False,
-    obs: pd.DataFrame | None = None,
-    same_shape: bool = False,
-) -> list[StagedVolume]:
+    collection_uri: str, name: str, batch: ImageBatch, ctx: tiledb.Ctx, progress: bool = False
+) -> None:
     """Stage images on threads and commit them together; nothing is left after an error."""
-    staged = stage_images(collection_uri, name, images, kind, ctx, turn, progress, obs, same_shape)
-    commit_volumes(collection_uri, staged, ctx)
-    return staged
+    commit_volumes(collection_uri, stage_images(collection_uri, name, batch, ctx, progress), ctx)
 
 
 def stage_images(
-    collection_uri: str,
-    name: str,
-    images: Sequence[tuple[str | Path, str]],
-    kind: str,
-    ctx: tiledb.Ctx,
-    turn: bool | None = None,
-    progress: bool = False,
-    obs: pd.DataFrame | None = None,
-    same_shape: bool = False,
+    collection_uri: str, name: str, batch: ImageBatch, ctx: tiledb.Ctx, progress: bool = False
 ) -> list[StagedVolume]:
-    """Stage images without committing them; their arrays are removed after an error."""
-    if not images:
+    """Stage images without committing them; their arrays are removed after an error.
+
+    Raises
+    ------
+    ShapeError
+        If shapes are to be validated and differ.
+    """
+    kind = batch.kind
+    if not batch.images:
         raise ValueError(f"At least one {_SPELLED.get(kind, kind)} image is required")
-    pairs = [(Path(path), str(subject)) for path, subject in images]
+    pairs = [(Path(path), str(subject)) for path, subject in batch.images]
     opened = [(source, subject) for path, subject in pairs for source in open_images(path, kind)]
-    if same_shape:
-        shapes = Counter(tuple(source.shape) for source, _ in opened)
-        if len(shapes) > 1:
-            shown = ", ".join(str(shape) for shape in list(shapes)[:3])
-            raise ShapeError(f"Dimension mismatch: the images have the shapes {shown}")
+    if not _turns(batch.reorient):  # else it is known only once they are turned
+        _check_shapes(batch, [tuple(source.shape) for source, _ in opened])
     taken = set(Table(join(collection_uri, OBS), ctx, OBS_CORE).read([]).column(OBS_ID).to_pylist())
     ids = obs_ids([subject for _, subject in opened], name, taken)
-    extra = _extra_rows(obs, [subject for _, subject in opened], ids)
+    extra = _extra_rows(batch.obs, [subject for _, subject in opened], ids)
     done: list[StagedVolume] = []
 
     def stage(item: tuple[Any, str, str]) -> StagedVolume:
         source, subject, obs_id = item
-        image = prepare(source, turn)
-        attributes = {**image.attributes, **extra.get(obs_id, {})}
+        image = prepare(source, batch.reorient)
         volume = stage_volume(
             collection_uri,
             obs_id=obs_id,
@@ -274,7 +291,7 @@ def stage_images(
             slabs=image.slabs(),
             slope=image.slope,
             intercept=image.intercept,
-            attributes=attributes,
+            attributes={**image.attributes, **extra.get(obs_id, {})},
             orientation_source=image.orientation_source or orientation_source(kind, image.attributes),
             ctx=ctx,
             buffer_bytes=32 * MB,
@@ -284,10 +301,17 @@ def stage_images(
 
     items = [(source, subject, obs_id) for (source, subject), obs_id in zip(opened, ids, strict=True)]
     try:
-        return map_on_threads(stage, items, progress=progress, desc=f"{name}: {kind}")
+        staged = map_on_threads(stage, items, progress=progress, desc=f"{name}: {kind}")
+        _check_shapes(batch, [volume.shape for volume in staged])
+        return staged
     except BaseException:
         discard_staged(collection_uri, done, ctx)
         raise
+
+
+def _check_shapes(batch: ImageBatch, shapes: Sequence[tuple[int, ...]]) -> None:
+    if batch.validate_dimensions:
+        same_shape(shapes if batch.expected_shape is None else [batch.expected_shape, *shapes])
 
 
 def _extra_rows(
@@ -325,14 +349,4 @@ def create_collection_from_images(
     chosen = name or last_part(uri)
     with building(uri, ctx):
         ensure_collection_at(uri, chosen, ctx)
-        append_images(
-            uri,
-            chosen,
-            batch.images,
-            batch.kind,
-            ctx,
-            batch.reorient,
-            progress,
-            batch.obs,
-            batch.validate_dimensions,
-        )
+        append_images(uri, chosen, batch, ctx, progress)

@@ -73,8 +73,11 @@ class Rows:
             self._columns, self._positions = {}, None
             self._opened_ms = now_ms() if self._moment is None else self._moment
             moment = self._moment if self.timestamp is None else self.timestamp
-            self._table, self._made_with = Table(self.uri, ctx, self._core, moment), ctx
+            self._table, self._made_with = self._open_table(moment), ctx
         return self._table
+
+    def _open_table(self, moment: int | None) -> Table:
+        return Table(self.uri, self._ctx.get(), self._core, moment)
 
     def new_table(self) -> Table:
         """A handle for writing."""
@@ -128,7 +131,7 @@ class Rows:
 
     def _reopened(self) -> Table:
         moment = self.timestamp if self.timestamp is not None else self._opened_ms
-        fresh = Table(self.uri, self._ctx.get(), self._core, moment)
+        fresh = self._open_table(moment)
         if self._table is not None:
             self._table.close()
         self._table = fresh

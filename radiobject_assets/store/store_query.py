@@ -195,7 +195,9 @@ class LazyStoreQuery:
     materialize = write
 
     def __repr__(self) -> str:
-        return f"LazyStoreQuery({self._source!r}, {len(self._transforms)} transforms)"
+        found, transforms = self.count(), len(self._transforms)
+        volumes = sum(found.n_volumes.values())
+        return f"LazyStoreQuery({found.n_subjects} subjects, {volumes} volumes, {transforms} transforms)"
 
 
 def _stage(uri: str, result: Transformed, ctx: tiledb.Ctx) -> Callable[[], StagedVolume]:

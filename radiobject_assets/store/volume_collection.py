@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -13,9 +14,10 @@ import tiledb
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import AlignmentError, StorageError, ViewError
+from radiobject_assets.store.choosing import Indexer, RowChoice
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.dataframe import Dataframe
-from radiobject_assets.store.indexing import Index, resolve_positions
+from radiobject_assets.store.indexing import Index
 from radiobject_assets.store.layout import (
     COLLECTION_FORMAT,
     OBS,
@@ -24,22 +26,31 @@ from radiobject_assets.store.layout import (
     SIZE_COLUMNS,
     SUBJECT,
     VOLUMES,
-    check_format,
     collection_name,
+    declared_shape,
+    ensure_collection_at,
 )
-from radiobject_assets.store.rows import Positions, Rows
+from radiobject_assets.store.radiobject_array import read_only
+from radiobject_assets.store.radiobject_format import (
+    is_radiobjects,
+    radiobject_collection_name,
+    radiobject_rows,
+    take_inventory,
+)
+from radiobject_assets.store.rows import Rows
 from radiobject_assets.store.uris import join, normalise
 from radiobject_assets.store.volume import Volume
-from radiobject_assets.store.volume_header import HEADER_COLUMNS
+from radiobject_assets.store.volume_header import HEADER_COLUMNS, same_shape
 
 if TYPE_CHECKING:
     from radiobject_assets.store.query import EagerQuery, LazyQuery, TransformFn
+    from radiobject_assets.store.readers import ImageBatch
     from radiobject_assets.store.verification import Problem
 
 ImageSources = Sequence[tuple[str | Path, str]]
 
 
-class VolumeCollection:
+class VolumeCollection(RowChoice):
     """Volumes of one kind.
 
     Parameters
@@ -55,71 +66,53 @@ class VolumeCollection:
     its own writes, and those of others after `refresh()`.
     """
 
+    _KEY = OBS_ID
+
     def __init__(
         self,
         uri: str | os.PathLike[str],
         ctx: tiledb.Ctx | None = None,
         timestamp: int | None = None,
     ) -> None:
-        self._setup(normalise(uri), ContextRef(ctx), timestamp, None)
-        check_format(self._uri, self._ctx.get(), COLLECTION_FORMAT)
+        where, reference = normalise(uri), ContextRef(ctx)
+        theirs = is_radiobjects(where, reference.get(), COLLECTION_FORMAT)
+        self._setup(where, reference, timestamp, None, theirs)
 
-    def _setup(self, uri: str, ctx: ContextRef, timestamp: int | None, name: str | None) -> None:
-        self._uri, self._ctx, self._timestamp, self._name = uri, ctx, timestamp, name
-        self._rows = Rows(join(uri, OBS), ctx, OBS_CORE, timestamp)
-        self._positions: Positions | None = None
+    def _setup(
+        self, uri: str, ctx: ContextRef, timestamp: int | None, name: str | None, theirs: bool
+    ) -> None:
+        where = join(uri, OBS)
+        if theirs:
+            self._show(uri, ctx, None, radiobject_rows(where, ctx, of_volumes=True))
+        else:
+            self._show(uri, ctx, timestamp, Rows(where, ctx, OBS_CORE, timestamp))
+        self._name = name
 
     @classmethod
-    def _opened(cls, uri: str, ctx: ContextRef, timestamp: int | None, name: str) -> VolumeCollection:
+    def _opened(
+        cls, uri: str, ctx: ContextRef, timestamp: int | None, name: str, theirs: bool
+    ) -> VolumeCollection:
         collection = cls.__new__(cls)
-        collection._setup(uri, ctx, timestamp, name)
+        collection._setup(uri, ctx, timestamp, name, theirs)
         return collection
 
-    def _view(self, positions: Positions) -> VolumeCollection:
-        view = VolumeCollection.__new__(VolumeCollection)
-        view.__dict__.update(self.__dict__)
-        view._positions = positions
-        return view
+    @property
+    def _described(self) -> str:
+        return f"collection {self.name!r} ({len(self)} volumes)"
 
     # -- what it is ---------------------------------------------------------------------------------
-
-    @property
-    def uri(self) -> str:
-        """Where the collection is."""
-        return self._uri
 
     @property
     def name(self) -> str:
         """Name of the collection."""
         if self._name is None:
-            self._name = collection_name(self._uri, self._ctx.get())
+            named = radiobject_collection_name if self.is_radiobjects else collection_name
+            self._name = named(self._uri, self._ctx.get())
         return self._name
-
-    @property
-    def timestamp(self) -> int | None:
-        """The moment shown, in milliseconds since 1970; None for now."""
-        return self._timestamp
-
-    @property
-    def is_view(self) -> bool:
-        """Whether this shows some of the volumes only."""
-        return self._positions is not None
-
-    @property
-    def _where(self) -> Positions:
-        return np.arange(len(self._rows), dtype=np.intp) if self._positions is None else self._positions
-
-    def __len__(self) -> int:
-        return len(self._rows) if self._positions is None else len(self._positions)
 
     def __iter__(self) -> Iterator[Volume]:
         for position in self._where:
             yield self._volume_at(int(position))
-
-    def _column(self, name: str) -> list[Any]:
-        values = self._rows.column(name)
-        taken: list[Any] = (values if self._positions is None else values.take(self._positions)).to_pylist()
-        return taken
 
     @property
     def obs_ids(self) -> list[str]:
@@ -127,24 +120,16 @@ class VolumeCollection:
         return self._column(OBS_ID)
 
     @property
-    def obs_subject_ids(self) -> list[str]:
-        """Subject of each volume, in the same order."""
-        return self._column(SUBJECT)
-
-    @property
     def subjects(self) -> Index:
         """The subjects, each once, in order."""
         return Index(tuple(dict.fromkeys(self.obs_subject_ids)), SUBJECT)
 
     @property
-    def index(self) -> Index:
-        """Index of the volume ids."""
-        return Index.build(self.obs_ids, OBS_ID)
-
-    @property
     def shape(self) -> tuple[int, ...] | None:
-        """The shape that all volumes share, or None."""
+        """The shape that all volumes share, or None; of an empty collection, the one it was made for."""
         shapes = self._shapes()
+        if not shapes and not self.is_view and not self.is_radiobjects:
+            return declared_shape(self._uri, self._ctx.get())
         return next(iter(shapes)) if len(shapes) == 1 else None
 
     @property
@@ -169,7 +154,7 @@ class VolumeCollection:
 
     def get_obs_row_by_obs_id(self, obs_id: str) -> pd.DataFrame:
         """The obs row of one volume, as a DataFrame with one row."""
-        return self._rows.frame(None, np.asarray([self._position(obs_id)], np.intp))
+        return self._row(obs_id)
 
     def refresh(self) -> None:
         """Show what is stored now (of a root)."""
@@ -184,19 +169,6 @@ class VolumeCollection:
         row = self._rows.records(position, HEADER_COLUMNS)
         return Volume._from_row(join(self._uri, VOLUMES, row["volume"]), row, self._ctx)
 
-    def _position(self, obs_id: str) -> int:
-        try:
-            position = self._rows.position(obs_id, OBS_ID)
-        except KeyError:
-            position = -1
-        if position < 0 or (self._positions is not None and position not in self._chosen):
-            raise KeyError(f"obs_id {obs_id!r} not found in collection {self.name!r} ({len(self)} volumes)")
-        return position
-
-    @property
-    def _chosen(self) -> set[int]:
-        return set() if self._positions is None else set(self._positions.tolist())
-
     @overload
     def __getitem__(self, key: int | str) -> Volume: ...
     @overload
@@ -205,32 +177,27 @@ class VolumeCollection:
         """A volume by position or id, or a view by slice, list of positions or ids, or boolean mask."""
         if isinstance(key, str):
             return self._volume_at(self._position(key))
-        if (
-            isinstance(key, (list, tuple, pd.Series, Index))
-            and len(key)
-            and all(isinstance(k, str) for k in key)
-        ):
-            return self._by_ids(list(key))
-        return self._by_positions(key)
+        named = isinstance(key, (list, tuple, pd.Series, Index)) and all(isinstance(k, str) for k in key)
+        return self._by_ids(list(key)) if named else self._located(key)
 
-    def _by_positions(self, key: Any) -> Volume | VolumeCollection:
-        found = resolve_positions(key, len(self))
-        if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
-            return self._volume_at(int(self._where[found[0]]))
-        return self._view(self._where[found])
+    def _located(self, key: Any) -> Volume | VolumeCollection:
+        view = self._by_positions(key)
+        if isinstance(key, (int, np.integer)):
+            return self._volume_at(int(view._where[0]))
+        return view
 
-    def _by_ids(self, ids: Sequence[str]) -> VolumeCollection:
-        return self._view(np.asarray([self._position(obs_id) for obs_id in ids], np.intp))
+    def _identified(self, key: Any) -> Volume | VolumeCollection:
+        return self._volume_at(self._position(key)) if isinstance(key, str) else self._by_ids(list(key))
 
     @property
-    def iloc(self) -> _ByPosition:
+    def iloc(self) -> Indexer[Any]:
         """Volumes by position: `iloc[3]`, `iloc[-2:]`, `iloc[[0, 2]]`, `iloc[mask]`."""
-        return _ByPosition(self)
+        return Indexer(self._located)
 
     @property
-    def loc(self) -> _ById:
+    def loc(self) -> Indexer[Any]:
         """Volumes by id: `loc["s1_ct"]`, `loc[["s1_ct", "s2_ct"]]`."""
-        return _ById(self)
+        return Indexer(self._identified)
 
     def sel(self, *, subject: str | Sequence[str]) -> VolumeCollection:
         """A view of the volumes of one or several subjects; KeyError for a subject without volumes."""
@@ -239,29 +206,7 @@ class VolumeCollection:
         missing = set(wanted) - set(subjects)
         if missing:
             raise KeyError(f"subject(s) {sorted(missing)[:3]} not found in collection {self.name!r}")
-        chosen = set(wanted)
-        return self._view(self._where[np.asarray([s in chosen for s in subjects], np.bool_)])
-
-    def _of_subjects(self, subjects: set[str]) -> VolumeCollection:
-        keep = np.asarray([s in subjects for s in self.obs_subject_ids], np.bool_)
-        return self._view(self._where[keep])
-
-    def filter(self, expr: str) -> VolumeCollection:
-        """A view of the volumes whose obs row meets a condition, e.g. `"spacing_z_mm <= 1.5"`."""
-        return self._view(self._rows.matching(expr, self._where))
-
-    def head(self, n: int = 5) -> VolumeCollection:
-        """A view of the first `n` volumes."""
-        return self._view(self._where[: max(0, n)])
-
-    def tail(self, n: int = 5) -> VolumeCollection:
-        """A view of the last `n` volumes."""
-        return self._view(self._where[max(0, len(self) - max(0, n)) :])
-
-    def sample(self, n: int = 5, seed: int | None = None) -> VolumeCollection:
-        """A view of `n` volumes drawn without replacement (all of them if there are fewer), in order."""
-        drawn = np.random.default_rng(seed).choice(len(self), size=min(n, len(self)), replace=False)
-        return self._view(self._where[np.sort(drawn)])
+        return self._of_subjects(set(wanted))
 
     def groupby_subject(self) -> Iterator[tuple[str, VolumeCollection]]:
         """Each subject with a view of its volumes."""
@@ -269,7 +214,7 @@ class VolumeCollection:
         for position, subject in zip(self._where, self.obs_subject_ids, strict=True):
             groups.setdefault(subject, []).append(int(position))
         for subject, positions in groups.items():
-            yield subject, self._view(np.asarray(positions, np.intp))
+            yield subject, self._at(np.asarray(positions, np.intp))
 
     # -- queries ------------------------------------------------------------------------------------
 
@@ -291,11 +236,15 @@ class VolumeCollection:
 
         return EagerQuery.run_batches(self, fn, batch_size)
 
-    def write(self, uri: str | os.PathLike[str], name: str | None = None) -> VolumeCollection:
+    def write(
+        self, uri: str | os.PathLike[str], name: str | None = None, ctx: tiledb.Ctx | None = None
+    ) -> VolumeCollection:
         """Copy the volumes shown here, with their rows, into a new collection at `uri`."""
         from radiobject_assets.store.copying import copy_collection
 
-        return copy_collection(self, normalise(uri), name)
+        return copy_collection(self, normalise(uri), name, ctx)
+
+    materialize = write
 
     def to_dataset(self, **options: Any) -> Any:
         """A PyTorch data set of these volumes (needs the `torch` extra)."""
@@ -306,33 +255,30 @@ class VolumeCollection:
 
     # -- changing -----------------------------------------------------------------------------------
 
-    def _for_writing(self, action: str) -> None:
-        if self.is_view:
-            raise ViewError(
-                f"Cannot {action} a view: {action} the collection itself, or write() the view first"
-            )
-        if self._timestamp is not None:
-            raise ViewError(f"Cannot {action} a snapshot: open the store without a timestamp")
-
     def append(
         self,
         niftis: ImageSources | None = None,
         dicom_dirs: ImageSources | None = None,
         reorient: bool | None = None,
         progress: bool = False,
+        validate_dimensions: bool = True,
     ) -> Self:
-        """Add volumes from NIfTI files or DICOM directories; all of them appear together, or none."""
-        from radiobject_assets.store.readers import append_images
+        """Add volumes from NIfTI files or DICOM directories; all of them appear together, or none.
+
+        Where the volumes share a shape, others are refused (ShapeError) unless `validate_dimensions=False`.
+        """
+        from radiobject_assets.store.readers import ImageBatch, append_images
 
         self._for_writing("append to")
         if niftis is None and dicom_dirs is None:
             raise ValueError("Must provide either niftis or dicom_dirs")
         if niftis is not None and dicom_dirs is not None:
             raise ValueError("Cannot provide both niftis and dicom_dirs: append one after the other")
-        kind = "nifti" if niftis is not None else "dicom"
-        append_images(
-            self._uri, self.name, niftis or dicom_dirs or [], kind, self._ctx.get(), reorient, progress
-        )
+        kind, images = ("nifti", niftis) if niftis is not None else ("dicom", dicom_dirs)
+        batch = ImageBatch(kind, images or [], None, reorient)
+        if validate_dimensions and self.shape is not None:
+            batch = replace(batch, validate_dimensions=True, expected_shape=self.shape)
+        append_images(self._uri, self.name, batch, self._ctx.get(), progress)
         self.refresh()
         return self
 
@@ -363,18 +309,43 @@ class VolumeCollection:
 
         if len(set(self.obs_ids)) != len(self):
             raise AlignmentError(f"collection {self.name!r} has ids that belong to more than one subject")
-        problems = check_rows(self)
+        if self.is_radiobjects:
+            lost = take_inventory(self._uri, self._ctx.get()).without_array
+            problems: Sequence[object] = [f"no array carries the obs_id {obs_id!r}" for obs_id in lost]
+        else:
+            problems = check_rows(self)
         if problems:
             shown = "; ".join(str(problem) for problem in problems[:5])
             raise StorageError(f"collection {self.name!r} has {len(problems)} problem(s): {shown}")
 
     def verify(self) -> list[Problem]:
-        """Read every voxel and recompute its digest; an empty list means all is as it was written."""
+        """Read every voxel and recompute its digest; an empty list means all is as it was written.
+
+        Raises
+        ------
+        StorageError
+            If the RadiObject package wrote the collection: it recorded nothing to compare with.
+        """
         from radiobject_assets.store.verification import verify_collection
 
+        if self.is_radiobjects:
+            raise read_only(self._uri, "find digests of voxels in")
         return verify_collection(self)
 
     # -- making -------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        uri: str | os.PathLike[str],
+        shape: Sequence[int] | None = None,
+        obs_schema: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        ctx: tiledb.Ctx | None = None,
+    ) -> VolumeCollection:
+        """An empty collection for volumes of `shape` (None: any), with the columns `obs_schema` in obs."""
+        ensure_collection_at(uri, name, ctx, obs_schema, shape)
+        return cls(uri, ctx)
 
     @classmethod
     def from_niftis(
@@ -390,29 +361,32 @@ class VolumeCollection:
         progress: bool = False,
     ) -> VolumeCollection:
         """A new collection from NIfTI files, `[(path, subject_id), ...]`."""
-        from radiobject_assets.store.readers import ImageBatch, create_collection_from_images
+        from radiobject_assets.store.readers import ImageBatch
 
         batch = ImageBatch("nifti", niftis, obs, reorient, validate_dimensions, valid_subject_ids)
-        create_collection_from_images(normalise(uri), name, batch, ContextRef(ctx).get(), progress)
-        return cls(uri, ctx)
+        return cls._from_batch(uri, name, batch, ctx, progress)
 
     @classmethod
     def from_volumes(
         cls,
         uri: str | os.PathLike[str],
         volumes: Sequence[tuple[str, Volume]],
-        obs: pd.DataFrame | None = None,
+        obs_data: pd.DataFrame | None = None,
         name: str | None = None,
         ctx: tiledb.Ctx | None = None,
+        validate_dimensions: bool = True,
     ) -> VolumeCollection:
         """A new collection with copies of volumes, `[(obs_id, volume), ...]`.
 
-        `obs` has a row for each obs_id with its obs_subject_id and any other columns; without it every volume
-        is a subject of its own, with its obs_id.
+        `obs_data` has a row for each obs_id with its obs_subject_id and any other columns; without it every
+        volume is a subject of its own, with its obs_id. Volumes of different shapes are a ShapeError unless
+        `validate_dimensions=False`.
         """
         from radiobject_assets.store.copying import collection_from_volumes
 
-        collection_from_volumes(normalise(uri), volumes, obs, name, ContextRef(ctx).get())
+        if validate_dimensions:
+            same_shape([volume.shape for _, volume in volumes])
+        collection_from_volumes(normalise(uri), volumes, obs_data, name, ContextRef(ctx).get())
         return cls(uri, ctx)
 
     @classmethod
@@ -429,36 +403,30 @@ class VolumeCollection:
         progress: bool = False,
     ) -> VolumeCollection:
         """A new collection from DICOM directories, `[(directory, subject_id), ...]`."""
-        from radiobject_assets.store.readers import ImageBatch, create_collection_from_images
+        from radiobject_assets.store.readers import ImageBatch
 
         batch = ImageBatch("dicom", dicom_dirs, obs, reorient, validate_dimensions, valid_subject_ids)
+        return cls._from_batch(uri, name, batch, ctx, progress)
+
+    @classmethod
+    def _from_batch(
+        cls,
+        uri: str | os.PathLike[str],
+        name: str | None,
+        batch: ImageBatch,
+        ctx: tiledb.Ctx | None,
+        progress: bool,
+    ) -> VolumeCollection:
+        from radiobject_assets.store.readers import create_collection_from_images
+
         create_collection_from_images(normalise(uri), name, batch, ContextRef(ctx).get(), progress)
         return cls(uri, ctx)
+
+    # RadiObject's names; its own tests and scripts that follow them call these.
+    _create = create
+    _from_volumes = from_volumes
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.shape or ())) or "mixed shapes"
         view = ", view" if self.is_view else ""
         return f"VolumeCollection({self.name!r}, {len(self)} volumes, {shape}{view})"
-
-
-class _ByPosition:
-    def __init__(self, collection: VolumeCollection) -> None:
-        self._collection = collection
-
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, str):
-            raise TypeError("iloc takes positions; use loc for ids")
-        return self._collection._by_positions(key)
-
-
-class _ById:
-    def __init__(self, collection: VolumeCollection) -> None:
-        self._collection = collection
-
-    def __getitem__(self, key: Any) -> Any:
-        if isinstance(key, str):
-            return self._collection[key]
-        ids = list(key)
-        if not all(isinstance(obs_id, str) for obs_id in ids):
-            raise TypeError("loc takes ids; use iloc for positions")
-        return self._collection._by_ids(ids)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from radiobject_assets.errors import SchemaError
+from radiobject_assets.errors import SchemaError, ShapeError
 from radiobject_assets.store.affine import validate_affine
 from radiobject_assets.store.layout import AFFINE_COLUMNS, SIZE_COLUMNS
 from radiobject_assets.store.staging import StagedVolume
@@ -63,6 +63,14 @@ HEADER_COLUMNS = (
     "kind",
     "voxel_digest",
 )
+
+
+def same_shape(shapes: Iterable[tuple[int, ...]]) -> None:
+    """Raise a ShapeError where volumes that should be alike are not."""
+    found = list(dict.fromkeys(shapes))
+    if len(found) > 1:
+        shown = ", ".join(str(shape) for shape in found[:3])
+        raise ShapeError(f"Dimension mismatch: the volumes have the shapes {shown}")
 
 
 def standalone(

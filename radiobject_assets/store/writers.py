@@ -13,17 +13,15 @@ import tiledb
 from numpy.typing import ArrayLike, NDArray
 
 from radiobject_assets.errors import AlignmentError, ShapeError, StorageError
-from radiobject_assets.store.columns import Column, type_of_dtype, validate_column_name
+from radiobject_assets.store.building import create_store
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.layout import (
     OBS,
     OBS_CORE,
     OBS_ID,
-    OBS_META,
     SUBJECT,
     ensure_collection,
     ensure_collection_at,
-    ensure_store,
 )
 from radiobject_assets.store.radi_object import RadiObject
 from radiobject_assets.store.staging import Attribute, StagedVolume, commit_volumes, stage_volume
@@ -78,14 +76,7 @@ class VolumeCollectionWriter:
     def __enter__(self) -> Self:
         if self._open:
             raise StorageError("this writer is already initialized")
-        ctx = self._ctx.get()
-        ensure_collection_at(self.uri, self.name, ctx)
-        columns = [
-            Column(validate_column_name(name), type_of_dtype(dtype))
-            for name, dtype in self._schema.items()
-            if name not in (SUBJECT, OBS_ID) and name not in OBS_CORE
-        ]
-        Table(join(self.uri, OBS), ctx, OBS_CORE).add_columns(columns)
+        ensure_collection_at(self.uri, self.name, self._ctx.get(), self._schema, self.shape)
         self._open = True
         return self
 
@@ -192,14 +183,7 @@ class RadiObjectWriter:
         self._open = False
 
     def __enter__(self) -> Self:
-        ctx = self._ctx.get()
-        ensure_store(self.uri, ctx)
-        columns = [
-            Column(validate_column_name(name), type_of_dtype(dtype))
-            for name, dtype in self._schema.items()
-            if name not in (SUBJECT, OBS_ID)
-        ]
-        Table(join(self.uri, OBS_META), ctx).add_columns(columns)
+        create_store(self.uri, self._schema, self._ctx.get())
         self._open = True
         return self
 

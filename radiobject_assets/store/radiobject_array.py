@@ -1,0 +1,73 @@
+"""One array that the RadiObject package wrote: what it says of itself, as a volume header."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from radiobject_assets.errors import SchemaError, StorageError
+from radiobject_assets.store.affine import Affine, validate_affine
+from radiobject_assets.store.config import SliceOrientation
+from radiobject_assets.store.volume_header import VolumeHeader
+from radiobject_assets.store.voxels import ATTRIBUTE, stored_dtype
+
+_IDENTITY = tuple(tuple(row) for row in np.eye(4)[:3].tolist())
+
+
+def radiobject_header(array: Any) -> VolumeHeader | None:
+    """The header of an open TileDB array, or None where it isn't one of RadiObject's volumes.
+
+    RadiObject keeps the id in the array's metadata, and affine and tiling where it did not lose them. Without
+    an affine the identity is assumed, which `orientation_source` says. It never kept a rescale.
+
+    Raises
+    ------
+    SchemaError
+        If the affine or the voxels' type can't be used.
+    """
+    schema = array.schema
+    dimensions = [schema.domain.dim(i) for i in range(schema.domain.ndim)]
+    if (
+        schema.sparse
+        or schema.nattr != 1
+        or schema.attr(0).name != ATTRIBUTE
+        or len(dimensions) not in (3, 4)
+    ):
+        return None
+    if any(dim.dtype != np.int32 or int(dim.domain[0]) != 0 for dim in dimensions):
+        return None
+    meta = dict(array.meta.items())
+    affine = _affine(array.uri, meta.get("orientation_affine"))
+    tiling = meta.get("tile_orientation") or meta.get("slice_orientation")
+    return VolumeHeader(
+        obs_id=str(meta["obs_id"]) if meta.get("obs_id") else None,
+        obs_subject_id=None,
+        shape=tuple(int(dim.size) for dim in dimensions),
+        dtype=stored_dtype(schema.attr(0).dtype),
+        affine=_IDENTITY if affine is None else tuple(tuple(row) for row in affine[:3].tolist()),
+        slope=1.0,
+        intercept=0.0,
+        orientation_source="identity" if affine is None else str(meta.get("orientation_source") or "header"),
+        kind="image",
+        voxel_digest="",
+        tile_orientation=tiling if tiling in set(SliceOrientation) else None,
+    )
+
+
+def _affine(uri: str, text: object) -> Affine | None:
+    if not text:
+        return None
+    try:
+        return validate_affine(json.loads(str(text)))
+    except ValueError as error:
+        raise SchemaError(f"{uri}: the stored affine cannot be used: {error}") from error
+
+
+def read_only(uri: str, action: str) -> StorageError:
+    """The error for an attempt to change what RadiObject wrote."""
+    return StorageError(
+        f"cannot {action} {uri}: the RadiObject package wrote it, and it is only read here; "
+        "copy it with `radiobject-assets import-radiobject OLD NEW`"
+    )

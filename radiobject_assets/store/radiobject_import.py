@@ -1,0 +1,64 @@
+"""A store of the RadiObject package copied into one of ours."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+import tiledb
+
+from radiobject_assets.errors import StorageError
+from radiobject_assets.store.building_state import building
+from radiobject_assets.store.context import ctx_for_threads
+from radiobject_assets.store.copying import copy_rows
+from radiobject_assets.store.layout import ensure_collection
+from radiobject_assets.store.radi_object import RadiObject
+from radiobject_assets.store.radiobject_format import take_inventory
+from radiobject_assets.store.subjects import ensure_subjects, upsert_subjects
+from radiobject_assets.store.uris import normalise
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What `import_radiobject` copied, and what was wrong in the source."""
+
+    subjects: int
+    volumes: dict[str, int] = field(default_factory=dict)
+    """Volumes copied, by collection."""
+    mixed_up: dict[str, list[str]] = field(default_factory=dict)
+    """By collection, ids for which RadiObject would have returned another id's voxels."""
+    without_array: dict[str, list[str]] = field(default_factory=dict)
+    """By collection, ids that have a row and no array."""
+    without_row: dict[str, int] = field(default_factory=dict)
+    """By collection, arrays that no row describes; they were not copied, as their subject is not known."""
+
+
+def import_radiobject(
+    old: str | os.PathLike[str], new: str | os.PathLike[str], ctx: tiledb.Ctx | None = None
+) -> ImportReport:
+    """Copy a store of the RadiObject package into a new store of ours; the old one is only read.
+
+    Voxels go by the id that each array carries. Volumes without a stored affine get the identity, marked as
+    assumed. Rescale was never kept by RadiObject, so values are taken as they are.
+
+    Raises
+    ------
+    StorageError
+        If `old` is no such store, or `new` exists already.
+    """
+    source, target, ctx = RadiObject(old, ctx), normalise(new), ctx_for_threads(ctx)
+    if not source.is_radiobjects:
+        raise StorageError(f"{source.uri} is a store of ours already: nothing needs to be imported")
+    report = ImportReport(len(source))
+    with building(target, ctx, store=True):
+        upsert_subjects(target, source.obs_meta.read(), ctx)
+        for name in source.collection_names:
+            collection = source.collection(name)
+            ensure_subjects(target, collection.obs_subject_ids, ctx)
+            copy_rows(collection, ensure_collection(target, name, ctx), ctx)
+            found = take_inventory(collection.uri, ctx)
+            report.volumes[name] = len(collection)
+            report.mixed_up[name] = list(found.mixed_up)
+            report.without_array[name] = list(found.without_array)
+            report.without_row[name] = found.without_row
+    return report
