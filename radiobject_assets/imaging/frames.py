@@ -137,6 +137,28 @@ def multiframe_frames(elements: Elements, n_frames: int, manufacturer: str) -> t
     )
 
 
+_IN_MACROS = {
+    "repetition_time_ms": (t.MR_TIMING, t.REPETITION_TIME),
+    "flip_angle_deg": (t.MR_TIMING, t.FLIP_ANGLE),
+    "inversion_time_ms": (t.MR_MODIFIER, t.INVERSION_TIMES),
+    "slice_thickness_mm": (t.PIXEL_MEASURES, t.SLICE_THICKNESS),
+    "tube_voltage_kv": (t.CT_X_RAY, t.ATTRIBUTES["tube_voltage_kv"][0]),
+}
+
+
+def multiframe_attributes(elements: Elements) -> dict[str, float]:
+    """Acquisition parameters (numbers alone) that an enhanced object keeps in the macros of its frames."""
+    shared = elements.first(t.SHARED_GROUPS) or Elements({}, t.WANTED)
+    first = elements.first(t.FRAME_GROUPS) or Elements({}, t.WANTED)
+    found = {}
+    for name, (sequence, tag) in _IN_MACROS.items():
+        macro = shared.first(sequence) or first.first(sequence)
+        value = macro.number(tag) if macro is not None else None
+        if value is not None and math.isfinite(value):
+            found[name] = value
+    return found
+
+
 def _frame(own: Elements, shared: Elements, top: Elements, manufacturer: str) -> Frame:
     def macro(tag: int) -> Elements | None:
         return own.first(tag) or shared.first(tag)

@@ -7,6 +7,7 @@ pydicom cannot read either is unreadable, with a reason.
 from __future__ import annotations
 
 import io
+import json
 import math
 import struct
 import zlib
@@ -18,11 +19,23 @@ from typing import Any
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.elements import Elements, Header, OddElements, Read, Value, read_elements
-from radiobject_assets.imaging.frames import classic_frame, multiframe_frames, tomographic_frames
+from radiobject_assets.imaging.frames import (
+    classic_frame,
+    multiframe_attributes,
+    multiframe_frames,
+    tomographic_frames,
+)
 from radiobject_assets.imaging.instance import Frame, Instance
 from radiobject_assets.imaging.labels import describe_segments, referenced_images
 from radiobject_assets.imaging.lookup import PixelMapping, pixel_mapping
-from radiobject_assets.imaging.mosaic import grid_frames, is_grid, is_mosaic, mosaic_frames, tile_rows
+from radiobject_assets.imaging.mosaic import (
+    grid_frames,
+    is_grid,
+    is_mosaic,
+    mosaic_frames,
+    phase_encoding_of,
+    tile_rows,
+)
 from radiobject_assets.imaging.quiet import pydicom_quietly
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
@@ -260,6 +273,11 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
         frames = (classic_frame(e, manufacturer),)
     references, reference_sops = referenced_images(e)
     attributes, extras = _interned_attributes(e)
+    if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:
+        attributes = {**multiframe_attributes(e), **attributes}
+    phase = phase_encoding_of(e, frames[0].orientation) if tiles > 0 else None
+    if phase is not None:
+        attributes = {**attributes, "phase_encoding_ras": json.dumps([-phase[0], -phase[1], phase[2]])}
     segments = describe_segments(e)
     mapped = PixelMapping()
     if has_pixels and (t.MODALITY_LUT in e.values or e.text(t.PHOTOMETRIC) == "PALETTE COLOR"):

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from radiobject_assets.imaging.acceptance import (
     COMPRESSED,
     SECONDARY_CAPTURE,
@@ -174,7 +176,21 @@ def _attributes(stacked: Stacked) -> dict[str, AttributeValue]:
     if is_colour(first.instance):
         attributes["components"] = "rgb"
     attributes.update(_diffusion(stacked))
+    attributes.update(_slice_timing(stacked))
     return attributes
+
+
+def _slice_timing(stacked: Stacked) -> dict[str, AttributeValue]:
+    """When each slice was acquired (s after the first), and the direction (RAS+) in which they are listed."""
+    times = [p.frame.slice_time_ms for p in stacked.planes[: stacked.n_slices]]
+    known = [value for value in times if value is not None]
+    if len(known) < len(times) or len(set(known)) < 2:
+        return {}
+    step = stacked.affine[:3, 2] / np.linalg.norm(stacked.affine[:3, 2])
+    return {
+        "slice_timing_s": json.dumps([round((value - min(known)) / 1000, 6) for value in known]),
+        "slice_encoding_ras": json.dumps([round(float(v), 9) for v in step]),
+    }
 
 
 def _diffusion(stacked: Stacked) -> dict[str, AttributeValue]:

@@ -39,6 +39,8 @@ class Frame:
         ReferencedSegmentNumber of a SEG frame.
     thickness_mm
         SpacingBetweenSlices, else SliceThickness: taken for geometry only where one slice has no neighbour.
+    slice_time_ms
+        When the slice was acquired after the start of its volume, where a mosaic tells it.
     """
 
     position: Triple | None = None
@@ -57,13 +59,15 @@ class Frame:
     dimension_index: tuple[int, ...] = ()
     segment: int | None = None
     thickness_mm: float | None = None
+    slice_time_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
     """One segment of a SEG (or one region of an RTSTRUCT): number, label, coded meaning, algorithm.
 
-    `contours` is the number of closed planar contours of a region.
+    `contours` is the number of closed planar contours of a region, `references` the SeriesInstanceUIDs of the
+    images in its frame of reference, where the object has several such frames.
     """
 
     number: int
@@ -72,6 +76,7 @@ class Segment:
     type: str = ""
     algorithm: str = ""
     contours: int = 0
+    references: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

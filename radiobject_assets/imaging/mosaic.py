@@ -22,7 +22,7 @@ from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.csa import read_csa
 from radiobject_assets.imaging.elements import Elements
 from radiobject_assets.imaging.geometry import slice_normal
-from radiobject_assets.imaging.instance import Frame, Instance
+from radiobject_assets.imaging.instance import Frame, Instance, Six, Triple
 
 _MAX_TILES = 1024
 
@@ -94,10 +94,29 @@ def mosaic_frames(elements: Elements, whole: Frame) -> tuple[Frame, ...]:
     orientation = np.array(whole.orientation)
     first = np.array(whole.position) + orientation[:3] * inward_x + orientation[3:] * inward_y
     whole = _with_diffusion(whole, csa)
+    times = elements.numbers(t.SIEMENS_SLICE_TIMES) or _floats(csa.get("MosaicRefAcqTimes", ()))
+    places = (first + step * number for number in range(tiles))
     return tuple(
-        replace(whole, position=(float(p[0]), float(p[1]), float(p[2])))
-        for p in (first + step * number for number in range(tiles))
+        replace(
+            whole,
+            position=(float(p[0]), float(p[1]), float(p[2])),
+            slice_time_ms=float(times[number]) if len(times) == tiles else None,
+        )
+        for number, p in enumerate(places)
     )
+
+
+def phase_encoding_of(elements: Elements, orientation: Six | None) -> Triple | None:
+    """Direction of phase encoding (unit vector, LPS) of a Siemens header; None where its sign is not told.
+
+    PhaseEncodingDirectionPositive is 1 where it runs along rising rows (or columns) of the image.
+    """
+    positive = read_csa(elements.raw(t.SIEMENS_CSA)).get("PhaseEncodingDirectionPositive", ())[:1]
+    named = elements.text(t.PHASE_DIRECTION)[:3].upper()
+    if orientation is None or positive not in (("0",), ("1",)) or named not in ("ROW", "COL"):
+        return None
+    x, y, z = orientation[:3] if named == "ROW" else orientation[3:]
+    return (x, y, z) if positive == ("1",) else (-x, -y, -z)
 
 
 def _with_diffusion(frame: Frame, csa: dict[str, tuple[str, ...]]) -> Frame:
@@ -120,11 +139,15 @@ def _first_int(values: tuple[str, ...]) -> int:
         return 0
 
 
-def _vector(values: tuple[str, ...]) -> NDArray[np.float64] | None:
+def _floats(values: tuple[str, ...]) -> tuple[float, ...]:
     try:
-        vector = np.array([float(value) for value in values])
+        return tuple(float(value) for value in values)
     except ValueError:
-        return None
+        return ()
+
+
+def _vector(values: tuple[str, ...]) -> NDArray[np.float64] | None:
+    vector = np.array(_floats(values))
     length = float(np.linalg.norm(vector)) if vector.shape == (3,) else 0.0
     return vector / length if math.isfinite(length) and length > 1e-6 else None
 

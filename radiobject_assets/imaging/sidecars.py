@@ -24,18 +24,28 @@ _TEXTS = {
     "Modality": "modality", "Manufacturer": "manufacturer", "ManufacturersModelName": "model_name",
     "BodyPartExamined": "body_part", "ScanningSequence": "scanning_sequence",
     "SequenceVariant": "sequence_variant", "MRAcquisitionType": "acquisition_type",
-    "PatientPosition": "patient_position", "ConvolutionKernel": "convolution_kernel", "Units": "pixel_units",
+    "PatientPosition": "patient_position", "SequenceName": "sequence_name",
+    "ConvolutionKernel": "convolution_kernel", "Units": "pixel_units",
 }  # fmt: skip
 _NUMBERS = {
     "MagneticFieldStrength": ("magnetic_field_strength_t", 1.0), "EchoTime": ("echo_time_ms", 1000.0),
     "RepetitionTime": ("repetition_time_ms", 1000.0), "InversionTime": ("inversion_time_ms", 1000.0),
     "FlipAngle": ("flip_angle_deg", 1.0), "SliceThickness": ("slice_thickness_mm", 1.0),
     "EchoNumber": ("echo_number", 1.0), "SeriesNumber": ("series_number", 1.0),
+    "EchoTrainLength": ("echo_train_length", 1.0),
     "XRayTubeCurrent": ("tube_current_ma", 1.0), "KVP": ("tube_voltage_kv", 1.0),
 }  # fmt: skip
 
 
-COLUMN_OF = _TEXTS | {key: column for key, (column, _) in _NUMBERS.items()}
+_DIRECTIONS = {"PhaseEncodingDirection": "phase_encoding_ras", "SliceEncodingDirection": "slice_encoding_ras"}
+"""Directions: of a voxel axis (i, j, k; - against it) in a sidecar, a unit vector (RAS+) in obs."""
+
+COLUMN_OF = (
+    _TEXTS
+    | {key: column for key, (column, _) in _NUMBERS.items()}
+    | _DIRECTIONS
+    | {"SliceTiming": "slice_timing_s"}
+)
 """Keys of a sidecar that are taken over, to their column of obs."""
 
 
@@ -70,13 +80,13 @@ def read_sidecars(
         except (OSError, UnicodeDecodeError):
             continue
         if path.suffix == ".json":
-            found.update(_from_json(text))
+            found.update(_from_json(text, affine))
         else:
             found.update(_from_gradients(path.suffix, text, affine))
     return found
 
 
-def _from_json(text: str) -> dict[str, AttributeValue]:
+def _from_json(text: str, affine: NDArray[np.float64]) -> dict[str, AttributeValue]:
     try:
         content: Any = json.loads(text)
     except (ValueError, RecursionError):
@@ -92,7 +102,37 @@ def _from_json(text: str) -> dict[str, AttributeValue]:
         value = content.get(key)
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             found[name] = round(value * factor, 9) if factor != 1 else value
+    for key, name in _DIRECTIONS.items():
+        vector = _vector_of_axis(content.get(key), affine)
+        if vector is not None:
+            found[name] = json.dumps(vector)
+    timing = content.get("SliceTiming")
+    if isinstance(timing, list) and timing and all(isinstance(value, int | float) for value in timing):
+        found["slice_timing_s"] = json.dumps(timing)
+        if "slice_encoding_ras" not in found:  # BIDS: along the third axis where nothing is said
+            found["slice_encoding_ras"] = json.dumps(_vector_of_axis("k", affine))
     return found
+
+
+def _vector_of_axis(code: object, affine: NDArray[np.float64]) -> list[float] | None:
+    if code not in ("i", "j", "k", "i-", "j-", "k-"):
+        return None
+    column = affine[:3, "ijk".index(str(code)[0])] * (-1 if str(code).endswith("-") else 1)
+    length = float(np.linalg.norm(column))
+    return [round(float(value) / length, 9) + 0.0 for value in column] if length > 0 else None
+
+
+def _axis_of_vector(text: object, affine: NDArray[np.float64]) -> str | None:
+    """The voxel axis that lies nearest to a direction; None where there is no direction."""
+    try:
+        vector = np.array(json.loads(str(text)), np.float64)
+    except ValueError:
+        return None
+    if vector.shape != (3,) or not np.isfinite(vector).all():
+        return None
+    along = (affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)).T @ vector
+    axis = int(np.abs(along).argmax())
+    return "ijk"[axis] + ("-" if along[axis] < 0 else "")
 
 
 def _from_gradients(suffix: str, text: str, affine: NDArray[np.float64]) -> dict[str, AttributeValue]:
@@ -111,15 +151,19 @@ def _from_gradients(suffix: str, text: str, affine: NDArray[np.float64]) -> dict
     return {}
 
 
-def to_sidecar(attributes: Mapping[str, object]) -> dict[str, str | float]:
+def to_sidecar(
+    attributes: Mapping[str, object], affine: NDArray[np.float64] | None = None
+) -> dict[str, str | float | list[float]]:
     """The BIDS keys of acquisition parameters: the way back of `read_sidecars`, times in seconds.
 
     Parameters
     ----------
     attributes
         Columns of an obs row; what BIDS has no name for is left out.
+    affine
+        (4, 4) of the image beside which the sidecar will lie; without it, no direction can be told.
     """
-    found: dict[str, str | float] = {}
+    found: dict[str, str | float | list[float]] = {}
     for key, name in _TEXTS.items():
         value = attributes.get(name)
         if isinstance(value, str) and value:
@@ -128,6 +172,15 @@ def to_sidecar(attributes: Mapping[str, object]) -> dict[str, str | float]:
         number = attributes.get(name)
         if isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number):
             found[key] = round(number / factor, 9) if factor != 1 else number
+    if affine is None:
+        return found
+    for key, name in _DIRECTIONS.items():
+        axis = _axis_of_vector(attributes.get(name), affine)
+        if axis is not None:
+            found[key] = axis
+    timing = attributes.get("slice_timing_s")
+    if isinstance(timing, str) and "SliceEncodingDirection" in found:
+        found["SliceTiming"] = json.loads(timing)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from dcm2niix_reference import compare, physical
 
 from radiobject_assets.imaging.scan import scan
 from radiobject_assets.imaging.series import Series, build_series, open_series
+from radiobject_assets.imaging.sidecars import read_sidecars, to_sidecar
 
 # dcm2niix shears or resamples these: their geometry is checked by test_geometry_by_positions alone.
 TILTED = {"ct_philips_tilt", "ct_siemens_gantrytilt"}
@@ -95,6 +97,38 @@ def test_gradients_equal_those_of_dcm2niix(shared_data: Path) -> None:
         if np.linalg.det(axes) > 0:
             fsl = fsl * [-1, 1, 1]
         assert np.allclose(ours, fsl @ axes.T, atol=2e-3), f"{folder}: {ours} against {fsl @ axes.T}"
+
+
+def test_slice_times_and_phase_encoding_equal_those_of_dcm2niix(shared_data: Path) -> None:
+    # In its sidecar both are along its own voxel axes: turned to the patient's by its affine.
+    import nibabel as nib
+
+    folder = "mr_siemens_mosaic_fmri4d"
+    (series,) = _images(shared_data, folder)
+    reference = shared_data / "ref" / folder / folder
+    affine = nib.load(reference.with_suffix(".nii.gz")).affine
+    theirs = read_sidecars([reference.with_suffix(".json")], affine)
+
+    def vector(attributes: Mapping[str, object], name: str) -> np.ndarray:
+        return np.array(json.loads(str(attributes[name])))
+
+    assert np.allclose(
+        vector(series.attributes, "phase_encoding_ras"), vector(theirs, "phase_encoding_ras"), atol=1e-3
+    )
+    same_way = vector(series.attributes, "slice_encoding_ras") @ vector(theirs, "slice_encoding_ras")
+    assert abs(same_way) > 0.999
+    times = vector(series.attributes, "slice_timing_s")
+    assert np.allclose(times, vector(theirs, "slice_timing_s")[:: 1 if same_way > 0 else -1], atol=2e-3)
+
+
+@pytest.mark.parametrize("folder", ["mr_siemens_xa30_enh_t1", "mr_philips_enh_fmri4d", "mr_hyperfine_enh"])
+def test_sidecars_of_enhanced_objects_say_what_dcm2niix_says(shared_data: Path, folder: str) -> None:
+    (series,) = _images(shared_data, folder)
+    theirs = json.loads((shared_data / "ref" / folder / f"{folder}.json").read_text())
+    ours = to_sidecar(series.attributes)
+    for key in ("EchoTime", "RepetitionTime", "FlipAngle", "InversionTime", "SliceThickness"):
+        if key in theirs:
+            assert ours[key] == pytest.approx(theirs[key], abs=1e-4), key
 
 
 @pytest.mark.parametrize("folder", sorted(EXPECTED))
