@@ -188,12 +188,13 @@ class ImagingConfig(_Section):
 
 
 class ArrivalsConfig(_Section):
-    """When a folder of the landing zone counts as a settled arrival."""
+    """When a folder or archive of the landing zone counts as a settled arrival."""
 
     quiet_period_s: Annotated[float, Field(ge=0)] = 60.0
     """Seconds without a change after which an arrival without a marker is complete."""
     complete_marker: str = "_COMPLETE"
-    """A file of this name says at once that the arrival is complete."""
+    """A file of this name says at once that the arrival is complete; for an archive, one beside it that is
+    called after it (`drop.zip_COMPLETE`)."""
     trusted_names: str | None = None
     """Regular expression of folder names that may be shown as partition keys; others are shown as tokens,
     since a folder may be named after a patient."""
@@ -275,7 +276,7 @@ class DatasetConfig(_Section):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "dataset"
     """Name of the data set: small letters, digits, `_` and `-`."""
     landing: Annotated[str, Field(min_length=1)] = "landing"
-    """Folder in which each sub-folder is one arrival."""
+    """Folder in which each sub-folder, and each archive (zip, tar, tar.gz), is one arrival."""
     store: Annotated[str, Field(min_length=1)] = "store"
     """Local path, `file://` or `s3://` URI of the store."""
     owners: list[str] = Field(default_factory=list)

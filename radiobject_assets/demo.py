@@ -206,6 +206,12 @@ def _found(overview: Overview) -> Table:
     table.add_row("[bold]Found[/]", f"{overview.files} files in {_counted(overview.arrivals, 'arrival')}")
     table.add_row("", f"{overview.series} series: {overview.series - held} ingested, {held} held back")
     table.add_row("", f"{_counted(stray, 'file')} in no series")
+    if overview.waiting:
+        table.add_row("", f"{overview.waiting} label series wait for their image")
+    if overview.loose.count:
+        table.add_row("", str(overview.loose))
+    if overview.unlisted:
+        table.add_row("", f"not in dataset.yaml: {', '.join(overview.unlisted)}")
     return table
 
 

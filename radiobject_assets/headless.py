@@ -183,6 +183,8 @@ def _run_arrivals(
         found = _evaluate(definitions, instance, sensor, before)
         if found.skip_message:
             says.append(found.skip_message)
+        for event in found.asset_events or []:
+            instance.report_runless_asset_event(event)
         for change in found.dynamic_partitions_requests or []:
             instance.add_dynamic_partitions(change.partitions_def_name, list(change.partition_keys))
         requests = [r for r in found.run_requests or [] if not _is_taken(instance, r.run_key)]

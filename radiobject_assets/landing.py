@@ -1,7 +1,7 @@
-"""The landing zone: folders that arrivals come in, and what can be said of one without opening its files.
+"""The landing zone: the folders and archives that arrivals come in, seen without opening a file.
 
-A folder may be named after a patient, so its name is shown to nobody unless dataset.yaml declares it
-harmless: elsewhere an arrival goes by its key.
+Their names may name patients, so they are shown to nobody unless dataset.yaml declares them harmless:
+elsewhere an arrival goes by its key.
 """
 
 from __future__ import annotations
@@ -9,12 +9,19 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from radiobject_assets.dataset import ArrivalsConfig, DatasetConfig
 from radiobject_assets.errors import ConfigurationError, IngestError
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+"""Names of archives that are arrivals of their own; what they hold is judged when they are scanned."""
+
+# Suffixes that may be told: any other may be part of a name.
+_TOLD = (".dcm", ".nii", ".nii.gz", ".json", ".tsv", ".csv", ".txt", ".xlsx", ".7z", ".rar", ".gz")
 
 # What a trusted name must also be: it becomes a partition key and a folder of the work directory.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -22,10 +29,11 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 @dataclass(frozen=True)
 class Arrival:
-    """What came in together: one folder of the landing zone, and the key that it goes by."""
+    """What came in together: one folder or archive of the landing zone, and the key that it goes by."""
 
     key: str
-    folder: Path
+    place: Path
+    """The folder, or the archive's file."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +54,47 @@ class ArrivalState:
         return self.is_marked or now_s - self.changed_s >= quiet_period_s
 
 
-def arrival_key(folder_name: str, trusted_names: str | None) -> str:
-    """The key of a folder: its name where that is declared harmless, else a token of the name.
+@dataclass(frozen=True)
+class LooseFiles:
+    """Files that lie in the landing zone itself and are no archives: nothing takes them in."""
+
+    kinds: Mapping[str, int]
+    """Number of files by suffix, without names."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(self.kinds.values())
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{number} {kind}" for kind, number in self.kinds.items())
+        lie = "file lies" if self.count == 1 else "files lie"
+        return f"{self.count} {lie} in the landing zone itself ({kinds}): put them in a folder"
+
+
+def arrival_key(name: str, trusted_names: str | None) -> str:
+    """The key of a folder or archive: its name where that is declared harmless, else a token of the name.
 
     Parameters
     ----------
-    folder_name
-        Name of the folder in the landing zone.
+    name
+        Its name in the landing zone, an archive's with its suffix.
     trusted_names
         `arrivals.trusted_names` of dataset.yaml: a regular expression that the whole name must match.
     """
-    if trusted_names and re.fullmatch(trusted_names, folder_name) and _PLAIN_NAME.fullmatch(folder_name):
-        return folder_name
-    return f"a-{hashlib.blake2b(os.fsencode(folder_name), digest_size=5).hexdigest()}"
+    if trusted_names and re.fullmatch(trusted_names, name) and _PLAIN_NAME.fullmatch(name):
+        return name
+    return f"a-{hashlib.blake2b(os.fsencode(name), digest_size=5).hexdigest()}"
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file of that name is an arrival of its own."""
+    return name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
 @dataclass(frozen=True)
 class LandingZone:
-    """A local folder in which each sub-folder is one arrival."""
+    """A local folder in which each sub-folder, and each archive, is one arrival."""
 
     path: Path
     settings: ArrivalsConfig
@@ -74,7 +105,7 @@ class LandingZone:
         return cls(dataset.landing_path, dataset.arrivals)
 
     def arrivals(self) -> tuple[Arrival, ...]:
-        """All arrivals by key. Hidden folders are left alone: tools keep half-copied files there.
+        """All arrivals by key. Hidden entries are left alone: tools keep half-copied files there.
 
         Raises
         ------
@@ -86,15 +117,17 @@ class LandingZone:
                 (
                     Arrival(arrival_key(entry.name, self.settings.trusted_names), Path(entry.path))
                     for entry in self._entries()
-                    if entry.is_dir()
+                    if entry.is_dir() or (entry.is_file() and is_archive(entry.name))
                 ),
                 key=lambda arrival: arrival.key,
             )
         )
 
-    def n_loose_files(self) -> int:
-        """Files that lie in the landing zone itself: they belong to no arrival, so nothing takes them in."""
-        return sum(entry.is_file() for entry in self._entries())
+    def loose_files(self) -> LooseFiles:
+        """Files in the landing zone itself that belong to no arrival."""
+        names = [entry.name for entry in self._entries() if entry.is_file()]
+        markers = {name + self.settings.complete_marker for name in names if is_archive(name)}
+        return LooseFiles(Counter(_kind(n) for n in sorted(names) if not is_archive(n) and n not in markers))
 
     def find(self, key: str) -> Arrival:
         """The arrival of that key.
@@ -102,22 +135,28 @@ class LandingZone:
         Raises
         ------
         IngestError
-            No folder goes by it (any more).
+            No folder or archive goes by it (any more).
         """
         for arrival in self.arrivals():
             if arrival.key == key:
                 return arrival
         raise IngestError(
-            f"arrival {key!r} is no longer in the landing zone; put its folder back, or delete the partition"
+            f"arrival {key!r} is no longer in the landing zone; put it back there, or delete the partition"
         )
 
     def state(self, arrival: Arrival) -> ArrivalState:
-        """What is there now. Reads folders, never files."""
+        """What is there now. Reads folders, never files.
+
+        An archive is complete when it is quiet, or when a file of its name and the marker's lies beside it
+        (`drop.zip_COMPLETE`).
+        """
+        if arrival.place.is_file():
+            return self._state_of_archive(arrival.place)
         digest = hashlib.blake2b(digest_size=16)
         n_files = n_bytes = 0
         is_marked = False
-        changed_s = arrival.folder.stat().st_ctime
-        for relative, stat in sorted(_walk(arrival.folder), key=lambda item: item[0]):
+        changed_s = arrival.place.stat().st_ctime
+        for relative, stat in sorted(_walk(arrival.place), key=lambda item: item[0]):
             # ctime: copying tools keep the old modification time of what they have only just written
             changed_s = max(changed_s, stat.st_ctime)
             if relative == self.settings.complete_marker:
@@ -128,6 +167,13 @@ class LandingZone:
                 digest.update(os.fsencode(f"{relative}\0{stat.st_size}\0{stat.st_mtime_ns}\0"))
         return ArrivalState(n_files, n_bytes, changed_s, is_marked, digest.hexdigest())
 
+    def _state_of_archive(self, archive: Path) -> ArrivalState:
+        stat = archive.stat()
+        text = os.fsencode(f"\0{stat.st_size}\0{stat.st_mtime_ns}\0")
+        marker = archive.with_name(archive.name + self.settings.complete_marker)
+        version = hashlib.blake2b(text, digest_size=16).hexdigest()
+        return ArrivalState(1, stat.st_size, stat.st_ctime, marker.is_file(), version)
+
     def _entries(self) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(self.path) as entries:
@@ -137,6 +183,13 @@ class LandingZone:
                 f"the landing zone can't be listed: {error.strerror}: {self.path}; "
                 "`landing` in dataset.yaml must name a folder"
             ) from error
+
+
+def _kind(name: str) -> str:
+    suffix = max((known for known in _TOLD if name.lower().endswith(known)), key=len, default="")
+    if suffix:
+        return suffix
+    return "of another kind" if "." in name else "without suffix"
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:

@@ -18,6 +18,8 @@ from radiobject_assets.assets.arrival import scan_of
 from radiobject_assets.assets.splits import current_splits
 from radiobject_assets.dataset import DatasetConfig
 from radiobject_assets.definitions import build_resources
+from radiobject_assets.ingest.waiting import read_waiting
+from radiobject_assets.landing import LooseFiles
 from radiobject_assets.store import RadiObject
 from radiobject_assets.store.layout import is_store
 from resources import DatasetResource
@@ -66,6 +68,12 @@ class Overview:
     patches: tuple[PatchCacheState, ...]
     checks: CheckCounts
     pictures: tuple[Path, ...] = field(default=(), repr=False)
+    waiting: int = 0
+    """Label series that wait for their image."""
+    loose: LooseFiles = field(default_factory=lambda: LooseFiles({}))
+    """Files in the landing zone that belong to no arrival."""
+    unlisted: tuple[str, ...] = ()
+    """Collections of the store that dataset.yaml does not list (any more): nothing keeps them up to date."""
 
 
 def read_overview(
@@ -104,6 +112,9 @@ def read_overview(
         patches=_patch_caches(dataset, instance),
         checks=count_checks(definitions, instance),
         pictures=tuple(sorted((work.root / "previews").rglob("*.png"))),
+        waiting=sum(len(read_waiting(paths)) for paths in work.waiting_tables().values()),
+        loose=landing.loose_files(),
+        unlisted=tuple(sorted(volumes.keys() - dataset.collections)) if dataset.collections else (),
     )
 
 

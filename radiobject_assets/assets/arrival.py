@@ -22,6 +22,7 @@ from radiobject_assets.ingest.holdings import referenced_images
 from radiobject_assets.ingest.plan import IngestPlan, plan_ingest
 from radiobject_assets.ingest.release import release_of
 from radiobject_assets.ingest.report import outcomes_table
+from radiobject_assets.ingest.settings import scan_version, settings_version
 from radiobject_assets.ingest.subjects import find_subject_tables
 from radiobject_assets.landing import Arrival
 from resources import DatasetResource, MemoryBudgetResource, StorageResource
@@ -47,8 +48,8 @@ def plan_of(dataset: DatasetResource, key: str) -> IngestPlan:
 
 def images_of(found: ScanResult, arrival: Arrival, config: DatasetConfig) -> ScanResult:
     """The scan without the files that are known to be no images: the marker and the subjects' tables."""
-    marker = arrival.folder / config.arrivals.complete_marker
-    tables = set(find_subject_tables(arrival.folder, config.subjects))
+    marker = arrival.place / config.arrivals.complete_marker
+    tables = set(find_subject_tables(arrival.place, config.subjects))
     kept = tuple(item for item in found.unreadable if item.path != marker and item.path not in tables)
     return replace(found, unreadable=kept)
 
@@ -62,7 +63,7 @@ def build_raw_dicom(settings: DatasetConfig) -> dg.AssetsDefinition:
         group_name=LANDING_GROUP,
         kinds={"dicom", "nifti"},
         owners=settings.owners,
-        code_version="1",
+        code_version=f"1-{scan_version(settings)}",
         description="Every file of an arrival, recognised by its content: DICOM instances, NIfTI images, and "
         "what can't be read. Headers only; later assets plan from the table that is kept here.",
     )
@@ -74,7 +75,7 @@ def build_raw_dicom(settings: DatasetConfig) -> dg.AssetsDefinition:
             arrival = dataset.landing.find(key)
             state = dataset.landing.state(arrival)
             with measured(memory.budget()) as measurement:
-                scanned = release_of(dataset.config).scan(scan([arrival.folder]))
+                scanned = release_of(dataset.config).scan(scan([arrival.place]))
                 found = images_of(scanned, arrival, dataset.config)
                 write_parquet(found, dataset.work.scan_table(key))
             reasons = pd.Series([str(item.reason) for item in found.unreadable], dtype="str").value_counts()
@@ -104,7 +105,7 @@ def build_series_asset(settings: DatasetConfig) -> dg.AssetsDefinition:
         group_name=LANDING_GROUP,
         kinds={"parquet"},
         owners=settings.owners,
-        code_version="1",
+        code_version=f"1-{settings_version(settings)}",
         description="The series of an arrival: where each goes, and its verdict (ingestable, or quarantined "
         "with a reason).",
     )

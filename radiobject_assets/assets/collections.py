@@ -16,6 +16,7 @@ from radiobject_assets.ingest.moved import withdraw_moved
 from radiobject_assets.ingest.release import release_of
 from radiobject_assets.ingest.report import outcomes_table
 from radiobject_assets.ingest.run import run_ingest
+from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.ingest.waiting import waiting_labels, write_waiting
 from radiobject_assets.store.identity import hold_pseudonyms
 from radiobject_assets.store.layout import ensure_store
@@ -42,7 +43,7 @@ def _build_collection(settings: DatasetConfig, name: str) -> dg.AssetsDefinition
         group_name=STORE_GROUP,
         kinds={"tiledb", _kind(collection)},
         owners=settings.owners,
-        code_version="1",
+        code_version=f"1-{settings_version(settings)}",
         tags={"radiobject/kind": collection.kind} if collection else {},
         description=_description(name, collection),
     )

@@ -90,6 +90,8 @@ def build_dataset(settings: DatasetConfig) -> dg.AssetsDefinition:
                     made.name, int(made.timestamp_ms), made.digest, dict(made.counts), tuple(distrusted)
                 )
                 note.write(dataset.work.snapshot_table())
+            # of an earlier dataset.yaml, or written by others: nothing keeps them up to date
+            unlisted = sorted(note.counts.keys() - {"subjects", *dataset.config.collections})
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(note.version),
                 metadata={
@@ -99,6 +101,11 @@ def build_dataset(settings: DatasetConfig) -> dg.AssetsDefinition:
                     "is_new": int(is_new),
                     **{f"n_{name}": count for name, count in note.counts.items()},
                     "distrusted_arrivals": len(distrusted),
+                    **(
+                        {"not_in_dataset_yaml": ", ".join(unlisted)}
+                        if unlisted and not dataset.config.collects_by_modality
+                        else {}
+                    ),
                     "store": dg.MetadataValue.text(uri),
                     **measurement.metadata(),
                 },

@@ -10,6 +10,7 @@ from radiobject_assets.assets.partitions import ARRIVALS, STORE_GROUP
 from radiobject_assets.assets.privacy import shielded
 from radiobject_assets.dataset import DatasetConfig
 from radiobject_assets.ingest.release import release_of
+from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.ingest.subjects import find_subject_tables, read_subject_tables, subject_tables_among
 from radiobject_assets.store.identity import hold_pseudonyms
 from radiobject_assets.store.layout import ensure_store
@@ -29,7 +30,7 @@ def build_subjects(settings: DatasetConfig) -> dg.AssetsDefinition:
         group_name=STORE_GROUP,
         kinds={"tiledb", "table"},
         owners=settings.owners,
-        code_version="1",
+        code_version=f"1-{settings_version(settings)}",
         description=f"One row for each subject of an arrival, with what `{settings.subjects.table}` says.",
     )
     def subjects(
@@ -42,7 +43,7 @@ def build_subjects(settings: DatasetConfig) -> dg.AssetsDefinition:
         with shielded(dataset.work.arrival(key), _RECOVERY):
             config = dataset.config
             with measured(memory.budget()) as measurement:
-                folder = dataset.landing.find(key).folder
+                folder = dataset.landing.find(key).place
                 plan = plan_of(dataset, key)
                 paths = find_subject_tables(folder, config.subjects)
                 paths += subject_tables_among((item.path for item in plan.unreadable), config.subjects)

@@ -6,6 +6,7 @@ import time
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from radiobject_assets.assets.metadata import counted, table
 from radiobject_assets.assets.partitions import (
     ARRIVALS,
     LANDING_GROUP,
@@ -14,7 +15,8 @@ from radiobject_assets.assets.partitions import (
     collection_names,
 )
 from radiobject_assets.automation.retries import find_retries
-from radiobject_assets.automation.sweep import sweep
+from radiobject_assets.automation.sweep import Sweep, sweep
+from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.ingest.waiting import images_there, read_waiting
 from resources import DatasetResource, StorageResource
 
@@ -37,7 +39,8 @@ def build_arrivals_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefinit
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Finds settled arrivals in the landing zone (marked complete, or quiet for a while) and "
-        "requests one run for each whose content is new.",
+        "requests one run for each whose content is new; for all of them when dataset.yaml says other things "
+        "of images. Files that belong to no arrival are told in its ticks and observed on raw_dicom.",
     )
     def arrivals_sensor(
         context: dg.SensorEvaluationContext, dataset: DatasetResource
@@ -47,14 +50,17 @@ def build_arrivals_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefinit
             return dg.SkipReason(f"the landing zone is not there yet: {zone.path}")
         deadline = time.monotonic() + TICK_BUDGET_S
         found = sweep(
-            context.cursor, zone, now_s=time.time(), out_of_time=lambda: time.monotonic() > deadline
+            context.cursor,
+            zone,
+            now_s=time.time(),
+            settings=settings_version(dataset.config),
+            out_of_time=lambda: time.monotonic() > deadline,
         )
-        loose = zone.n_loose_files()
-        note = f"; {loose} files lie in the landing zone itself: put them in a folder" if loose else ""
-        context.log.info(f"{found.summary()}{note}")
+        context.log.info(found.summary())
+        # a tick's text is soon out of sight; an observation stays with the asset
+        news = [_observed(found)] if found.loose_is_news else []
         if not found.requests:
-            context.update_cursor(found.cursor)
-            return dg.SkipReason(f"{found.summary()}{note}")
+            return dg.SensorResult(skip_reason=found.summary(), cursor=found.cursor, asset_events=news)
         known = set(context.instance.get_dynamic_partitions(ARRIVALS.name or ""))
         new = [request.key for request in found.requests if request.key not in known]
         return dg.SensorResult(
@@ -68,9 +74,18 @@ def build_arrivals_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefinit
             ],
             dynamic_partitions_requests=[ARRIVALS.build_add_request(new)] if new else [],
             cursor=found.cursor,
+            asset_events=news,
         )
 
     return arrivals_sensor
+
+
+def _observed(found: Sweep) -> dg.AssetObservation:
+    return dg.AssetObservation(
+        "raw_dicom",
+        description=str(found.loose) if found.loose.count else "no files lie in the landing zone itself",
+        metadata={"loose_files": found.loose.count, "loose_kinds": table(counted(found.loose.kinds))},
+    )
 
 
 def build_waiting_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:

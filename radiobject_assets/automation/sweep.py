@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from radiobject_assets.landing import Arrival, ArrivalState, LandingZone
+from radiobject_assets.landing import Arrival, ArrivalState, LandingZone, LooseFiles
 
 _FORMAT = 1
 
@@ -23,12 +23,20 @@ class ArrivalRequest:
 
     key: str
     version: str
+    """Of its content."""
     n_files: int
+    settings: str = ""
+    """Of what dataset.yaml says of images."""
 
     @property
     def run_key(self) -> str:
         """What Dagster deduplicates by, for ever: a changed arrival must have another one."""
-        return f"{self.key}:{self.version}"
+        return f"{self.key}:{self.wanted}"
+
+    @property
+    def wanted(self) -> str:
+        """The version of what is to be made of it."""
+        return f"{self.version}:{self.settings}" if self.settings else self.version
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,9 @@ class Cursor:
     after: str = ""
     """Key of the last arrival that was looked at when time ran out; empty: the sweep was complete."""
     done: dict[str, str] = field(default_factory=dict)
-    """Arrival key to the content version that was last requested."""
+    """Arrival key to the version (of content and settings) that was last requested."""
+    loose: int = 0
+    """Files in the landing zone itself that were last told of."""
 
     @classmethod
     def parse(cls, text: str | None) -> tuple[Cursor, bool]:
@@ -50,13 +60,16 @@ class Cursor:
             if content["format"] != _FORMAT:
                 return cls(), True
             done = {str(key): str(version) for key, version in content["done"].items()}
-            return cls(after=str(content["after"]), done=done), False
+            return cls(str(content["after"]), done, int(content.get("loose", 0))), False
         except (ValueError, TypeError, KeyError, AttributeError):
             return cls(), True
 
     def text(self) -> str:
         """The cursor as Dagster keeps it."""
-        return json.dumps({"format": _FORMAT, "after": self.after, "done": self.done}, separators=(",", ":"))
+        content = {"format": _FORMAT, "after": self.after, "done": self.done}
+        if self.loose:
+            content["loose"] = self.loose
+        return json.dumps(content, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,9 @@ class Sweep:
     """Keys of arrivals that are settled and hold no file."""
     gone: tuple[str, ...]
     """Keys of arrivals that were requested once and whose folders are no longer there."""
+    loose: LooseFiles
+    loose_is_news: bool
+    """Whether their number is another one than at the last sweep."""
     is_complete: bool
     cursor_was_damaged: bool
     cursor: str
@@ -83,6 +99,8 @@ class Sweep:
             parts.append(f"{len(self.empty)} empty")
         if self.gone:
             parts.append(f"{len(self.gone)} no longer in the landing zone")
+        if self.loose.count:
+            parts.append(str(self.loose))
         if not self.is_complete:
             parts.append("out of time: the next tick goes on from here")
         if self.cursor_was_damaged:
@@ -95,6 +113,7 @@ def sweep(
     zone: LandingZone,
     *,
     now_s: float,
+    settings: str = "",
     out_of_time: Callable[[], bool] = lambda: False,
 ) -> Sweep:
     """Look at the arrivals, from where the last sweep stopped, until done or out of time.
@@ -107,6 +126,8 @@ def sweep(
         The landing zone.
     now_s
         The clock, in seconds since the epoch, that quiet periods are measured by.
+    settings
+        Version of what dataset.yaml says of images (`ingest.settings`); another one makes every arrival new.
     out_of_time
         Asked before each arrival. At least one arrival is looked at, so that sweeps get on.
     """
@@ -130,17 +151,22 @@ def sweep(
             unsettled.append(arrival.key)
         elif state.n_files == 0:
             empty.append(arrival.key)
-        elif done.get(arrival.key) != state.version:
-            requests.append(ArrivalRequest(arrival.key, state.version, state.n_files))
-            done[arrival.key] = state.version
+        else:
+            request = ArrivalRequest(arrival.key, state.version, state.n_files, settings)
+            if done.get(arrival.key) != request.wanted:
+                requests.append(request)
+                done[arrival.key] = request.wanted
+    loose = zone.loose_files()
     return Sweep(
         requests=tuple(requests),
         unsettled=tuple(unsettled),
         empty=tuple(empty),
         gone=tuple(sorted(set(cursor.done) - present)),
+        loose=loose,
+        loose_is_news=loose.count != cursor.loose,
         is_complete=is_complete,
         cursor_was_damaged=damaged,
-        cursor=Cursor("" if is_complete else after, done).text(),
+        cursor=Cursor("" if is_complete else after, done, loose.count).text(),
     )
 
 
@@ -149,7 +175,7 @@ def forget(cursor_text: str | None, keys: Iterable[str]) -> str:
     cursor, _ = Cursor.parse(cursor_text)
     dropped = set(keys)
     done = {key: version for key, version in cursor.done.items() if key not in dropped}
-    return Cursor(cursor.after, done).text()
+    return Cursor(cursor.after, done, cursor.loose).text()
 
 
 def _state_or_none(zone: LandingZone, arrival: Arrival) -> ArrivalState | None:

@@ -32,7 +32,7 @@ def build_accounting_check() -> dg.AssetChecksDefinition:
             arrival = dataset.landing.find(key)
             in_series = [path for planned in plan.planned for path in planned.series.files]
             unreadable = [item.path for item in plan.unreadable]
-            tables = find_subject_tables(arrival.folder, dataset.config.subjects)
+            tables = find_subject_tables(arrival.place, dataset.config.subjects)
             counted = [*in_series, *unreadable, *tables]
             present = dataset.landing.state(arrival).n_files
             numbers = {

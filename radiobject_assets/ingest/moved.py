@@ -1,8 +1,8 @@
 """Volumes of an arrival that dataset.yaml now places elsewhere: withdrawn from where they were.
 
-A changed `match`, another order of the collections or another way of naming subjects gives a series another
-place. Its volume there is written like a new one; left alone, the old one would be a second copy of the same
-image, under a name that nothing accounts for. Earlier snapshots keep it.
+A changed `match`, another order of the collections, another way of naming subjects or of dividing a series
+gives a volume another place. There it is written like a new one; left alone, the old one would be a second
+copy of the same image, under a name that nothing accounts for. Earlier snapshots keep it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def withdraw_moved(
 ) -> Moved:
     """Withdraw the volumes of a plan's arrival that are not where the plan has them.
 
-    Series whose files are no longer in the arrival stay: nothing says that they are wrong. Without an arrival
+    Volumes whose files are no longer in the arrival stay: nothing says that they are wrong. Those of a series
+    that is (in part) quarantined now stay too, and are counted. Without an arrival
     (the command line) nothing is withdrawn: another dataset.yaml may mean another view of the same images.
 
     Parameters
@@ -44,7 +45,9 @@ def withdraw_moved(
     """
     if not plan.arrival:
         return Moved(0, 0)
-    series_of = {token(volume_key(p.series, plan.arrival)): p.series.series_uid for p in plan.planned}
+    files = {token(volume_key(p.series, plan.arrival)) for p in plan.planned if not p.series.series_uid}
+    uids = {p.series.series_uid for p in plan.planned if p.series.series_uid}
+    doubtful = {p.series.series_uid for p in plan.planned if p.obs_id and p.series.verdict == "quarantined"}
     placed = {
         (p.collection, p.subject_id, p.obs_id): p.series.verdict == "ingestable"
         for p in plan.planned
@@ -57,14 +60,16 @@ def withdraw_moved(
         table = Table(join(entry.uri, OBS), ctx, OBS_CORE)
         gone = []
         for row in table.rows_where("arrival", [plan.arrival], ["series_uid"]).to_pylist():
+            uid = row["series_uid"] or ""
             # the end of an obs_id is the digest of its volume's key (`identity.obs_id_of`)
-            if series_of.get(row[OBS_ID][-8:]) != (row["series_uid"] or ""):
+            if uid not in uids and (uid or row[OBS_ID][-8:] not in files):
+                continue  # its files are not in the arrival any more
+            if placed.get((entry.name, row[SUBJECT], row[OBS_ID])):
                 continue
-            good = placed.get((entry.name, row[SUBJECT], row[OBS_ID]))
-            if good is None:
-                gone.append((row[SUBJECT], row[OBS_ID]))
-            elif not good:
+            if uid in doubtful or (entry.name, row[SUBJECT], row[OBS_ID]) in placed:
                 in_doubt += 1
+            else:
+                gone.append((row[SUBJECT], row[OBS_ID]))
         if gone:
             table.delete(gone)
             withdrawn += len(gone)

@@ -138,6 +138,45 @@ def test_an_arrival_that_was_taken_away_is_told_so(zone: LandingZone) -> None:
         zone.find("batch-777")
 
 
-def test_loose_files_are_counted_because_nothing_takes_them_in(zone: LandingZone) -> None:
-    (zone.path / "stray.dcm").write_bytes(b"x")
-    assert zone.n_loose_files() == 1
+def test_files_that_belong_to_no_arrival_are_told_by_kind_and_without_their_names(zone: LandingZone) -> None:
+    for name in ("stray.dcm", "Doe.Jane", "drop.zip_COMPLETE", "scan.nii.gz", "IM0001", "other.nii.gz"):
+        (zone.path / name).write_bytes(b"x")
+    (zone.path / "drop.zip").write_bytes(b"PK")
+    found = sweep(None, zone, now_s=LATER)
+    assert zone.loose_files().kinds == {
+        ".dcm": 1, ".nii.gz": 2, "of another kind": 1, "without suffix": 1
+    }  # fmt: skip
+    assert "5 files lie in the landing zone itself" in found.summary()
+    assert "Jane" not in found.summary()
+    assert found.loose_is_news
+    assert not sweep(found.cursor, zone, now_s=LATER).loose_is_news
+
+
+def test_an_archive_in_the_landing_zone_is_an_arrival_of_its_own(zone: LandingZone) -> None:
+    for name in ("Doe_Jane.zip", "drop.tar", "drop.TAR.GZ", "drop.tgz"):
+        (zone.path / name).write_bytes(b"parcel")
+    first = sweep(None, zone, now_s=LATER)
+    assert len(first.requests) == 7
+    assert zone.loose_files().count == 0
+    assert not any("Doe" in request.key for request in first.requests)
+    (zone.path / "drop.tar").write_bytes(b"another parcel")
+    (again,) = sweep(first.cursor, zone, now_s=LATER).requests
+    assert again.key == arrival_key("drop.tar", None)
+    assert zone.find(again.key).place == zone.path / "drop.tar"
+
+
+def test_an_archive_settles_as_a_folder_does(zone: LandingZone) -> None:
+    (zone.path / "drop.zip").write_bytes(b"parcel")
+    key = arrival_key("drop.zip", None)
+    assert key in sweep(None, zone, now_s=time.time()).unsettled
+    (zone.path / "drop.zip_COMPLETE").touch()
+    assert requested(sweep(None, zone, now_s=time.time())) == [key]
+
+
+def test_other_settings_make_every_arrival_new_once(zone: LandingZone) -> None:
+    first = sweep(None, zone, now_s=LATER, settings="one")
+    assert requested(sweep(first.cursor, zone, now_s=LATER, settings="one")) == []
+    second = sweep(first.cursor, zone, now_s=LATER, settings="two")
+    assert requested(second) == requested(first)
+    assert {r.run_key for r in second.requests}.isdisjoint(r.run_key for r in first.requests)
+    assert requested(sweep(second.cursor, zone, now_s=LATER, settings="two")) == []

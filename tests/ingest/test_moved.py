@@ -1,0 +1,78 @@
+"""An arrival whose series dataset.yaml places elsewhere, or that corrects itself: no second copy stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydicom
+
+from radiobject_assets.compute import Compute
+from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.imaging.phantom import make_subject
+from radiobject_assets.imaging.scan import scan
+from radiobject_assets.ingest import IngestReport, plan_ingest, run_ingest
+from radiobject_assets.ingest.moved import Moved, withdraw_moved
+from radiobject_assets.ingest.release import release_of
+from radiobject_assets.memory import MemoryBudget
+from radiobject_assets.store import RadiObject
+from radiobject_assets.store.context import get_tiledb_ctx
+
+BROAD = {"ct": {"match": {"modality": "CT"}}, "other": {"match": {"modality": "NM"}}}
+NARROW = {"ct": {"match": {"modality": "NM"}}, "other": {"match": {"modality": "CT"}}}
+
+
+def take_in(
+    folder: Path, store: Path, collections: dict[str, object], arrival: str = "a"
+) -> tuple[IngestReport, Moved]:
+    dataset = DatasetConfig.model_validate({"collections": collections})
+    plan = plan_ingest(release_of(dataset).scan(scan([folder])), dataset, arrival=arrival)
+    report = run_ingest(plan, str(store), budget=MemoryBudget(512), compute=Compute(workers=1))
+    return report, withdraw_moved(plan, str(store), None, get_tiledb_ctx())
+
+
+def sizes(store: Path) -> dict[str, int]:
+    radi = RadiObject(str(store))
+    return {name: len(radi.collection(name)) for name in radi.collection_names}
+
+
+def test_volumes_go_where_the_new_conditions_place_them(tmp_path: Path) -> None:
+    make_subject(tmp_path / "in", 1, shape=(48, 48, 24))
+    store = tmp_path / "store"
+    assert take_in(tmp_path / "in", store, BROAD)[1] == Moved(0, 0)
+    assert sizes(store) == {"ct": 2}
+    _, moved = take_in(tmp_path / "in", store, NARROW)
+    assert moved.withdrawn == 2
+    assert sizes(store) == {"ct": 0, "other": 2}
+    assert take_in(tmp_path / "in", store, NARROW)[1] == Moved(0, 0)
+
+
+def test_volumes_that_no_condition_wants_any_more_are_withdrawn(tmp_path: Path) -> None:
+    make_subject(tmp_path / "in", 1, shape=(48, 48, 24))
+    take_in(tmp_path / "in", tmp_path / "store", BROAD)
+    none = {"mr": {"match": {"modality": "MR"}}}
+    assert take_in(tmp_path / "in", tmp_path / "store", none)[1].withdrawn == 2
+    assert sizes(tmp_path / "store") == {"ct": 0}
+
+
+def test_other_arrivals_and_the_command_line_are_left_alone(tmp_path: Path) -> None:
+    make_subject(tmp_path / "in", 1, shape=(48, 48, 24))
+    take_in(tmp_path / "in", tmp_path / "store", BROAD)
+    assert take_in(tmp_path / "in", tmp_path / "store", NARROW, arrival="b")[1].withdrawn == 0
+    assert take_in(tmp_path / "in", tmp_path / "store", NARROW, arrival="")[1].withdrawn == 0
+    assert sizes(tmp_path / "store") == {"ct": 2, "other": 2}
+
+
+def test_an_arrival_may_correct_whose_images_it_has(tmp_path: Path) -> None:
+    make_subject(tmp_path / "in", 1, shape=(48, 48, 24))
+    take_in(tmp_path / "in", tmp_path / "store", BROAD)
+    for path in sorted((tmp_path / "in").rglob("*")):
+        if path.is_file() and pydicom.misc.is_dicom(path):
+            header = pydicom.dcmread(path)
+            header.PatientID = "corrected"
+            header.save_as(path)
+    # another arrival that says so contradicts, the same one corrects
+    refused, _ = take_in(tmp_path / "in", tmp_path / "store", BROAD, arrival="b")
+    assert set(refused.quarantined_by_reason) >= {"subject_conflict"}
+    _, moved = take_in(tmp_path / "in", tmp_path / "store", BROAD)
+    assert moved.withdrawn == 2
+    assert set(RadiObject(str(tmp_path / "store")).collection("ct").obs_subject_ids) == {"corrected"}
