@@ -11,8 +11,15 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging import tags as t
-from radiobject_assets.imaging.contours import Points, fill_rings, rings_by_slice
-from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.contours import (
+    Points,
+    contour_planes,
+    fill_rings,
+    mask_between,
+    slices_of_planes,
+    smallest_gap,
+)
+from radiobject_assets.imaging.geometry import Grid, spacing_mm
 from radiobject_assets.imaging.headers import reread_elements
 from radiobject_assets.imaging.labels import CLOSED
 from radiobject_assets.imaging.reasons import Reason
@@ -39,20 +46,31 @@ class ContourSource:
         if depth < 1:
             raise ValueError(f"depth is {depth}, use 1 or more")
         columns, rows, n_slices = self.shape[:3]
+        in_plane_mm = spacing_mm(self.affine)[:2]
         try:
             to_voxel = np.asarray(np.linalg.inv(self.affine), dtype=np.float64)
-            rings = rings_by_slice(self._contours(), to_voxel, n_slices)
+            own, others = self._contours()
+            planes = contour_planes(own, to_voxel, n_slices)
+            gaps = [smallest_gap(_levels(contours, to_voxel)) for contours in others]
+            sources = slices_of_planes(list(planes), n_slices, min([smallest_gap(list(planes)), *gaps]))
         except ValueError as error:
             raise ImageReadError(Reason.LABELS_OFF_GRID, str(error), self._instance.path) from error
         for z in range(0, n_slices, depth):
             thick = min(depth, n_slices - z)
             voxels = np.zeros((columns, rows, thick), self.dtype, order="F")
             for k in range(thick):
-                if z + k in rings:
-                    voxels[:, :, k] = fill_rings(rings[z + k], columns, rows)
+                source = sources.get(z + k)
+                if source is None:
+                    continue
+                mask = fill_rings(planes[source.below], columns, rows)
+                if source.share > 0:
+                    above = fill_rings(planes[source.above], columns, rows)
+                    mask = mask_between(mask, above, source.share, in_plane_mm)
+                voxels[:, :, k] = mask
             yield Slab(z, 0, voxels)
 
-    def _contours(self) -> list[Points]:
+    def _contours(self) -> tuple[list[Points], list[list[Points]]]:
+        """The contours of this region, and those of each other one."""
         path = self._instance.path
         try:
             data = path.read_bytes()
@@ -63,23 +81,36 @@ class ContourSource:
         if len(data) != self._instance.size_bytes:
             raise ImageReadError(Reason.FILE_CHANGED, "has another size than when it was scanned", path)
         self._digest = blake3(blake3(data).digest()).hexdigest()
-        found: list[Points] = []
+        own: list[Points] = []
+        others: list[list[Points]] = []
         for item in reread_elements(path, data).items(t.ROI_CONTOURS):
-            if item.integer(t.OBSERVED_ROI) not in self._numbers:
-                continue
+            found: list[Points] = []
             for contour in item.items(t.CONTOURS):
                 values = np.array(contour.numbers(t.CONTOUR_DATA), dtype=np.float64)
                 if contour.text(t.CONTOUR_TYPE) not in CLOSED or len(values) < 9:
                     continue
                 if len(values) % 3 or not np.isfinite(values).all():
+                    if item.integer(t.OBSERVED_ROI) not in self._numbers:
+                        continue
                     raise ImageReadError(Reason.BAD_GEOMETRY, "a contour has impossible coordinates", path)
                 found.append(values.reshape(-1, 3))
-        if not found:
+            if item.integer(t.OBSERVED_ROI) in self._numbers:
+                own += found
+            else:
+                others.append(found)
+        if not own:
             raise ImageReadError(Reason.LABELS_EMPTY, "the region has no closed contour", path)
-        return found
+        return own, others
 
     def source_digest(self) -> str:
         """blake3 over the digest of the RTSTRUCT's file; valid once `slabs` was exhausted."""
         if not self._digest:
             raise ImageReadError(Reason.FILE_CHANGED, "nothing has been read yet: exhaust slabs() first")
         return self._digest
+
+
+def _levels(contours: list[Points], to_voxel: NDArray[np.float64]) -> list[float]:
+    """The slices (not whole numbers) that contours (n, 3; LPS mm) lie at, each once, rising."""
+    axis = to_voxel[2] * [-1, -1, 1, 1]
+    levels = np.array([float(axis[:3] @ contour.mean(axis=0) + axis[3]) for contour in contours])
+    return [float(level) for level in np.unique(levels.round(1))]

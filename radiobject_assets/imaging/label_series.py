@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -42,7 +43,39 @@ def label_series(
     result: list[Series] = []
     for number, instance in enumerate(sorted(instances, key=lambda i: (i.instance_number or 0, i.path))):
         component = "" if len(instances) == 1 else f"object{number + 1}"
-        result.extend(_judge(uid, component, instance, images, refused))
+        for part in _by_frame_of_reference(instance):
+            judged = _judge(uid, component, part, images, refused)
+            if part is not instance and judged[0].verdict == "quarantined":
+                name = "_".join(filter(None, (component, f"from_roi{part.segments[0].number}")))
+                judged = [replace(judged[0], component=name, key=series_key(uid, name))]
+            result.extend(judged)
+    return _listed_once(result)
+
+
+def _by_frame_of_reference(instance: Instance) -> list[Instance]:
+    """The object, or one with the regions of each frame of reference: they lie on different images."""
+    frames = dict.fromkeys(segment.references for segment in instance.segments)
+    if len(frames) < 2:
+        return [instance]
+    return [
+        replace(
+            instance,
+            references=references,
+            reference_sops=(),  # not told apart by image
+            segments=tuple(s for s in instance.segments if s.references == references),
+        )
+        for references in frames
+    ]
+
+
+def _listed_once(found: Sequence[Series]) -> list[Series]:
+    """A file is counted with the first series that is made of it."""
+    listed: set[Path] = set()
+    result = []
+    for series in found:
+        files = tuple(path for path in series.files if path not in listed)
+        listed.update(files)
+        result.append(replace(series, files=files))
     return result
 
 
@@ -61,10 +94,8 @@ def _judge(
         problem = problem or Problem(Reason.REFERENCE_MISSING, "the labels refer to no image")
         return [quarantined(uid, component, "labels", [instance], problem)]
     return [
-        _ingestable(
-            uid, "_".join(filter(None, (component, name))), instance, grid, segments, first=number == 0
-        )
-        for number, (name, segments) in enumerate(_divided(instance))
+        _ingestable(uid, "_".join(filter(None, (component, name))), instance, grid, segments)
+        for name, segments in _divided(instance)
     ]
 
 
@@ -125,7 +156,7 @@ def _divided(instance: Instance) -> list[tuple[str, tuple[Segment, ...]]]:
 
 
 def _ingestable(
-    uid: str, component: str, instance: Instance, grid: Grid, segments: tuple[Segment, ...], *, first: bool
+    uid: str, component: str, instance: Instance, grid: Grid, segments: tuple[Segment, ...]
 ) -> Series:
     fractional = instance.segmentation_type == "FRACTIONAL"
     contours = instance.sop_class_uid == RTSTRUCT_STORAGE
@@ -151,7 +182,6 @@ def _ingestable(
     return replace(
         base,
         key=series_key(uid, component),
-        files=base.files if first else (),
         verdict="ingestable",
         reason=None,
         detail="",

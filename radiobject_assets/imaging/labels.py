@@ -62,6 +62,7 @@ def describe_segments(elements: Elements) -> tuple[Segment, ...]:
         item.integer(t.OBSERVED_ROI): item.text(t.ROI_TYPE) for item in elements.items(t.ROI_OBSERVATIONS)
     }
     contours = _closed_contours(elements)
+    frames = _images_by_frame_of_reference(elements)
     for item in elements.items(t.ROIS):
         number = item.integer(t.ROI_NUMBER) or 0
         found.append(
@@ -71,9 +72,21 @@ def describe_segments(elements: Elements) -> tuple[Segment, ...]:
                 type=harmless(types.get(number, "")),
                 algorithm=harmless(item.text(t.ROI_ALGORITHM)),
                 contours=contours[number],
+                references=frames.get(item.text(t.ROI_FRAME_OF_REFERENCE), ()) if len(frames) > 1 else (),
             )
         )
     return tuple(found)
+
+
+def _images_by_frame_of_reference(elements: Elements) -> dict[str, tuple[str, ...]]:
+    """SeriesInstanceUIDs of the images that an RTSTRUCT names, by FrameOfReferenceUID; those with any."""
+    found: dict[str, tuple[str, ...]] = {}
+    for frame in elements.items(t.RT_FRAMES_OF_REFERENCE):
+        images = [item for study in frame.items(t.RT_STUDIES) for item in study.items(t.RT_SERIES)]
+        series = [item.text(t.SERIES_UID) for item in images]
+        if any(series):
+            found[frame.text(t.FRAME_OF_REFERENCE)] = tuple(filter(None, series))
+    return found
 
 
 def _closed_contours(elements: Elements) -> Counter[int | None]:

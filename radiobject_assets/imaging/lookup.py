@@ -127,6 +127,8 @@ class PixelMapping:
 
 def pixel_mapping(elements: Elements) -> PixelMapping:
     """What becomes of the stored values of an image with a Modality LUT or a palette."""
+    if t.SEGMENTS in elements.values or elements.text(t.SEGMENTATION_TYPE):
+        return PixelMapping()  # a label map with colours to show it in: the stored values are the labels
     signed = elements.integer(t.PIXEL_REPRESENTATION) == 1
     try:
         table = lookup_table(elements, signed=signed)

@@ -133,6 +133,7 @@ class Release:
             study_uid=uid(i.study_uid),
             references=tuple(map(uid, i.references)),
             reference_sops=tuple(map(uid, i.reference_sops)),
+            segments=tuple(replace(s, references=tuple(map(uid, s.references))) for s in i.segments),
             frames=tuple(
                 replace(f, acquired_at=_moved(f.acquired_at, days)) if f.acquired_at[:8].isdigit() else f
                 for f in frames

@@ -109,7 +109,7 @@ def _instance_from_json(text: str) -> Instance:
     values = json.loads(text)
     values["path"] = Path(values["path"])
     values["frames"] = tuple(Frame(*map(_tuples, frame)) for frame in values["frames"])
-    values["segments"] = tuple(Segment(*segment) for segment in values["segments"])
+    values["segments"] = tuple(Segment(*map(_tuples, segment)) for segment in values["segments"])
     values["references"] = tuple(values["references"])
     values["reference_sops"] = tuple(values["reference_sops"])
     return Instance(**values)

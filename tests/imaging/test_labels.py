@@ -11,12 +11,10 @@ from dicom_files import ramp, write_stack
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from pydicom import dcmread
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from structure_sets import write_rtstruct
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.contours import fill_rings, rings_by_slice
+from radiobject_assets.imaging.contours import Between, contour_planes, fill_rings, slices_of_planes
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.instance import Frame
 from radiobject_assets.imaging.placing import place_frames
@@ -67,49 +65,14 @@ def test_contours_between_two_slices_go_to_the_nearer_one() -> None:
     def contour(z: float) -> NDArray[np.float64]:
         return np.column_stack([_square(1, 3), np.full(4, z)])
 
-    to_voxel = np.linalg.inv(LPS_TO_RAS)
-    assert sorted(rings_by_slice([contour(0.6), contour(2.4)], to_voxel, 5)) == [1, 2]
-    two_planes = rings_by_slice([contour(1.1), contour(0.7)], to_voxel, 5)
-    assert [len(rings) for rings in two_planes.values()] == [1]
+    def slices(*levels: float) -> dict[int, Between]:
+        planes = contour_planes([contour(z) for z in levels], np.linalg.inv(LPS_TO_RAS), 5)
+        return slices_of_planes(list(planes), 5, 1.0)
+
+    assert {n: source.below for n, source in slices(0.6, 2.4).items()} == {1: 0.6, 2: 2.4}
+    assert {n: source.below for n, source in slices(1.1, 0.7).items()} == {1: 1.1}
     with pytest.raises(ValueError, match="beyond"):
-        rings_by_slice([contour(7)], to_voxel, 5)
-
-
-def _rtstruct(folder: Path, contours: dict[str, list[NDArray[np.float64]]]) -> None:
-    images = [dcmread(path) for path in sorted(folder.iterdir())]
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = RTStructureSetStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    ds.SOPClassUID, ds.SOPInstanceUID = RTStructureSetStorage, meta.MediaStorageSOPInstanceUID
-    ds.Modality, ds.PatientID = "RTSTRUCT", "P1"
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = images[0].StudyInstanceUID, generate_uid()
-    series, study, frame = Dataset(), Dataset(), Dataset()
-    series.SeriesInstanceUID = images[0].SeriesInstanceUID
-    series.ContourImageSequence = []
-    for image in images:
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
-        series.ContourImageSequence.append(item)
-    study.RTReferencedSeriesSequence = [series]
-    frame.RTReferencedStudySequence = [study]
-    ds.ReferencedFrameOfReferenceSequence = [frame]
-    ds.StructureSetROISequence, ds.ROIContourSequence = [], []
-    for number, (name, rings) in enumerate(contours.items(), start=1):
-        roi, region = Dataset(), Dataset()
-        roi.ROINumber, roi.ROIName = number, name
-        region.ReferencedROINumber = number
-        region.ContourSequence = []
-        for ring in rings:
-            contour = Dataset()
-            contour.ContourGeometricType = "CLOSED_PLANAR"
-            contour.NumberOfContourPoints = len(ring)
-            contour.ContourData = [round(float(v), 6) for v in ring.ravel()]
-            region.ContourSequence.append(contour)
-        ds.StructureSetROISequence.append(roi)
-        ds.ROIContourSequence.append(region)
-    ds.save_as(folder / "structures", enforce_file_format=True)
+        slices(7)
 
 
 def _labels(folder: Path) -> list[Series]:
@@ -125,7 +88,7 @@ def test_every_region_of_an_rtstruct_becomes_a_mask_on_its_image(tmp_path: Path)
 
     body = [ring(0.5, 8.5, k) for k in (0, 1, 2)]
     hollow = [ring(1.5, 7.5, 1), ring(3.5, 5.5, 1)]
-    _rtstruct(tmp_path, {"Body": body, "Wall": hollow})
+    write_rtstruct(tmp_path, {"Body": body, "Wall": hollow})
     first, second = _labels(tmp_path)
     assert (first.component, second.component) == ("roi1", "roi2")
     assert [len(s.files) for s in (first, second)] == [1, 0], "the file is counted once"
@@ -141,7 +104,7 @@ def test_every_region_of_an_rtstruct_becomes_a_mask_on_its_image(tmp_path: Path)
 
 def test_contours_beyond_the_image_are_a_reason(tmp_path: Path) -> None:
     write_stack(tmp_path, ramp(4, 12, 10))
-    _rtstruct(tmp_path, {"Body": [np.column_stack([_square(1, 5), np.full(4, 60.0)])]})
+    write_rtstruct(tmp_path, {"Body": [np.column_stack([_square(1, 5), np.full(4, 60.0)])]})
     (series,) = _labels(tmp_path)
     with pytest.raises(ImageReadError) as caught:
         read_all(open_series(series))
@@ -150,7 +113,7 @@ def test_contours_beyond_the_image_are_a_reason(tmp_path: Path) -> None:
 
 def test_labels_without_their_image_are_quarantined_unless_the_image_is_known(tmp_path: Path) -> None:
     paths = write_stack(tmp_path, ramp(4, 12, 10))
-    _rtstruct(tmp_path, {"Body": [np.column_stack([_square(1, 5), np.full(4, 2.0)])]})
+    write_rtstruct(tmp_path, {"Body": [np.column_stack([_square(1, 5), np.full(4, 2.0)])]})
     (image,) = [series for series in build_series(scan([tmp_path])) if series.kind == "image"]
     for path in paths:
         path.unlink()
@@ -164,7 +127,7 @@ def test_labels_without_their_image_are_quarantined_unless_the_image_is_known(tm
 
 def test_labels_of_a_quarantined_image_say_so(tmp_path: Path) -> None:
     paths = write_stack(tmp_path, ramp(5, 12, 10))
-    _rtstruct(tmp_path, {"Body": [np.column_stack([_square(1, 5), np.full(4, 2.0)])]})
+    write_rtstruct(tmp_path, {"Body": [np.column_stack([_square(1, 5), np.full(4, 2.0)])]})
     paths[3].unlink()
     assert _labels(tmp_path)[0].reason is Reason.REFERENCE_QUARANTINED
 
