@@ -14,34 +14,13 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from radiobject_assets.dataset_keywords import MATCHABLE_KEYWORDS, OPTIONAL_KEYWORDS
 from radiobject_assets.dataset_mistakes import allowed_keys, check_nodes, explain, place_of, yaml_problem
 from radiobject_assets.errors import ConfigurationError
 
 COLLECTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 # Names that the Dagster assets of every data set already have.
 RESERVED_NAMES = frozenset({"raw_dicom", "series", "subjects", "dataset", "splits", "patch_cache", "profile"})
-# DICOM attributes that a collection may match on: they describe the acquisition, none describes a person.
-MATCHABLE_KEYWORDS = frozenset(
-    {
-        "Modality", "SeriesDescription", "ImageType", "SOPClassUID", "BodyPartExamined", "Manufacturer",
-        "ManufacturerModelName", "ConvolutionKernel", "ContrastBolusAgent", "MagneticFieldStrength",
-        "ScanningSequence", "SequenceVariant", "SequenceName", "MRAcquisitionType", "EchoTime",
-        "InversionTime", "RepetitionTime", "FlipAngle", "SliceThickness", "KVP", "PatientPosition", "Units",
-    }
-)  # fmt: skip
-
-
-# DICOM attributes that `attributes` may add to obs; imaging.tags has their columns and types.
-OPTIONAL_KEYWORDS = frozenset(
-    {
-        "AcquisitionDate", "AcquisitionDateTime", "AcquisitionNumber", "CTDIvol", "DataCollectionDiameter",
-        "ExposureTime", "FilterType", "FrameOfReferenceUID", "ImageType", "ImagingFrequency",
-        "LossyImageCompression", "NumberOfAverages", "PatientAge", "PatientSex", "PatientSize",
-        "PatientWeight", "PixelBandwidth", "ProtocolName", "ReceiveCoilName", "ReconstructionDiameter",
-        "ReconstructionMethod", "SAR", "ScanOptions", "SeriesDate", "SeriesDescription",
-        "SingleCollimationWidth", "SoftwareVersions", "SpiralPitchFactor", "StudyDate", "TransmitCoilName",
-    }
-)  # fmt: skip
 
 
 class _Section(BaseModel):

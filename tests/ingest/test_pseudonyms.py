@@ -15,7 +15,8 @@ import pytest
 from pydicom.uid import UID
 
 from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import OPTIONAL_KEYWORDS, DatasetConfig, load_dataset
+from radiobject_assets.dataset import DatasetConfig, load_dataset
+from radiobject_assets.dataset_keywords import OPTIONAL_KEYWORDS
 from radiobject_assets.errors import ConfigurationError, IngestError
 from radiobject_assets.imaging.phantom import make_subject
 from radiobject_assets.imaging.privacy import PSEUDONYM, Release
