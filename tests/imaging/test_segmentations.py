@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import generate_uid
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.reasons import Reason
@@ -169,3 +175,81 @@ def test_a_segmentation_far_from_its_image_is_off_the_grid(tmp_path: Path) -> No
     ds.save_as(tmp_path / "seg")
     (series,) = _labels(tmp_path)
     assert series.reason is Reason.LABELS_OFF_GRID
+
+
+def _as_highdicom(path: Path, series: Series, segments: list[int], **options: Any) -> NDArray[Any]:
+    """What highdicom reads, on the grid of the label volume: matched by where voxels lie."""
+    volume = hd.seg.segread(path).get_volume(segment_numbers=segments, **options)
+    assert series.affine is not None
+    assert series.shape is not None
+    to_ours = np.linalg.inv(series.affine) @ np.diag([-1.0, -1, 1, 1]) @ volume.affine
+    theirs = np.zeros(series.shape, volume.array.dtype)
+    index = np.array(list(np.ndindex(volume.array.shape[:3]))).T
+    ours = np.round(to_ours[:3, :3] @ index + to_ours[:3, 3:]).astype(int)
+    inside = ((ours >= 0) & (ours < np.array(series.shape)[:, None])).all(axis=0)
+    theirs[tuple(ours[:, inside])] = volume.array[tuple(index[:, inside])].reshape(inside.sum(), -1)[:, 0]
+    return theirs
+
+
+@pytest.mark.parametrize(
+    ("kind", "syntax"),
+    [
+        ("BINARY", ExplicitVRLittleEndian),
+        ("FRACTIONAL", ExplicitVRLittleEndian),
+        ("FRACTIONAL", RLELossless),
+        ("LABELMAP", RLELossless),
+        ("LABELMAP", JPEGLSLossless),
+    ],
+)
+def test_every_kind_and_encoding_is_read_as_highdicom_reads_it(
+    tmp_path: Path, kind: str, syntax: UID
+) -> None:
+    pixels: NDArray[Any] = _truth()
+    segments = 2
+    if kind == "FRACTIONAL":
+        random = np.random.default_rng(3).integers(0, 256, (*SHAPE, 2)) / 255
+        pixels = np.where(random > 0.5, random, 0).astype(np.float32)
+    _write_seg(
+        tmp_path,
+        _images(tmp_path),
+        pixels,
+        hd.seg.SegmentationTypeValues(kind),
+        segments,
+        transfer_syntax_uid=syntax,
+    )
+    for series in _labels(tmp_path):
+        source = open_series(series)
+        numbers = [segment.number for segment in series.segments if segment.number]
+        theirs = _as_highdicom(tmp_path / "seg", series, numbers, combine_segments=kind != "FRACTIONAL")
+        assert np.allclose(physical(source)[..., 0], theirs, atol=1e-6)
+    assert len(_labels(tmp_path)) == (2 if kind == "FRACTIONAL" else 1)
+
+
+def test_a_label_map_with_colours_to_show_it_in_keeps_its_labels(tmp_path: Path) -> None:
+    palette = hd.PaletteColorLUTTransformation.from_colors(
+        ["black", "red", "lime"], palette_color_lut_uid="1.2"
+    )
+    kind = hd.seg.SegmentationTypeValues.LABELMAP
+    images = _images(tmp_path)
+    _write_seg(tmp_path, images, _truth(), kind, 2, palette_color_lut_transformation=palette)
+    assert dcmread(tmp_path / "seg").PhotometricInterpretation == "PALETTE COLOR"
+    (series,) = _labels(tmp_path)
+    assert np.array_equal(read_all(open_series(series))[..., 0], _truth().transpose(2, 1, 0))
+
+
+def test_a_segmentation_of_some_slices_in_another_order_is_read_as_highdicom_reads_it(tmp_path: Path) -> None:
+    images = _images(tmp_path)
+    _write_seg(tmp_path, images[4:0:-1], _truth()[4:0:-1], segments=2)
+    (series,) = _labels(tmp_path)
+    ours = read_all(open_series(series))[..., 0]
+    assert np.array_equal(ours, _as_highdicom(tmp_path / "seg", series, [1, 2], combine_segments=True))
+    assert np.array_equal(ours, _truth().transpose(2, 1, 0))
+
+
+def test_tiles_of_a_slide_are_no_volume(tmp_path: Path) -> None:
+    _write_seg(tmp_path, _images(tmp_path), _truth() > 0)
+    ds = dcmread(tmp_path / "seg")
+    ds.DimensionOrganizationType = "TILED_FULL"
+    del ds.PerFrameFunctionalGroupsSequence
+    ds.save_as(tmp_path / "seg")
+    assert _labels(tmp_path)[0].reason is Reason.NO_GEOMETRY
