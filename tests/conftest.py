@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import psutil
@@ -13,6 +12,7 @@ import pytest
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 _MEMORY_DISK = Path("/dev/shm")
+_ROOT = "PYTEST_DEBUG_TEMPROOT"  # pytest's own name for where `tmp_path` is
 _PREFIX = "radiobject-tests-"
 _NEEDED_BYTES = 6 * 2**30
 
@@ -25,7 +25,7 @@ def _in_memory() -> Path | None:
     """
     try:
         room = min(shutil.disk_usage(_MEMORY_DISK).free, psutil.virtual_memory().available)
-        if "TMPDIR" in os.environ or room < _NEEDED_BYTES:
+        if _ROOT in os.environ or room < _NEEDED_BYTES:
             return None
         for left in _MEMORY_DISK.glob(f"{_PREFIX}*"):
             if not psutil.pid_exists(int(left.name.removeprefix(_PREFIX))):
@@ -34,8 +34,7 @@ def _in_memory() -> Path | None:
         folder.mkdir()
     except (OSError, ValueError):
         return None
-    os.environ["TMPDIR"] = str(folder)  # workers and what they start inherit it
-    tempfile.tempdir = None
+    os.environ[_ROOT] = str(folder)  # the workers inherit it
     return folder
 
 
@@ -43,7 +42,7 @@ _MADE = _in_memory()
 
 
 def pytest_unconfigure() -> None:
-    """Give the memory back; workers find TMPDIR set and have made nothing."""
+    """Give the memory back; workers find the place set and have made nothing."""
     if _MADE is not None:
         shutil.rmtree(_MADE, ignore_errors=True)
 

@@ -178,22 +178,28 @@ def test_a_writer_killed_at_200_random_times_leaves_whole_volumes_and_the_same_c
     base: Path, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(2026)
-    started = time.perf_counter()
-    store = str(tmp_path / "timing")
-    shutil.copytree(base, store)
-    run_and_kill(ingest_arrival, store)
-    length = time.perf_counter() - started
-    killed = 0
-    for number in range(200):
+    length = 0.0
+    for number in range(3):  # the first also starts the server of processes
+        store = str(tmp_path / f"timing{number}")
+        shutil.copytree(base, store)
+        started = time.perf_counter()
+        run_and_kill(ingest_arrival, store)
+        length = time.perf_counter() - started
+    killed = number = 0
+    while killed < 200:
+        number += 1
+        assert number < 2000
         store = str(tmp_path / f"s{number}")
         shutil.copytree(base, store)
-        killed += not run_and_kill(ingest_arrival, store, after_s=float(rng.uniform(0, length)))
+        finished = run_and_kill(ingest_arrival, store, after_s=float(rng.uniform(0, length)))
+        # The machine may be busier or idler than it was a moment ago: most of the kills shall come in time.
+        length = max(0.02, length * (0.95 if finished else 1.02))
+        killed += not finished
         check_whole(store)
         if number % 10 == 0:
             ingest_arrival(store)
             check_complete(store)
         shutil.rmtree(store)
-    assert killed > 40
 
 
 def test_a_copy_killed_at_any_call_is_completed_by_the_same_call(base: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
@@ -66,7 +67,9 @@ class StoreModel(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="store-model-"))
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="store-model-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT"))
+        )
         self.uri = ensure_store(self.folder / "store")
         self.subjects: dict[str, int | None] = {}
         self.volumes: dict[str, dict[str, Held]] = {}
