@@ -1,7 +1,7 @@
 """One compressed frame and its decoding: bytes and what the header says of them in, stored values out.
 
-A `CodedFrame` needs no file, so any process can decode it (`decoders`). Grey JPEG and JPEG-LS go straight to
-GDCM, RLE and 12-bit JPEG to `codecs`, everything else through pydicom: JPEG 2000 to OpenJPEG, colours to GDCM.
+A `CodedFrame` needs no file, so any process can decode it (`decoders`). RLE and grey JPEG go to `codecs`,
+everything else through pydicom: JPEG 2000 to OpenJPEG, colours to GDCM.
 pylibjpeg-libjpeg is never used, its licence is the GPL.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.acceptance import COMPRESSED
 from radiobject_assets.imaging.codecs import decode_jpeg12, decode_rle, decode_with_gdcm
 from radiobject_assets.imaging.codestream import FrameSize, declared_size, precision_of
 from radiobject_assets.imaging.quiet import pydicom_quietly
@@ -23,6 +24,8 @@ RLE = "1.2.840.10008.1.2.5"
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _JPEG = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70))
+NATIVE_CODECS = COMPRESSED - {RLE}
+"""Transfer syntaxes that a C library decodes, which may crash or hang on damaged bytes."""
 _JPEG2000 = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203))
 
 
@@ -45,7 +48,7 @@ class CodedFrame:
     @property
     def needs_native_codec(self) -> bool:
         """Whether a C library decodes it, which may crash or hang on damaged bytes."""
-        return self.transfer_syntax != RLE
+        return self.transfer_syntax in NATIVE_CODECS
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -101,7 +104,7 @@ def _decode_rle(frame: CodedFrame) -> NDArray[Any]:
 
 
 def _decode_grey(frame: CodedFrame) -> NDArray[Any]:
-    """JPEG or JPEG-LS of one component, with the corrections that pydicom makes (and without importing it)."""
+    """JPEG or JPEG-LS of one component, corrected as pydicom corrects it (and without importing it)."""
     stored = frame.bits_stored
     if frame.transfer_syntax in _JPEG_LS:
         if stored in (6, 7) or (stored < 8 and frame.signed and frame.transfer_syntax == _JPEG_LS[1]):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.acceptance import COMPRESSED, is_colour
+from radiobject_assets.imaging.decoders import Decoders
 from radiobject_assets.imaging.mosaic import tile_of
 from radiobject_assets.imaging.pixels import PixelFile, clear_overflow_bits
 from radiobject_assets.imaging.reasons import Reason
@@ -20,16 +21,25 @@ from radiobject_assets.imaging.series_record import Series
 from radiobject_assets.imaging.source import AttributeValue, Slab
 from radiobject_assets.imaging.values import stored_dtype, value_range
 
-_MAX_OPEN_FILES = 32
+_MAX_OPEN_FILES = 256
 # Small files are read and hashed this many ahead, in a thread, while planes are put in their place.
 _FILES_AHEAD = 4
 _SMALL_FILE_BYTES = 8 << 20
+# Compressed frames that are with decoders at once, so that none of them waits while a slab is written.
+_FRAMES_FOR_EACH_DECODER = 4
+_BYTES_BEING_DECODED = 32 << 20
 
 
 class DicomSource:
-    """Voxels of an ingestable DICOM image series (`source.ImageSource`)."""
+    """Voxels of an ingestable DICOM image series (`source.ImageSource`).
 
-    def __init__(self, series: Series) -> None:
+    Parameters
+    ----------
+    decoders
+        Who decodes compressed frames; None: this thread does, and a codec that crashes ends the process.
+    """
+
+    def __init__(self, series: Series, decoders: Decoders | None = None) -> None:
         if series.shape is None or series.affine is None or series.dtype is None:
             raise ValueError(f"series is {series.verdict}, it has no volume to read")
         self._instances = series.instances
@@ -51,6 +61,9 @@ class DicomSource:
         self._coming: dict[int, Future[PixelFile]] = {}
         self._reader: ThreadPoolExecutor | None = None
         self._last: tuple[int, int, NDArray[Any]] | None = None
+        self._decoders = decoders
+        self._to_decode: deque[tuple[int, int]] = deque()
+        self._decoding: deque[Future[NDArray[Any]]] = deque()
 
     def slabs(self, depth: int) -> Iterator[Slab]:
         """See `ImageSource.slabs`. Files stay open only while planes of theirs are still to come."""
@@ -61,6 +74,8 @@ class DicomSource:
         self._left = dict.fromkeys(range(len(self._instances)), 0)
         for number, _ in self._planes:
             self._left[number] += self._components
+        if self._decoders is not None:
+            self._to_decode = deque(self._compressed_frames(n_times * n_slices))
         small = all(
             i.size_bytes <= _SMALL_FILE_BYTES and i.transfer_syntax not in COMPRESSED for i in self._instances
         )
@@ -79,6 +94,10 @@ class DicomSource:
                             self._read_plane(t * n_slices + z + k, voxels[k])
                     yield Slab(z, t, voxels.transpose(2, 1, 0))
         finally:
+            self._to_decode.clear()
+            for decoding in self._decoding:
+                decoding.cancel()
+            self._decoding.clear()
             self._stop_reading_ahead()
             for file in self._open.values():
                 file.close()
@@ -111,7 +130,7 @@ class DicomSource:
         if self._last is not None and self._last[:2] == (number, frame_index):
             stored = self._last[2]
         else:
-            stored = self._file(number).frame(frame_index)
+            stored = self._stored(number, frame_index)
             self._last = (number, frame_index, stored) if instance.tiles else None
         if instance.tiles:
             stored = tile_of(stored, instance, index)
@@ -128,6 +147,36 @@ class DicomSource:
         self._left[number] -= 1
         if self._left[number] == 0:
             self._close(number)
+
+    def _compressed_frames(self, n_planes: int) -> Iterator[tuple[int, int]]:
+        """File and frame of each frame that `_read_plane` will ask for, in that order."""
+        last: tuple[int, int] | None = None
+        planes = self._planes[:n_planes] if self._components == 1 else self._planes * self._components
+        for number, index in planes:
+            instance = self._instances[number]
+            frame = number, 0 if instance.tiles else index
+            if instance.transfer_syntax in COMPRESSED and not (instance.tiles and frame == last):
+                yield frame
+            last = frame
+
+    def _stored(self, number: int, index: int) -> NDArray[Any]:
+        if self._decoders is None or self._instances[number].transfer_syntax not in COMPRESSED:
+            return self._file(number).frame(index)
+        self._decode_ahead(self._decoders)
+        try:
+            decoded = self._decoding.popleft().result()
+        except ImageReadError as error:
+            raise ImageReadError(error.code, error.detail, self._instances[number].path) from error
+        self._decode_ahead(self._decoders)
+        return self._file(number).frame(index, decoded)
+
+    def _decode_ahead(self, decoders: Decoders) -> None:
+        i = self._instances[0]
+        fitting = _BYTES_BEING_DECODED // max(1, i.rows * i.columns * i.samples * i.bits_allocated // 8)
+        most = max(1, min(decoders.workers * _FRAMES_FOR_EACH_DECODER, fitting, _MAX_OPEN_FILES // 2))
+        while self._to_decode and len(self._decoding) < most:
+            number, index = self._to_decode.popleft()
+            self._decoding.append(decoders.submit(self._file(number).coded(index)))
 
     def _file(self, number: int) -> PixelFile:
         file = self._open.get(number)

@@ -30,6 +30,7 @@ from typing import Any, Generic, TypeVar
 import psutil
 
 from radiobject_assets.compute import Compute
+from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.memory import MB, MemoryBudget
 
@@ -41,6 +42,11 @@ Result = TypeVar("Result")
 # What a worker may hold above its declaration: allocator slack, codec scratch, TileDB's thread stacks.
 SLACK_BYTES = 192 * MB
 _WATCH_INTERVAL_S = 0.1
+_STARTED = "started"
+_NO_START = (
+    'worker processes do not start: put what your script does under `if __name__ == "__main__":`, because '
+    "every worker imports it; or where memory is short, use fewer (workers=1)"
+)
 
 
 @dataclass(frozen=True)
@@ -73,9 +79,14 @@ def run_tasks(
     Parameters
     ----------
     function
-        A module-level function; it runs in a worker process, or here with `in_process`.
+        It runs in a worker process (and must be of a module's top level), or here with `in_process`.
     in_process
         Run the tasks one after the other in this process: for little work that no codec can crash.
+
+    Raises
+    ------
+    ConfigurationError
+        No worker process gets as far as its first task: no item is to blame.
     """
     if in_process:
         for index, task in enumerate(tasks):
@@ -116,7 +127,15 @@ def _run_in_processes(
             for future in done:
                 index = in_flight.pop(future)
                 used_bytes -= tasks[index].needed_bytes
-                yield index, _outcome_of(future, watcher.overshoot(index), compute)
+                outcome = _outcome_of(future, watcher.overshoot(index), compute)
+                died = (
+                    isinstance(outcome, Failure)
+                    and outcome.reason is Reason.WORKER_DIED
+                    and not outcome.error
+                )
+                if died and not (board / _STARTED).exists():
+                    raise ConfigurationError(_NO_START)
+                yield index, outcome
         pool.close()
         pool.join()
     finally:
@@ -152,6 +171,7 @@ class _Call(Generic[Argument, Result]):
 
 def _run_call(call: _Call[Any, Any]) -> Any:
     # the note tells the watcher which task this process works on and from what memory it started
+    (call.board / _STARTED).touch()
     note = call.board / str(os.getpid())
     rss = psutil.Process().memory_info().rss
     scratch = note.with_suffix(".new")

@@ -12,10 +12,14 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from radiobject_assets.compute import Compute
 from radiobject_assets.dataset import TileExtents, TileOrientation
-from radiobject_assets.errors import StorageError
+from radiobject_assets.errors import ConfigurationError, StorageError
+from radiobject_assets.imaging.coded_frames import NATIVE_CODECS
+from radiobject_assets.imaging.decoders import Decoders
+from radiobject_assets.imaging.series import Series
 from radiobject_assets.ingest.holdings import Holdings
 from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
 from radiobject_assets.ingest.pool import Failure, Task, run_tasks
@@ -135,7 +139,8 @@ class _Phase:
         self._batch = batch
         self._budget = budget
         self._compute = compute
-        self._workers = min(workers_that_fit(compute.workers, budget), max(1, len(batch)))
+        self._fitting = workers_that_fit(compute.workers, budget)
+        self._workers = min(self._fitting, max(1, len(batch)))
         self._holdings = Holdings.read(store_uri, batch)
         self._staged: dict[str, list[tuple[PlannedSeries, StagedVolume, SeriesOutcome]]] = {}
         self._changes: dict[str, list[RowChange]] = {}
@@ -151,14 +156,16 @@ class _Phase:
                 outcomes[id(planned)] = planned.quarantined(*conflict)
                 progress.step(planned.collection)
         tasks = [self._task(planned) for planned in todo]
-        in_process = not any(p.series.native_codec for p in todo) and (
-            self._workers == 1 or sum(p.series.decoded_bytes for p in todo) <= IN_PROCESS_BYTES
-        )
         calls = [Task(task, task.needed_bytes) for task in tasks]
         compute = replace(self._compute, workers=self._workers)
+        in_process = self._in_process(todo)
+        decoders = Decoders(self._fitting, self._compute.task_timeout_s)
         try:
+            if in_process and any(needs_native_codec(planned.series) for planned in todo):
+                decoders.start()
+            function = partial(ingest_volume, decoders=decoders) if in_process else ingest_volume
             for index, result in run_tasks(
-                ingest_volume, calls, compute=compute, budget=self._budget, in_process=in_process
+                function, calls, compute=compute, budget=self._budget, in_process=in_process
             ):
                 planned = todo[index]
                 self._take(planned, result, outcomes)
@@ -172,9 +179,24 @@ class _Phase:
             finally:
                 self._discard()
             raise
+        finally:
+            decoders.close()
         self._commit(outcomes)
         for name, changes in self._changes.items():
             write_changes(self._uris[name], changes, get_tiledb_ctx())
+
+    def _in_process(self, todo: Sequence[PlannedSeries]) -> bool:
+        """Whether to stage the volumes here, one after the other, with frames decoded by `Decoders`.
+
+        Little work is done before worker processes would have started; and frames of a compressed series
+        keep all cores busy where there are fewer series than cores.
+        """
+        compressed = [planned for planned in todo if needs_native_codec(planned.series)]
+        if any(planned.series.kind == "labels" for planned in compressed):
+            return False  # their frames are decoded where they are read
+        if compressed and len(todo) < self._fitting:
+            return True
+        return self._workers == 1 or sum(p.series.decoded_bytes for p in todo) <= IN_PROCESS_BYTES
 
     def _task(self, planned: PlannedSeries) -> VolumeTask:
         share = self._budget.tasks_bytes // self._workers
@@ -197,8 +219,8 @@ class _Phase:
         self, planned: PlannedSeries, result: VolumeResult | Failure, outcomes: dict[int, SeriesOutcome]
     ) -> None:
         if isinstance(result, Failure):
-            if isinstance(result.error, StorageError):
-                raise result.error
+            if isinstance(result.error, StorageError | ConfigurationError):
+                raise result.error  # every other series would fail as well
             outcomes[id(planned)] = planned.quarantined(result.reason, result.detail)
         elif result.reason is not None:
             outcomes[id(planned)] = planned.quarantined(result.reason, result.detail)
@@ -239,6 +261,11 @@ class _Phase:
         for name, waiting in self._staged.items():
             discard_staged(self._uris[name], [staged for _, staged, _ in waiting])
         self._staged.clear()
+
+
+def needs_native_codec(series: Series) -> bool:
+    """Whether a C library decodes the series' pixels, which damaged bytes may crash or hang."""
+    return any(instance.transfer_syntax in NATIVE_CODECS for instance in series.instances)
 
 
 def workers_that_fit(wanted: int, budget: MemoryBudget) -> int:

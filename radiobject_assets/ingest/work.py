@@ -17,6 +17,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.decoders import Decoders
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.members import local_copy
 from radiobject_assets.imaging.opening import open_series
@@ -87,8 +88,8 @@ class VolumeResult:
     dtype: str | None = None
 
 
-def ingest_volume(task: VolumeTask) -> VolumeResult:
-    """Decode one series and stage its volume.
+def ingest_volume(task: VolumeTask, decoders: Decoders | None = None) -> VolumeResult:
+    """Decode one series and stage its volume; `decoders` decode compressed frames, or else this process.
 
     Raises
     ------
@@ -100,7 +101,7 @@ def ingest_volume(task: VolumeTask) -> VolumeResult:
     try:
         if task.stored_digest is not None and digest_of_files(task.series) == task.stored_digest:
             return VolumeResult(unchanged=True, shape=task.series.shape, dtype=str(task.series.dtype))
-        source, image = _open(task)
+        source, image = _open(task, decoders)
         return _stage(task, source, image)
     except ImageReadError as error:
         return VolumeResult(reason=Reason(error.code), detail=error.detail)
@@ -135,9 +136,9 @@ def _update_from_file(hasher: Any, path: Path) -> None:
             hasher.update(data)
 
 
-def _open(task: VolumeTask) -> tuple[ImageSource, ImageCandidate | None]:
+def _open(task: VolumeTask, decoders: Decoders | None) -> tuple[ImageSource, ImageCandidate | None]:
     if task.kind == "image":
-        return open_series(task.series), None
+        return open_series(task.series, decoders=decoders), None
     if task.series.series_uid:  # DICOM labels are drawn on the grid of the image that they refer to
         refused: ImageReadError | None = None
         for image in task.images:
@@ -148,7 +149,7 @@ def _open(task: VolumeTask) -> tuple[ImageSource, ImageCandidate | None]:
         if refused is not None:
             raise refused
         raise ImageReadError(Reason.REFERENCE_MISSING, "the image that it refers to is not in the store")
-    source = open_series(task.series)
+    source = open_series(task.series, decoders=decoders)
     grid = Grid((source.shape[0], source.shape[1], source.shape[2]), source.affine)
     for image in task.images:
         if image.grid.same_as(grid):

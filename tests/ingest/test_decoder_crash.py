@@ -5,17 +5,19 @@ from __future__ import annotations
 import shutil
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import psutil
+import pytest
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 
 from radiobject_assets.compute import Compute
 from radiobject_assets.dataset import DatasetConfig
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.ingest import ingest_sources
+from radiobject_assets.ingest import ingest_sources, run
 from radiobject_assets.memory import MemoryBudget
 from radiobject_assets.store import RadiObject
 
@@ -25,12 +27,28 @@ from dicom_files import write_stack
 HUFFMAN_TABLES, APPLICATION_DATA = b"\xff\xc4", b"\xff\xe0"
 
 
-def _kill_the_reader_of(folder: Path, killed: list[int], stop: threading.Event) -> None:
-    """End the process that has a file of the folder open, as a decoder that crashes would."""
-    while not stop.wait(0.002):
+def _noise_frames(folder: Path, count: int) -> None:
+    """A series of frames that take their decoder a while: one codestream, in every file."""
+    noise = np.random.default_rng(1).integers(0, 60000, (count, 700, 700), dtype=np.uint16)
+    coded = None
+    for path in write_stack(folder, noise):
+        ds = dcmread(path)
+        if coded is None:
+            ds.compress(JPEG2000Lossless, generate_instance_uid=False)
+            coded = ds.PixelData
+        else:
+            ds.file_meta.TransferSyntaxUID = JPEG2000Lossless
+            ds.PixelData = coded
+            ds["PixelData"].VR = "OB"
+        ds.save_as(path)
+
+
+def _kill_when(decodes: Callable[[psutil.Process], bool], killed: list[int], stop: threading.Event) -> None:
+    """End the first child process for which `decodes` holds, as a codec that crashes would."""
+    while not stop.wait(0.005):
         for process in psutil.Process().children(recursive=True):
             try:
-                if any(Path(file.path).parent == folder for file in process.open_files()):
+                if decodes(process):
                     process.kill()
                     killed.append(process.pid)
                     return
@@ -38,27 +56,35 @@ def _kill_the_reader_of(folder: Path, killed: list[int], stop: threading.Event) 
                 continue
 
 
-def test_a_worker_that_is_killed_while_it_decodes_is_reported_and_the_others_go_on(
-    shared_data: Path, tmp_path: Path
+def _reads_from(folder: Path) -> Callable[[psutil.Process], bool]:
+    return lambda process: any(Path(file.path).parent == folder for file in process.open_files())
+
+
+def _has_decoded(process: psutil.Process) -> bool:
+    return process.cpu_times().user > 0.7  # starting takes a fifth of that
+
+
+@pytest.mark.parametrize("in_workers", [True, False], ids=["series in workers", "frames in decoders"])
+def test_a_process_that_is_killed_while_it_decodes_is_reported_and_the_other_series_go_on(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_workers: bool
 ) -> None:
     landing = tmp_path / "landing"
-    noise = np.random.default_rng(1).integers(0, 60000, (12, 900, 900), dtype=np.uint16)
-    for path in write_stack(landing / "victim", noise):
-        ds = dcmread(path)
-        ds.compress(JPEG2000Lossless, generate_instance_uid=False)
-        ds.save_as(path)
+    _noise_frames(landing / "victim", 40)
     for name in ("mr_comp_jpegls", "mr_hitachi_anat"):
         shutil.copytree(shared_data / "series" / name, landing / name, copy_function=shutil.copyfile)
+    if in_workers:
+        monkeypatch.setattr(run, "IN_PROCESS_BYTES", 0)
+    decodes = _reads_from(landing / "victim") if in_workers else _has_decoded
     killed: list[int] = []
     stop = threading.Event()
-    killer = threading.Thread(target=_kill_the_reader_of, args=(landing / "victim", killed, stop))
+    killer = threading.Thread(target=_kill_when, args=(decodes, killed, stop))
     killer.start()
     try:
         report = ingest_sources(
             [landing],
             str(tmp_path / "store"),
             DatasetConfig(),
-            budget=MemoryBudget(256),
+            budget=MemoryBudget(1024),
             compute=Compute(workers=2),
         )
     finally:
@@ -66,7 +92,7 @@ def test_a_worker_that_is_killed_while_it_decodes_is_reported_and_the_others_go_
         killer.join()
     assert killed
     (refused,) = [outcome for outcome in report.outcomes if outcome.verdict == "quarantined"]
-    assert (refused.reason, refused.n_instances) == (Reason.WORKER_DIED, 12)
+    assert (refused.reason, refused.n_instances) == (Reason.WORKER_DIED, 40)
     assert [outcome.status for outcome in report.outcomes].count("written") == 2
     radi = RadiObject(str(tmp_path / "store"))
     assert sum(len(radi.collection(name)) for name in radi.collection_names) == 2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -71,8 +73,25 @@ def test_what_a_killed_worker_had_unpacked_does_not_stay_on_the_disk(tmp_path: P
     assert not Path((tmp_path / "left").read_text()).exists()
 
 
+def test_workers_that_cannot_start_are_told_as_such_and_no_item_is_blamed(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from radiobject_assets.compute import Compute\n"
+        "from radiobject_assets.ingest.pool import Task, run_tasks\n"
+        "from radiobject_assets.memory import MemoryBudget\n"
+        "tasks = [Task('a', 1), Task('b', 1)]\n"
+        "print(list(run_tasks(len, tasks, compute=Compute(workers=2), budget=MemoryBudget(256))))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "ConfigurationError: worker processes do not start" in done.stderr
+    assert done.stdout == ""
+
+
 def test_a_worker_that_hangs_is_ended_after_its_time() -> None:
-    results = run([Order("hang"), Order("ok", 2)], task_timeout_s=1.5)
+    results = run(
+        [Order("hang"), Order("ok", 2)], task_timeout_s=5.0
+    )  # a busy machine needs some of it for the other
     assert isinstance(results[0], Failure)
     assert results[0].reason is Reason.WORKER_TIMEOUT
     assert results[1] == 4
