@@ -17,11 +17,11 @@ from radiobject_assets.store.columns import Column, type_of_dtype, validate_colu
 from radiobject_assets.store.layout import OBS_ID, OBS_META, SUBJECT, ensure_collection, ensure_store
 from radiobject_assets.store.readers import ImageBatch, series_type, stage_images
 from radiobject_assets.store.staging import StagedVolume, commit_volumes, discard_staged
+from radiobject_assets.store.store_making import Images
 from radiobject_assets.store.subjects import ensure_subjects, upsert_subjects
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join, validate_collection_name
 
-Images = str | os.PathLike[str] | Sequence[tuple[str | Path, str]]
 Pairs = list[tuple[Path, str]]
 
 

@@ -9,7 +9,7 @@ function that names the kind of image at a path (`T1w`, `CT`), for images that c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -37,7 +37,7 @@ from radiobject_assets.store.staging import (
 )
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join, last_part
-from radiobject_assets.store.volume_header import same_shape
+from radiobject_assets.store.volume_header import same_shape, standalone
 from radiobject_assets.store.voxels import stored_dtype
 
 Kind = Literal["nifti", "dicom"]
@@ -199,20 +199,10 @@ def create_volume_from_file(
         stored = stored_dtype(np.dtype(dtype))
         slabs = _physical(slabs, slope, intercept, stored)
         slope, intercept = 1.0, 0.0
-    staged = StagedVolume(
-        token="",
-        obs_id="",
-        obs_subject_id="",
-        shape=image.shape,
-        dtype=stored.name,
-        affine=tuple(tuple(float(value) for value in row) for row in image.affine[:3]),
-        slope=float(slope),
-        intercept=float(intercept),
+    staged = replace(
+        standalone(image.shape, stored, image.affine, slope, intercept),
         orientation_source=image.orientation_source or orientation_source(kind, image.attributes),
         attributes=dict(image.attributes),
-        voxel_digest="",
-        voxel_bytes=0,
-        stored_bytes=0,
     )
     config = get_radiobject_config()
     limit = min(256 * MB, config.read.memory_budget_mb * MB // 4)

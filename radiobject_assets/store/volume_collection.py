@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import AlignmentError, StorageError, ViewError
 from radiobject_assets.store.choosing import Indexer, RowChoice
+from radiobject_assets.store.collection_making import CollectionMaking, ImageSources
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.dataframe import Dataframe
 from radiobject_assets.store.indexing import Index
@@ -28,7 +28,6 @@ from radiobject_assets.store.layout import (
     VOLUMES,
     collection_name,
     declared_shape,
-    ensure_collection_at,
 )
 from radiobject_assets.store.radiobject_array import read_only
 from radiobject_assets.store.radiobject_format import (
@@ -40,17 +39,14 @@ from radiobject_assets.store.radiobject_format import (
 from radiobject_assets.store.rows import Rows
 from radiobject_assets.store.uris import join, normalise
 from radiobject_assets.store.volume import Volume
-from radiobject_assets.store.volume_header import HEADER_COLUMNS, same_shape
+from radiobject_assets.store.volume_header import HEADER_COLUMNS
 
 if TYPE_CHECKING:
     from radiobject_assets.store.query import EagerQuery, LazyQuery, TransformFn
-    from radiobject_assets.store.readers import ImageBatch
     from radiobject_assets.store.verification import Problem
 
-ImageSources = Sequence[tuple[str | Path, str]]
 
-
-class VolumeCollection(RowChoice):
+class VolumeCollection(CollectionMaking, RowChoice):
     """Volumes of one kind.
 
     Parameters
@@ -331,100 +327,6 @@ class VolumeCollection(RowChoice):
         if self.is_radiobjects:
             raise read_only(self._uri, "find digests of voxels in")
         return verify_collection(self)
-
-    # -- making -------------------------------------------------------------------------------------
-
-    @classmethod
-    def create(
-        cls,
-        uri: str | os.PathLike[str],
-        shape: Sequence[int] | None = None,
-        obs_schema: Mapping[str, Any] | None = None,
-        name: str | None = None,
-        ctx: tiledb.Ctx | None = None,
-    ) -> VolumeCollection:
-        """An empty collection for volumes of `shape` (None: any), with the columns `obs_schema` in obs."""
-        ensure_collection_at(uri, name, ctx, obs_schema, shape)
-        return cls(uri, ctx)
-
-    @classmethod
-    def from_niftis(
-        cls,
-        uri: str | os.PathLike[str],
-        niftis: ImageSources,
-        obs: pd.DataFrame | None = None,
-        reorient: bool | None = None,
-        validate_dimensions: bool = True,
-        valid_subject_ids: Sequence[str] | set[str] | None = None,
-        name: str | None = None,
-        ctx: tiledb.Ctx | None = None,
-        progress: bool = False,
-    ) -> VolumeCollection:
-        """A new collection from NIfTI files, `[(path, subject_id), ...]`."""
-        from radiobject_assets.store.readers import ImageBatch
-
-        batch = ImageBatch("nifti", niftis, obs, reorient, validate_dimensions, valid_subject_ids)
-        return cls._from_batch(uri, name, batch, ctx, progress)
-
-    @classmethod
-    def from_volumes(
-        cls,
-        uri: str | os.PathLike[str],
-        volumes: Sequence[tuple[str, Volume]],
-        obs_data: pd.DataFrame | None = None,
-        name: str | None = None,
-        ctx: tiledb.Ctx | None = None,
-        validate_dimensions: bool = True,
-    ) -> VolumeCollection:
-        """A new collection with copies of volumes, `[(obs_id, volume), ...]`.
-
-        `obs_data` has a row for each obs_id with its obs_subject_id and any other columns; without it every
-        volume is a subject of its own, with its obs_id. Volumes of different shapes are a ShapeError unless
-        `validate_dimensions=False`.
-        """
-        from radiobject_assets.store.copying import collection_from_volumes
-
-        if validate_dimensions:
-            same_shape([volume.shape for _, volume in volumes])
-        collection_from_volumes(normalise(uri), volumes, obs_data, name, ContextRef(ctx).get())
-        return cls(uri, ctx)
-
-    @classmethod
-    def from_dicoms(
-        cls,
-        uri: str | os.PathLike[str],
-        dicom_dirs: ImageSources,
-        obs: pd.DataFrame | None = None,
-        reorient: bool | None = None,
-        validate_dimensions: bool = True,
-        valid_subject_ids: Sequence[str] | set[str] | None = None,
-        name: str | None = None,
-        ctx: tiledb.Ctx | None = None,
-        progress: bool = False,
-    ) -> VolumeCollection:
-        """A new collection from DICOM directories, `[(directory, subject_id), ...]`."""
-        from radiobject_assets.store.readers import ImageBatch
-
-        batch = ImageBatch("dicom", dicom_dirs, obs, reorient, validate_dimensions, valid_subject_ids)
-        return cls._from_batch(uri, name, batch, ctx, progress)
-
-    @classmethod
-    def _from_batch(
-        cls,
-        uri: str | os.PathLike[str],
-        name: str | None,
-        batch: ImageBatch,
-        ctx: tiledb.Ctx | None,
-        progress: bool,
-    ) -> VolumeCollection:
-        from radiobject_assets.store.readers import create_collection_from_images
-
-        create_collection_from_images(normalise(uri), name, batch, ContextRef(ctx).get(), progress)
-        return cls(uri, ctx)
-
-    # RadiObject's names; its own tests and scripts that follow them call these.
-    _create = create
-    _from_volumes = from_volumes
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.shape or ())) or "mixed shapes"

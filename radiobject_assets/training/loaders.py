@@ -104,8 +104,7 @@ def create_training_dataloader(
     ShapeError
         Whole volumes of different shapes can't be batched.
     """
-    config = _config(patch_size, patches_per_volume)
-    dataset = VolumeCollectionDataset(collections, config, labels, transform)
+    dataset = _volumes(collections, labels, patch_size, patches_per_volume, transform)
     return _loader(dataset, batch_size, num_workers, pin_memory, persistent_workers, training=True)
 
 
@@ -120,8 +119,7 @@ def create_validation_dataloader(
     patches_per_volume: int = 1,
 ) -> DataLoader[Item]:
     """Batches in order, complete, and the same every time; see `create_training_dataloader`."""
-    config = _config(patch_size, patches_per_volume)
-    dataset = VolumeCollectionDataset(collections, config, labels, transform)
+    dataset = _volumes(collections, labels, patch_size, patches_per_volume, transform)
     return _loader(dataset, batch_size, num_workers, pin_memory, False, training=False)
 
 
@@ -184,14 +182,23 @@ def create_distributed_dataloader(
 ) -> DataLoader[Item]:
     """This rank's share of the shuffled batches; every rank gets as many. See
     `create_training_dataloader`."""
-    config = _config(patch_size, patches_per_volume)
-    dataset = VolumeCollectionDataset(collections, config, labels, transform)
+    dataset = _volumes(collections, labels, patch_size, patches_per_volume, transform)
     sampler: DistributedSampler[Item] = DistributedSampler(
         dataset, num_replicas=world_size, rank=rank, shuffle=True
     )
     return _loader(
         dataset, batch_size, num_workers, pin_memory, persistent_workers, training=True, sampler=sampler
     )
+
+
+def _volumes(
+    collections: Collections,
+    labels: LabelSource,
+    patch_size: PatchSize,
+    patches_per_volume: int,
+    transform: Transform | None,
+) -> VolumeCollectionDataset:
+    return VolumeCollectionDataset(collections, _config(patch_size, patches_per_volume), labels, transform)
 
 
 def _config(patch_size: PatchSize, patches_per_volume: int) -> DatasetConfig:
