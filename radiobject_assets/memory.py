@@ -26,8 +26,10 @@ class MemoryBudget:
     Parameters
     ----------
     total_mb
-        Mebibytes for voxels, tiles and buffers together, at least 64. The interpreter and the imported
-        libraries (about 150-250 MB a process) come on top: they are the same whatever the data.
+        Mebibytes for voxels, tiles and buffers together, at least 64. Interpreters and imported libraries
+        are the same whatever the data and come on top: about 300 MB for a process with its fork server, and
+        120 MB for each worker. Who sets the total to a machine's limit means them too, so ingest starts only
+        as many workers as leave room for all of that within the total, but always one.
     """
 
     total_mb: int = 2048

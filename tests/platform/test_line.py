@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +15,14 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from radiobject_assets.compute import Compute
+from radiobject_assets.dataset import load_dataset
 from radiobject_assets.demo import print_summary, run_demo
 from radiobject_assets.headless import open_instance
 from radiobject_assets.imaging.phantom_truth import CohortTruth
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.ingest import ingest_sources
+from radiobject_assets.memory import MemoryBudget
 from radiobject_assets.store import RadiObject
 from radiobject_assets.training.patch_cache import PatchCache
 
@@ -140,6 +147,24 @@ def test_a_second_run_does_nothing_and_says_so(line: Line) -> None:
     said = Console(record=True, width=120, file=io.StringIO())
     print_summary(again, said)
     assert "Nothing to do" in said.export_text()
+
+
+def test_the_command_line_and_the_assets_give_the_same_reasons(line: Line, tmp_path: Path) -> None:
+    dataset = load_dataset(line.home / "dataset.yaml")
+    report = ingest_sources(
+        [line.home / "landing"],
+        str(tmp_path / "store"),
+        dataset,
+        budget=MemoryBudget(512),
+        compute=Compute(workers=1),
+    )
+    told = json.loads(json.dumps(report.to_json()))
+    by_command = Counter(item["reason"] for item in told["series"] if item["reason"])
+    assert by_command == Counter(line.first.overview.quarantined)
+    tables = (line.home / "work" / "arrivals").glob("*/series.parquet")
+    rows = pd.concat([pd.read_parquet(path) for path in tables])
+    assert Counter(rows["reason"].dropna()) == by_command
+    assert {*by_command, *(item["reason"] for item in told["unreadable"])} <= {str(r) for r in Reason}
 
 
 def test_every_materialization_tells_time_and_memory_beside_the_budget(line: Line) -> None:
