@@ -101,13 +101,20 @@ def classic_frame(elements: Elements, manufacturer: str) -> Frame:
     )
 
 
+def is_tomographic(elements: Elements) -> bool:
+    """True for reconstructed slices of nuclear medicine; TOMO without RECON are projections, no slices."""
+    kinds = elements.text(t.IMAGE_TYPE).upper().split("\\")[2:3]
+    return kinds in (["RECON TOMO"], ["RECON GATED TOMO"])
+
+
 def tomographic_frames(elements: Elements, n_frames: int, manufacturer: str) -> tuple[Frame, ...]:
     """The frames of a reconstructed nuclear medicine volume (PS3.3 C.8.4.15): slices of the first detector.
 
     SpacingBetweenSlices is signed there: negative where slices run against the normal.
     """
     detector = elements.first(t.NM_DETECTORS)
-    position, orientation = _position(detector), _orientation(detector)
+    position = _position(detector) or _position(elements)
+    orientation = _orientation(detector) or _orientation(elements)
     gap_mm = elements.number(t.SPACING_BETWEEN_SLICES)
     if position is None or orientation is None or not gap_mm or not math.isfinite(gap_mm):
         return ()

@@ -21,6 +21,7 @@ from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.elements import Elements, Header, OddElements, Read, Value, read_elements
 from radiobject_assets.imaging.frames import (
     classic_frame,
+    is_tomographic,
     multiframe_attributes,
     multiframe_frames,
     tomographic_frames,
@@ -39,6 +40,7 @@ from radiobject_assets.imaging.mosaic import (
 from radiobject_assets.imaging.quiet import pydicom_quietly
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
+from radiobject_assets.imaging.tracer import tracer_attributes
 from radiobject_assets.imaging.withholding import masked, names_somebody, words_of_identity
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
@@ -132,8 +134,8 @@ def _fast_header(
     header, _ = read_elements(
         read, start, size, wanted, explicit=syntax != IMPLICIT_LITTLE, big=syntax == EXPLICIT_BIG
     )
-    if media_class == MEDIA_DIRECTORY:
-        header.elements.values[t.SOP_CLASS_UID] = media_class
+    if media_class == MEDIA_DIRECTORY or (media_class and not header.elements.text(t.SOP_CLASS_UID)):
+        header.elements.values[t.SOP_CLASS_UID] = media_class  # anonymisers take it out of the data set alone
     return header, syntax
 
 
@@ -261,7 +263,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
     tiles = 0
     if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:
         frames = multiframe_frames(e, min(max(n_frames, 0), _MAX_FRAMES), manufacturer)
-    elif n_frames > 1 and "TOMO" in e.text(t.IMAGE_TYPE).upper() and t.NM_DETECTORS in e.values:
+    elif n_frames > 1 and is_tomographic(e):
         frames = tomographic_frames(e, min(n_frames, _MAX_FRAMES), manufacturer)
     elif has_pixels and is_mosaic(e, manufacturer):
         frames = mosaic_frames(e, classic_frame(e, manufacturer))
@@ -278,6 +280,8 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
     phase = phase_encoding_of(e, frames[0].orientation) if tiles > 0 else None
     if phase is not None:
         attributes = {**attributes, "phase_encoding_ras": json.dumps([-phase[0], -phase[1], phase[2]])}
+    if t.RADIOPHARMACEUTICALS in e.values:
+        attributes = {**attributes, **tracer_attributes(e)}
     segments = describe_segments(e)
     mapped = PixelMapping()
     if has_pixels and (t.MODALITY_LUT in e.values or e.text(t.PHOTOMETRIC) == "PALETTE COLOR"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dcm2niix_reference import physical
-from dicom_files import ramp, write_stack
+from dicom_files import FrameSpec, enhanced_dataset, ramp, slice_dataset, write_stack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -113,3 +113,47 @@ def test_any_stack_of_files_gives_the_volume_that_was_scanned(rotation, spacing,
         assert values[tuple(np.round(index).astype(int))] == volume[k, y, x]
     if abs(tilt) > 1:
         assert series.attributes["gantry_tilt_deg"] == pytest.approx(abs(tilt), abs=0.05)
+
+
+@settings(max_examples=25, deadline=None)
+@given(rotations, st.tuples(spacings, spacings, spacings), st.booleans(), st.data())
+def test_any_split_into_files_gives_the_volumes_that_were_scanned(rotation, spacing, enhanced, data):  # type: ignore[no-untyped-def]
+    """Four slices at three times; frames in any order in any number of files, or a file each."""
+    down, across, through = spacing
+    row, column, normal = rotation.T
+    volumes = np.stack([ramp(4, 4, 3, "u2") + 100 * t for t in range(3)])
+    planes = data.draw(st.permutations([(t, k) for t in range(3) for k in range(4)]))
+    cuts = sorted(data.draw(st.sets(st.integers(1, 11), max_size=4)))
+    with tempfile.TemporaryDirectory() as folder:
+        if enhanced:
+            files = [planes[a:b] for a, b in zip([0, *cuts], [*cuts, 12], strict=True)]
+        else:
+            files = [[plane] for plane in planes]
+        for number, chosen in enumerate(files):
+            places = [normal * through * k + [10, -20, 30] for _, k in chosen]
+            (t, k), orientation = chosen[0], [*row, *column]
+            if enhanced:
+                frames = [
+                    FrameSpec(volumes[t, k], place, dimensions=(1, k + 1, t + 1), temporal_index=t + 1)
+                    for (t, k), place in zip(chosen, places, strict=True)
+                ]
+                ds = enhanced_dataset(
+                    frames, orientation=orientation, pixel_spacing=(down, across), number=number + 1
+                )
+            else:
+                ds = slice_dataset(
+                    volumes[t, k], position=places[0], orientation=orientation,
+                    pixel_spacing=(down, across), number=number + 1,
+                )  # fmt: skip
+                ds.TemporalPositionIdentifier = t + 1
+            ds.save_as(Path(folder, str(number)), enforce_file_format=True)
+        (series,) = build_series(scan([Path(folder)]))
+        assert series.verdict == "ingestable", series.detail
+        source = open_series(series)
+        values = physical(source, depth=3)
+    to_voxel = np.linalg.inv(source.affine)
+    for t, k, y, x in np.ndindex(volumes.shape):
+        lps = normal * through * k + [10, -20, 30] + row * across * x + column * down * y
+        index = (to_voxel @ [-lps[0], -lps[1], lps[2], 1])[:3]
+        assert np.allclose(index, np.round(index), atol=0.02)
+        assert values[(*np.round(index).astype(int), t)] == volumes[t, k, y, x]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from dcm2niix_reference import read_all
+import pytest
+from dcm2niix_reference import convert, gradients, read_all, unlike
+from dicom_files import FrameSpec, enhanced_dataset, ramp, slice_dataset
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import NuclearMedicineImageStorage
 
+from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import scan
 from radiobject_assets.imaging.series import build_series, open_series
 
@@ -84,3 +90,86 @@ def test_magnitude_and_phase_in_one_file_are_two_volumes(shared_data: Path, tmp_
     assert sorted(series.n_instances for series in found.values()) == [0, 1]
     magnitude, angle = (read_all(open_series(found[name])) for name in ("", "phase"))
     assert np.array_equal(angle, magnitude // 3)
+
+
+def _tomogram(folder: Path, kind: str, gap_mm: float) -> np.ndarray:
+    volume = ramp(5, 6, 7, "u2")
+    ds = slice_dataset(volume[0], position=(0, 0, 0), sop_class=NuclearMedicineImageStorage)
+    place = Dataset()
+    place.ImagePositionPatient, place.ImageOrientationPatient = [-10, -20, 30], [1, 0, 0, 0, 1, 0]
+    del ds.ImagePositionPatient, ds.ImageOrientationPatient
+    ds.Modality, ds.ImageType = "NM", ["ORIGINAL", "PRIMARY", kind, "EMISSION"]
+    ds.DetectorInformationSequence, ds.SpacingBetweenSlices = [place], str(gap_mm)
+    ds.NumberOfFrames, ds.SliceVector = 5, [1, 2, 3, 4, 5]
+    ds.PixelData = volume.tobytes()
+    folder.mkdir()
+    ds.save_as(folder / "nm", enforce_file_format=True)
+    return volume
+
+
+@pytest.mark.parametrize("kind", ["RECON TOMO", "RECON GATED TOMO"])
+def test_a_tomogram_of_nuclear_medicine_is_a_volume(tmp_path: Path, kind: str) -> None:
+    volume = _tomogram(tmp_path / "up", kind, 4.0)
+    assert unlike(build_series(scan([tmp_path / "up"])), convert(tmp_path / "up")) == []
+    _tomogram(tmp_path / "down", kind, -4.0)  # against the normal; dcm2niix takes no notice of the sign
+    voxels, affine = _volume(tmp_path / "down")
+    for k in range(5):
+        index = (np.linalg.inv(affine) @ [10, 20, 30 - 4 * k, 1])[:3]
+        assert voxels[(*np.round(index).astype(int), 0)] == volume[k, 0, 0]
+
+
+def test_projections_of_nuclear_medicine_are_no_volume(tmp_path: Path) -> None:
+    _tomogram(tmp_path / "raw", "TOMO", 4.0)
+    (series,) = build_series(scan([tmp_path / "raw"]))
+    assert series.reason is Reason.NO_GEOMETRY
+
+
+def _frames_of(volumes: np.ndarray, echoes: Sequence[float] = (30.0,)) -> list[FrameSpec]:
+    """Frames of (echo, time, slice, row, column), time by time."""
+    return [
+        FrameSpec(volumes[e, t, k], (0, 0, 2 * k), (1, k + 1, e + 1, t + 1), t + 1, echo_time_ms=echo)
+        for e, echo in enumerate(echoes)
+        for t in range(volumes.shape[1])
+        for k in range(volumes.shape[2])
+    ]
+
+
+@pytest.mark.parametrize("maker", ["Canon", "UIH", "GE MEDICAL SYSTEMS", "Siemens Healthineers", "Philips"])
+def test_echoes_and_times_of_one_enhanced_object_of_any_maker(tmp_path: Path, maker: str) -> None:
+    volumes = np.random.default_rng(2).integers(0, 900, (2, 3, 4, 5, 6)).astype("u2")
+    frames = _frames_of(volumes, (10.0, 20.0))
+    order = np.random.default_rng(3).permutation(len(frames))
+    ds = enhanced_dataset([frames[n] for n in order], manufacturer=maker)
+    ds.save_as(tmp_path / "one", enforce_file_format=True)
+    found = {series.component: series for series in build_series(scan([tmp_path]))}
+    assert set(found) == {"e1", "e2"}
+    for e, name in enumerate(("e1", "e2")):
+        assert np.array_equal(read_all(open_series(found[name])), volumes[e].transpose(3, 2, 1, 0))
+        assert found[name].attributes["echo_time_ms"] == 10.0 * (e + 1)
+
+
+@pytest.mark.parametrize("maker", ["CANON_MEC", "UIH"])
+def test_diffusion_of_enhanced_objects_is_in_patient_coordinates(tmp_path: Path, maker: str) -> None:
+    orientation, normal = (0.96, 0.28, 0.0, -0.224, 0.768, -0.6), np.array([-0.168, 0.576, 0.8])
+    weights = [(0.0, None), (700.0, (0.6, 0.8, 0.0)), (1000.0, (0.36, 0.48, 0.8))]
+    frames = [
+        FrameSpec(
+            ramp()[k] + 300 * t, 2 * k * normal, (1, k + 1, 1 + bool(t), t + 1), b_value=b, gradient=direction
+        )
+        for t, (b, direction) in enumerate(weights)
+        for k in range(4)
+    ]
+    (tmp_path / "dwi").mkdir()
+    ds = enhanced_dataset(frames, orientation=orientation, manufacturer=maker)
+    ds.save_as(tmp_path / "dwi" / "one", enforce_file_format=True)
+    (series,) = found = build_series(scan([tmp_path / "dwi"]))
+    b_values = json.loads(str(series.attributes["b_values_s_per_mm2"]))
+    vectors = json.loads(str(series.attributes["b_vectors_ras"]))
+    assert b_values == [b for b, _ in weights]
+    assert np.allclose(vectors, [[-x, -y, z] for x, y, z in ((0, 0, 0), *(d for _, d in weights[1:] if d))])
+    if maker == "UIH":
+        return  # dcm2niix stacks its slices only with private elements
+    (reference,) = convert(tmp_path / "dwi")
+    assert unlike(found, [reference]) == []
+    assert gradients(reference)[0] == b_values
+    assert np.allclose(gradients(reference)[1], vectors, atol=2e-3)

@@ -10,9 +10,11 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 
 from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.store import RadiObject
 
 # Folder of a classic series to its reference; the `-p n` one where dcm2niix scales privately (Philips).
 CLASSIC = {
@@ -123,3 +125,41 @@ def test_nifti_files_come_out_as_they_went_in(shared_data: Path, tmp_path: Path)
         assert np.allclose(np.asarray(source.dataobj), np.asarray(copy.dataobj))
         compared += 1
     assert compared >= 16
+
+
+@pytest.mark.parametrize(
+    "folder", ["ct_philips_tilt", "mr_ge_dti4d", "mr_philips_anat", "mr_philips_dualecho", "mr_siemens_phase"]
+)
+def test_a_pixel_is_in_the_store_where_its_file_says_it_is(
+    shared_data: Path, exported: tuple[dict[str, Any], Path], folder: str
+) -> None:
+    """Position, orientation and spacing of the file itself; nothing of what decided the stack."""
+    radi = RadiObject(str(exported[1].parent / "store"))
+    files = sorted((shared_data / "series" / folder).iterdir())
+    rng = np.random.default_rng(11)
+    for path in (files[0], files[len(files) // 3], files[-1]):
+        dataset = pydicom.dcmread(path)
+        volumes = [
+            (volume.affine, volume.to_numpy())
+            for collection in map(radi.collection, radi.collection_names)
+            for row in collection.to_obs().to_dict("records")
+            if row["series_uid"] == dataset.SeriesInstanceUID
+            for volume in [collection[row["obs_id"]]]
+        ]
+        physical = dataset.pixel_array * float(dataset.get("RescaleSlope", 1)) + float(
+            dataset.get("RescaleIntercept", 0)
+        )
+        across, down = np.reshape(np.array(dataset.ImageOrientationPatient, float), (2, 3))
+        for row, column in rng.integers((0, 0), physical.shape, (12, 2)):
+            x, y, z = (
+                np.array(dataset.ImagePositionPatient, float)
+                + across * float(dataset.PixelSpacing[1]) * column
+                + down * float(dataset.PixelSpacing[0]) * row
+            )
+            there = set()
+            for affine, voxels in volumes:
+                index = (np.linalg.inv(affine) @ [-x, -y, z, 1])[:3]
+                nearest = np.round(index).astype(int)
+                if np.abs(index - nearest).max() < 0.05 and (nearest < voxels.shape[:3]).all():
+                    there |= set(np.atleast_1d(voxels[tuple(nearest)]).tolist())
+            assert any(value == pytest.approx(physical[row, column], rel=1e-6) for value in there)
