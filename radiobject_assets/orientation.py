@@ -6,8 +6,9 @@ what they share is here: pure functions of an affine. Affines map voxel indices 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,48 @@ class OrientationInfo:
             confidence="unknown" if source == "identity" else "header",
             source=source,
         )
+
+
+def affine_to_list(affine: Affine) -> list[list[float]]:
+    """An affine as nested lists of Python floats."""
+    return [[float(value) for value in row] for row in affine]
+
+
+def affine_to_json(affine: Affine) -> str:
+    """An affine as JSON text that gives back the same numbers."""
+    return json.dumps(affine_to_list(affine))
+
+
+def orientation_info_to_metadata(
+    info: OrientationInfo, original_affine: Affine | None = None
+) -> dict[str, str]:
+    """An orientation as the texts that RadiObject keeps with an array, which `RadiObject(uri)` here reads."""
+    metadata = {
+        "orientation_axcodes": "".join(info.axcodes),
+        "orientation_affine": affine_to_json(np.asarray(info.affine)),
+        "orientation_source": info.source,
+        "orientation_confidence": info.confidence,
+    }
+    if original_affine is not None:
+        metadata["original_affine"] = affine_to_json(original_affine)
+    return metadata
+
+
+def metadata_to_orientation_info(metadata: Mapping[str, object]) -> OrientationInfo | None:
+    """What `orientation_info_to_metadata` was given; None where the metadata has no affine.
+
+    Raises
+    ------
+    ValueError
+        If the affine is not text of numbers.
+    """
+    text = metadata.get("orientation_affine")
+    if not text:
+        return None
+    info = OrientationInfo.of(
+        np.array(json.loads(str(text)), np.float64), str(metadata.get("orientation_source") or "identity")
+    )
+    return replace(info, confidence=str(metadata.get("orientation_confidence") or info.confidence))
 
 
 def orientation_source(kind: str, attributes: Mapping[str, object]) -> str:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from radiobject_assets.errors import ImageReadError, IngestError
 from radiobject_assets.imaging.geometry import spacing_mm
 from radiobject_assets.imaging.orientation import image_series_in, transform_of
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.orientation import affine_axcodes
+from radiobject_assets.orientation import affine_axcodes, affine_to_json
 
 _SPATIAL_UNITS = {1: "m", 2: "mm", 3: "um"}
 
@@ -131,7 +129,7 @@ def extract_nifti_metadata(nifti_path: str | Path) -> NiftiMetadata:
         qform_code=codes[0],
         sform_code=codes[1],
         axcodes=affine_axcodes(affine),
-        affine_json=_affine_json(affine),
+        affine_json=affine_to_json(affine),
         orientation_source=transform_of(header),
         source_path=str(path.absolute()),
     )
@@ -175,11 +173,7 @@ def extract_dicom_metadata(dicom_dir: str | Path) -> DicomMetadata:
         echo_time=number("echo_time_ms"),
         magnetic_field_strength=number("magnetic_field_strength_t"),
         axcodes=affine_axcodes(series.affine),
-        affine_json=_affine_json(series.affine),
+        affine_json=affine_to_json(series.affine),
         orientation_source="dicom_iop",
         source_path=str(path.absolute()),
     )
-
-
-def _affine_json(affine: NDArray[np.float64]) -> str:
-    return json.dumps(affine.tolist())

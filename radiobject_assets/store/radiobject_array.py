@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from radiobject_assets.errors import SchemaError, StorageError
-from radiobject_assets.store.affine import Affine, validate_affine
+from radiobject_assets.orientation import OrientationInfo, metadata_to_orientation_info
+from radiobject_assets.store.affine import validate_affine
 from radiobject_assets.store.config import SliceOrientation
 from radiobject_assets.store.volume_header import VolumeHeader
 from radiobject_assets.store.voxels import ATTRIBUTE, stored_dtype
@@ -39,30 +40,31 @@ def radiobject_header(array: Any) -> VolumeHeader | None:
     if any(dim.dtype != np.int32 or int(dim.domain[0]) != 0 for dim in dimensions):
         return None
     meta = dict(array.meta.items())
-    affine = _affine(array.uri, meta.get("orientation_affine"))
+    info = _orientation(array.uri, meta)
     tiling = meta.get("tile_orientation") or meta.get("slice_orientation")
     return VolumeHeader(
         obs_id=str(meta["obs_id"]) if meta.get("obs_id") else None,
         obs_subject_id=None,
         shape=tuple(int(dim.size) for dim in dimensions),
         dtype=stored_dtype(schema.attr(0).dtype),
-        affine=_IDENTITY if affine is None else tuple(tuple(row) for row in affine[:3].tolist()),
+        affine=_IDENTITY if info is None else info.affine[:3],
         slope=1.0,
         intercept=0.0,
-        orientation_source="identity" if affine is None else str(meta.get("orientation_source") or "header"),
+        orientation_source="identity" if info is None else info.source,
         kind="image",
         voxel_digest="",
         tile_orientation=tiling if tiling in set(SliceOrientation) else None,
     )
 
 
-def _affine(uri: str, text: object) -> Affine | None:
-    if not text:
-        return None
+def _orientation(uri: str, meta: Mapping[str, object]) -> OrientationInfo | None:
     try:
-        return validate_affine(json.loads(str(text)))
+        info = metadata_to_orientation_info(meta)
+        if info is not None:
+            validate_affine(info.affine)
     except ValueError as error:
         raise SchemaError(f"{uri}: the stored affine cannot be used: {error}") from error
+    return info
 
 
 def read_only(uri: str, action: str) -> StorageError:
