@@ -1,4 +1,4 @@
-"""The file with an array's tile index: made when the array is written, compared when it is verified."""
+"""The file with an array's tile index, made from the array's files when they are written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from radiobject_assets.store.tile_index import (
     DATA_FILE,
     INDEX_NAME,
-    IndexDamagedError,
     Layout,
     NotIndexableError,
     ReadBytes,
@@ -70,18 +69,3 @@ def write_index(folder: Path, layout: Layout, fragments: Sequence[str]) -> None:
         _log.debug("no tile index: %s", error)
         return
     (folder / INDEX_NAME).write_bytes(index.encode())
-
-
-def index_problem(folder: Path) -> str | None:
-    """What is wrong with the index of the array in `folder`; None where they agree, or there is none."""
-    try:
-        kept = TileIndex.decode((folder / INDEX_NAME).read_bytes())
-        found = index_of(folder, kept.layout, [file.name for file in kept.files])
-    except FileNotFoundError:
-        return None
-    except (IndexDamagedError, NotIndexableError) as error:
-        return str(error)
-    fragments = sorted(os.listdir(folder / "__fragments"))
-    if sorted(file.name for file in kept.files) != [DATA_FILE.format(name) for name in fragments]:
-        return "the array has other fragments than its tile index"
-    return None if found.encode() == kept.encode() else "the tile index is not that of its array"

@@ -11,9 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,18 +20,17 @@ import tiledb
 from numpy.typing import NDArray
 
 from radiobject_assets import __version__
-from radiobject_assets.errors import AlignmentError, SchemaError, ShapeError, StorageError
+from radiobject_assets.errors import AlignmentError, SchemaError, ShapeError
 from radiobject_assets.store.affine import (
     affine_axcodes,
     spacing_mm,
     validate_affine,
 )
+from radiobject_assets.store.array_writer import ArrayPlan, write_array
 from radiobject_assets.store.columns import ColumnType, to_arrow, validate_column_name
 from radiobject_assets.store.config import MB, CompressionConfig, TileConfig, get_radiobject_config
 from radiobject_assets.store.consolidation import consolidate_if_many
-from radiobject_assets.store.context import ctx_for_small_objects, ctx_for_threads, keep_for_ever
-from radiobject_assets.store.deadline import DeadlineError, on_storage, storage_errors
-from radiobject_assets.store.index_files import write_index
+from radiobject_assets.store.context import ctx_for_threads
 from radiobject_assets.store.layout import (
     AFFINE_COLUMNS,
     FORMAT_VERSION,
@@ -48,24 +45,15 @@ from radiobject_assets.store.layout import (
 )
 from radiobject_assets.store.ownership import ids_of_one_subject
 from radiobject_assets.store.table import Table, now_ms
-from radiobject_assets.store.tile_index import describe_layout
 from radiobject_assets.store.uris import (
     join,
-    local_path,
     new_token,
     normalise,
     remove_tree,
-    tree_bytes,
 )
 from radiobject_assets.store.voxels import (
-    VoxelDigest,
-    aligned_chunks,
-    carrier_dtype,
-    create_array,
     stored_dtype,
     validate_shape,
-    write_meta,
-    write_region,
 )
 
 _log = logging.getLogger(__name__)
@@ -244,49 +232,15 @@ def write_volume_array(
 
     The array is removed if anything goes wrong, the caller's interruption included.
     """
+
+    def description(voxel_digest: str) -> dict[str, Any]:
+        whole = replace(staged, voxel_digest=voxel_digest)
+        return {**describe(whole, tile), "sources": list(sources)}
+
     kind = np.dtype(staged.dtype)
-    ctx = ctx_for_small_objects(ctx, uri, staged.voxel_bytes)
-    digest = VoxelDigest()
-    extents = create_array(uri, staged.shape, kind, tile, compression, ctx)
-    fragments: list[str] = []
-    try:
-        doing = "write voxels to"
-        array = on_storage(doing, uri, ctx, lambda: tiledb.open(uri, "w", ctx=ctx))
-        try:
-            with (
-                storage_errors(doing, uri, ctx),  # the slabs may come from a disk that fails
-                ThreadPoolExecutor(1, thread_name_prefix="voxel-digest") as beside,
-            ):
-                for chunk in aligned_chunks(slabs, staged.shape, kind, extents, buffer_bytes):
-                    hashed = beside.submit(digest.update, chunk.voxels)
-                    write = partial(write_region, array, ctx, chunk.start, chunk.voxels)
-                    fragments.append(on_storage(doing, uri, ctx, write, nbytes=chunk.voxels.nbytes))
-                    hashed.result()  # the chunk's buffer may be used again for the next
-            staged = replace(staged, voxel_digest=digest.value)
-            write_meta(array, {**describe(staged, tile), "sources": list(sources)})
-        except DeadlineError:
-            keep_for_ever(array)  # the call that was given up still uses it
-            raise
-        except BaseException:
-            array.close()
-            raise
-        on_storage("finish writing", uri, ctx, array.close, holds_lock=True)
-        folder = local_path(uri)
-        if folder is not None:
-            layout = describe_layout(staged.shape, extents, carrier_dtype(kind), compression.algorithm)
-            with storage_errors("write the tile index of", uri, ctx):
-                write_index(folder, layout, fragments)
-        return replace(staged, stored_bytes=tree_bytes(uri, ctx))
-    except DeadlineError:
-        # Storage that does not answer would not answer to a removal either, and whoever writes may still
-        # be at it. Nothing names the array; vacuum removes it.
-        raise
-    except BaseException:
-        try:
-            remove_tree(uri, ctx)
-        except StorageError:  # the first error is the one to report; vacuum finds the rest
-            _log.warning("an unfinished array could not be removed; vacuum will", exc_info=True)
-        raise
+    plan = ArrayPlan(staged.shape, kind, tile, compression, buffer_bytes, description)
+    written = write_array(uri, plan, slabs, ctx, fresh=bool(staged.token))
+    return replace(staged, voxel_digest=written.voxel_digest, stored_bytes=written.stored_bytes)
 
 
 # Of the header of a NIfTI file that a volume was read from: what an export writes again.

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from radiobject_assets.store.s3_objects import S3Objects
 from radiobject_assets.store.tile_index import DamagedError, DataFile
+from radiobject_assets.store.uris import join
 
 
 @dataclass(frozen=True)
@@ -85,3 +87,30 @@ class LocalFiles:
     def __del__(self) -> None:
         for descriptor in self._open.values():
             os.close(descriptor)
+
+
+class S3Files:
+    """Data files on S3, read by ranges. Thread-safe."""
+
+    def __init__(self, uri: str, files: Sequence[DataFile], objects: S3Objects) -> None:
+        self._uri = uri
+        self._files = files
+        self._objects = objects
+        self.parallel = objects.parallel
+        """Reads that may be under way together."""
+
+    def read(self, file: int, offset: int, nbytes: int) -> memoryview:
+        """Bytes [offset, offset + nbytes) of a file.
+
+        Raises
+        ------
+        DamagedError
+            If the file ends before.
+        OSError
+            If S3 does not give it.
+        """
+        content = self._objects.read(join(self._uri, self._files[file].name), offset, nbytes)
+        COUNTER.add(reads=1, stored_bytes=len(content))
+        if len(content) != nbytes:
+            raise DamagedError(f"{self._files[file].name} is shorter than it was written")
+        return memoryview(content)

@@ -296,11 +296,6 @@ def _bytes_before(
     return skipped
 
 
-def agrees(index: TileIndex, other: TileIndex) -> bool:
-    """Whether two indexes say the same."""
-    return index.encode() == other.encode()
-
-
 def describe_layout(shape: tuple[int, ...], tile: tuple[int, ...], dtype: Any, codec: str) -> Layout:
     """The layout of an array whose voxels are carried by `dtype`."""
     return Layout(tuple(shape), tuple(tile), np.dtype(dtype).name, codec)

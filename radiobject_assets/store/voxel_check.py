@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -10,11 +11,11 @@ import numpy as np
 import tiledb
 
 from radiobject_assets.store.config import MB
-from radiobject_assets.store.deadline import storage_errors
+from radiobject_assets.store.deadline import on_storage, storage_errors
 from radiobject_assets.store.handles import open_array
-from radiobject_assets.store.index_files import index_problem
-from radiobject_assets.store.uris import local_path
-from radiobject_assets.store.voxel_source import read_by_tiledb
+from radiobject_assets.store.tile_index import DATA_FILE, DamagedError, NotIndexableError, build_index
+from radiobject_assets.store.uris import join, list_names
+from radiobject_assets.store.voxel_source import load_index, read_by_tiledb
 from radiobject_assets.store.voxels import VoxelDigest
 
 _PIECE_BYTES = 32 * MB
@@ -40,6 +41,26 @@ def voxel_problem(
         found.update(read_by_tiledb(uri, ctx, (0, 0, z, *t), size, dtype))
     if found.value != digest:
         return "digest", "the voxels are not those that were written"
-    folder = local_path(uri)
-    wrong = None if folder is None else index_problem(folder)
+    wrong = index_problem(uri, ctx)
     return None if wrong is None else ("index", wrong)
+
+
+def index_problem(uri: str, ctx: tiledb.Ctx) -> str | None:
+    """What is wrong with the tile index of the array at `uri`; None where they agree, or there is none."""
+    try:
+        indexed = load_index(uri, ctx)
+        if indexed is None:
+            return None
+        index = indexed.index
+        files = [
+            (file.name, file.nbytes, partial(indexed.files.read, number))
+            for number, file in enumerate(index.files)
+        ]
+        fragments = [DATA_FILE.format(name) for name in list_names(join(uri, "__fragments"), ctx)]
+        if sorted(fragments) != sorted(file.name for file in index.files):
+            return "the array has other fragments than its tile index"
+        build = partial(build_index, index.layout, files)
+        found = on_storage("read", uri, ctx, build, nbytes=sum(file.nbytes for file in index.files))
+    except (DamagedError, NotIndexableError) as error:
+        return str(error)
+    return None if found.encode() == index.encode() else "the tile index is not that of its array"

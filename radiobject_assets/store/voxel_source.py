@@ -11,7 +11,8 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,11 +21,13 @@ import tiledb
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.block_reader import Region, Run, boxes_of, runs_of, share
+from radiobject_assets.store.block_reader import Box, Region, Run, boxes_of, runs_of, share
+from radiobject_assets.store.config import MB
 from radiobject_assets.store.context import keep_orphan
-from radiobject_assets.store.deadline import on_storage, storage_errors
+from radiobject_assets.store.deadline import begin, on_storage, storage_errors
 from radiobject_assets.store.handles import open_array
-from radiobject_assets.store.stored_files import COUNTER, LocalFiles
+from radiobject_assets.store.s3_objects import s3_objects
+from radiobject_assets.store.stored_files import COUNTER, LocalFiles, S3Files
 from radiobject_assets.store.tile_index import (
     DATA_FILE,
     INDEX_NAME,
@@ -41,18 +44,24 @@ MAX_KEPT = 128
 # On a disk a second read costs less than 16 KB more; pieces of 256 KB give several threads something to do.
 _LOCAL_GAP = 16 * 1024
 _LOCAL_MOST = 256 * 1024
+# From S3, several parts of this size travel together faster than a longer one does.
+_FAR_MOST = 16 * MB
+_BOXES_AT_ONCE = 8
 
 
 class IndexedArray:
     """An array with its tile index, whose regions are read past TileDB. Thread-safe."""
 
-    def __init__(self, index: TileIndex, files: LocalFiles, ctx: tiledb.Ctx) -> None:
+    def __init__(self, index: TileIndex, files: LocalFiles | S3Files, ctx: tiledb.Ctx) -> None:
         self.index = index
+        self.files = files
         self.ctx = ctx  # keeps the context, and so its id(), alive
-        self._files = files
         settings = ctx.config()
         self._verify = settings["sm.skip_checksum_validation"] != "true"
         self._threads = int(settings["sm.compute_concurrency_level"])
+        self._gap = int(settings["vfs.min_batch_gap"])
+        self._small = int(settings["vfs.min_batch_size"])
+        self._budget = int(settings["sm.mem.total_budget"])
 
     def read(self, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
         """Voxels [start, start + size) as they are carried, in Fortran order.
@@ -61,19 +70,50 @@ class IndexedArray:
         ------
         DamagedError
             If the bytes of a block are not those that were written.
+        OSError
+            If storage fails.
         """
         region = Region(self.index, size, self._verify)
         boxes = boxes_of(self.index.layout, start, size)
-        runs = runs_of(self.index, boxes, _LOCAL_GAP, 0, _LOCAL_MOST)
+        if isinstance(self.files, S3Files):
+            self._read_far(self.files, region, boxes)
+        else:
+            files = self.files
 
-        def work(left: Iterator[Run]) -> None:
-            for run in left:
-                region.fill(run, self._files.read(run.file, run.offset, run.nbytes))
+            def work(left: Iterator[Run]) -> None:
+                for run in left:
+                    region.fill(run, files.read(run.file, run.offset, run.nbytes))
 
-        share(work, runs, self._threads)
+            share(work, runs_of(self.index, boxes, _LOCAL_GAP, 0, _LOCAL_MOST), self._threads)
         layout = self.index.layout
         COUNTER.add(decoded_bytes=len(boxes) * math.prod(layout.box) * layout.itemsize)
         return region.voxels
+
+    def _read_far(self, files: S3Files, region: Region, boxes: Sequence[Box]) -> None:
+        """Few long reads, several under way together, at most a quarter of the budget in memory."""
+        most = max(MB, min(_FAR_MOST, self._budget // 4 // files.parallel))
+        runs = runs_of(self.index, boxes, self._gap, self._small, most)
+
+        def fill(run: Run, content: memoryview) -> None:
+            parts = [
+                replace(run, boxes=run.boxes[i : i + _BOXES_AT_ONCE])
+                for i in range(0, len(run.boxes), _BOXES_AT_ONCE)
+            ]
+
+            def work(left: Iterator[Run]) -> None:
+                for part in left:
+                    region.fill(part, content)
+
+            share(work, parts, self._threads)
+
+        for first in range(0, len(runs), files.parallel):
+            together = runs[first : first + files.parallel]
+            reads = [partial(files.read, run.file, run.offset, run.nbytes) for run in together]
+            # The caller's thread reads the first.
+            others = [begin(read) for read in reads[1:]]
+            fill(together[0], reads[0]())
+            for run, other in zip(together[1:], others, strict=True):
+                fill(run, other.result())
 
 
 class IndexPool:
@@ -125,24 +165,43 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=INDEXES.orphan)
 
 
-def _open_index(uri: str, ctx: tiledb.Ctx) -> IndexedArray | None:
-    folder = local_path(uri)
-    if folder is None:
-        return None
+def load_index(uri: str, ctx: tiledb.Ctx) -> IndexedArray | None:
+    """The array at `uri` with its tile index, read from storage; None where it has none.
+
+    Raises
+    ------
+    IndexDamagedError
+        If the index isn't what was written.
+    StorageError
+        If storage fails.
+    """
+    place = join(uri, INDEX_NAME)
+    folder, objects = local_path(uri), s3_objects(uri, ctx)
     try:
-        with storage_errors("read the tile index of", uri, ctx):
-            content = (folder / INDEX_NAME).read_bytes()
+        if folder is not None:
+            content = on_storage("read", place, ctx, (folder / INDEX_NAME).read_bytes)
+        elif objects is not None:
+            content = on_storage("read", place, ctx, partial(objects.read, place))
+            COUNTER.add(reads=1, stored_bytes=len(content))
+        else:
+            return None
     except StorageError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
+    index = TileIndex.decode(content)
+    if folder is not None:
+        return IndexedArray(index, LocalFiles(folder, index.files), ctx)
+    return None if objects is None else IndexedArray(index, S3Files(uri, index.files, objects), ctx)
+
+
+def _open_index(uri: str, ctx: tiledb.Ctx) -> IndexedArray | None:
     try:
-        index = TileIndex.decode(content)
+        return load_index(uri, ctx)
     except IndexDamagedError as error:
         # The voxels are whole, and TileDB finds them without it.
         _log.warning("volume %s: %s; TileDB reads it, `verify` reports it", last_part(uri), error)
         return None
-    return IndexedArray(index, LocalFiles(folder, index.files), ctx)
 
 
 def check_index(uri: str, ctx: tiledb.Ctx) -> None:
@@ -168,8 +227,8 @@ def read_voxels(
     if indexed is None or indexed.index.layout.dtype != carrier_dtype(dtype).name or 0 in size:
         return read_by_tiledb(uri, ctx, start, size, dtype)
     try:
-        with storage_errors("read voxels of", uri, ctx):
-            voxels = indexed.read(start, size)
+        read = partial(indexed.read, start, size)
+        voxels = on_storage("read voxels of", uri, ctx, read, nbytes=math.prod(size) * dtype.itemsize)
     except DamagedError as error:
         raise StorageError(f"cannot read voxels of {uri}: {error}") from error
     return voxels if voxels.dtype == dtype else voxels.view(dtype)
