@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
@@ -128,7 +128,9 @@ class RowChoice(ABC):
             raise TypeError("iloc takes positions; use loc for ids")
         return self._at(self._where[resolve_positions(key, len(self))])
 
-    def _by_ids(self, ids: Sequence[str]) -> Self:
+    def _by_ids(self, ids: Any) -> Self:
+        if np.asarray(ids).dtype == np.bool_:  # a mask, as in pandas
+            return self._by_positions(ids)
         if not all(isinstance(key, str) for key in ids):
             raise TypeError("loc takes ids; use iloc for positions")
         return self._at(np.asarray([self._position(key) for key in ids], np.intp))
@@ -142,12 +144,12 @@ class RowChoice(ABC):
         return self._at(self._rows.matching(expr, self._where))
 
     def head(self, n: int = 5) -> Self:
-        """A view of the first `n`."""
-        return self._at(self._where[: max(0, n)])
+        """A view of the first `n`; with a negative `n`, of all but the last, as in pandas."""
+        return self._at(self._where[:n])
 
     def tail(self, n: int = 5) -> Self:
-        """A view of the last `n`."""
-        return self._at(self._where[max(0, len(self) - max(0, n)) :])
+        """A view of the last `n`; with a negative `n`, of all but the first, as in pandas."""
+        return self._at(self._where[-n:] if n else self._where[:0])
 
     def sample(self, n: int = 5, seed: int | None = None) -> Self:
         """A view of `n` drawn without replacement (all if there are fewer), in order."""

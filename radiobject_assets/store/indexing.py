@@ -154,6 +154,13 @@ def align(*indexes: Index) -> Index:
     return common
 
 
+def is_position(key: Any) -> bool:
+    """Whether an `iloc` key is one integer, also NumPy's or an array without axes."""
+    if isinstance(key, np.ndarray):
+        return key.ndim == 0 and key.dtype.kind in "iu"
+    return isinstance(key, (int, np.integer)) and not isinstance(key, bool)
+
+
 def resolve_positions(key: Any, count: int) -> NDArray[np.intp]:
     """Positions that an `iloc` key means: int, slice, sequence of ints, or boolean mask, as in NumPy.
 
@@ -162,11 +169,11 @@ def resolve_positions(key: Any, count: int) -> NDArray[np.intp]:
     IndexError
         For positions outside, a mask of another length, or a key of another type.
     """
-    if isinstance(key, slice):
+    if isinstance(key, slice) or key is Ellipsis:
         return np.arange(count, dtype=np.intp)[key]
     if isinstance(key, (bool, np.bool_)):
         raise IndexError("a single boolean is not a position")
-    if isinstance(key, (int, np.integer)):
+    if is_position(key):
         key = [int(key)]
     array = np.asarray(key)
     if array.size == 0 and array.dtype != np.bool_:

@@ -1,4 +1,4 @@
-"""NumPy's basic indexing, translated to the smallest box of voxels that covers it."""
+"""NumPy's indexing, translated to the smallest box of voxels that covers it."""
 
 from __future__ import annotations
 
@@ -21,24 +21,23 @@ class Selection:
 def parse_selection(key: Any, shape: tuple[int, ...]) -> Selection:
     """Box and inner index for `key` on an array of `shape`.
 
+    Index arrays and masks pick from the whole volume, which is read for them: slices are cheaper.
+
     Raises
     ------
     IndexError
-        As NumPy does for positions outside and too many indices; also for index arrays and masks, which
-        would read scattered voxels (index the array that `to_numpy()` returns instead).
+        As NumPy does, for positions outside and too many indices.
     """
     items = list(key) if isinstance(key, tuple) else [key]
+    if any(_is_array(item) for item in items):
+        return Selection((0,) * len(shape), shape, tuple(items))
     for item in items:
-        if isinstance(item, (bool, np.bool_)) or (
-            item is not None
-            and item is not Ellipsis
-            and not isinstance(item, slice)
-            and not _is_integer(item)
-        ):
-            raise IndexError(
-                "only integers, slices (:), ellipsis (...) and newaxis (None) index a stored volume; "
-                "for arrays and masks index volume.to_numpy()"
-            )
+        if item is None or item is Ellipsis or isinstance(item, slice) or _is_integer(item):
+            continue
+        raise IndexError(
+            "only integers, slices (`:`), ellipsis (`...`), newaxis (`None`), and arrays of integers or "
+            "booleans are valid indices"
+        )
     if sum(item is Ellipsis for item in items) > 1:
         raise IndexError("an index can only have a single ellipsis ('...')")
     used = sum(item is not None and item is not Ellipsis for item in items)
@@ -75,6 +74,15 @@ def parse_selection(key: Any, shape: tuple[int, ...]) -> Selection:
             inner.append(0)
         axis += 1
     return Selection(tuple(start), tuple(size), tuple(inner))
+
+
+def _is_array(item: Any) -> bool:
+    """Whether it is what NumPy takes for advanced indexing: an array, a list or a single boolean."""
+    if isinstance(item, (bool, np.bool_)):
+        return True
+    if isinstance(item, list):
+        item = np.asarray(item, None if item else np.intp)
+    return isinstance(item, np.ndarray) and item.ndim > 0 and item.dtype.kind in "biu"
 
 
 def _is_integer(item: Any) -> bool:

@@ -17,7 +17,7 @@ from radiobject_assets.store.choosing import Indexer, RowChoice
 from radiobject_assets.store.collection_making import CollectionMaking, ImageSources
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.dataframe import Dataframe
-from radiobject_assets.store.indexing import Index
+from radiobject_assets.store.indexing import Index, is_position
 from radiobject_assets.store.layout import (
     COLLECTION_FORMAT,
     OBS,
@@ -178,9 +178,7 @@ class VolumeCollection(CollectionMaking, RowChoice):
 
     def _located(self, key: Any) -> Volume | VolumeCollection:
         view = self._by_positions(key)
-        if isinstance(key, (int, np.integer)):
-            return self._volume_at(int(view._where[0]))
-        return view
+        return self._volume_at(int(view._where[0])) if is_position(key) else view
 
     def _identified(self, key: Any) -> Volume | VolumeCollection:
         return self._volume_at(self._position(key)) if isinstance(key, str) else self._by_ids(list(key))

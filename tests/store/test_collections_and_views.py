@@ -57,6 +57,19 @@ def test_positions_and_ids_address_the_same_volumes(radi: RadiObject) -> None:
         radi.ct.iloc[[True]]
 
 
+def test_choosing_follows_pandas_at_its_edges(radi: RadiObject) -> None:
+    ids = pd.Series(radi.ct.obs_ids)
+    for n in (-9, -2, 0, 2, 9):
+        assert radi.ct.head(n).obs_ids == ids.head(n).tolist()
+        assert radi.ct.tail(n).obs_ids == ids.tail(n).tolist()
+    assert radi.ct.iloc[...].obs_ids == ids.iloc[...].tolist()
+    assert radi.ct.iloc[np.array(2)].obs_id == ids.iloc[2]
+    assert radi.ct.loc[ids > "b_ct"].obs_ids == ids.loc[ids > "b_ct"].tolist()
+    assert radi.loc[np.zeros(len(radi), bool)].obs_subject_ids == []
+    with pytest.raises(TypeError):
+        radi.ct.iloc[1.5]
+
+
 def test_a_view_filters_its_collections(radi: RadiObject) -> None:
     view = radi.loc[["b", "c"]]
     assert view.ct.obs_ids == ["b_ct", "b_ct_acq-1", "c_ct"]

@@ -49,10 +49,21 @@ def test_indexing_is_numpys(big: Volume, key: Any) -> None:
     assert np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize("key", [40, (0, 0, -30), (0, 0, 0, 0), (..., ...), [1, 2], "x", 1.5, True])
+@pytest.mark.parametrize("key", [40, (0, 0, -30), (0, 0, 0, 0), (..., ...), [99], "x", 1.5, np.array([True])])
 def test_what_numpy_refuses_is_refused(big: Volume, key: Any) -> None:
     with pytest.raises(IndexError):
         big[key]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [[1, 2], [], True, (slice(2, 9), [0, -1]), (..., np.array([0, 3])), ([1, 2], [3, 4], -1), BIG > 500],
+    ids=["integers", "nothing", "true", "beside a slice", "after an ellipsis", "pairs", "mask"],
+)
+def test_index_arrays_and_masks_pick_as_in_numpy(big: Volume, key: Any) -> None:
+    found, expected = big[key], BIG[key]
+    assert found.shape == expected.shape
+    assert np.array_equal(found, expected)
 
 
 def test_integers_of_numpy_index_too(big: Volume) -> None:
