@@ -32,7 +32,7 @@ _MAGIC = b"RADTILES"
 _HEAD = struct.Struct("<8sI")
 _DIGEST_BYTES = 16
 # Bytes of a block before compression; TileDB's own, whatever an array's schema says.
-_CHUNK_BYTES = 64 * 1024
+BLOCK_BYTES = 64 * 1024
 _TILE_HEAD = struct.Struct("<Q")
 _CHUNK_HEAD = struct.Struct("<III")
 _PAIR = struct.Struct("<II")
@@ -95,7 +95,7 @@ class Layout:
     @cached_property
     def block_cells(self) -> int:
         """Voxels of a block; the last one of a tile may have fewer."""
-        return min(self.tile_cells, _CHUNK_BYTES // self.itemsize)
+        return min(self.tile_cells, BLOCK_BYTES // self.itemsize)
 
     @cached_property
     def blocks_per_tile(self) -> int:
@@ -238,7 +238,7 @@ def _blocks_of(layout: Layout, nbytes: int, read: ReadBytes) -> Iterator[tuple[i
     A tile is its number of chunks (8 bytes) and the chunks; a chunk is its length before and after filtering,
     the length of its filters' metadata (4 bytes each), that metadata, and the filtered bytes.
     """
-    most = _CHUNK_BYTES * 2 + 4096  # a chunk that compression made larger, with its metadata
+    most = BLOCK_BYTES * 2 + 4096  # a chunk that compression made larger, with its metadata
     start = position = 0
     window: bytes | memoryview = b""
     while position < nbytes:

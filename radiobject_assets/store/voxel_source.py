@@ -11,7 +11,7 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ import tiledb
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.block_reader import Box, Region, Run, boxes_of, runs_of, share
+from radiobject_assets.store.block_reader import Region, Run, runs_of, share
 from radiobject_assets.store.config import MB
 from radiobject_assets.store.context import keep_orphan
 from radiobject_assets.store.deadline import begin, on_storage, storage_errors
@@ -73,10 +73,9 @@ class IndexedArray:
         OSError
             If storage fails.
         """
-        region = Region(self.index, size, self._verify)
-        boxes = boxes_of(self.index.layout, start, size)
+        region = Region(self.index, start, size, self._verify)
         if isinstance(self.files, S3Files):
-            self._read_far(self.files, region, boxes)
+            self._read_far(self.files, region)
         else:
             files = self.files
 
@@ -84,15 +83,15 @@ class IndexedArray:
                 for run in left:
                     region.fill(run, files.read(run.file, run.offset, run.nbytes))
 
-            share(work, runs_of(self.index, boxes, _LOCAL_GAP, 0, _LOCAL_MOST), self._threads)
+            share(work, runs_of(self.index, region.plan, _LOCAL_GAP, 0, _LOCAL_MOST), self._threads)
         layout = self.index.layout
-        COUNTER.add(decoded_bytes=len(boxes) * math.prod(layout.box) * layout.itemsize)
+        COUNTER.add(decoded_bytes=len(region.plan.firsts) * math.prod(layout.box) * layout.itemsize)
         return region.voxels
 
-    def _read_far(self, files: S3Files, region: Region, boxes: Sequence[Box]) -> None:
+    def _read_far(self, files: S3Files, region: Region) -> None:
         """Few long reads, several under way together, at most a quarter of the budget in memory."""
         most = max(MB, min(_FAR_MOST, self._budget // 4 // files.parallel))
-        runs = runs_of(self.index, boxes, self._gap, self._small, most)
+        runs = runs_of(self.index, region.plan, self._gap, self._small, most)
 
         def fill(run: Run, content: memoryview) -> None:
             parts = [
