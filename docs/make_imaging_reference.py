@@ -22,6 +22,7 @@ from radiobject_assets.imaging.tags import ATTRIBUTES, IDENTITY, OPTIONAL_ATTRIB
 FOLDER = Path(__file__).resolve().parent / "reference"
 
 COMPUTED = {
+    "patient_id_issuer": "8 digits made of IssuerOfPatientID: other digits, another issuer",
     "secondary_capture": "1 where the SOP class is Secondary Capture",
     "gantry_tilt_deg": "angle of a tilted gantry: the affine is sheared",
     "complex_component": "`phase`, `real` or `imaginary`; absent for magnitude",

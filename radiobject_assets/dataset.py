@@ -132,6 +132,9 @@ class SubjectsConfig(_Section):
     key: Literal["patient_id", "study", "pseudonym"] = "patient_id"
     """`patient_id`: DICOM PatientID as it is (it must already be a research id); `study`: a digest of the
     StudyInstanceUID; `pseudonym`: a keyed digest of the PatientID, with UIDs and dates changed as well."""
+    issuer: Literal["hold_back", "ignore"] = "hold_back"
+    """One PatientID from two issuers (IssuerOfPatientID) may be two patients: `hold_back` quarantines what
+    would merge them, `ignore` takes them for one."""
     secret_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "RADIOBJECT_PSEUDONYM_KEY"
     """For `pseudonym`: the environment variable that holds the secret; the secret itself is never written."""
     table: Annotated[str, Field(pattern=r"^[^/\\]+$")] = "participants.tsv"

@@ -6,10 +6,12 @@ pydicom cannot read either is unreadable, with a reason.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
 import struct
+import unicodedata
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -236,7 +238,11 @@ def attributes_of(
 
 _Attributes = dict[str, AttributeValue]
 _EXTRAS = {keyword: (tag, kind) for keyword, (_, tag, kind) in t.OPTIONAL_ATTRIBUTES.items()}
-_ATTRIBUTE_TAGS = (*(tag for tag, _ in (*t.ATTRIBUTES.values(), *_EXTRAS.values())), *t.IDENTITY)
+_ATTRIBUTE_TAGS = (
+    *(tag for tag, _ in (*t.ATTRIBUTES.values(), *_EXTRAS.values())),
+    *t.IDENTITY,
+    t.PATIENT_ID_ISSUER,
+)
 _shared_attributes: dict[tuple[object, ...], tuple[_Attributes, _Attributes]] = {}
 
 
@@ -246,7 +252,12 @@ def _interned_attributes(elements: Elements) -> tuple[_Attributes, _Attributes]:
     key = tuple([get(tag) for tag in _ATTRIBUTE_TAGS])
     known = _shared_attributes.get(key)
     if known is None:
-        known = attributes_of(elements), attributes_of(elements, _EXTRAS)
+        allowed = attributes_of(elements)
+        if issuer := elements.text(t.PATIENT_ID_ISSUER):
+            # digits, because the name of an institution is not told
+            name = unicodedata.normalize("NFC", issuer).encode("utf-8", "replace")
+            allowed = {**allowed, t.ISSUER_COLUMN: hashlib.blake2b(name, digest_size=4).hexdigest()}
+        known = allowed, attributes_of(elements, _EXTRAS)
         if len(_shared_attributes) > 4096:
             _shared_attributes.clear()
         _shared_attributes[key] = known

@@ -27,7 +27,7 @@ from radiobject_assets.imaging.instance import Frame, Instance
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.scan import ScanResult
 from radiobject_assets.imaging.source import AttributeValue
-from radiobject_assets.imaging.tags import OPTIONAL_ATTRIBUTES
+from radiobject_assets.imaging.tags import ISSUER_COLUMN, OPTIONAL_ATTRIBUTES
 
 PSEUDONYM = re.compile(r"p-[0-9a-f]{20}")
 """What a pseudonym looks like."""
@@ -150,6 +150,8 @@ class Release:
             if name in DATE_COLUMNS:
                 if text := _moved(str(value), days):
                     moved[name] = text
+            elif name == ISSUER_COLUMN:
+                moved[name] = self.token("issuer", str(value))[:8]
             else:
                 moved[name] = uid(str(value)) if name in UID_COLUMNS else value
         return moved

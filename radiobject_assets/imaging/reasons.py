@@ -189,7 +189,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.REFERENCE_MISSING: Explanation(
         "The image that the labels refer to is not here.",
-        "Ingest the image together with its labels or before them.",
+        "Ingest the image; labels whose files stay where they are then follow by themselves.",
     ),
     Reason.REFERENCE_QUARANTINED: Explanation(
         "The image that the labels refer to is quarantined itself.", "See the image's reason."
@@ -228,7 +228,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Nothing, if it was a partial re-send; else send the whole series or delete the stored volume.",
     ),
     Reason.SUBJECT_CONFLICT: Explanation(
-        "The store holds this series UID under another subject.",
-        "Find out which subject is right; delete the wrong one before ingesting again.",
+        "The store holds this series UID under another subject, or the PatientID comes from two issuers.",
+        "Find out which subject is right; delete the wrong one before ingesting again. If the issuers mean "
+        "one patient, set `subjects.issuer: ignore`.",
     ),
 }

@@ -11,6 +11,7 @@ import numpy as np
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult
+from radiobject_assets.imaging.tags import ISSUER_COLUMN
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.ingest.refresh import WITHDRAWABLE, RowChange, row_change
 from radiobject_assets.ingest.work import ImageCandidate
@@ -44,10 +45,16 @@ class Holdings:
     owners: Mapping[str, Mapping[str, frozenset[tuple[str, str]]]] = field(default_factory=dict)
     """By collection: subjects and arrivals under which each of the plan's series UIDs is held."""
     _by_id: Mapping[tuple[str, str, str], Mapping[str, Any]] = field(init=False, repr=False)
+    _issuers: Mapping[str, frozenset[str]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         by_id = {(name, row[SUBJECT], row[OBS_ID]): row for name, rows in self.rows.items() for row in rows}
         object.__setattr__(self, "_by_id", by_id)
+        issuers: dict[str, set[str]] = {}
+        for row in (row for rows in self.rows.values() for row in rows):
+            if row.get(ISSUER_COLUMN) is not None:
+                issuers.setdefault(row[SUBJECT], set()).add(row[ISSUER_COLUMN])
+        object.__setattr__(self, "_issuers", issuers)
 
     @classmethod
     def read(cls, store_uri: str, batch: Sequence[PlannedSeries]) -> Holdings:
@@ -111,6 +118,11 @@ class Holdings:
         # the same arrival may correct itself: what it said before is withdrawn (`moved`)
         if any(subject != planned.subject_id and (not arrival or by != arrival) for subject, by in held):
             return (Reason.SUBJECT_CONFLICT, "the same series is in the store under another subject")
+        issuer = series.attributes.get(ISSUER_COLUMN)
+        if issuer is not None and any(
+            other != issuer for other in self._issuers.get(planned.subject_id, frozenset())
+        ):
+            return (Reason.SUBJECT_CONFLICT, "the subject's other volumes have a PatientID of another issuer")
         row = self._row(planned)
         if row is None or (row["arrival"] or "") == arrival:
             return None

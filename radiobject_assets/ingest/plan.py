@@ -15,6 +15,7 @@ from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult, Unreadable
 from radiobject_assets.imaging.series import Series, build_series
+from radiobject_assets.imaging.tags import ISSUER_COLUMN
 from radiobject_assets.ingest.identity import obs_id_of, subject_id_of, token, volume_key
 from radiobject_assets.ingest.matching import collection_by_modality, matching_collection
 from radiobject_assets.ingest.report import SeriesOutcome, Status, source_of
@@ -131,7 +132,27 @@ def plan_ingest(
     """
     policy = SeriesPolicy(**dataset.imaging.model_dump())
     planned = [_plan_one(series, dataset, arrival) for series in build_series(scan, known_images, policy)]
-    return IngestPlan(_each_id_once(planned), scan.unreadable, arrival)
+    return IngestPlan(_of_one_issuer(_each_id_once(planned)), scan.unreadable, arrival)
+
+
+def _of_one_issuer(planned: Sequence[PlannedSeries]) -> tuple[PlannedSeries, ...]:
+    """A PatientID is a patient's only with its issuer: series that would merge two are held back."""
+    issuers: dict[str, set[object]] = {}
+    for item in planned:
+        if (issuer := item.series.attributes.get(ISSUER_COLUMN)) is not None:
+            issuers.setdefault(item.subject_id, set()).add(issuer)
+    return tuple(
+        replace(
+            item, series=_held(item.series, Reason.SUBJECT_CONFLICT, "its PatientID has two issuers here")
+        )
+        if item.series.verdict == "ingestable" and len(issuers.get(item.subject_id, ())) > 1
+        else item
+        for item in planned
+    )
+
+
+def _held(series: Series, reason: Reason, detail: str) -> Series:
+    return replace(series, verdict="quarantined", reason=reason, detail=detail)
 
 
 def _each_id_once(planned: Sequence[PlannedSeries]) -> tuple[PlannedSeries, ...]:
@@ -150,6 +171,9 @@ def _each_id_once(planned: Sequence[PlannedSeries]) -> tuple[PlannedSeries, ...]
 
 def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSeries:
     subject_id = subject_id_of(series, dataset.subjects)
+    if dataset.subjects.issuer == "ignore" or dataset.subjects.key == "study":
+        told = {name: value for name, value in series.attributes.items() if name != ISSUER_COLUMN}
+        series = replace(series, attributes=told)
     name, settings = matching_collection(series, dataset)
     if dataset.collects_by_modality:
         name = collection_by_modality(series)
@@ -157,20 +181,15 @@ def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSe
         planned = PlannedSeries(series, subject_id, None, None, None)
         if series.verdict == "quarantined":
             return planned
-        held = replace(
-            series,
-            verdict="quarantined",
-            reason=Reason.NO_COLLECTION,
-            detail=f"no collection of the data set matches this {series.modality or 'NIfTI'} series",
-        )
-        return replace(planned, series=held)
+        detail = f"no collection of the data set matches this {series.modality or 'NIfTI'} series"
+        return replace(planned, series=_held(series, Reason.NO_COLLECTION, detail))
     obs_id = obs_id_of(subject_id, name, volume_key(series, arrival))
     if series.verdict == "ingestable":
         try:
             validate_id(subject_id, "the subject's id")
             validate_id(obs_id, "the volume's id")
         except SchemaError as error:
-            series = replace(series, verdict="quarantined", reason=Reason.DAMAGED_HEADER, detail=str(error))
+            series = _held(series, Reason.DAMAGED_HEADER, str(error))
     return PlannedSeries(series, subject_id, name, obs_id, settings)
 
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import tiledb
 
-from radiobject_assets.imaging import bids, sidecars
-from radiobject_assets.imaging.tags import ATTRIBUTES, OPTIONAL_ATTRIBUTES
+from radiobject_assets.imaging import bids, sidecars, tracer
+from radiobject_assets.imaging.tags import ATTRIBUTES, ISSUER_COLUMN, OPTIONAL_ATTRIBUTES
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.store.layout import OBS, OBS_CORE, OBS_ID, SUBJECT
 from radiobject_assets.store.table import Table
@@ -30,6 +30,8 @@ WITHDRAWABLE: Final = frozenset(
         "b_values_s_per_mm2",
         "b_vectors_ras",
         "nifti_description",
+        ISSUER_COLUMN,
+        *tracer.COLUMNS,
     }
 )
 """Columns that become empty when their source no longer gives a value; those of users are never touched."""
