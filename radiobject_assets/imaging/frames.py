@@ -79,6 +79,8 @@ def classic_frame(elements: Elements, manufacturer: str) -> Frame:
     """The one frame of a classic (single-frame) instance; `manufacturer` in upper case."""
     slope, intercept = _rescale(elements)
     component = component_of(elements.text(t.IMAGE_TYPE))
+    if not component and t.COMPLEX_COMPONENT in elements.values:
+        component = component_of(elements.text(t.COMPLEX_COMPONENT))
     if not component and t.GE_COMPONENT in elements.values and manufacturer.startswith("GE"):
         component = _GE_COMPONENTS.get(elements.integer(t.GE_COMPONENT) or 0, "")
     acquired_at = elements.text(t.ACQUISITION_DATE_TIME)
@@ -93,12 +95,22 @@ def classic_frame(elements: Elements, manufacturer: str) -> Frame:
         component=component,
         echo_time_ms=elements.number(t.ECHO_TIME),
         temporal_index=elements.integer(t.TEMPORAL_POSITION),
+        volume_numbers=_volume_numbers(elements) if "PHILIPS" in manufacturer else (),
         trigger_time_ms=elements.number(t.TRIGGER_TIME),
         acquired_at=acquired_at,
         b_value=b_value_of(elements, manufacturer),
         gradient=gradient_of(elements, manufacturer),
         thickness_mm=_thickness(elements),
     )
+
+
+def _volume_numbers(elements: Elements) -> tuple[int, ...]:
+    label = elements.text(t.PHILIPS_LABEL_TYPE)[:1].upper()
+    numbers = [
+        elements.integer(tag) or 0
+        for tag in (t.PHILIPS_B_VALUE_NUMBER, t.PHILIPS_GRADIENT_NUMBER, t.TEMPORAL_POSITION)
+    ]
+    return (*numbers, " CL".find(label or " "), elements.integer(t.PHILIPS_PHASE_NUMBER) or 0)
 
 
 def is_tomographic(elements: Elements) -> bool:

@@ -31,6 +31,9 @@ class Frame:
         "" or what splits it from others of its series: `phase`, `real`, `imaginary`, a stack...
     temporal_index
         TemporalPositionIdentifier or TemporalPositionIndex.
+    volume_numbers
+        Numbers that Philips gives a volume, in the order in which they count: b-value, direction, dynamic,
+        spin label, phase. Its instance numbers follow no order.
     b_value, gradient
         Diffusion weighting (s/mm2) and its direction (LPS unit vector), where known.
     dimension_index
@@ -52,6 +55,7 @@ class Frame:
     stack: str = ""
     echo_time_ms: float | None = None
     temporal_index: int | None = None
+    volume_numbers: tuple[int, ...] = ()
     trigger_time_ms: float | None = None
     acquired_at: str = ""
     b_value: float | None = None

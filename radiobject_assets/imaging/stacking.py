@@ -6,6 +6,7 @@ position are time points (or b-values), ordered by what the headers say about ti
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -168,13 +169,26 @@ def _irregular(gaps: Float, missing: int) -> Problem:
 
 TimeKey = Callable[[Plane], Hashable | None]
 
+
+def _by_dimension(plane: Plane) -> Hashable | None:
+    # As dcm2niix orders enhanced objects: the last dimension varies slowest.
+    return plane.frame.dimension_index[::-1] or None
+
+
+def _by_acquisition(plane: Plane) -> Hashable | None:
+    return plane.frame.acquired_at or None
+
+
+def _by_number(plane: Plane) -> Hashable | None:
+    return plane.instance.instance_number
+
+
 _TIME_KEYS: tuple[TimeKey, ...] = (
     lambda p: p.frame.temporal_index,
-    # As dcm2niix orders enhanced objects: the last dimension varies slowest.
-    lambda p: p.frame.dimension_index[::-1] or None,
-    lambda p: p.frame.acquired_at or None,
+    _by_dimension,
+    lambda p: p.frame.volume_numbers or None,
+    _by_acquisition,
     lambda p: p.frame.trigger_time_ms,
-    lambda p: p.instance.instance_number,
 )
 
 
@@ -186,22 +200,34 @@ def _align_times(columns: list[list[Plane]]) -> None:
     """Order every column's planes by the first kind of time that tells them apart in the same way everywhere.
 
     Volume-wise times (the same values at every position) are the strongest evidence; where there are none,
-    InstanceNumber within each position, which scanners count upwards in time, has been applied already.
+    InstanceNumber within each position, which scanners count upwards in time, has been applied already. It
+    may not mix diffusion weightings: where it would, planes are matched by their weighting.
     """
     if len(columns[0]) < 2:
         return
-    for key in _TIME_KEYS[:-1]:
+    for key in _TIME_KEYS:
         sets = [_distinct(column, key) for column in columns]
         usable = all(values is not None for values in sets)
-        if usable and (all(values == sets[0] for values in sets) or key is _TIME_KEYS[1]):
+        if usable and (all(values == sets[0] for values in sets) or key is _by_dimension):
             for column in columns:
                 column.sort(key=key)  # type: ignore[arg-type]  # the values were found to be present and alike
             return
-    if all(_distinct(column, _TIME_KEYS[-1]) is not None for column in columns):
-        return
-    if all(_distinct(column, _TIME_KEYS[2]) is not None for column in columns):
+    numbered = all(_distinct(column, _by_number) is not None for column in columns)
+    if not numbered and all(_distinct(column, _by_acquisition) is not None for column in columns):
         for column in columns:
             column.sort(key=lambda p: p.frame.acquired_at)
+    _match_weightings(columns)
+
+
+def _match_weightings(columns: list[list[Plane]]) -> None:
+    weightings = [[(p.frame.b_value, p.frame.gradient) for p in column] for column in columns]
+    first = weightings[0]
+    if all(weighting == first for weighting in weightings):
+        return
+    if any(Counter(weighting) != Counter(first) for weighting in weightings):
+        return
+    for column in columns:
+        column.sort(key=lambda p: first.index((p.frame.b_value, p.frame.gradient)))
 
 
 def _distinct(column: list[Plane], key: TimeKey) -> set[Hashable] | None:

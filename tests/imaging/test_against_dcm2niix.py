@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dcm2niix_reference import convert, gradients, unlike
+from dcm2niix_reference import convert, gradients, read_all, unlike
 from dicom_files import slice_dataset
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID, CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage
 
 from radiobject_assets.imaging.scan import scan
-from radiobject_assets.imaging.series import build_series
+from radiobject_assets.imaging.series import build_series, open_series
 
 SIEMENS, GE, PHILIPS = "SIEMENS", "GE MEDICAL SYSTEMS", "Philips Medical Systems"
 VENDORS = (SIEMENS, GE, PHILIPS, "TOSHIBA", "UIH", "CANON_MEC", "Hitachi Medical Corporation", "ACME")
@@ -74,6 +74,11 @@ CASES = {
     "echoes in time": Case(4, lambda t, k: {"EchoTime": str(10 + 9 * (t % 2)), "EchoNumbers": t % 2 + 1}),
     "magnitude and phase": Case(2, _image_type("M", "P"), vendors=VENDORS),
     "four components": Case(4, _image_type("M", "P", "R", "I"), vendors=VENDORS),
+    "components by their own element": Case(
+        2, lambda t, k: {"ComplexImageComponent": ("MAGNITUDE", "PHASE")[t]}, vendors=VENDORS
+    ),
+    "prone": Case(2, orientation=(-1, 0, 0, 0, -1, 0), vendors=VENDORS),
+    "on the left side": Case(2, orientation=(0, -1, 0, 1, 0, 0)),
     "original and derived": Case(2, lambda t, k: {"ImageType": [("ORIGINAL", "DERIVED")[t], "PRIMARY", "M"]}),
     "flip angles": Case(3, lambda t, k: {"FlipAngle": str(5 + 10 * t)}, vendors=VENDORS),
     "inversion times": Case(3, lambda t, k: {"InversionTime": str(100 + 400 * t)}),
@@ -167,3 +172,93 @@ def _tile(position: Any) -> Dataset:
     item = Dataset()
     item.ImagePositionPatient = [round(float(v), 6) for v in position]
     return item
+
+
+PHILIPS_VOLUMES: dict[str, list[dict[str, Any]]] = {
+    "dynamics": [{"dynamic": t} for t in (1, 2, 3, 4)],
+    "labels": [{"dynamic": t, "label": n} for t in (1, 2, 3) for n in ("CONTROL", "LABEL")],
+    "phases of labels": [
+        {"dynamic": t, "phase": p, "label": n} for t in (1, 2) for p in (1, 2) for n in ("CONTROL", "LABEL")
+    ],
+    "phases": [{"dynamic": 1, "phase": p} for p in (1, 2, 3)],
+    "directions": [
+        {"b_number": 1, "direction": 1, "b_value": 0.0, "gradient": (0, 0, 0)},
+        {"b_number": 2, "direction": 1, "b_value": 500.0, "gradient": (0.6, 0.8, 0)},
+        {"b_number": 3, "direction": 1, "b_value": 1000.0, "gradient": (0.6, 0.8, 0)},
+        {"b_number": 2, "direction": 2, "b_value": 500.0, "gradient": (0, 0.6, 0.8)},
+        {"b_number": 3, "direction": 2, "b_value": 1000.0, "gradient": (0, 0.6, 0.8)},
+    ],
+}
+
+
+@pytest.mark.parametrize("name", PHILIPS_VOLUMES)
+def test_philips_volumes_are_ordered_by_their_numbers_not_by_the_instances(tmp_path: Path, name: str) -> None:
+    """Philips' instance numbers follow no order: here they are random."""
+    folder = tmp_path / "philips"
+    folder.mkdir()
+    volumes = PHILIPS_VOLUMES[name]
+    rng = np.random.default_rng(1)
+    numbers = iter((rng.permutation(3 * len(volumes)) + 1).tolist())
+    for volume in volumes:
+        for k in range(3):
+            ds = slice_dataset(
+                rng.integers(1, 900, (8, 8)).astype("i2"),
+                position=(3, 4, 5 + 2 * k),
+                number=next(numbers),
+                sop_class=MRImageStorage,
+            )
+            _describe(ds, PHILIPS, "MR")
+            _number_philips(ds, k, volume, volumes)
+            ds.save_as(folder / str(ds.InstanceNumber), enforce_file_format=True)
+    found = build_series(scan([folder]))
+    references = convert(folder)
+    assert unlike(found, references) == []
+    if name == "directions":
+        b_values, vectors = gradients(references[0])
+        assert json.loads(str(found[0].attributes["b_values_s_per_mm2"])) == b_values
+        assert np.allclose(json.loads(str(found[0].attributes["b_vectors_ras"])), vectors, atol=2e-3)
+
+
+def _number_philips(ds: FileDataset, k: int, volume: dict[str, Any], volumes: list[dict[str, Any]]) -> None:
+    ds.AcquisitionContrast, ds.AcquisitionDate, ds.AcquisitionTime = "PERFUSION", "20200101", "100100"
+    imaging = ds.private_block(0x2001, "Philips Imaging DD 001", create=True)
+    imaging.add_new(0x0A, "IS", k + 1)
+    imaging.add_new(0x18, "SL", 3)
+    if "dynamic" in volume:
+        ds.TemporalPositionIdentifier = volume["dynamic"]
+        ds.NumberOfTemporalPositions = max(v["dynamic"] for v in volumes)
+        imaging.add_new(0x81, "IS", ds.NumberOfTemporalPositions)
+    if "phase" in volume:
+        imaging.add_new(0x08, "IS", volume["phase"])
+    if "b_number" in volume:
+        del ds.AcquisitionContrast
+        imaging.add_new(0x03, "FL", volume["b_value"])
+        first = ds.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
+        for n, part in enumerate(volume["gradient"]):
+            first.add_new(0xB0 + n, "FL", float(part))
+    ds.add_new(0x20050014, "LO", "Philips MR Imaging DD 005")  # the block that scanners give it
+    for tag, vr, key in (
+        (0x20051412, "IS", "b_number"), (0x20051413, "IS", "direction"), (0x20051429, "CS", "label"),
+    ):  # fmt: skip
+        if key in volume:
+            ds.add_new(tag, vr, volume[key])
+
+
+def test_no_time_point_mixes_diffusion_weightings(tmp_path: Path) -> None:
+    """Weights without numbers, in another order at each position: what belongs together is told by itself."""
+    weights = [(0, [0, 0, 0]), (1000, [0.6, 0.8, 0]), (1000, [0, 0.6, 0.8])]
+    for k in range(3):
+        for n, which in enumerate(np.roll((0, 1, 2), k).tolist()):
+            ds = slice_dataset(
+                np.full((8, 8), 10 * which + k, "i2"),
+                position=(0, 0, 2 * k),
+                number=3 * k + n + 1,
+                sop_class=MRImageStorage,
+            )
+            _describe(ds, "TOSHIBA", "MR")
+            ds.DiffusionBValue, ds.DiffusionGradientOrientation = weights[which]
+            ds.save_as(tmp_path / f"{k}{n}", enforce_file_format=True)
+    (series,) = build_series(scan([tmp_path]))
+    assert json.loads(str(series.attributes["b_values_s_per_mm2"])) == [0, 1000, 1000]
+    voxels = read_all(open_series(series))
+    assert (voxels[0, 0] == [[10 * t + k for t in range(3)] for k in range(3)]).all()
