@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydicom.datadict import dictionary_description, keyword_for_tag
 
-from radiobject_assets.imaging import bids, sidecars
+from radiobject_assets.imaging import bids, sidecars, tracer
 from radiobject_assets.imaging.archives import LIMITS
 from radiobject_assets.imaging.privacy import DATE_COLUMNS, UID_COLUMNS
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
@@ -33,6 +33,7 @@ COMPUTED = {
     "phase_encoding_ras": "JSON list: direction of phase encoding (unit vector, RAS+); Siemens mosaics",
     "slice_timing_s": "JSON list: when each slice was acquired, seconds after the first; Siemens mosaics",
     "slice_encoding_ras": "JSON list: direction (unit vector, RAS+) in which `slice_timing_s` lists slices",
+    **tracer.COLUMNS,
     "segments": "JSON list: value, label, coded type and category, algorithm of each segment",
     "segmentation_type": "`BINARY`, `FRACTIONAL`, `LABELMAP` or `CONTOURS`",
     "nifti_version, sform_code, qform_code, time_step_s, xyzt_units": "of a NIfTI header",
@@ -50,6 +51,8 @@ elements only the numbers that geometry, diffusion and scaling need are looked a
 - **An allowed text that names somebody is withheld.** The words of the attributes below are read with each
   header, looked for in its allowed texts, and forgotten. A kernel named after the patient does not reach obs.
   Names of segments and regions are treated so too, but for short names of one word (a phantom called sphere).
+- **Age** (`PatientAge`, where `attributes` lists it) is 090Y for whoever is older. Other ages, sex, size and
+  weight are as in the header. `suv_bw_factor` follows from weight and activity.
 - **SeriesDescription** takes part in matching (`match.description`), and is stored only if `attributes` lists
   it, with `*` for such words. With pseudonyms it is matched in that form, too.
 - **NIfTI** `aux_file`, `intent_name` and `db_name` are not stored; `descrip` and extensions only where

@@ -35,6 +35,7 @@ PSEUDONYM = re.compile(r"p-[0-9a-f]{20}")
 DATE_COLUMNS = frozenset({"acquisition_date", "acquisition_datetime", "series_date", "study_date"})
 UID_COLUMNS = frozenset({"frame_of_reference_uid"})
 _MAX_SHIFT_DAYS = 3650
+_OLDEST_YEARS = 90
 # Well-known UIDs (SOP classes, standard frames of reference) name no study.
 _STANDARD_ROOT = "1.2.840.10008."
 _PLAIN_STACK = re.compile(r"[A-Za-z0-9_-]{1,16}")
@@ -115,7 +116,10 @@ class Release:
     ) -> Instance:
         attributes = dict(i.attributes)
         for keyword in self.keywords & i.extras.keys():
-            attributes[OPTIONAL_ATTRIBUTES[keyword][0]] = i.extras[keyword]
+            value = i.extras[keyword]
+            attributes[OPTIONAL_ATTRIBUTES[keyword][0]] = (
+                _age(str(value)) if keyword == "PatientAge" else value
+            )
         frames = tuple(map(self._plain_stack, i.frames))
         if self.key is None:
             return replace(i, attributes=attributes, extras={}, frames=frames)
@@ -179,6 +183,12 @@ class Release:
             extension_bytes=0,
             attributes=attributes,
         )
+
+
+def _age(text: str) -> str:
+    """An age as DICOM writes it (045Y, 018M); whoever is 90 or older is 90 (45 CFR 164.514(b)(2)(i)(C))."""
+    years = text[:-1] if text.endswith("Y") else ""
+    return f"{min(int(years), _OLDEST_YEARS):03d}Y" if years.isdecimal() else text
 
 
 def _moved(text: str, days: timedelta) -> str:

@@ -16,6 +16,8 @@ ACQUISITION_DATE: Final = 0x00080022
 ACQUISITION_DATE_TIME: Final = 0x0008002A
 ACQUISITION_TIME: Final = 0x00080032
 CONTENT_TIME: Final = 0x00080033
+SERIES_DATE: Final = 0x00080021
+SERIES_TIME: Final = 0x00080031
 MODALITY: Final = 0x00080060
 MANUFACTURER: Final = 0x00080070
 CODE_VALUE: Final = 0x00080100
@@ -126,6 +128,20 @@ CONTOUR_DATA: Final = 0x30060050
 ROI_OBSERVATIONS: Final = 0x30060080
 OBSERVED_ROI: Final = 0x30060084
 ROI_TYPE: Final = 0x300600A4
+CORRECTED_IMAGE: Final = 0x00280051
+PATIENT_WEIGHT: Final = 0x00101030
+PATIENT_AGE: Final = 0x00101010
+RADIOPHARMACEUTICALS: Final = 0x00540016
+RADIOPHARMACEUTICAL: Final = 0x00180031
+INJECTION_TIME: Final = 0x00181072
+TOTAL_DOSE: Final = 0x00181074
+HALF_LIFE: Final = 0x00181075
+INJECTION_DATE_TIME: Final = 0x00181078
+RADIONUCLIDE_CODE: Final = 0x00540300
+RADIOPHARMACEUTICAL_CODE: Final = 0x00540304
+UNITS: Final = 0x00541001
+SUV_TYPE: Final = 0x00541006
+DECAY_CORRECTION: Final = 0x00541102
 NM_DETECTORS: Final = 0x00540022
 NM_SLICE_VECTOR: Final = 0x00540080
 SHARED_GROUPS: Final = 0x52009229
@@ -144,6 +160,7 @@ UIH_B_VALUE: Final = 0x00651009
 UIH_GRADIENT: Final = 0x00651037
 UIH_TILES: Final = 0x00651050
 UIH_VOLUME_FRAMES: Final = 0x00651051
+PHILIPS_SUV_FACTOR: Final = 0x70531000
 PHILIPS_B_VALUE: Final = 0x20011003
 PHILIPS_PHASE_NUMBER: Final = 0x20011008
 PHILIPS_B_VALUE_NUMBER: Final = 0x20051412
@@ -178,9 +195,11 @@ ATTRIBUTES: Final[dict[str, tuple[int, type]]] = {
     "photometric_interpretation": (PHOTOMETRIC, str),
     "burned_in_annotation": (BURNED_IN, str),
     "rescale_type": (0x00281054, str),
-    "pixel_units": (0x00541001, str),
-    "decay_correction": (0x00541102, str),
-    "suv_type": (0x00541006, str),
+    "pixel_units": (UNITS, str),
+    "decay_correction": (DECAY_CORRECTION, str),
+    "suv_type": (SUV_TYPE, str),
+    "corrected_image": (CORRECTED_IMAGE, str),
+    "laterality": (0x00200060, str),
 }
 """The allow-list of acquisition parameters: column name (with its unit) to tag and type."""
 
@@ -197,10 +216,10 @@ OPTIONAL_ATTRIBUTES: Final[dict[str, tuple[str, int, type]]] = {
     "ImagingFrequency": ("imaging_frequency_mhz", 0x00180084, float),
     "LossyImageCompression": ("lossy_image_compression", 0x00282110, str),
     "NumberOfAverages": ("number_of_averages", 0x00180083, float),
-    "PatientAge": ("patient_age", 0x00101010, str),
+    "PatientAge": ("patient_age", PATIENT_AGE, str),
     "PatientSex": ("patient_sex", 0x00100040, str),
     "PatientSize": ("patient_size_m", 0x00101020, float),
-    "PatientWeight": ("patient_weight_kg", 0x00101030, float),
+    "PatientWeight": ("patient_weight_kg", PATIENT_WEIGHT, float),
     "PixelBandwidth": ("pixel_bandwidth_hz", 0x00180095, float),
     "ProtocolName": ("protocol_name", 0x00181030, str),
     "ReceiveCoilName": ("receive_coil_name", 0x00181250, str),
@@ -208,7 +227,7 @@ OPTIONAL_ATTRIBUTES: Final[dict[str, tuple[str, int, type]]] = {
     "ReconstructionMethod": ("reconstruction_method", 0x00541103, str),
     "SAR": ("sar_w_per_kg", 0x00181316, float),
     "ScanOptions": ("scan_options", 0x00180022, str),
-    "SeriesDate": ("series_date", 0x00080021, str),
+    "SeriesDate": ("series_date", SERIES_DATE, str),
     "SeriesDescription": ("series_description", SERIES_DESCRIPTION, str),
     "SingleCollimationWidth": ("single_collimation_width_mm", 0x00189306, float),
     "SoftwareVersions": ("software_versions", 0x00181020, str),
@@ -249,7 +268,8 @@ _SEQUENCES = (
     PLANE_ORIENTATION, TEMPORAL_SEQUENCE, MODALITY_LUT, PIXEL_MEASURES, PIXEL_TRANSFORMATION, SEGMENTS,
     SEGMENT_CATEGORY, SEGMENT_IDENTIFICATION, SEGMENT_TYPE, RT_FRAMES_OF_REFERENCE, RT_STUDIES, RT_SERIES,
     RT_CONTOUR_IMAGES, ROIS, ROI_OBSERVATIONS, NM_DETECTORS, ROI_CONTOURS, CONTOURS, SHARED_GROUPS,
-    FRAME_GROUPS, UIH_VOLUME_FRAMES, MR_MODIFIER, CT_X_RAY,
+    FRAME_GROUPS, UIH_VOLUME_FRAMES, MR_MODIFIER, CT_X_RAY, RADIOPHARMACEUTICALS,
+    RADIONUCLIDE_CODE, RADIOPHARMACEUTICAL_CODE,
 )  # fmt: skip
 _TEXTS = (
     CHARACTER_SET, IMAGE_TYPE, SOP_CLASS_UID, SOP_INSTANCE_UID, ACQUISITION_DATE, ACQUISITION_DATE_TIME,
@@ -263,7 +283,8 @@ _TEXTS = (
     N_FRAMES, PIXEL_SPACING, INTERCEPT, SLOPE, SEGMENTATION_TYPE, SEGMENT_LABEL, SEGMENT_ALGORITHM,
     SEGMENTS_OVERLAP, ROI_NUMBER, ROI_NAME, ROI_ALGORITHM, PHASE_DIRECTION, CONTOUR_TYPE, OBSERVED_ROI,
     ROI_TYPE, SIEMENS_B_VALUE, GE_B_VALUE, *GE_GRADIENT, MODALITY_LUT_TYPE,
-    FRAME_OF_REFERENCE, ROI_FRAME_OF_REFERENCE,
+    FRAME_OF_REFERENCE, ROI_FRAME_OF_REFERENCE, SERIES_TIME, RADIOPHARMACEUTICAL, INJECTION_TIME,
+    TOTAL_DOSE, HALF_LIFE, INJECTION_DATE_TIME, PHILIPS_SUV_FACTOR,
 )  # fmt: skip
 _US = (
     FRAME_ACQUISITION_NUMBER, NM_SLICE_VECTOR, SAMPLES, PLANAR, ROWS, COLUMNS, BITS_ALLOCATED, BITS_STORED,

@@ -19,7 +19,9 @@ from radiobject_assets.imaging.scan import scan
 from radiobject_assets.imaging.series import build_series, open_series
 
 SLAB_BYTES = 4 << 20
-KEEP = SeriesPolicy(components="keep", irregular_spacing="keep")
+KEEP = SeriesPolicy(
+    components="keep", irregular_spacing="keep", nifti_description="keep", nifti_extensions="keep"
+)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 
 import pytest
-from mutations import Batch, Findings, run_batch
+from mutations import Batch, Findings, read_everything, run_batch
+from rare_forms import write_rare_forms
 
 from radiobject_assets.compute import Compute
 from radiobject_assets.ingest.pool import Failure, Task, run_tasks
@@ -29,8 +30,7 @@ def _series(shared_data: Path) -> tuple[tuple[Path, ...], ...]:
     return (*folders, *((path,) for path in sorted((shared_data / "nifti").iterdir())))
 
 
-def _fuzz(shared_data: Path, total: int, first: int) -> tuple[Findings, list[str]]:
-    folders = _series(shared_data)
+def _fuzz(folders: tuple[tuple[Path, ...], ...], total: int, first: int) -> tuple[Findings, list[str]]:
     batches = [
         Batch(folders, start, min(BATCH, first + total - start))
         for start in range(first, first + total, BATCH)
@@ -59,10 +59,18 @@ def _hold(findings: Findings, failures: list[str], total: int) -> None:
 
 
 def test_a_few_hundred_mutations_each_get_a_verdict(shared_data: Path) -> None:
-    _hold(*_fuzz(shared_data, 400, first=0), 400)
+    _hold(*_fuzz(_series(shared_data), 400, first=0), 400)
+
+
+def test_mutations_of_rare_forms_each_get_a_verdict(tmp_path: Path) -> None:
+    forms = tuple(write_rare_forms(tmp_path))
+    whole = [verdict for files in forms for verdict in read_everything(files)]
+    assert set(whole) == {"read"}, "what is not damaged is read"
+    _hold(*_fuzz(forms, 300, first=3_000_000), 300)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_twenty_thousand_mutations_each_get_a_verdict(shared_data: Path) -> None:
-    _hold(*_fuzz(shared_data, 20_000, first=1_000_000), 20_000)
+def test_twenty_thousand_mutations_each_get_a_verdict(shared_data: Path, tmp_path: Path) -> None:
+    forms = (*_series(shared_data), *write_rare_forms(tmp_path))
+    _hold(*_fuzz(forms, 20_000, first=1_000_000), 20_000)
