@@ -14,7 +14,7 @@ import tiledb
 from radiobject_assets.errors import AlignmentError, IngestError
 from radiobject_assets.store.building_state import building
 from radiobject_assets.store.columns import Column, type_of_dtype, validate_column_name
-from radiobject_assets.store.layout import OBS_ID, OBS_META, SUBJECT, ensure_collection, ensure_store
+from radiobject_assets.store.layout import OBS_ID, OBS_META, SUBJECT, ensure_collection
 from radiobject_assets.store.readers import ImageBatch, series_type, stage_images
 from radiobject_assets.store.staging import StagedVolume, commit_volumes, discard_staged
 from radiobject_assets.store.store_making import Images
@@ -141,8 +141,19 @@ def by_series_type(pairs: Pairs, kind: str) -> dict[str, Pairs]:
 
 
 def create_store(uri: str, schema: Mapping[str, Any], ctx: tiledb.Ctx) -> None:
-    """An empty store (or what an interrupted call left of it, finished) with columns of obs_meta."""
-    ensure_store(uri, ctx)
+    """A new, empty store with columns of obs_meta.
+
+    Raises
+    ------
+    StorageError
+        If something is at `uri` already.
+    """
+    with building(uri, ctx, store=True):
+        add_subject_columns(uri, schema, ctx)
+
+
+def add_subject_columns(uri: str, schema: Mapping[str, Any], ctx: tiledb.Ctx) -> None:
+    """Add the columns `schema` (name to dtype) to obs_meta; those that are there stay."""
     columns = [
         Column(validate_column_name(name), type_of_dtype(dtype))
         for name, dtype in schema.items()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pandas as pd
 import tiledb
 
+from radiobject_assets.store.building_state import building
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.layout import ensure_collection_at
 from radiobject_assets.store.uris import normalise
@@ -40,7 +41,9 @@ class CollectionMaking(ABC):
         ctx: tiledb.Ctx | None = None,
     ) -> Self:
         """An empty collection for volumes of `shape` (None: any), with the columns `obs_schema` in obs."""
-        ensure_collection_at(uri, name, ctx, obs_schema, shape)
+        where, use = normalise(uri), ContextRef(ctx).get()
+        with building(where, use):
+            ensure_collection_at(where, name, use, obs_schema, shape)
         return cls(uri, ctx)
 
     @classmethod

@@ -13,7 +13,7 @@ import tiledb
 from numpy.typing import ArrayLike, NDArray
 
 from radiobject_assets.errors import AlignmentError, ShapeError, StorageError
-from radiobject_assets.store.building import create_store
+from radiobject_assets.store.building import add_subject_columns
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.layout import (
     OBS,
@@ -22,6 +22,7 @@ from radiobject_assets.store.layout import (
     SUBJECT,
     ensure_collection,
     ensure_collection_at,
+    ensure_store,
 )
 from radiobject_assets.store.radi_object import RadiObject
 from radiobject_assets.store.staging import Attribute, StagedVolume, commit_volumes, stage_volume
@@ -183,7 +184,9 @@ class RadiObjectWriter:
         self._open = False
 
     def __enter__(self) -> Self:
-        create_store(self.uri, self._schema, self._ctx.get())
+        ctx = self._ctx.get()
+        ensure_store(self.uri, ctx)
+        add_subject_columns(self.uri, self._schema, ctx)
         self._open = True
         return self
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import importlib.util
 import inspect
+import re
 import subprocess
 import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,7 +78,16 @@ PARAMETERS = {
     "VolumeCollection.from_niftis": """
         uri niftis obs reorient validate_dimensions valid_subject_ids name ctx progress
     """,
-    "RadiObject.append": "images obs_meta reorient format_hint progress",
+    "VolumeCollection.from_volumes": "uri volumes obs_data name ctx",
+    "VolumeCollection.create": "uri shape obs_schema name ctx",
+    "VolumeCollection.write": "uri name ctx",
+    "RadiObject.append": "images obs_meta reorient format_hint progress niftis dicom_dirs",
+    "RadiObject.create": "uri obs_meta_schema ctx",
+    "RadiObject.from_niftis": """
+        uri niftis image_dir collection_name images validate_alignment obs_meta reorient ctx progress
+    """,
+    "RadiObject.from_dicoms": "uri dicom_dirs obs_meta reorient ctx progress",
+    "RadiObject.write": "uri streaming ctx",
     "RadiObject.from_images": "uri images validate_alignment obs_meta reorient format_hint ctx progress",
     "RadiObject.from_collections": "uri collections obs_meta ctx",
     "Dataframe.read": "columns value_filter include_index",
@@ -122,3 +137,88 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@cache
+def guide() -> tuple[dict[str, str], dict[str, str | None]]:
+    """The tables of the guide: RadiObject's modules, and its names, to ours."""
+    modules, names = {}, {}
+    for line in (Path(__file__).parents[2] / "docs/from-radiobject.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        old = re.fullmatch(r"`(radiobject(\.\w+)*)`", cells[0])
+        new = re.fullmatch(r"`([\w.]+)`", cells[1]) if len(cells) > 1 else None
+        if old and len(cells) == 2 and new:
+            modules[old[1]] = new[1]
+        elif old and len(cells) == 3:
+            assert new or cells[1] == "—", line
+            names[old[1]] = new[1] if new else None
+    return modules, names
+
+
+def found(dotted: str) -> Any:
+    """What a dotted name is: the longest part of it that is a module, then attributes."""
+    parts = dotted.split(".")
+    for count in range(len(parts), 0, -1):
+        module = ".".join(parts[:count])
+        if importlib.util.find_spec(parts[0]) is None:
+            pytest.skip(f"{parts[0]} is not installed")
+        try:
+            thing = importlib.import_module(module)
+        except ModuleNotFoundError:
+            continue
+        for part in parts[count:]:
+            thing = getattr(thing, part)
+        return thing
+    raise ImportError(dotted)
+
+
+def test_every_name_that_the_guide_gives_is_there() -> None:
+    modules, names = guide()
+    assert len(modules) > 30
+    for new in {*modules.values(), *(name for name in names.values() if name)}:
+        if not new.startswith("monai."):
+            assert found(new) is not None, new
+
+
+def test_the_guide_sends_compose_to_monai() -> None:
+    pytest.importorskip("monai", reason="MONAI is not installed")
+    new = guide()[1]["radiobject.ml.compat.Compose"]
+    assert found(str(new))([lambda value: value + 1, lambda value: value * 2])(3) == 8
+
+
+def test_the_guide_has_every_public_name() -> None:
+    names = guide()[1]
+    expected = [f"radiobject.{name}" for name in TOP.split()]
+    expected += [f"radiobject.training.{name}" for name in TRAINING.split()]
+    assert [name for name in expected if not names.get(name)] == []
+
+
+def test_the_guide_has_every_module_and_name_of_the_package() -> None:
+    package = importlib.util.find_spec("radiobject")
+    if package is None or not package.origin:
+        pytest.skip("the RadiObject package is not installed")
+    modules, names = guide()
+    root = Path(package.origin).parent
+    missing = []
+    for path in root.rglob("*.py"):
+        module = ".".join(("radiobject", *path.relative_to(root).with_suffix("").parts))
+        module = module.removesuffix(".__init__")
+        missing += [module] if module not in modules else []
+        public = {name for name in _defined(path) if not name.startswith("_")}
+        missing += [name for n in public if (name := f"{module}.{n}") not in names]
+    assert sorted(missing) == []
+
+
+def _defined(path: Path) -> list[str]:
+    """Names that a module defines, and those of its `__all__`."""
+    defined: list[str] = []
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            defined.append(node.name)
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            if name == "__all__":
+                defined += ast.literal_eval(node.value)
+            elif len(name) > 1:  # not a TypeVar
+                defined.append(name)
+    return defined
