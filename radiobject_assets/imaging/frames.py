@@ -200,6 +200,7 @@ def _frame(own: Elements, shared: Elements, top: Elements, manufacturer: str) ->
         pixel_spacing=_spacing(macro(t.PIXEL_MEASURES)),
         slope=slope,
         intercept=intercept,
+        image_type=frame_type.text(t.FRAME_TYPE) if frame_type is not None else "",
         component=component,
         stack=content.text(t.STACK_ID),
         echo_time_ms=echo.number(t.EFFECTIVE_ECHO_TIME) if echo else None,

@@ -120,7 +120,7 @@ def _trace(value: Hashable, plane: Plane) -> str:
 
 
 def _image_type(value: Hashable, plane: Plane) -> str:
-    return "-".join(part.lower() for part in str(value).split("\\")[2:] if part)
+    return "-".join(part.lower().replace(" ", "") for part in str(value).split("\\")[2:] if part)
 
 
 def _echo_number(value: Hashable, plane: Plane) -> str:
@@ -160,20 +160,18 @@ def _without_traces(planes: list[Plane]) -> list[tuple[str, list[Plane]]]:
     return [(name, part) for name, part in (("", rest), ("trace", traces)) if part]
 
 
-_LABELS: tuple[Callable[[Instance], Hashable], ...] = (
-    lambda i: i.image_type,
-    lambda i: i.attributes.get("echo_number"),
-    lambda i: i.attributes.get("flip_angle_deg"),
+_LABELS: tuple[Callable[[Plane], Hashable], ...] = (
+    lambda p: p.frame.image_type or p.instance.image_type,
+    lambda p: p.instance.attributes.get("echo_number"),
+    lambda p: p.instance.attributes.get("flip_angle_deg"),
 )
 
 
-def _by_label(
-    planes: list[Plane], label: Callable[[Instance], Hashable]
-) -> list[tuple[Hashable, list[Plane]]]:
+def _by_label(planes: list[Plane], label: Callable[[Plane], Hashable]) -> list[tuple[Hashable, list[Plane]]]:
     """Planes by a label, if those of each value are at the places of the others; else all together."""
     by_value: dict[Hashable, list[Plane]] = defaultdict(list)
     for plane in planes:
-        by_value[label(plane.instance)].append(plane)
+        by_value[label(plane)].append(plane)
     if len(by_value) == 1:
         return [("", planes)]
     places = [{plane.frame.position for plane in part} for part in by_value.values()]

@@ -27,6 +27,8 @@ class Frame:
         columns); None where absent or invalid.
     slope, intercept
         Of the Modality LUT (RescaleSlope, RescaleIntercept).
+    image_type
+        FrameType of an enhanced object's frame; "" where the instance's ImageType says it.
     component
         "" or what splits it from others of its series: `phase`, `real`, `imaginary`, a stack...
     temporal_index
@@ -55,7 +57,6 @@ class Frame:
     stack: str = ""
     echo_time_ms: float | None = None
     temporal_index: int | None = None
-    volume_numbers: tuple[int, ...] = ()
     trigger_time_ms: float | None = None
     acquired_at: str = ""
     b_value: float | None = None
@@ -64,6 +65,8 @@ class Frame:
     segment: int | None = None
     thickness_mm: float | None = None
     slice_time_ms: float | None = None
+    volume_numbers: tuple[int, ...] = ()
+    image_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ class FrameSpec:
 
     dimensions
         DimensionIndexValues: stack, place in the stack (InStackPositionNumber), and others.
-    echo_time_ms, component, b_value, gradient, slope, intercept
+    echo_time_ms, component, frame_type, b_value, gradient, slope, intercept
         Of the MR echo, MR image frame type, MR diffusion and pixel value transformation macros.
     """
 
@@ -117,6 +117,7 @@ class FrameSpec:
     temporal_index: int | None = None
     echo_time_ms: float = 30.0
     component: str = "MAGNITUDE"
+    frame_type: tuple[str, ...] = ("ORIGINAL", "PRIMARY", "M", "NONE")
     b_value: float | None = None
     gradient: Sequence[float] | None = None
     slope: float = 1.0
@@ -175,7 +176,9 @@ def _functional_groups(frame: FrameSpec) -> Dataset:
         FrameContentSequence=[content],
         PlanePositionSequence=[_item(ImagePositionPatient=[round(float(v), 9) for v in frame.position])],
         MREchoSequence=[_item(EffectiveEchoTime=frame.echo_time_ms)],
-        MRImageFrameTypeSequence=[_item(ComplexImageComponent=frame.component)],
+        MRImageFrameTypeSequence=[
+            _item(FrameType=list(frame.frame_type), ComplexImageComponent=frame.component)
+        ],
         PixelValueTransformationSequence=[
             _item(RescaleSlope=str(frame.slope), RescaleIntercept=str(frame.intercept), RescaleType="US")
         ],

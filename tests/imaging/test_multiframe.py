@@ -173,3 +173,19 @@ def test_diffusion_of_enhanced_objects_is_in_patient_coordinates(tmp_path: Path,
     assert unlike(found, [reference]) == []
     assert gradients(reference)[0] == b_values
     assert np.allclose(gradients(reference)[1], vectors, atol=2e-3)
+
+
+def test_water_and_fat_in_one_enhanced_object_are_two_volumes(tmp_path: Path) -> None:
+    volumes = np.random.default_rng(4).integers(0, 900, (2, 4, 5, 6)).astype("u2")
+    frames = [
+        FrameSpec(
+            volumes[n, k], (0, 0, 2 * k), (1, k + 1, n + 1), frame_type=("ORIGINAL", "PRIMARY", kind, kind)
+        )
+        for k in range(4)
+        for n, kind in enumerate("WF")
+    ]
+    enhanced_dataset(frames).save_as(tmp_path / "dixon", enforce_file_format=True)
+    found = {series.component: series for series in build_series(scan([tmp_path]))}
+    assert set(found) == {"w-w", "f-f"}
+    for n, name in enumerate(("w-w", "f-f")):
+        assert np.array_equal(read_all(open_series(found[name]))[..., 0], volumes[n].transpose(2, 1, 0))
