@@ -13,6 +13,7 @@ from radiobject_assets.errors import StorageError
 from radiobject_assets.store.deadline import on_storage
 from radiobject_assets.store.evolution import one_at_a_time
 from radiobject_assets.store.patience import while_tidied
+from radiobject_assets.store.pins import settle
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join, list_names
 
@@ -43,9 +44,14 @@ def merge_fragments(table_uri: str, ctx: tiledb.Ctx, purge: bool = False) -> Non
     config = tiledb.Config(settings)
 
     def merge() -> None:
+        settle(table_uri, ctx)
         before = _fragments(table_uri, ctx)
+        # What lands from here on is left to the next time: it may be late for a snapshot.
+        uris = None if purge else [join(table_uri, "__fragments", name) for name in before]
+        if uris is not None and len(uris) < 2:
+            return
         try:
-            tiledb.consolidate(table_uri, config=config, ctx=ctx)
+            tiledb.consolidate(table_uri, config=config, ctx=ctx, fragment_uris=uris)
         except tiledb.TileDBError as error:
             if not purge or "read 0 cells" not in str(error):
                 raise

@@ -28,7 +28,8 @@ from radiobject_assets.store.layout import (
     check_format,
     list_collections,
 )
-from radiobject_assets.store.snapshots import describe_state, list_snapshots
+from radiobject_assets.store.pins import PINNED
+from radiobject_assets.store.snapshots import describe_state, list_snapshots, pins_of
 from radiobject_assets.store.table import Table, now_ms
 from radiobject_assets.store.tile_cache import forget_array
 from radiobject_assets.store.uris import join, list_names, normalise, object_kind, remove_tree, walk_files
@@ -166,7 +167,11 @@ def _refresh_snapshots(store_uri: str, ctx: tiledb.Ctx) -> None:
     counts = [json.dumps(by_name[name][0], ensure_ascii=False) for name in names]
     rows = rows.set_column(rows.column_names.index("counts"), "counts", pa.array(counts, pa.large_string()))
     digests = pa.array([by_name[name][1] for name in names], pa.large_string())
-    table.upsert(rows.set_column(rows.column_names.index("digest"), "digest", digests))
+    rows = rows.set_column(rows.column_names.index("digest"), "digest", digests)
+    if PINNED in rows.column_names:
+        pins = [pins_of(store_uri, moment, ctx) for moment in rows.column("timestamp_ms").to_pylist()]
+        rows = rows.set_column(rows.column_names.index(PINNED), PINNED, pa.array(pins, pa.large_string()))
+    table.upsert(rows)
 
 
 def _prove_absent(table_uri: str, core: Mapping[str, Column], ids: Sequence[str], ctx: tiledb.Ctx) -> int:

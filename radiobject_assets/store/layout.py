@@ -27,6 +27,7 @@ from radiobject_assets.store.columns import Column, ColumnType, type_of_dtype, v
 from radiobject_assets.store.context import ctx_for_small_objects, ctx_for_threads
 from radiobject_assets.store.deadline import DeadlineError, on_storage, storage_errors
 from radiobject_assets.store.evolution import beside
+from radiobject_assets.store.pins import newest_stamp
 from radiobject_assets.store.table import Table, create_table, now_ms
 from radiobject_assets.store.uris import (
     join,
@@ -301,6 +302,16 @@ def _ensure_collection(uri: str, name: str | None, ctx: tiledb.Ctx, shape: Seque
         },
         ctx,
     )
+    later = _after_snapshots(uri, created, ctx)
+    if later is not None:
+        write_group_metadata(uri, {"created_ms": later}, ctx)
+
+
+def _after_snapshots(collection_uri: str, moment: int, ctx: tiledb.Ctx) -> int | None:
+    """A moment after all snapshots, where one may be later than `moment` and yet not have seen it."""
+    store, separator, _ = collection_uri.rpartition(f"/{COLLECTIONS}/")
+    newest = newest_stamp(join(store, SNAPSHOTS), ctx) if separator else 0
+    return max(newest + 1, now_ms()) if newest >= moment else None
 
 
 def declared_shape(uri: str, ctx: tiledb.Ctx) -> tuple[int, ...] | None:
@@ -385,4 +396,8 @@ def rename_collection(store_uri: str, old: str, new: str, ctx: tiledb.Ctx | None
         raise KeyError(f"collection {old!r} not found in {store_uri}; there are {', '.join(names) or 'none'}")
     if new in names:
         raise ValueError(f"a collection {new!r} already exists")
-    write_group_metadata(names[old], {"name": new, f"was:{now_ms()}": old}, ctx)
+    moment = now_ms()
+    write_group_metadata(names[old], {"name": new, f"was:{moment}": old}, ctx)
+    later = _after_snapshots(names[old], moment, ctx)
+    if later is not None:  # both marks say the same of every moment before
+        write_group_metadata(names[old], {f"was:{later}": old}, ctx)

@@ -22,6 +22,7 @@ from radiobject_assets.store.layout import (
     OBS,
     OBS_CORE,
     OBS_META,
+    SNAPSHOT_CORE,
     SNAPSHOTS,
     STORE_FORMAT,
     VOLUMES,
@@ -29,6 +30,7 @@ from radiobject_assets.store.layout import (
     group_metadata,
     list_collections,
 )
+from radiobject_assets.store.pins import settle
 from radiobject_assets.store.snapshots import list_snapshots
 from radiobject_assets.store.table import Table, now_ms
 from radiobject_assets.store.tile_cache import forget_array
@@ -56,16 +58,16 @@ class VacuumReport:
     """Tables whose creation was interrupted, beside the place they were meant for."""
 
 
-def _tables(uri: str, ctx: tiledb.Ctx) -> Iterator[str]:
-    """URIs of the tables of a store or of a collection."""
+def _tables(uri: str, ctx: tiledb.Ctx) -> Iterator[Table]:
+    """The tables of a store or of a collection."""
     if group_metadata(uri, ctx).get("format") == COLLECTION_FORMAT:
-        yield join(uri, OBS)
+        yield Table(join(uri, OBS), ctx, OBS_CORE)
         return
     check_format(uri, ctx, STORE_FORMAT)
-    yield join(uri, OBS_META)
-    yield join(uri, SNAPSHOTS)
+    yield Table(join(uri, OBS_META), ctx)
+    yield Table(join(uri, SNAPSHOTS), ctx, SNAPSHOT_CORE)
     for entry in list_collections(uri, ctx):
-        yield join(entry.uri, OBS)
+        yield Table(join(entry.uri, OBS), ctx, OBS_CORE)
 
 
 def consolidate(
@@ -74,15 +76,18 @@ def consolidate(
     """Merge the fragments of the tables of a store or collection; every earlier moment stays readable.
 
     Tables with up to `more_than` fragments are left alone. Returns the number of fragments merged by table.
-    A second process that consolidates the same table at the same time does harmless double work.
+    Repairs what writers left that died at a bad moment: commits that landed in a snapshot after it was made,
+    and columns that two of them added at once.
     """
     uri, ctx = normalise(uri), ctx_for_threads(ctx)
     merged = {}
-    for table_uri in _tables(uri, ctx):
-        count = Table(table_uri, ctx).fragment_count()
+    for table in _tables(uri, ctx):
+        settle(table.uri, ctx)
+        table.repair_columns()
+        count = table.fragment_count()
         if count > max(1, more_than):
-            consolidate_table(table_uri, ctx)
-            merged[table_uri] = count
+            consolidate_table(table.uri, ctx)
+            merged[table.uri] = count
     return merged
 
 

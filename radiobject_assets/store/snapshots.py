@@ -20,6 +20,7 @@ from radiobject_assets.errors import StorageError
 from radiobject_assets.store.columns import ColumnType
 from radiobject_assets.store.context import ctx_for_threads
 from radiobject_assets.store.layout import (
+    COLLECTIONS,
     OBS,
     OBS_CORE,
     OBS_META,
@@ -29,12 +30,13 @@ from radiobject_assets.store.layout import (
     check_format,
     list_collections,
 )
+from radiobject_assets.store.pins import PINNED, commits_of, late, lost, newest_stamp, pin, settle
 from radiobject_assets.store.table import Table, now_ms
-from radiobject_assets.store.uris import join, normalise
+from radiobject_assets.store.uris import join, last_part, normalise
 
-# A writer stamps its fragment before the fragment is visible: one that began before the snapshot's moment
-# and lands after it would change the snapshot. A commit takes tens of milliseconds.
-SETTLE_S = 0.2
+_ATTEMPTS = 20
+# How far the clock of this machine may be behind that of another writer: so long a snapshot waits.
+_BEHIND_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,8 @@ def create_snapshot(store_uri: str | os.PathLike[str], name: str, ctx: tiledb.Ct
     check_format(store_uri, ctx, STORE_FORMAT)
     if not name or len(name) > 200 or not name.isprintable():
         raise StorageError(f"snapshot name {name!r}: use 1-200 printable characters")
-    timestamp = now_ms()
-    time.sleep(SETTLE_S)
-    counts, digest = describe_state(store_uri, timestamp, ctx)
+    timestamp = _moment(store_uri, ctx)
+    counts, digest, pinned = _describe_and_pin(store_uri, timestamp, ctx)
     existing = find_snapshot(store_uri, name, ctx)
     if existing is not None:
         if existing.digest == digest:
@@ -76,10 +77,78 @@ def create_snapshot(store_uri: str | os.PathLike[str], name: str, ctx: tiledb.Ct
             "digest": pa.array([digest], pa.large_string()),
             "counts": pa.array([json.dumps(counts, ensure_ascii=False)], pa.large_string()),
             "created_at": pa.array([now_ms()], pa.int64()).cast(ColumnType.TIME_MS.arrow),
+            PINNED: pa.array([json.dumps(pinned)], pa.large_string()),
         }
     )
+    while now_ms() <= timestamp:  # the row tells writers, by its stamp, whether they need to look
+        time.sleep(0.001)
     Table(join(store_uri, SNAPSHOTS), ctx, SNAPSHOT_CORE).upsert(rows)
+    for path in pinned:
+        settle(join(store_uri, path), ctx)
     return Snapshot(name, timestamp, counts, digest)
+
+
+def _moment(store_uri: str, ctx: tiledb.Ctx) -> int:
+    """The present by the clocks of all writers: not before what is there already."""
+    newest = max(newest_stamp(join(store_uri, path), ctx) for path in _tables(store_uri, None, ctx))
+    behind_s = (newest - now_ms()) / 1000
+    if behind_s > _BEHIND_S:
+        raise StorageError(
+            f"{store_uri} has a commit {behind_s:.0f} s in the future: set the clocks of the writers right"
+        )
+    return max(newest, now_ms())
+
+
+def _tables(store_uri: str, timestamp: int | None, ctx: tiledb.Ctx) -> list[str]:
+    collections = [entry.uri for entry in list_collections(store_uri, ctx, timestamp)]
+    return [OBS_META, *(f"{COLLECTIONS}/{last_part(uri)}/{OBS}" for uri in collections)]
+
+
+def _describe_and_pin(
+    store_uri: str, timestamp: int, ctx: tiledb.Ctx
+) -> tuple[dict[str, int], str, dict[str, list[str]]]:
+    """Counts, digest and commits of one state: what lands while it is read makes it be read again."""
+    for _ in range(_ATTEMPTS):
+        paths = _tables(store_uri, timestamp, ctx)
+        for path in paths:
+            settle(join(store_uri, path), ctx)
+        pinned = pin(store_uri, paths, timestamp, ctx)
+        counts, digest = describe_state(store_uri, timestamp, ctx)
+        if pinned == pin(store_uri, _tables(store_uri, timestamp, ctx), timestamp, ctx):
+            return counts, digest, pinned
+    raise StorageError(f"{store_uri} does not come to rest: other processes keep merging its tables")
+
+
+def pins_of(store_uri: str, timestamp: int, ctx: tiledb.Ctx) -> str:
+    """The commits of the store at a moment, as a snapshot keeps them."""
+    return json.dumps(pin(store_uri, _tables(store_uri, timestamp, ctx), timestamp, ctx))
+
+
+def check_pins(store_uri: str, name: str, ctx: tiledb.Ctx) -> None:
+    """Make sure that a snapshot shows what it showed when it was made.
+
+    Raises
+    ------
+    StorageError
+        Where a writer that died landed in it afterwards, or something of it is gone.
+    """
+    table = Table(join(store_uri, SNAPSHOTS), ctx, SNAPSHOT_CORE)
+    if PINNED not in table.columns:
+        return
+    (row,) = table.read(["timestamp_ms", PINNED], keys=[[name]]).to_pylist()
+    pinned: dict[str, list[str]] = json.loads(row[PINNED] or "{}")
+    for attempt in range(_ATTEMPTS):
+        wrong = ""
+        for path, names in pinned.items():
+            there = commits_of(join(store_uri, path), ctx)
+            if late(there, row["timestamp_ms"], names):
+                wrong = f"a commit landed in {path} after it was made; `consolidate` stamps it anew"
+            elif lost(there, names):
+                wrong = f"a commit of {path} is gone"
+        if not wrong:
+            return
+        time.sleep(0.006 * attempt)  # a writer at work sees to it, and a merge ends
+    raise StorageError(f"snapshot {name!r} of {store_uri} is not what it was: {wrong}")
 
 
 def list_snapshots(store_uri: str | os.PathLike[str], ctx: tiledb.Ctx | None = None) -> list[Snapshot]:
@@ -104,6 +173,7 @@ def resolve_timestamp(store_uri: str, timestamp: int | str | None, ctx: tiledb.C
     if snapshot is None:
         names = ", ".join(repr(s.name) for s in list_snapshots(store_uri, ctx)) or "none"
         raise StorageError(f"{store_uri} has no snapshot {timestamp!r}; there are {names}")
+    check_pins(store_uri, timestamp, ctx)
     return snapshot.timestamp_ms
 
 

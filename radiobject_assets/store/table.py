@@ -24,6 +24,7 @@ from radiobject_assets.store.context import ctx_for_small_objects, keep_for_ever
 from radiobject_assets.store.deadline import DeadlineError, is_remote, on_storage, storage_errors
 from radiobject_assets.store.evolution import beside, evolve, schema_names
 from radiobject_assets.store.patience import while_tidied
+from radiobject_assets.store.pins import newest_stamp, settle
 from radiobject_assets.store.table_cells import ROW_MARK, decode, merge, read_columns, write_rows
 from radiobject_assets.store.uris import local_path, object_kind
 
@@ -250,8 +251,10 @@ class Table:
                 if self._missing(written):
                     evolve(self.uri, self._ctx, self._core, add=written)
                     self.close()
-                write = partial(self._write, rows, index, written)
+                begun = now_ms()
+                write = partial(self._write, rows, index, written, newest_stamp(self.uri, self._ctx))
                 if on_storage("write to the table", self.uri, self._ctx, write, nbytes=rows.nbytes):
+                    settle(self.uri, self._ctx, begun)
                     return
                 # The newest schema lacks some of them, whatever this handle shows.
                 evolve(self.uri, self._ctx, self._core, add=written)
@@ -259,10 +262,12 @@ class Table:
             self.close()
         raise StorageError(f"columns of {self.uri} keep changing under this writer; try again")
 
-    def _write(self, rows: pa.Table, index: Sequence[str], written: Sequence[Column]) -> bool:
+    def _write(self, rows: pa.Table, index: Sequence[str], written: Sequence[Column], newest: int) -> bool:
         """Write rows in one fragment; False if another writer's schema lacks some of the columns."""
         ctx = ctx_for_small_objects(self._ctx, self.uri, rows.nbytes)
-        with tiledb.open(self.uri, "w", ctx=ctx) as array:
+        # Of two rows with one key the later stamp wins: not that of a writer whose clock is ahead.
+        stamp = newest + 1 if newest >= now_ms() else None
+        with tiledb.open(self.uri, "w", ctx=ctx, timestamp=stamp) as array:
             # The handle's own schema counts: others may have added columns since it was last looked at.
             schema = array.schema
             physical = [parse_attribute(schema.attr(i).name, self._core) for i in range(schema.nattr)]
@@ -311,8 +316,10 @@ class Table:
             for first in range(0, len(lasts), _DELETE_BATCH):
                 terms = [f"{name} == {part!r}" for name, part in zip(self.index, start, strict=False)]
                 terms.append(f"{self.index[len(start)]} in {lasts[first : first + _DELETE_BATCH]!r}")
+                begun = now_ms()
                 delete = partial(self._delete, " and ".join(terms))
                 on_storage("delete from", self.uri, self._ctx, delete)
+                settle(self.uri, self._ctx, begun)
         self.close()
 
     def _delete(self, condition: str) -> None:
