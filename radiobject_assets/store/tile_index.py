@@ -34,9 +34,6 @@ _DIGEST_BYTES = 16
 # Bytes of a block before compression; TileDB's own, whatever an array's schema says.
 BLOCK_BYTES = 64 * 1024
 _TILE_HEAD = struct.Struct("<Q")
-_CHUNK_HEAD = struct.Struct("<III")
-_PAIR = struct.Struct("<II")
-_SHA256_BYTES = 32
 _WINDOW_BYTES = 4 * 1024 * 1024
 
 CODECS = frozenset(["zstd", "lz4", "gzip", "none"])
@@ -239,10 +236,12 @@ def _blocks_of(layout: Layout, nbytes: int, read: ReadBytes) -> Iterator[tuple[i
     the length of its filters' metadata (4 bytes each), that metadata, and the filtered bytes.
     """
     most = BLOCK_BYTES * 2 + 4096  # a chunk that compression made larger, with its metadata
+    head = _chunk_head(layout)
+    expected = [layout.cells_of(block) * layout.itemsize for block in range(layout.blocks_per_tile)]
     start = position = 0
     window: bytes | memoryview = b""
     while position < nbytes:
-        for block in range(layout.blocks_per_tile):
+        for block, whole in enumerate(expected):
             if position - start + most > len(window) and start + len(window) < nbytes:
                 start, window = position, read(position, min(_WINDOW_BYTES, nbytes - position))
             at = position - start
@@ -251,49 +250,47 @@ def _blocks_of(layout: Layout, nbytes: int, read: ReadBytes) -> Iterator[tuple[i
                     if _TILE_HEAD.unpack_from(window, at)[0] != layout.blocks_per_tile:
                         raise NotIndexableError("a tile has another number of chunks")
                     at += _TILE_HEAD.size
-                whole, stored, metadata = _CHUNK_HEAD.unpack_from(window, at)
-                at += _CHUNK_HEAD.size
-                expected = layout.cells_of(block) * layout.itemsize
-                if whole != expected or at + metadata + stored > len(window):
-                    raise NotIndexableError("a chunk has another size")
-                skipped = _bytes_before(layout, window, at, metadata, stored, expected)
+                size, skipped = _checked(layout, head.unpack_from(window, at), head.size - 12, whole)
             except struct.error as error:
                 raise NotIndexableError("a data file ends within a tile") from error
-            at += metadata + skipped
-            size = stored - skipped
+            at += head.size + skipped
             content = window[at : at + size]
-            if layout.codec == "zstd" and frame_content_size(bytes(content[:18])) != expected:
+            if len(content) != size:
+                raise NotIndexableError("a data file ends within a tile")
+            if layout.codec == "zstd" and frame_content_size(bytes(content[:18])) != whole:
                 raise NotIndexableError("a chunk holds another number of bytes")
             yield start + at, size, xxh3_64_intdigest(content)
             position = start + at + size
 
 
-def _bytes_before(
-    layout: Layout, window: bytes | memoryview, at: int, metadata: int, stored: int, expected: int
-) -> int:
-    """Bytes in front of a chunk's compressed voxels: the shuffle's metadata, which is compressed as well.
+def _chunk_head(layout: Layout) -> struct.Struct:
+    """Of a chunk, all in front of its filtered bytes.
 
-    The metadata that begins at `at` is the checksum filter's (numbers of metadata and data parts; length and
-    digest of each), then the compressor's (the same numbers; plain and compressed length of each part).
+    Its metadata are the checksum filter's (numbers of metadata and data parts; length and digest of each),
+    then the compressor's (the same numbers; plain and compressed length of each part). The shuffle's own
+    metadata is the one part of metadata that a compressor may have; it is compressed in front of the voxels.
     """
-    parts, datas = _PAIR.unpack_from(window, at)
-    if datas != 1 or parts != (0 if layout.codec == "none" else 1):
+    checksum = f"II{40 * (1 if layout.codec == 'none' else 2)}x"
+    compressor = "" if layout.codec == "none" else "II" + "II" * (1 + layout.shuffled)
+    return struct.Struct(f"<III{checksum}{compressor}")
+
+
+def _checked(layout: Layout, head: tuple[int, ...], metadata: int, whole: int) -> tuple[int, int]:
+    """Bytes of a chunk's voxels and of what is in front of them, if its head is one of our filters."""
+    stored = head[1]
+    wanted: tuple[int, ...]
+    match layout.codec, layout.shuffled:
+        case "none", _:
+            size, skipped, wanted = stored, 0, (whole, whole, metadata, 0, 1)
+        case _, False:
+            size, skipped, wanted = stored, 0, (whole, stored, metadata, 1, 1, 0, 1, whole, stored)
+        case _:
+            plain, skipped = head[7:9]
+            size = stored - skipped
+            wanted = (whole, stored, metadata, 1, 1, 1, 1, plain, skipped, whole, size)
+    if head != wanted or size <= 0:
         raise NotIndexableError("a chunk has other filters")
-    used = _PAIR.size + (parts + datas) * (8 + _SHA256_BYTES)
-    if layout.codec == "none":
-        if used != metadata or stored != expected:
-            raise NotIndexableError("a chunk has other filters")
-        return 0
-    inner, datas = _PAIR.unpack_from(window, at + used)
-    if datas != 1 or inner != int(layout.shuffled) or used + _PAIR.size * (2 + inner) != metadata:
-        raise NotIndexableError("a chunk has other filters")
-    skipped = 0
-    if inner:
-        skipped = int(_PAIR.unpack_from(window, at + used + _PAIR.size)[1])
-    plain, compressed = _PAIR.unpack_from(window, at + used + _PAIR.size * (1 + inner))
-    if plain != expected or skipped + compressed != stored:
-        raise NotIndexableError("a chunk has other filters")
-    return skipped
+    return size, skipped
 
 
 def describe_layout(shape: tuple[int, ...], tile: tuple[int, ...], dtype: Any, codec: str) -> Layout:

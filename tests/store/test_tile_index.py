@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import tiledb
+import xxhash
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,6 +102,34 @@ def test_any_region_of_any_array_is_what_tiledb_reads(
             )
             assert np.array_equal(by_tiledb, wanted)
         assert volume.verify()
+
+
+def test_the_file_is_what_the_format_says(tmp_path: Path) -> None:
+    content = voxels(4, (40, 30, 20), "uint16")
+    volume = Volume.from_numpy(tmp_path / "v", content, tile=TileConfig(x=16, y=16, z=16))
+    kept = (tmp_path / "v" / "tiles.index").read_bytes()
+    assert kept[:8] == b"RADTILES"
+    at = 12 + int.from_bytes(kept[8:12], "little")
+    said = json.loads(kept[12:at])
+    assert (said["version"], said["shape"], said["tile"]) == (1, [40, 30, 20], [16, 16, 16])
+    assert (said["dtype"], said["codec"]) == ("uint16", "zstd")
+    ((name, nbytes, blocks),) = said["files"]
+    data = (tmp_path / "v" / name).read_bytes()
+    assert (len(data), blocks) == (nbytes, 3 * 2 * 2)
+    assert len(kept) == at + 20 * blocks + 16
+    assert kept[-16:].hex() == xxhash.xxh3_128_hexdigest(kept[:-16])
+    number = 2 + 3 * (1 + 2 * 0)  # tile (2, 1, 0)
+    offset = int.from_bytes(kept[at + 8 * number : at + 8 * number + 8], "little")
+    at += 8 * blocks
+    size = int.from_bytes(kept[at + 4 * number : at + 4 * number + 4], "little")
+    at += 4 * blocks
+    assert int.from_bytes(kept[at + 8 * number : at + 8 * number + 8], "little") == xxhash.xxh3_64_intdigest(
+        data[offset : offset + size]
+    )
+    planes = np.frombuffer(zstandard.decompress(data[offset : offset + size]), np.uint8).reshape(2, 4096)
+    tile = (planes[0] + 256 * planes[1].astype(np.uint16)).reshape((16, 16, 16), order="F")
+    assert np.array_equal(tile[:8, :14, :16], content[32:40, 16:30, 0:16])
+    assert volume.verify()
 
 
 @pytest.fixture
