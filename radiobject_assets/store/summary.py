@@ -25,7 +25,7 @@ def describe_store(radi: RadiObject) -> str:
         lines += ["", "Collections:"]
     for name in radi.collection_names:
         collection = radi.collection(name)
-        shape = "x".join(map(str, collection.shape)) if collection.shape else "mixed shapes"
+        shape = "x".join(map(str, collection.shape or ())) or ("mixed shapes" if len(collection) else "none")
         lines.append(f"  - {name}: {len(collection)} volumes, shape={shape}")
     frame = radi.obs_meta.read()
     labels = []

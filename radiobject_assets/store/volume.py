@@ -372,8 +372,10 @@ class Volume:
         Raises
         ------
         StorageError
-            If a tile's checksum fails, or the array cannot be read.
+            If a tile's checksum fails, the array cannot be read, or no digest was recorded.
         """
+        if not self.voxel_digest:
+            raise StorageError(f"{self._uri}: no digest of its voxels was recorded to compare with")
         return self.find_damage() is None
 
     def find_damage(self) -> tuple[str, str] | None:
@@ -390,13 +392,17 @@ class Volume:
     def set_obs_id(self, obs_id: str) -> None:
         """Give an array that stands alone its id (volumes of a collection are named by their obs row)."""
         validate_id(obs_id, "obs_id")
-        with storage_errors("name the volume", self._uri):
-            with tiledb.open(self._uri, "r", ctx=self._ctx.get()) as array:
+        ctx = self._ctx.get()
+
+        def name() -> None:
+            with tiledb.open(self._uri, "r", ctx=ctx) as array:
                 meta = read_meta(array)
             if not meta:
                 raise read_only(self._uri, "name")
-            with tiledb.open(self._uri, "w", ctx=self._ctx.get()) as array:
+            with tiledb.open(self._uri, "w", ctx=ctx) as array:
                 write_meta(array, {**meta, "obs_id": obs_id})
+
+        on_storage("name the volume", self._uri, ctx, name, holds_lock=True)
         forget_array(self._uri)
         self._read_header()
 
@@ -415,11 +421,12 @@ class Volume:
         write = get_radiobject_config().write
         staged = standalone(sizes, kind, affine, 1.0, 0.0)
         create_array(uri, sizes, kind, write.tile, write.compression, reference.get())
-        with (
-            storage_errors("write the description of", uri),
-            tiledb.open(uri, "w", ctx=reference.get()) as array,
-        ):
-            write_meta(array, describe(staged, write.tile))
+
+        def write_description() -> None:
+            with tiledb.open(uri, "w", ctx=reference.get()) as array:
+                write_meta(array, describe(staged, write.tile))
+
+        on_storage("write the description of", uri, reference.get(), write_description, holds_lock=True)
         return cls(uri, ctx)
 
     @classmethod

@@ -327,6 +327,6 @@ class VolumeCollection(CollectionMaking, RowChoice):
         return verify_collection(self)
 
     def __repr__(self) -> str:
-        shape = " x ".join(map(str, self.shape or ())) or "mixed shapes"
+        shape = " x ".join(map(str, self.shape or ())) or ("mixed shapes" if len(self) else "no shape")
         view = ", view" if self.is_view else ""
         return f"VolumeCollection({self.name!r}, {len(self)} volumes, {shape}{view})"

@@ -113,6 +113,13 @@ def test_nothing_can_be_written_into_it(old_store: Truth) -> None:
     assert {path: path.stat().st_mtime_ns for path in Path(uri).rglob("*") if path.is_file()} == before
 
 
+def test_digests_that_nobody_recorded_are_not_compared(old_store: Truth) -> None:
+    t1 = RadiObject(old_store[0]).t1
+    for verify in (t1.verify, t1[0].verify):
+        with pytest.raises(StorageError, match="digest"):
+            verify()
+
+
 def test_a_view_of_it_is_written_as_a_store_of_ours(old_store: Truth, tmp_path: Path) -> None:
     uri, truth = old_store
     copy = RadiObject(uri).loc[["m2"]].write(tmp_path / "copy")
