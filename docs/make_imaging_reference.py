@@ -30,8 +30,10 @@ COMPUTED = {
     "slice_positions_mm": "JSON list of true slice positions, where spacing varies and is kept",
     "b_values_s_per_mm2": "JSON list: b-value of each time point",
     "b_vectors_ras": "JSON list: gradient direction of each time point (unit vector, RAS+)",
-    "phase_encoding_ras": "JSON list: direction of phase encoding (unit vector, RAS+); Siemens mosaics",
-    "slice_timing_s": "JSON list: when each slice was acquired, seconds after the first; Siemens mosaics",
+    "phase_encoding_ras": "JSON list: direction of phase encoding (unit vector, RAS+); Siemens EPI",
+    "effective_echo_spacing_s, total_readout_time_s": "as BIDS defines them; Siemens EPI",
+    "slice_timing_s": "JSON list: when each slice was acquired, seconds after the first; Siemens and UIH "
+    "mosaics",
     "slice_encoding_ras": "JSON list: direction (unit vector, RAS+) in which `slice_timing_s` lists slices",
     **tracer.COLUMNS,
     "segments": "JSON list: value, label, coded type and category, algorithm of each segment",

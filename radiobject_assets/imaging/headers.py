@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 import struct
 import unicodedata
@@ -38,6 +37,7 @@ from radiobject_assets.imaging.mosaic import (
     mosaic_frames,
     phase_encoding_of,
     tile_rows,
+    tiles_across,
 )
 from radiobject_assets.imaging.quiet import pydicom_quietly
 from radiobject_assets.imaging.reasons import Reason
@@ -288,9 +288,10 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
     attributes, extras = _interned_attributes(e)
     if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:
         attributes = {**multiframe_attributes(e), **attributes}
-    phase = phase_encoding_of(e, frames[0].orientation) if tiles > 0 else None
-    if phase is not None:
-        attributes = {**attributes, "phase_encoding_ras": json.dumps([-phase[0], -phase[1], phase[2]])}
+    if has_pixels and "SIEMENS" in manufacturer and "EP" in e.text(t.SCANNING_SEQUENCE) and len(frames) > 0:
+        across = tiles_across(tiles) if tiles > 0 else 1
+        plane = (e.integer(t.COLUMNS) or 0) // across, (e.integer(t.ROWS) or 0) // across
+        attributes = {**attributes, **phase_encoding_of(e, frames[0].orientation, plane)}
     if t.RADIOPHARMACEUTICALS in e.values:
         attributes = {**attributes, **tracer_attributes(e)}
     segments = describe_segments(e)

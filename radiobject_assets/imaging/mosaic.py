@@ -11,6 +11,7 @@ of tiles than needed. Source: UIH's table of private elements, in dcm2niix's doc
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,8 @@ from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.csa import read_csa
 from radiobject_assets.imaging.elements import Elements
 from radiobject_assets.imaging.geometry import slice_normal
-from radiobject_assets.imaging.instance import Frame, Instance, Six, Triple
+from radiobject_assets.imaging.instance import Frame, Instance, Six
+from radiobject_assets.imaging.source import AttributeValue
 
 _MAX_TILES = 1024
 
@@ -58,7 +60,20 @@ def grid_frames(elements: Elements, whole: Frame) -> tuple[Frame, ...]:
         return ()
     acquired_at = items[0].text(t.ACQUISITION_DATE) + items[0].text(t.ACQUISITION_TIME)
     whole = replace(whole, acquired_at=whole.acquired_at or acquired_at)
-    return tuple(replace(whole, position=(p[0], p[1], p[2])) for p in positions)
+    times = [_milliseconds(item.text(t.ACQUISITION_TIME)) for item in items[:tiles]]
+    return tuple(
+        replace(whole, position=(p[0], p[1], p[2]), slice_time_ms=time)
+        for p, time in zip(positions, times, strict=True)
+    )
+
+
+def _milliseconds(time: str) -> float | None:
+    """Time of day (TM, HHMMSS.FFFFFF) in milliseconds."""
+    try:
+        hours, minutes, seconds = int(time[:2]), int(time[2:4]), float(time[4:])
+    except ValueError:
+        return None
+    return round(((hours * 60 + minutes) * 60 + seconds) * 1000, 3)
 
 
 def mosaic_frames(elements: Elements, whole: Frame) -> tuple[Frame, ...]:
@@ -106,17 +121,34 @@ def mosaic_frames(elements: Elements, whole: Frame) -> tuple[Frame, ...]:
     )
 
 
-def phase_encoding_of(elements: Elements, orientation: Six | None) -> Triple | None:
-    """Direction of phase encoding (unit vector, LPS) of a Siemens header; None where its sign is not told.
+def phase_encoding_of(
+    elements: Elements, orientation: Six | None, plane: tuple[int, int]
+) -> dict[str, AttributeValue]:
+    """How a Siemens header says that an echo-planar image of (columns, rows) was phase encoded.
 
-    PhaseEncodingDirectionPositive is 1 where it runs along rising rows (or columns) of the image.
+    `phase_encoding_ras` is a unit vector (RAS+, JSON): PhaseEncodingDirectionPositive of the CSA header is 1
+    where it runs along rising rows (or columns) of the image. Echo spacing and readout time (s) follow from
+    BandwidthPerPixelPhaseEncode, as BIDS defines them. Empty where the header does not tell.
     """
-    positive = read_csa(elements.raw(t.SIEMENS_CSA)).get("PhaseEncodingDirectionPositive", ())[:1]
     named = elements.text(t.PHASE_DIRECTION)[:3].upper()
-    if orientation is None or positive not in (("0",), ("1",)) or named not in ("ROW", "COL"):
-        return None
-    x, y, z = orientation[:3] if named == "ROW" else orientation[3:]
-    return (x, y, z) if positive == ("1",) else (-x, -y, -z)
+    if orientation is None or named not in ("ROW", "COL"):
+        return {}
+    found: dict[str, AttributeValue] = {}
+    csa = read_csa(elements.raw(t.SIEMENS_CSA))
+    positive = csa.get("PhaseEncodingDirectionPositive", ())[:1]
+    if positive in (("0",), ("1",)):
+        x, y, z = orientation[:3] if named == "ROW" else orientation[3:]
+        sign = 1 if positive == ("1",) else -1
+        found["phase_encoding_ras"] = json.dumps([-x * sign + 0.0, -y * sign + 0.0, z * sign + 0.0])
+    bandwidth = elements.numbers(t.SIEMENS_PHASE_BANDWIDTH) or _floats(
+        csa.get("BandwidthPerPixelPhaseEncode", ())
+    )
+    lines = plane[0] if named == "ROW" else plane[1]
+    if bandwidth and math.isfinite(bandwidth[0]) and bandwidth[0] > 0 and lines > 1:
+        spacing_s = 1 / (bandwidth[0] * lines)
+        found["effective_echo_spacing_s"] = round(spacing_s, 9)
+        found["total_readout_time_s"] = round(spacing_s * (lines - 1), 9)
+    return found
 
 
 def _with_diffusion(frame: Frame, csa: dict[str, tuple[str, ...]]) -> Frame:

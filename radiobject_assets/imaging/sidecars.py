@@ -33,6 +33,8 @@ _NUMBERS = {
     "FlipAngle": ("flip_angle_deg", 1.0), "SliceThickness": ("slice_thickness_mm", 1.0),
     "EchoNumber": ("echo_number", 1.0), "SeriesNumber": ("series_number", 1.0),
     "EchoTrainLength": ("echo_train_length", 1.0),
+    "EffectiveEchoSpacing": ("effective_echo_spacing_s", 1.0),
+    "TotalReadoutTime": ("total_readout_time_s", 1.0),
     "XRayTubeCurrent": ("tube_current_ma", 1.0), "KVP": ("tube_voltage_kv", 1.0),
 }  # fmt: skip
 

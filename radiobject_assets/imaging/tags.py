@@ -34,6 +34,7 @@ DERIVATION_IMAGES: Final = 0x00089124
 COMPLEX_COMPONENT: Final = 0x00089208
 PATIENT_ID: Final = 0x00100020
 PATIENT_ID_ISSUER: Final = 0x00100021
+SCANNING_SEQUENCE: Final = 0x00180020
 SLICE_THICKNESS: Final = 0x00180050
 REPETITION_TIME: Final = 0x00180080
 ECHO_TIME: Final = 0x00180081
@@ -151,6 +152,7 @@ FRAME_GROUPS: Final = 0x52009230
 SIEMENS_MOSAIC_TILES: Final = 0x0019100A
 SIEMENS_B_VALUE: Final = 0x0019100C
 SIEMENS_GRADIENT: Final = 0x0019100E
+SIEMENS_PHASE_BANDWIDTH: Final = 0x00191028
 SIEMENS_SLICE_TIMES: Final = 0x00191029
 GE_GRADIENT: Final = (0x001910BB, 0x001910BC, 0x001910BD)
 GE_B_VALUE: Final = 0x00431039
@@ -172,7 +174,7 @@ ATTRIBUTES: Final[dict[str, tuple[int, type]]] = {
     "manufacturer": (MANUFACTURER, str),
     "model_name": (MODEL_NAME, str),
     "body_part": (0x00180015, str),
-    "scanning_sequence": (0x00180020, str),
+    "scanning_sequence": (SCANNING_SEQUENCE, str),
     "sequence_variant": (0x00180021, str),
     "acquisition_type": (0x00180023, str),
     "sequence_name": (0x00180024, str),
@@ -310,6 +312,7 @@ WANTED: Final[dict[int, str]] = {
             TEMPORAL_OFFSET,
             SIEMENS_GRADIENT,
             SIEMENS_SLICE_TIMES,
+            SIEMENS_PHASE_BANDWIDTH,
             INVERSION_TIMES,
             UIH_B_VALUE,
         ),

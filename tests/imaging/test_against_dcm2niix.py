@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from dcm2niix_reference import convert, gradients, read_all, unlike
@@ -22,6 +23,7 @@ from pydicom.uid import UID, CTImageStorage, MRImageStorage, PositronEmissionTom
 
 from radiobject_assets.imaging.scan import scan
 from radiobject_assets.imaging.series import build_series, open_series
+from radiobject_assets.imaging.sidecars import read_sidecars
 
 SIEMENS, GE, PHILIPS = "SIEMENS", "GE MEDICAL SYSTEMS", "Philips Medical Systems"
 VENDORS = (SIEMENS, GE, PHILIPS, "TOSHIBA", "UIH", "CANON_MEC", "Hitachi Medical Corporation", "ACME")
@@ -156,7 +158,12 @@ def test_all_slices_of_a_uih_volume_in_one_image(
         ds.ImageType, ds.SpacingBetweenSlices = ["ORIGINAL", "PRIMARY", "M", "VFRAME"], "3"
         block = ds.private_block(0x0065, "Image Private Header", create=True)
         block.add_new(0x50, "DS", str(tiles))
-        block.add_new(0x51, "SQ", [_tile(normal * step_mm * k + [-30, -20, 11]) for k in range(tiles)])
+        order = np.random.default_rng(0).permutation(tiles)
+        block.add_new(
+            0x51,
+            "SQ",
+            [_tile(normal * step_mm * k + [-30, -20, 11], t + order[k] / 10) for k in range(tiles)],
+        )
         block.add_new(0x09, "FD", 800.0 if t else 0.0)
         block.add_new(0x37, "FD", [0.6, 0.0, 0.8] if t else [0.0, 0.0, 0.0])
         ds.save_as(folder / str(t), enforce_file_format=True)
@@ -166,10 +173,20 @@ def test_all_slices_of_a_uih_volume_in_one_image(
     b_values, vectors = gradients(reference)
     assert json.loads(str(series.attributes["b_values_s_per_mm2"])) == b_values
     assert np.allclose(json.loads(str(series.attributes["b_vectors_ras"])), vectors, atol=2e-3)
+    theirs = read_sidecars([reference.with_suffix(".json")], nib.load(reference).affine)
+    ours = {name: np.array(json.loads(str(series.attributes[name]))) for name in _TIMING}
+    same_way = ours["slice_encoding_ras"] @ json.loads(str(theirs["slice_encoding_ras"]))
+    times = json.loads(str(theirs["slice_timing_s"]))
+    # dcm2niix keeps the time of day in single precision, in steps of 1/128 s
+    assert np.allclose(ours["slice_timing_s"], times[:: 1 if same_way > 0 else -1], atol=8e-3)
 
 
-def _tile(position: Any) -> Dataset:
+_TIMING = ("slice_encoding_ras", "slice_timing_s")
+
+
+def _tile(position: Any, second: float) -> Dataset:
     item = Dataset()
+    item.AcquisitionDate, item.AcquisitionTime = "20200101", f"1001{second:06.3f}"
     item.ImagePositionPatient = [round(float(v), 6) for v in position]
     return item
 

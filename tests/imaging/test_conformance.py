@@ -115,6 +115,8 @@ def test_slice_times_and_phase_encoding_equal_those_of_dcm2niix(shared_data: Pat
     assert np.allclose(
         vector(series.attributes, "phase_encoding_ras"), vector(theirs, "phase_encoding_ras"), atol=1e-3
     )
+    for name in ("effective_echo_spacing_s", "total_readout_time_s"):
+        assert series.attributes[name] == pytest.approx(theirs[name], rel=1e-4)
     same_way = vector(series.attributes, "slice_encoding_ras") @ vector(theirs, "slice_encoding_ras")
     assert abs(same_way) > 0.999
     times = vector(series.attributes, "slice_timing_s")
