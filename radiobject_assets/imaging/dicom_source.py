@@ -146,6 +146,7 @@ class DicomSource:
             clear_overflow_bits(target, instance)
         self._left[number] -= 1
         if self._left[number] == 0:
+            self._file(number).check_unchanged()
             self._close(number)
 
     def _compressed_frames(self, n_planes: int) -> Iterator[tuple[int, int]]:

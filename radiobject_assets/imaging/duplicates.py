@@ -21,6 +21,24 @@ def identity(instance: Instance) -> Hashable:
     )  # fmt: skip
 
 
+class Seen:
+    """The instances of a scan so far, in order of their paths: is the next one a copy of one of them?"""
+
+    def __init__(self) -> None:
+        self._keys: set[Hashable] = set()
+
+    def again(self, instance: Instance) -> bool:
+        """Whether it seems to be a copy of an instance in the same encoding that was asked about before."""
+        if not instance.pixel_keyword:
+            return False
+        keys = {
+            (instance.transfer_syntax, key) for key in (instance.sop_instance_uid, identity(instance)) if key
+        }
+        known = not keys.isdisjoint(self._keys)
+        self._keys |= keys
+        return known
+
+
 def candidates(instances: Iterable[Instance]) -> list[list[Instance]]:
     """Groups of instances that may be copies of each other (same SOP instance or same identity)."""
     by_uid: dict[Hashable, list[Instance]] = defaultdict(list)
@@ -48,7 +66,10 @@ def without_duplicates(
     conflicts: set[Path] = set()
     copies: dict[Path, list[Path]] = {}
     for group in candidates(instances):
-        ordered = sorted(group, key=lambda i: (i.pixel_length < 0, i.path))  # uncompressed first
+        # Uncompressed first; of these the last, since the first was opened a second time to be compared.
+        ordered = sorted(
+            sorted(group, key=lambda i: str(i.path), reverse=True), key=lambda i: i.pixel_length < 0
+        )
         kept, rest = ordered[0], ordered[1:]
         copies[kept.path] = [i.path for i in rest]
         dropped.update(i.path for i in rest)
@@ -67,6 +88,7 @@ def _content(instance: Instance) -> Instance:
         transfer_syntax="",
         pixel_offset=0,
         pixel_length=0,
+        header_digest="",
         pixel_digest="",
         attributes={},
         extras={},

@@ -97,6 +97,8 @@ class Instance:
         Number of slices of a mosaic (each has its own frame), -1 where it is unknown; 0 for others.
     tile_rows
         Rows of tiles, where there are not as many as columns of tiles; else 0.
+    header_digest
+        blake3 of the file's bytes before its pixel data: by it, a file that was replaced since is known.
     pixel_digest
         blake3 of the pixel data's bytes; computed only for instances that seem to be copies of another.
     table, table_bits
@@ -137,6 +139,7 @@ class Instance:
     pixel_keyword: str = ""
     pixel_offset: int = -1
     pixel_length: int = 0
+    header_digest: str = ""
     pixel_digest: str = ""
     frames: tuple[Frame, ...] = ()
     tiles: int = 0
@@ -152,3 +155,8 @@ class Instance:
     table_bits: int = 0
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
     extras: dict[str, AttributeValue] = field(default_factory=dict)
+
+
+def header_length(instance: Instance) -> int:
+    """Number of bytes at the start of the file that `header_digest` is made of."""
+    return min(instance.size_bytes, instance.pixel_offset if instance.pixel_offset > 0 else 1024)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
@@ -34,6 +35,7 @@ _COMPONENTS = {
 }
 _TIME_UNITS = {8: 1.0, 16: 1e-3, 24: 1e-6}  # to seconds
 _MAX_VOXELS = 1 << 40
+_HEADER_BYTES = 348
 # DEFLATE cannot shrink more than 1032 to 1.
 _DEFLATE_RATIO = 1032
 
@@ -68,6 +70,8 @@ class NiftiFile:
         Whether the source's attributes hold them (`nifti_extensions`).
     problem
         Reason code and detail, separated by a blank, if the image cannot be ingested.
+    header_digest
+        Of the header (`header_digest_of`): by it, a file that was replaced since is known.
     """
 
     path: Path
@@ -100,6 +104,7 @@ class NiftiFile:
     subject: str = ""
     key: str = ""
     place: str = ""
+    header_digest: str = ""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -338,3 +343,8 @@ def _rotation(b: float, c: float, d: float) -> NDArray[np.float64]:
             [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
         ]
     )
+
+
+def header_digest_of(data: bytes) -> str:
+    """blake3 of the header of a file (inflated where it is compressed) that begins with `data`."""
+    return blake3(data[:_HEADER_BYTES]).hexdigest()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.nifti_extensions import MAX_EXTENSION_BYTES, extensions_of
-from radiobject_assets.imaging.nifti_header import NiftiFile
+from radiobject_assets.imaging.nifti_header import NiftiFile, header_digest_of
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue, Slab
 
@@ -96,7 +96,9 @@ class NiftiVoxels:
                 hasher.update(header)
             raw = open(data, "rb", buffering=0)  # noqa: SIM115 - closed by the reader
         except OSError as error:
-            raise ImageReadError(Reason.NOT_READABLE, f"cannot be read ({error.strerror})", data) from error
+            raise ImageReadError(
+                Reason.FILE_CHANGED, f"cannot be opened again ({error.strerror})", data
+            ) from error
         reader = _Reader(raw, hasher, data)
         try:
             if os.fstat(raw.fileno()).st_size != self._expected_size(data):
@@ -107,6 +109,9 @@ class NiftiVoxels:
                 reader.skip(self._nifti.data_offset)
             else:
                 reader.header = reader.skip(self._nifti.data_offset)
+            known = self._nifti.header_digest
+            if known and header_digest_of(reader.header) != known:
+                raise ImageReadError(Reason.FILE_CHANGED, "has another header than when it was scanned", data)
         except OSError as error:
             reader.close()
             raise ImageReadError(Reason.NOT_READABLE, f"cannot be read ({error.strerror})", data) from error

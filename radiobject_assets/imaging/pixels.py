@@ -21,7 +21,7 @@ from radiobject_assets.imaging.coded_frames import CodedFrame, as_rgb, decode_fr
 from radiobject_assets.imaging.elements import read_elements
 from radiobject_assets.imaging.fragments import Fragment, fragments_of_frames
 from radiobject_assets.imaging.headers import DEFLATED, EXPLICIT_BIG, reread_elements
-from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.instance import Instance, header_length
 from radiobject_assets.imaging.lookup import LookupTable, lookup_table
 from radiobject_assets.imaging.packing import expand_422, unpack_12_bits, unpack_bits
 from radiobject_assets.imaging.quiet import pydicom_quietly
@@ -42,7 +42,7 @@ class PixelFile:
     Raises
     ------
     ImageReadError
-        With FILE_CHANGED if the file is gone or has another size than at the scan.
+        With FILE_CHANGED if the file is gone or has another size or header than at the scan.
     """
 
     def __init__(self, instance: Instance, *, hashing: bool = True) -> None:
@@ -62,7 +62,8 @@ class PixelFile:
 
     def _open(self, hashing: bool) -> None:
         instance = self.instance
-        if os.fstat(self._descriptor).st_size != instance.size_bytes:
+        self._opened = os.fstat(self._descriptor)
+        if self._opened.st_size != instance.size_bytes:
             raise ImageReadError(
                 Reason.FILE_CHANGED, "has another size than when it was scanned", instance.path
             )
@@ -76,6 +77,12 @@ class PixelFile:
                 self.digest = blake3(self._data).digest()
         elif hashing:
             self.digest = self._hash()
+        if instance.header_digest:
+            head = self._read(0, header_length(instance))
+            if blake3(head).hexdigest() != instance.header_digest:
+                raise ImageReadError(
+                    Reason.FILE_CHANGED, "has another header than when it was scanned", instance.path
+                )
         self._start = instance.pixel_offset
         self._table = self._lookup_table() if instance.table else None
         # In big endian order, pixels of 8 bits in elements of words (OW) are swapped in pairs (PS3.5 8.1.1).
@@ -102,6 +109,12 @@ class PixelFile:
         if table is None or (table.kind, table.values.dtype.itemsize * 8) != (i.table, i.table_bits):
             raise ImageReadError(Reason.FILE_CHANGED, "has another lookup table than at the scan", i.path)
         return table
+
+    def check_unchanged(self) -> None:
+        """Raise ImageReadError with FILE_CHANGED if the file was written to since it was opened."""
+        now = os.fstat(self._descriptor)
+        if (now.st_size, now.st_mtime_ns) != (self._opened.st_size, self._opened.st_mtime_ns):
+            raise ImageReadError(Reason.FILE_CHANGED, "was written to while it was read", self.instance.path)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +20,13 @@ from blake3 import blake3
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.archives import LIMITS, ArchiveLimits, is_office_document
 from radiobject_assets.imaging.bids import described
-from radiobject_assets.imaging.duplicates import candidates
+from radiobject_assets.imaging.duplicates import Seen, candidates
 from radiobject_assets.imaging.headers import looks_like_bare_dicom, read_instance
-from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.instance import Instance, header_length
 from radiobject_assets.imaging.members import Unpacked, copies, kind_of_archive
 from radiobject_assets.imaging.nifti_header import (
     NiftiFile,
+    header_digest_of,
     is_nifti,
     nifti_data_file,
     read_nifti,
@@ -138,10 +140,12 @@ def scan(
     niftis: list[NiftiFile] = []
     unreadable: list[Unreadable] = []
     texts: dict[Path, bytes] = {}
-    for done, (path, root) in enumerate(roots.items()):
+    seen = Seen()
+    for done, path in enumerate(sorted(roots, key=str)):
+        root = roots[path]
         if on_progress is not None and done % 256 == 0:
             on_progress(done, len(roots))
-        record = scan_file(path, root)
+        record = scan_file(path, root, seen=seen)
         is_archive = isinstance(record, Unreadable) and record.reason is Reason.ARCHIVE
         for item in _members(path, root, record, limits, texts) if is_archive else (record,):
             if isinstance(item, Instance):
@@ -163,27 +167,32 @@ def scan(
 
 
 def _with_pixel_digests(instances: list[Instance]) -> list[Instance]:
-    """Digest the pixel data of instances that seem to be copies of another, so that they can be compared."""
+    """Digest the pixel data of the first of each group of copies; `Seen` knew the others for copies."""
     digests: dict[Path, str] = {}
     for group in candidates(instances):
+        encodings = Counter(instance.transfer_syntax for instance in group)
         for instance in group:
-            if not instance.pixel_digest:
+            if not instance.pixel_digest and encodings[instance.transfer_syntax] > 1:
                 digests[instance.path] = pixel_digest(instance)
     return [replace(i, pixel_digest=digests[i.path]) if i.path in digests else i for i in instances]
 
 
 def pixel_digest(instance: Instance) -> str:
     """blake3 of the bytes from the start of the pixel data (of the whole file where that is not known)."""
-    hasher = blake3()
     try:
         with open(instance.path, "rb") as file:
-            file.seek(max(0, instance.pixel_offset))
-            left = instance.pixel_length if instance.pixel_length > 0 else instance.size_bytes
-            while left > 0 and (data := file.read(min(left, 1 << 22))):
-                hasher.update(data)
-                left -= len(data)
+            return _digest(instance, file.fileno())
     except OSError:
         return f"unreadable {instance.path.name}"
+
+
+def _digest(instance: Instance, descriptor: int) -> str:
+    hasher = blake3()
+    at = max(0, instance.pixel_offset)
+    end = at + (instance.pixel_length if instance.pixel_length > 0 else instance.size_bytes)
+    while at < end and (data := os.pread(descriptor, min(end - at, 1 << 22), at)):
+        hasher.update(data)
+        at += len(data)
     return hasher.hexdigest()
 
 
@@ -219,13 +228,15 @@ def _members(
     return records
 
 
-def scan_file(path: Path, root: Path, shown: Path | None = None) -> Record:
+def scan_file(path: Path, root: Path, shown: Path | None = None, seen: Seen | None = None) -> Record:
     """Read one file's header: the record of what it is.
 
     Parameters
     ----------
     shown
         The path that the record gets, where `path` is only a copy.
+    seen
+        The instances of other files; what seems a copy of one gets its pixel digest while it is open.
     """
     name = shown or path
     try:
@@ -235,7 +246,17 @@ def scan_file(path: Path, root: Path, shown: Path | None = None) -> Record:
     try:
         size = os.fstat(descriptor).st_size
         prefix = os.pread(descriptor, _PREFIX_BYTES, 0)
-        return _classify(name, root, descriptor, prefix, size)
+        record = _classify(name, root, descriptor, prefix, size)
+        if not isinstance(record, Instance):
+            return record
+        length = header_length(record)
+        head = prefix[:length] if length <= len(prefix) else os.pread(descriptor, length, 0)
+        again = seen is not None and seen.again(record)
+        return replace(
+            record,
+            header_digest=blake3(head).hexdigest(),
+            pixel_digest=_digest(record, descriptor) if again else record.pixel_digest,
+        )
     except ImageReadError as error:
         return Unreadable(name, Reason(error.code), error.detail)
     except OSError as error:
@@ -259,12 +280,14 @@ def _classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int)
     if prefix[:2] == b"\x1f\x8b":
         inflated = _inflate_prefix(prefix)
         if is_nifti(inflated):
-            return read_nifti(path, root, inflated, size, compressed=True)
+            nifti = read_nifti(path, root, inflated, size, compressed=True)
+            return replace(nifti, header_digest=header_digest_of(inflated))
         if inflated[257:262] == b"ustar":
             return Unreadable(path, Reason.ARCHIVE, "is a tar.gz archive")
         return Unreadable(path, Reason.NOT_AN_IMAGE, "is gzip data that is not NIfTI")
     if is_nifti(prefix):
-        return read_nifti(path, root, prefix, size, compressed=False)
+        nifti = read_nifti(path, root, prefix, size, compressed=False)
+        return replace(nifti, header_digest=header_digest_of(prefix))
     kind = _ARCHIVES.get(prefix[:4]) or ("tar" if prefix[257:262] == b"ustar" else None)
     if kind is not None:
         return Unreadable(path, Reason.ARCHIVE, f"is a {kind} archive")

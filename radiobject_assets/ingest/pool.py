@@ -22,6 +22,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -46,6 +47,11 @@ _STARTED = "started"
 _NO_START = (
     'worker processes do not start: put what your script does under `if __name__ == "__main__":`, because '
     "every worker imports it; or where memory is short, use fewer (workers=1)"
+)
+
+_NO_STAY = (
+    "the worker processes were ended by something else, often for want of memory: use fewer (workers=1); the "
+    "same call again does what is left"
 )
 
 
@@ -128,13 +134,8 @@ def _run_in_processes(
                 index = in_flight.pop(future)
                 used_bytes -= tasks[index].needed_bytes
                 outcome = _outcome_of(future, watcher.overshoot(index), compute)
-                died = (
-                    isinstance(outcome, Failure)
-                    and outcome.reason is Reason.WORKER_DIED
-                    and not outcome.error
-                )
-                if died and not (board / _STARTED).exists():
-                    raise ConfigurationError(_NO_START)
+                if isinstance(outcome, Failure):
+                    _raise_if_no_item_is_to_blame(outcome, (board / _STARTED).exists())
                 yield index, outcome
         pool.close()
         pool.join()
@@ -143,6 +144,14 @@ def _run_in_processes(
         if pool.active:
             pool.stop()
             pool.join()
+
+
+def _raise_if_no_item_is_to_blame(failure: Failure, started: bool) -> None:
+    if failure.reason is Reason.WORKER_DIED and isinstance(failure.error, BrokenProcessPool | None):
+        if not started:
+            raise ConfigurationError(_NO_START)
+        if failure.error is not None:  # a worker that had no task ended, and pebble gave up
+            raise ConfigurationError(_NO_STAY) from failure.error
 
 
 def _outcome_of(future: Future[Any], overshoot_mb: int | None, compute: Compute) -> Any:
