@@ -43,6 +43,26 @@ COMPUTED = {
     "nifti_fifth_axis": "1 where the fourth axis of the volume was the fifth of the NIfTI image",
 }
 
+VOXELS = """\
+## What voxels hold
+
+- **Stored values** of the file (the BitsStored bits, wherever HighBit puts them), with `slope` and
+  `intercept` beside them, wherever one of each fits the volume; else physical values as floating point.
+- **A Modality LUT** that is a straight line over all values that a pixel can have is told as slope and
+  intercept. Of any other the voxels are what the table gives (unsigned, 8 or 16 bits), and `rescale_type` is
+  its ModalityLUTType. A palette without colour is treated in the same way.
+- **Colours** (RGB, YBR, palettes) with `imaging.components: keep` are red, green and blue along the last
+  axis, **complex numbers** of NIfTI the real and imaginary part. An export joins them again (RGB24, RGBA32,
+  complex64, complex128). A time series of colours is refused.
+- **A segmentation (SEG)** has one value for each segment, on the grid of its image; segments that overlap and
+  fractional ones (0 to 1 with `slope`) are a volume each.
+- **A region of an RTSTRUCT** is 1 where the centre of a voxel lies within its contours: even-odd, so rings in
+  rings are holes. Contours between two slices go to the nearer one. Where a region is drawn on every second
+  slice or fewer at a regular distance (two gaps of it, or all regions drawn so), the slices between are
+  interpolated from the distance to the borders; a larger gap parts two pieces and stays empty, and nothing is
+  added beyond the first and the last contour. Points and open lines enclose nothing.
+"""
+
 NEVER = """\
 ## What never leaves
 
@@ -154,6 +174,7 @@ def attributes_page() -> str:
         "",
         *table(("entity", "column"), named),
         "",
+        VOXELS,
         NEVER,
         "Looked for in other texts: " + ", ".join(dictionary_description(tag) for tag in IDENTITY) + ".",
         "",

@@ -153,6 +153,14 @@ def test_colours_and_complex_numbers_are_one_voxel_again(tmp_path: Path, dtype: 
     assert np.array_equal(np.asarray(after.dataobj), data)
 
 
+def test_colours_of_dicom_are_the_colours_that_dcm2niix_writes(tmp_path: Path, shared_data: Path) -> None:
+    (path,) = _through(shared_data / "series" / "sc_rgb_j2k", tmp_path, components="keep")
+    ours: Any = nib.load(path)
+    theirs: Any = nib.load(shared_data / "ref" / "sc_rgb_j2k" / "sc_rgb_j2k.nii.gz")
+    assert ours.header.get_data_dtype() == theirs.header.get_data_dtype()
+    assert np.array_equal(np.asarray(ours.dataobj), np.asarray(theirs.dataobj)[:, ::-1])  # it flips rows
+
+
 def test_a_vector_field_has_its_fifth_axis_again(tmp_path: Path) -> None:
     image: Any = nib.Nifti1Image(np.random.default_rng(2).normal(size=(3, 4, 5, 1, 3)).astype("f4"), OBLIQUE)
     image.header.set_intent("vector")
