@@ -21,7 +21,7 @@ from radiobject_assets.errors import StorageError
 from radiobject_assets.store.affine import affine_axcodes, spacing_mm
 from radiobject_assets.store.columns import to_arrow
 from radiobject_assets.store.context import ContextRef
-from radiobject_assets.store.deadline import DeadlineError, storage_errors
+from radiobject_assets.store.deadline import DeadlineError, on_storage
 from radiobject_assets.store.layout import (
     AFFINE_COLUMNS,
     COLLECTION_FORMAT,
@@ -138,8 +138,11 @@ def take_inventory(collection_uri: str, ctx: tiledb.Ctx) -> Inventory:
 
 
 def _header(uri: str, ctx: tiledb.Ctx) -> VolumeHeader:
-    with storage_errors("open", uri), tiledb.open(uri, "r", ctx=ctx) as array:
-        header = radiobject_header(array)
+    def read() -> VolumeHeader | None:
+        with tiledb.open(uri, "r", ctx=ctx) as array:
+            return radiobject_header(array)
+
+    header = on_storage("open", uri, ctx, read, holds_lock=True)
     if header is None:
         raise StorageError(f"{uri} is no volume of the RadiObject package")
     return header
@@ -228,12 +231,15 @@ def _arrow(frame: pd.DataFrame) -> pa.Table:
 
 
 def _read_table(uri: str, ctx: tiledb.Ctx) -> pd.DataFrame:
-    with storage_errors("read", uri), tiledb.open(uri, "r", ctx=ctx) as array:
-        index = [array.schema.domain.dim(i).name for i in range(array.schema.domain.ndim)]
-        if array.nonempty_domain() is None:
-            names = [array.schema.attr(i).name for i in range(array.schema.nattr)]
-            return pd.DataFrame({name: pd.Series(dtype=object) for name in [*index, *names]})
-        columns = array.query(order="C")[:]
+    def read() -> tuple[list[str], dict[str, Any]]:
+        with tiledb.open(uri, "r", ctx=ctx) as array:
+            index = [array.schema.domain.dim(i).name for i in range(array.schema.domain.ndim)]
+            if array.nonempty_domain() is None:
+                names = [array.schema.attr(i).name for i in range(array.schema.nattr)]
+                return index, {name: pd.Series(dtype=object) for name in [*index, *names]}
+            return index, dict(array.query(order="C")[:])
+
+    index, columns = on_storage("read", uri, ctx, read, holds_lock=True)
     frame = pd.DataFrame({name: _plain(values) for name, values in columns.items()})
     others = [name for name in frame.columns if name not in index]
     return frame.sort_values(index, ignore_index=True)[[*index, *others]]

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import tiledb
 
 from radiobject_assets.errors import RadiObjectError
+from radiobject_assets.store.deadline import DeadlineError
 from radiobject_assets.store.handles import open_array
 from radiobject_assets.store.layout import VOLUMES
 from radiobject_assets.store.tile_cache import forget_array
-from radiobject_assets.store.uris import join
+from radiobject_assets.store.uris import join, object_kind
 from radiobject_assets.store.voxels import read_meta
 
 if TYPE_CHECKING:
@@ -42,14 +43,16 @@ def check_rows(collection: VolumeCollection) -> list[Problem]:
         ctx = volume._ctx.get()
         forget_array(volume.uri)
         try:
-            if tiledb.object_type(volume.uri, ctx=ctx) != "array":
+            if object_kind(volume.uri, ctx) != "array":
                 problems.append(Problem(token, "missing", "the row names an array that is not there"))
                 continue
             with open_array(volume.uri, ctx) as array:
                 meta = read_meta(array)
                 domain = array.schema.domain
                 shape = tuple(int(domain.dim(i).size) for i in range(domain.ndim))
-        except (tiledb.TileDBError, ValueError) as error:
+        except DeadlineError:
+            raise  # of the storage, not of the volume
+        except (RadiObjectError, tiledb.TileDBError, ValueError) as error:
             problems.append(Problem(token, "unreadable", str(error)))
             continue
         if meta.get("obs_id") != volume.obs_id:
@@ -66,6 +69,8 @@ def verify_volume(volume: Volume) -> Problem | None:
     token = volume.uri.rsplit("/", 1)[-1]
     try:
         found = volume.find_damage()
+    except DeadlineError:
+        raise
     except (RadiObjectError, tiledb.TileDBError, ValueError) as error:
         return Problem(token, "unreadable", str(error))
     return None if found is None else Problem(token, *found)

@@ -20,7 +20,7 @@ from radiobject_assets.store.affine import (
 )
 from radiobject_assets.store.config import MB, SliceOrientation, TileConfig, get_radiobject_config
 from radiobject_assets.store.context import ContextRef
-from radiobject_assets.store.deadline import storage_errors
+from radiobject_assets.store.deadline import on_storage, storage_errors
 from radiobject_assets.store.handles import open_array
 from radiobject_assets.store.layout import VOLUME_FORMAT
 from radiobject_assets.store.radiobject_array import radiobject_header, read_only

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -257,7 +257,9 @@ def _shaped(buffer: NDArray[Any], room: int, nz: int, ndim: int) -> NDArray[Any]
 
 def read_meta(array: Any) -> dict[str, Any]:
     """The description that an array of ours carries in its own metadata; empty for any other array."""
-    text = array.meta.get(META_KEY)
+    # The first look at the metadata reads it from storage.
+    look = partial(array.meta.get, META_KEY)
+    text = on_storage("read the description of", array.uri, array.ctx, look, holds_lock=True)
     return dict(json.loads(text)) if isinstance(text, str) else {}
 
 
