@@ -17,6 +17,8 @@ from radiobject_assets.imaging.diffusion import b_value_of, gradient_of
 from radiobject_assets.imaging.elements import Elements
 from radiobject_assets.imaging.geometry import slice_normal
 from radiobject_assets.imaging.instance import Frame, Six, Triple
+from radiobject_assets.imaging.source import AttributeValue
+from radiobject_assets.imaging.withholding import names_somebody, words_of_identity
 
 _PHASE = frozenset({"P", "PHASE", "PHASE MAP", "PHASE_MAP"})
 _REAL = frozenset({"R", "REAL"})
@@ -161,20 +163,27 @@ _IN_MACROS = {
     "flip_angle_deg": (t.MR_TIMING, t.FLIP_ANGLE),
     "inversion_time_ms": (t.MR_MODIFIER, t.INVERSION_TIMES),
     "slice_thickness_mm": (t.PIXEL_MEASURES, t.SLICE_THICKNESS),
+    "echo_train_length": (t.MR_TIMING, t.ATTRIBUTES["echo_train_length"][0]),
     "tube_voltage_kv": (t.CT_X_RAY, t.ATTRIBUTES["tube_voltage_kv"][0]),
+    "tube_current_ma": (t.CT_EXPOSURE, t.TUBE_CURRENT_IN_MA),
+    "exposure_mas": (t.CT_EXPOSURE, t.EXPOSURE_IN_MAS),
 }
 
 
-def multiframe_attributes(elements: Elements) -> dict[str, float]:
-    """Acquisition parameters (numbers alone) that an enhanced object keeps in the macros of its frames."""
+def multiframe_attributes(elements: Elements) -> dict[str, AttributeValue]:
+    """Acquisition parameters that an enhanced object keeps in the macros of its frames."""
     shared = elements.first(t.SHARED_GROUPS) or Elements({}, t.WANTED)
     first = elements.first(t.FRAME_GROUPS) or Elements({}, t.WANTED)
-    found = {}
+    found: dict[str, AttributeValue] = {}
+    reconstruction = shared.first(t.CT_RECONSTRUCTION) or first.first(t.CT_RECONSTRUCTION)
+    kernel = reconstruction.text(t.KERNEL) if reconstruction is not None else ""
+    if kernel and not names_somebody(kernel, words_of_identity(elements)):
+        found["convolution_kernel"] = kernel
     for name, (sequence, tag) in _IN_MACROS.items():
         macro = shared.first(sequence) or first.first(sequence)
         value = macro.number(tag) if macro is not None else None
         if value is not None and math.isfinite(value):
-            found[name] = value
+            found[name] = int(value) if t.ATTRIBUTES[name][1] is int else value
     return found
 
 

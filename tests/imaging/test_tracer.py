@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from dicom_files import ramp, write_stack
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import PositronEmissionTomographyImageStorage
 
@@ -103,3 +104,23 @@ def test_ages_above_ninety_are_ninety(tmp_path: Path, age: str, kept: str) -> No
     found = Release(frozenset({"PatientAge"})).scan(scan([tmp_path]))
     assert found.instances[0].attributes["patient_age"] == kept
     assert found.instances[0].attributes["laterality"] == "L"
+
+
+def test_an_enhanced_ct_tells_dose_and_kernel_from_the_macros_of_its_frames(tmp_path: Path) -> None:
+    (path,) = write_stack(tmp_path, ramp(1, 12, 6, "u2"))
+    ds = dcmread(path)
+    shared, exposure, x_ray, reconstruction = Dataset(), Dataset(), Dataset(), Dataset()
+    exposure.ExposureInmAs, exposure.XRayTubeCurrentInmA = 120.5, 240.0
+    x_ray.KVP, reconstruction.ConvolutionKernel = "120", "B30f"
+    shared.CTExposureSequence, shared.CTXRayDetailsSequence = [exposure], [x_ray]
+    shared.CTReconstructionSequence = [reconstruction]
+    ds.SharedFunctionalGroupsSequence = [shared]
+    ds.save_as(path)
+    (found,) = scan([tmp_path]).instances
+    expected = {"exposure_mas": 120.5, "tube_current_ma": 240.0, "tube_voltage_kv": 120.0}
+    assert {name: found.attributes[name] for name in expected} == expected
+    assert found.attributes["convolution_kernel"] == "B30f"
+    ds.PatientName, reconstruction.ConvolutionKernel = "Doe^Jane", "B30f DOE"
+    ds.save_as(path)
+    (found,) = scan([tmp_path]).instances
+    assert "convolution_kernel" not in found.attributes
