@@ -177,6 +177,8 @@ class ArrivalsConfig(_Section):
     complete_marker: str = "_COMPLETE"
     """A file of this name says at once that the arrival is complete; for an archive, one beside it that is
     called after it (`drop.zip_COMPLETE`)."""
+    copy_limit_gb: Annotated[float, Field(gt=0)] = 100.0
+    """For a landing zone on S3: gigabytes (of 2^30 bytes) of copies that may lie in the work folder."""
     trusted_names: str | None = None
     """Regular expression of folder names that may be shown as partition keys; others are shown as tokens,
     since a folder may be named after a patient."""
@@ -258,7 +260,7 @@ class DatasetConfig(_Section):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "dataset"
     """Name of the data set: small letters, digits, `_` and `-`."""
     landing: Annotated[str, Field(min_length=1)] = "landing"
-    """Folder in which each sub-folder, and each archive (zip, tar, tar.gz), is one arrival."""
+    """Folder or `s3://` URI in which each sub-folder, and each archive (zip, tar, tar.gz), is one arrival."""
     store: Annotated[str, Field(min_length=1)] = "store"
     """Local path, `file://` or `s3://` URI of the store."""
     owners: list[str] = Field(default_factory=list)
@@ -282,8 +284,8 @@ class DatasetConfig(_Section):
     @field_validator("landing")
     @classmethod
     def _landing_is_a_folder(cls, value: str) -> str:
-        if "://" in value:
-            raise ValueError("use a local folder, relative to this file or absolute")
+        if "://" in value and not (value.startswith("s3://") and value[5:].strip("/")):
+            raise ValueError("use a local folder (relative to this file or absolute), or s3://bucket/prefix")
         return value
 
     _store_is_reachable = field_validator("store")(lambda v: check_store_uri(v))
@@ -341,7 +343,7 @@ class DatasetConfig(_Section):
 
     @property
     def landing_path(self) -> Path:
-        """The landing zone's folder, made absolute."""
+        """The landing zone's folder, made absolute; not for one on S3."""
         return Path(self._located(self.landing))
 
     @property

@@ -33,7 +33,9 @@ class Arrival:
 
     key: str
     place: Path
-    """The folder, or the archive's file."""
+    """The folder, or the archive's file; of an arrival on S3, where its copy lies."""
+    source: str = ""
+    """On S3: what its objects' keys begin with below the landing zone."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,25 @@ class LandingZone:
             )
         )
 
+    def problem(self) -> str:
+        """Why the landing zone can't be looked at; "" if it can."""
+        return "" if self.path.is_dir() else f"the landing zone is not there yet: {self.path}"
+
+    def fetch(self, key: str) -> Arrival:
+        """The arrival as files: on local disk it is where it is."""
+        return self.find(key)
+
+    def held(self, key: str) -> Arrival:
+        """As `fetch`."""
+        return self.find(key)
+
     def loose_files(self) -> LooseFiles:
         """Files in the landing zone itself that belong to no arrival."""
         names = [entry.name for entry in self._entries() if entry.is_file()]
         markers = {name + self.settings.complete_marker for name in names if is_archive(name)}
-        return LooseFiles(Counter(_kind(n) for n in sorted(names) if not is_archive(n) and n not in markers))
+        return LooseFiles(
+            Counter(kind_of_name(n) for n in sorted(names) if not is_archive(n) and n not in markers)
+        )
 
     def find(self, key: str) -> Arrival:
         """The arrival of that key.
@@ -185,7 +201,8 @@ class LandingZone:
             ) from error
 
 
-def _kind(name: str) -> str:
+def kind_of_name(name: str) -> str:
+    """What may be told of a loose file: its suffix, where that is no part of a name."""
     suffix = max((known for known in _TOLD if name.lower().endswith(known)), key=len, default="")
     if suffix:
         return suffix

@@ -89,13 +89,14 @@ def read_overview(
         The store's URI holds something else.
     """
     resource = DatasetResource.of(dataset)
-    landing, work = resource.landing, resource.work
+    storage = build_resources(dataset)["storage"]
+    landing, work = resource.landing(storage), resource.work
     present = landing.arrivals()
     scanned = [arrival.key for arrival in present if work.scan_table(arrival.key).is_file()]
     verdicts = _verdicts(resource, scanned)
     held = verdicts[verdicts["status"] == "quarantined"]
     unreadable = Counter(str(item.reason) for key in scanned for item in scan_of(resource, key).unreadable)
-    volumes, subjects = _stored(dataset.store_uri, build_resources(dataset)["storage"].ctx)
+    volumes, subjects = _stored(dataset.store_uri, storage.ctx)
     splits = work.splits_table()
     counts = current_splits(splits)["split"].value_counts() if splits.is_file() else pd.Series(dtype="int64")
     return Overview(

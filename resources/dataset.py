@@ -11,6 +11,8 @@ from pydantic import Field
 
 from radiobject_assets.dataset import DatasetConfig
 from radiobject_assets.landing import LandingZone
+from radiobject_assets.landing_s3 import S3LandingZone
+from resources.storage import StorageResource
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,13 @@ class DatasetResource(dg.ConfigurableResource[Any]):
         """The description."""
         return DatasetConfig(**{**self.content, "folder": Path(self.folder)})
 
-    @property
-    def landing(self) -> LandingZone:
-        """Where arrivals come in."""
-        return LandingZone.of(self.config)
+    def landing(self, storage: StorageResource) -> LandingZone | S3LandingZone:
+        """Where arrivals come in; on S3 with the options of `storage`."""
+        config = self.config
+        if not config.landing.startswith("s3://"):
+            return LandingZone.of(config)
+        copies = self.work.root / "copies"
+        return S3LandingZone(config.landing, config.arrivals, storage.get_client(), copies)
 
     @property
     def work(self) -> WorkFolder:

@@ -68,13 +68,17 @@ def build_raw_dicom(settings: DatasetConfig) -> dg.AssetsDefinition:
         "what can't be read. Headers only; later assets plan from the table that is kept here.",
     )
     def raw_dicom(
-        context: dg.AssetExecutionContext, dataset: DatasetResource, memory: MemoryBudgetResource
+        context: dg.AssetExecutionContext,
+        dataset: DatasetResource,
+        storage: StorageResource,
+        memory: MemoryBudgetResource,
     ) -> dg.MaterializeResult[None]:
         key = context.partition_key
         with shielded(dataset.work.arrival(key), _LOOK_AGAIN):
-            arrival = dataset.landing.find(key)
-            state = dataset.landing.state(arrival)
+            zone = dataset.landing(storage)
+            state = zone.state(zone.find(key))
             with measured(memory.budget()) as measurement:
+                arrival = zone.fetch(key)
                 scanned = release_of(dataset.config).scan(scan([arrival.place]))
                 found = images_of(scanned, arrival, dataset.config)
                 write_parquet(found, dataset.work.scan_table(key))

@@ -63,6 +63,7 @@ def _build_collection(settings: DatasetConfig, name: str) -> dg.AssetsDefinition
                 withdrawn = 0
                 if has_failed(context.instance, name, key):
                     withdrawn = withdraw_unsound(config.store_uri, selected, arrival=key, ctx=storage.ctx)
+                dataset.landing(storage).held(key)  # on S3, copies make room for each other
                 plan = plan_of(dataset, key)
                 report = run_ingest(
                     plan,

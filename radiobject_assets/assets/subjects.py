@@ -43,7 +43,7 @@ def build_subjects(settings: DatasetConfig) -> dg.AssetsDefinition:
         with shielded(dataset.work.arrival(key), _RECOVERY):
             config = dataset.config
             with measured(memory.budget()) as measurement:
-                folder = dataset.landing.find(key).place
+                folder = dataset.landing(storage).held(key).place
                 plan = plan_of(dataset, key)
                 paths = find_subject_tables(folder, config.subjects)
                 paths += subject_tables_among((item.path for item in plan.unreadable), config.subjects)

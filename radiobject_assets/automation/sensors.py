@@ -43,11 +43,11 @@ def build_arrivals_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefinit
         "of images. Files that belong to no arrival are told in its ticks and observed on raw_dicom.",
     )
     def arrivals_sensor(
-        context: dg.SensorEvaluationContext, dataset: DatasetResource
+        context: dg.SensorEvaluationContext, dataset: DatasetResource, storage: StorageResource
     ) -> dg.SensorResult | dg.SkipReason:
-        zone = dataset.landing
-        if not zone.path.is_dir():
-            return dg.SkipReason(f"the landing zone is not there yet: {zone.path}")
+        zone = dataset.landing(storage)
+        if problem := zone.problem():
+            return dg.SkipReason(problem)
         deadline = time.monotonic() + TICK_BUDGET_S
         found = sweep(
             context.cursor,
@@ -114,7 +114,7 @@ def build_waiting_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefiniti
             context.cursor,
             tables,
             images_there(dataset.config.store_uri, everything, storage.ctx),
-            {arrival.key for arrival in dataset.landing.arrivals()},
+            {arrival.key for arrival in dataset.landing(storage).arrivals()},
         )
         context.log.info(found.summary())
         if not found.requests:

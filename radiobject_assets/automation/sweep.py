@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from radiobject_assets.landing import Arrival, ArrivalState, LandingZone, LooseFiles
+from radiobject_assets.landing_s3 import S3LandingZone
 
 _FORMAT = 1
 
@@ -110,7 +111,7 @@ class Sweep:
 
 def sweep(
     cursor_text: str | None,
-    zone: LandingZone,
+    zone: LandingZone | S3LandingZone,
     *,
     now_s: float,
     settings: str = "",
@@ -178,7 +179,7 @@ def forget(cursor_text: str | None, keys: Iterable[str]) -> str:
     return Cursor(cursor.after, done, cursor.loose).text()
 
 
-def _state_or_none(zone: LandingZone, arrival: Arrival) -> ArrivalState | None:
+def _state_or_none(zone: LandingZone | S3LandingZone, arrival: Arrival) -> ArrivalState | None:
     try:
         return zone.state(arrival)
     except OSError:

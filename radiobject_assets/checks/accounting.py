@@ -29,12 +29,13 @@ def build_accounting_check() -> dg.AssetChecksDefinition:
 
         def rule() -> dg.AssetCheckResult:
             plan = plan_of(dataset, key)
-            arrival = dataset.landing.find(key)
+            zone = dataset.landing(storage)
+            arrival = zone.held(key)
             in_series = [path for planned in plan.planned for path in planned.series.files]
             unreadable = [item.path for item in plan.unreadable]
             tables = find_subject_tables(arrival.place, dataset.config.subjects)
             counted = [*in_series, *unreadable, *tables]
-            present = dataset.landing.state(arrival).n_files
+            present = zone.state(zone.find(key)).n_files
             numbers = {
                 "files": present,
                 "in_series": len(in_series),

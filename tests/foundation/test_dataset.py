@@ -110,7 +110,7 @@ def test_an_absent_file_and_broken_yaml_are_told_as_such(tmp_path: Path) -> None
         ('store: ""\n', ":1: store: ''"),
         ("store: http://server/store\n", ":1: store: 'http://server/store': a store is at"),
         ("store: file://store\n", "needs an absolute path"),
-        ("landing: s3://bucket/landing\n", ":1: landing: "),
+        ("landing: gs://bucket/landing\n", ":1: landing: "),
         ("subjects: {table: ../participants.tsv}\n", ":1: subjects.table: "),
         ("a: &a [*a]\n", "contains itself"),
         ("? [a, b]\n: c\n", ":1: a key must be text"),
