@@ -2,7 +2,7 @@
 
 A scan unpacks one member at a time into a scratch file and reads its header there. Decoding unpacks the
 members of one series into a temporary folder and removes them when the last slab was read, so the disk holds
-at most one series for each worker, never the whole archive.
+at most one series for each worker, never the whole archive (but see `unpacking`).
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def read_member(path: Path, max_bytes: int) -> bytes:
         raise ImageReadError(Reason.FILE_CHANGED, "is no longer in an archive", path)
     with tempfile.TemporaryDirectory(prefix="radiobject-member-") as folder:
         local: dict[Path, Path] = {}
-        _unpack(found[0], {path}, Path(folder), local)
+        unpack(found[0], {path}, Path(folder), local)
         if path not in local:
             raise ImageReadError(Reason.FILE_CHANGED, "is no longer in the archive", path)
         if local[path].stat().st_size > max_bytes:
@@ -112,7 +112,7 @@ def read_member(path: Path, max_bytes: int) -> bytes:
 
 def in_archive(series: Series) -> bool:
     """Whether any file of a series is a member of an archive."""
-    return any(split_member(path) is not None for path in _needed(series)[:1])
+    return any(split_member(path) is not None for path in needed_files(series)[:1])
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def local_copy(series: Series) -> Iterator[Series]:
         FILE_CHANGED where a member is gone, NOT_READABLE where the disk has no room for the copies.
     """
     wanted: dict[Path, set[Path]] = defaultdict(set)
-    for path in _needed(series):
+    for path in needed_files(series):
         found = split_member(path)
         if found is not None:
             wanted[found[0]].add(path)
@@ -135,14 +135,21 @@ def local_copy(series: Series) -> Iterator[Series]:
     with tempfile.TemporaryDirectory(prefix="radiobject-series-") as folder:
         local: dict[Path, Path] = {}
         for archive, paths in wanted.items():
-            _unpack(archive, paths, Path(folder), local)
+            unpack(archive, paths, Path(folder), local)
         missing = {path for paths in wanted.values() for path in paths} - local.keys()
         if missing:
             raise ImageReadError(Reason.FILE_CHANGED, f"{len(missing)} members are no longer in the archive")
-        yield _moved(series, lambda path: local.get(path, path))
+        yield moved(series, lambda path: local.get(path, path))
 
 
-def _unpack(archive: Path, wanted: set[Path], folder: Path, local: dict[Path, Path]) -> None:
+def unpack(archive: Path, wanted: set[Path], folder: Path, local: dict[Path, Path]) -> None:
+    """Copy the wanted members of an archive into `folder` in one pass, and note each copy in `local`.
+
+    Raises
+    ------
+    ImageReadError
+        The archive is gone or damaged, a member is, or the disk has no room.
+    """
     try:
         kind = kind_of_archive(archive)
     except OSError as error:
@@ -177,14 +184,15 @@ def _check_room(folder: Path, size_bytes: int) -> None:
         )
 
 
-def _needed(series: Series) -> list[Path]:
-    """The files that decoding opens."""
+def needed_files(series: Series) -> list[Path]:
+    """The files that decoding a series opens."""
     if series.nifti is not None:
         return list(dict.fromkeys((series.nifti.path, series.nifti.data_file or series.nifti.path)))
     return [instance.path for instance in series.instances]
 
 
-def _moved(series: Series, place: Callable[[Path], Path]) -> Series:
+def moved(series: Series, place: Callable[[Path], Path]) -> Series:
+    """The series with each file that decoding opens where `place` says."""
     nifti = series.nifti
     if nifti is not None:
         data = None if nifti.data_file is None else place(nifti.data_file)

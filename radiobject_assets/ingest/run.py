@@ -20,6 +20,7 @@ from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.imaging.coded_frames import NATIVE_CODECS
 from radiobject_assets.imaging.decoders import Decoders
 from radiobject_assets.imaging.series import Series
+from radiobject_assets.imaging.unpacking import unpacked_together
 from radiobject_assets.ingest.holdings import Holdings
 from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
 from radiobject_assets.ingest.pool import Failure, Task, run_tasks
@@ -155,8 +156,6 @@ class _Phase:
             else:
                 outcomes[id(planned)] = planned.quarantined(*conflict)
                 progress.step(planned.collection)
-        tasks = [self._task(planned) for planned in todo]
-        calls = [Task(task, task.needed_bytes) for task in tasks]
         compute = replace(self._compute, workers=self._workers)
         in_process = self._in_process(todo)
         decoders = Decoders(self._fitting, self._compute.task_timeout_s)
@@ -164,12 +163,15 @@ class _Phase:
             if in_process and any(needs_native_codec(planned.series) for planned in todo):
                 decoders.start()
             function = partial(ingest_volume, decoders=decoders) if in_process else ingest_volume
-            for index, result in run_tasks(
-                function, calls, compute=compute, budget=self._budget, in_process=in_process
-            ):
-                planned = todo[index]
-                self._take(planned, result, outcomes)
-                progress.step(planned.collection)
+            with unpacked_together([planned.series for planned in todo]) as local:
+                tasks = [self._task(p, series) for p, series in zip(todo, local, strict=True)]
+                calls = [Task(task, task.needed_bytes) for task in tasks]
+                for index, result in run_tasks(
+                    function, calls, compute=compute, budget=self._budget, in_process=in_process
+                ):
+                    planned = todo[index]
+                    self._take(planned, result, outcomes)
+                    progress.step(planned.collection)
         except BaseException:
             # what is whole goes in, so that the next run has less to do; what can't go in leaves no array
             try:
@@ -198,11 +200,12 @@ class _Phase:
             return True
         return self._workers == 1 or sum(p.series.decoded_bytes for p in todo) <= IN_PROCESS_BYTES
 
-    def _task(self, planned: PlannedSeries) -> VolumeTask:
+    def _task(self, planned: PlannedSeries, series: Series) -> VolumeTask:
+        """What a worker gets; `series` is that of `planned`, wherever its files lie now."""
         share = self._budget.tasks_bytes // self._workers
         labels = planned.is_labels
         return VolumeTask(
-            series=planned.series,
+            series=series,
             collection_uri=self._uris[planned.collection or ""],
             obs_id=planned.obs_id or "",
             subject_id=planned.subject_id,

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from radiobject_assets.memory import MemoryBudget
 from radiobject_assets.store import RadiObject
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "imaging"))
-from dicom_files import write_stack
+from dicom_files import FrameSpec, enhanced_dataset, write_stack
 
 # Every `open` of this process and of the processes that it starts, one path a line. An audit hook sees what
 # Python opens; the readers open files in no other way.
@@ -52,13 +53,16 @@ def compress(folder: Path, syntax: str) -> None:
 def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("landing")
     voxels = np.random.default_rng(5).integers(0, 4000, (6, 40, 32), dtype=np.uint16)
-    for name in ("classic", "rle", "jpeg2000", "duplicates"):
-        write_stack(folder / name, voxels)
+    for number, name in enumerate(("classic", "rle", "jpeg2000", "duplicates")):
+        write_stack(folder / name, voxels, series_uid=f"1.2.3.{number}")
     compress(folder / "rle", RLELossless)
     compress(folder / "jpeg2000", JPEG2000Lossless)
     for path in sorted((folder / "duplicates").iterdir())[:3]:
         shutil.copyfile(path, path.with_name(f"copy-{path.name}"))
     image = nib.Nifti1Image(voxels.astype(np.int16), np.eye(4))
+    (folder / "enhanced").mkdir()
+    frames = [FrameSpec(pixels, (0.0, 0.0, 2.0 * k)) for k, pixels in enumerate(voxels)]
+    enhanced_dataset(frames).save_as(folder / "enhanced" / "object.dcm", enforce_file_format=True)
     (folder / "nifti").mkdir()
     nib.save(image, folder / "nifti" / "image.nii.gz")
     nib.save(image, folder / "nifti" / "plain.nii")
@@ -87,6 +91,8 @@ def test_each_file_is_opened_twice_at_most_once_for_its_header_and_once_for_its_
     landing: Path, tmp_path: Path
 ) -> None:
     found = opens(landing, tmp_path)
+    report = RadiObject(str(tmp_path / "store"))
+    assert sum(len(report.collection(name)) for name in report.collection_names) == 7
     files = {path for path in landing.rglob("*") if path.is_file()}
     assert set(found) == files
     assert max(found.values()) == 2
@@ -110,7 +116,6 @@ def replace(path: Path) -> None:
         return
     size = path.stat().st_size
     ds = dcmread(path)
-    ds.ImagePositionPatient[0] = "7" + str(ds.ImagePositionPatient[0])[1:]
     ds.SOPInstanceUID = ds.SOPInstanceUID[:-1] + ("1" if ds.SOPInstanceUID[-1] != "1" else "2")
     ds.save_as(path)
     with open(path, "ab") as file:
@@ -119,7 +124,7 @@ def replace(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [grow, shrink, replace, Path.unlink], ids=lambda change: change.__name__)
-@pytest.mark.parametrize("kind", ["classic", "rle", "jpeg2000", "nifti"])
+@pytest.mark.parametrize("kind", ["classic", "enhanced", "rle", "jpeg2000", "nifti"])
 def test_a_file_that_changes_after_the_scan_is_a_reason_that_says_what_to_do_and_never_other_voxels(
     landing: Path, tmp_path: Path, kind: str, change: Callable[[Path], None]
 ) -> None:
@@ -136,3 +141,23 @@ def test_a_file_that_changes_after_the_scan_is_a_reason_that_says_what_to_do_and
     assert (outcome.status, outcome.reason) == ("quarantined", Reason.FILE_CHANGED)
     assert "ingest again" in EXPLANATIONS[Reason.FILE_CHANGED].action
     assert sum(len(RadiObject(uri).collection(name)) for name in RadiObject(uri).collection_names) == 0
+
+
+def test_a_tar_gz_is_inflated_for_its_headers_and_once_for_all_its_series(
+    landing: Path, tmp_path: Path
+) -> None:
+    times = {}
+    for count in (2, 3):
+        packed = tmp_path / f"packed-{count}"
+        packed.mkdir()
+        with tarfile.open(packed / "all.tar.gz", "w:gz") as archive:
+            for number in range(count):
+                folder = tmp_path / f"{count}-{number}"
+                write_stack(folder, np.full((4, 8, 8), number, np.uint16), series_uid=f"1.2.3.{number}")
+                archive.add(folder, arcname=folder.name)
+        work = tmp_path / f"work-{count}"
+        work.mkdir()
+        (times[count],) = opens(packed, work).values()
+        radi = RadiObject(str(work / "store"))
+        assert sorted(int(volume.to_numpy().max()) for volume in radi.collection("ct")) == list(range(count))
+    assert times[2] == times[3]
