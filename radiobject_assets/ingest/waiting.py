@@ -122,14 +122,17 @@ def chance(found: Mapping[WaitingLabels, frozenset[str]]) -> str:
 
 
 def write_waiting(waiting: Sequence[WaitingLabels], path: Path) -> None:
-    """Keep the table of labels that wait, one row for each; no labels, no file."""
+    """Keep the table of labels that wait, one row for each, without their paths; no labels, no file."""
     if not waiting:
         path.unlink(missing_ok=True)
         return
     import pandas as pd  # the command line, which does without these tables, does without the import
 
     partial = path.with_suffix(".partial")
-    rows = [{**asdict(labels), "image_series_uids": list(labels.image_series_uids)} for labels in waiting]
+    rows = [
+        {**asdict(labels), "image_series_uids": list(labels.image_series_uids), "files": []}
+        for labels in waiting
+    ]
     pd.DataFrame(rows).to_parquet(partial)
     partial.replace(path)
 

@@ -18,6 +18,7 @@ from radiobject_assets.imaging.privacy import PSEUDONYM
 from radiobject_assets.ingest import IngestReport, ingest_sources
 from radiobject_assets.memory import MemoryBudget
 from radiobject_assets.store import RadiObject
+from tests.imaging.structure_sets import write_rtstruct
 
 VARIABLE = "RADIOBJECT_PSEUDONYM_KEY"
 KEYS = pytest.mark.parametrize("key", ["patient_id", "pseudonym"])
@@ -159,3 +160,24 @@ def test_two_arrivals_of_a_patient_are_one_pseudonym_with_its_intervals_and_a_bi
     assert len({path.relative_to(tmp_path / "out").parts[0] for path in written}) == 1
     for path in (tmp_path / "out").rglob("*"):
         assert "1234" not in str(path.relative_to(tmp_path / "out"))
+
+
+def test_regions_that_come_before_their_image_find_it_by_its_new_uid(
+    tmp_path: Path, slices: list[pydicom.Dataset]
+) -> None:
+    images = drop(tmp_path / "images", slices, "P1", 1)
+    corner = np.asarray(slices[1].ImagePositionPatient, np.float64)
+    along, down = np.asarray(slices[1].ImageOrientationPatient, np.float64).reshape(2, 3)
+    rows_mm, columns_mm = (float(step) for step in slices[1].PixelSpacing)
+    square = [(10, 10), (30, 10), (30, 30), (10, 30)]
+    ring = np.array([corner + x * columns_mm * along + y * rows_mm * down for x, y in square])
+    (tmp_path / "regions").mkdir()
+    write_rtstruct(images, {"lesion": [ring]}).rename(tmp_path / "regions" / "structures")
+    (waiting,) = ingest(tmp_path, "pseudonym", "regions").outcomes
+    assert waiting.reason == "reference_missing"
+    (regions,) = ingest(tmp_path, "pseudonym", "images").resolved
+    assert regions.subject_id == waiting.subject_id
+    radi = RadiObject(str(tmp_path / "store"))
+    labels = radi.collection("rtstruct").to_obs().iloc[0]
+    assert labels["labels_of"] in radi.collection("ct").obs_ids
+    assert np.count_nonzero(radi.collection("rtstruct").iloc[0].to_numpy()) > 300
