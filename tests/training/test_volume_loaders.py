@@ -24,6 +24,7 @@ from radiobject_assets.training import (
     patch_loader,
     set_epoch,
 )
+from tests.store.radiobject_layout import write_old_store
 
 SIZE = (9, 8, 7)
 
@@ -154,3 +155,11 @@ def test_a_gradient_flows(cohort):
         loss.backward()
     assert model.weight.grad is not None
     assert bool(model.weight.grad.abs().sum() > 0)
+
+
+def test_a_store_that_radiobject_wrote_is_loaded_by_id(tmp_path):
+    uri, truth = write_old_store(str(tmp_path / "old"))
+    batch = next(iter(create_validation_dataloader(RadiObject(uri).t1, batch_size=3)))
+    assert batch["obs_id"] == ["a0_t1", "m1_t1", "m2_t1"]
+    for obs_id, image in zip(batch["obs_id"], batch["image"], strict=True):
+        assert np.array_equal(image[0].numpy(), truth[obs_id])
