@@ -80,7 +80,7 @@ class Dataframe:
     def dtypes(self) -> dict[str, Any]:
         """Dtype of each column beside the keys, as `read()` returns it."""
         empty = self._rows.frame(positions=np.empty(0, np.intp))
-        return {name: _plain_dtype(empty[name].dtype) for name in self.columns}
+        return {name: empty[name].dtype for name in self.columns}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -240,22 +240,15 @@ class Dataframe:
         return f"Dataframe({len(self)} rows, keys {', '.join(self.index_columns)}; {', '.join(self.columns)})"
 
 
+_KINDS = {"double": "float64", "float": "float32", "halffloat": "float32"}
+
+
 def _kind_of(arrow: pa.DataType) -> str:
-    return (
-        "utf8"
-        if pa.types.is_large_string(arrow)
-        else "time_ms"
-        if pa.types.is_timestamp(arrow)
-        else str(arrow)
-        .replace("double", "float64")
-        .replace("halffloat", "float32")
-        .replace("float", "float32")
-        .replace("float3264", "float64")
-    )
-
-
-def _plain_dtype(dtype: Any) -> Any:
-    return dtype
+    if pa.types.is_large_string(arrow):
+        return "utf8"
+    if pa.types.is_timestamp(arrow):
+        return "time_ms"
+    return _KINDS.get(str(arrow), str(arrow))
 
 
 def _with_keys(df: pd.DataFrame, index: Sequence[str]) -> pd.DataFrame:

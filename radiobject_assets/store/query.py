@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,9 +21,6 @@ from radiobject_assets.store.transforms import Transformed, TransformFn, run_all
 from radiobject_assets.store.uris import join, normalise, validate_collection_name
 from radiobject_assets.store.volume import Volume
 from radiobject_assets.store.volume_collection import VolumeCollection
-
-if TYPE_CHECKING:
-    from radiobject_assets.store.radi_object import RadiObject
 
 __all__ = ["EagerQuery", "LazyQuery", "TransformFn", "write_results"]
 
@@ -275,8 +272,3 @@ def stage_result(uri: str, result: Transformed, ctx: tiledb.Ctx) -> StagedVolume
 
 def _stage(uri: str, result: Transformed, ctx: tiledb.Ctx) -> Callable[[], StagedVolume]:
     return lambda: stage_result(uri, result, ctx)
-
-
-def results_of(radi: RadiObject, name: str, transforms: tuple[TransformFn, ...]) -> Iterator[Transformed]:
-    """The transformed volumes of one collection of a store."""
-    return LazyQuery(radi.collection(name), (), transforms)._results()
