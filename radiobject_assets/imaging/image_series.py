@@ -30,6 +30,8 @@ from radiobject_assets.imaging.source import AttributeValue
 from radiobject_assets.imaging.stacking import Plane, Stacked, stack
 from radiobject_assets.imaging.values import value_range
 
+# Three planes with more slices than this are reformats, or three scans, that came as one series.
+_MOST_LOCALIZER_SLICES = 15
 _LOCALIZER_TYPE = re.compile(r"\\(LOCALIZER|SCOUT|TOPOGRAM|SURVIEW|REF_SURVIEW)(\\|$)")
 
 
@@ -43,7 +45,9 @@ def image_series(uid: str, instances: list[Instance], policy: SeriesPolicy = REF
     kept, conflicts, copies = without_duplicates(instances)
     described = [i for i in kept if i.frames]
     components = split([plane for instance in described for plane in planes_of(instance)])
-    three_planes = _orthogonal_orientations([c.planes[0].frame.orientation for c in components]) >= 3
+    three_planes = _orthogonal_orientations([c.planes[0].frame.orientation for c in components]) >= 3 and all(
+        len({plane.frame.position for plane in c.planes}) <= _MOST_LOCALIZER_SLICES for c in components
+    )
     result: list[Series] = []
     listed: set[Path] = set()
     for component in components:
@@ -155,7 +159,7 @@ def _problem(
     if _LOCALIZER_TYPE.search(first.image_type.upper()):
         return Problem(Reason.LOCALIZER, "ImageType says localizer")
     if three_planes:
-        return Problem(Reason.LOCALIZER, "slices in three orthogonal orientations")
+        return Problem(Reason.LOCALIZER, "few slices in three orthogonal orientations")
     return None
 
 

@@ -109,6 +109,17 @@ def test_a_three_plane_localizer_is_recognised(tmp_path: Path) -> None:
     assert sum(series.n_instances for series in found) == 9
 
 
+def test_three_stacks_of_many_slices_are_volumes_and_no_localizer(tmp_path: Path) -> None:
+    orientations = ((1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1))
+    for n, orientation in enumerate(orientations):
+        step = np.cross(orientation[:3], orientation[3:]) * 2
+        write_stack(tmp_path, ramp(18), prefix=f"{n}-", orientation=orientation, step=step)
+    found = build_series(scan([tmp_path]))
+    assert {series.component: series.shape for series in found} == dict.fromkeys(
+        ("axial", "sagittal", "coronal"), (6, 5, 18)
+    )
+
+
 def test_one_series_uid_for_two_patients_is_quarantined(tmp_path: Path) -> None:
     write_stack(tmp_path, ramp(), prefix="A")
     write_stack(tmp_path, ramp(), prefix="B", change=_set(PatientID="P2"))
