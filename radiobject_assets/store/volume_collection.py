@@ -304,12 +304,12 @@ class VolumeCollection(CollectionMaking, RowChoice):
         if len(set(self.obs_ids)) != len(self):
             raise AlignmentError(f"collection {self.name!r} has ids that belong to more than one subject")
         if self.is_radiobjects:
-            lost = take_inventory(self._uri, self._ctx.get()).without_array
-            problems: Sequence[object] = [f"no array carries the obs_id {obs_id!r}" for obs_id in lost]
+            lost = len(take_inventory(self._uri, self._ctx.get()).without_array)
+            problems = [f"{lost} row(s) whose obs_id no array carries"] if lost else []
         else:
-            problems = check_rows(self)
+            problems = [str(problem) for problem in check_rows(self)]
         if problems:
-            shown = "; ".join(str(problem) for problem in problems[:5])
+            shown = "; ".join(problems[:5])
             raise StorageError(f"collection {self.name!r} has {len(problems)} problem(s): {shown}")
 
     def verify(self) -> list[Problem]:
