@@ -11,10 +11,14 @@ from radiobject_assets.assets.privacy import shielded
 from radiobject_assets.dataset import DatasetConfig
 from radiobject_assets.ingest.release import release_of
 from radiobject_assets.ingest.settings import settings_version
-from radiobject_assets.ingest.subjects import find_subject_tables, read_subject_tables, subject_tables_among
+from radiobject_assets.ingest.subjects import (
+    find_subject_tables,
+    read_subject_tables,
+    subject_tables_among,
+    write_subjects,
+)
 from radiobject_assets.store.identity import hold_pseudonyms
 from radiobject_assets.store.layout import ensure_store
-from radiobject_assets.store.subjects import upsert_subjects
 from resources import DatasetResource, MemoryBudgetResource, StorageResource
 
 _RECOVERY = "Correct the subjects' table (`subjects` in dataset.yaml), then materialize this partition again."
@@ -55,8 +59,7 @@ def build_subjects(settings: DatasetConfig) -> dg.AssetsDefinition:
                 rows = images.merge(table, how="outer", on="obs_subject_id")
                 ensure_store(config.store_uri, ctx=storage.ctx)
                 hold_pseudonyms(config.store_uri, release.mark, ctx=storage.ctx)
-                if len(rows):
-                    upsert_subjects(config.store_uri, rows.set_index("obs_subject_id"), ctx=storage.ctx)
+                write_subjects(config.store_uri, imaged, table, storage.ctx)
             described = set(table["obs_subject_id"])
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(digest_of(rows.to_dict(orient="records"))),

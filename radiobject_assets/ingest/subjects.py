@@ -15,9 +15,11 @@ from radiobject_assets.errors import IngestError
 from radiobject_assets.imaging.archives import split_member
 from radiobject_assets.imaging.members import read_member
 from radiobject_assets.imaging.privacy import Release
+from radiobject_assets.store.context import ctx_for_threads
 
 if TYPE_CHECKING:
     import pandas as pd
+    import tiledb
 
 # Words in the heading of a column that would carry direct identifiers or free text into the store.
 _IDENTIFYING = frozenset(
@@ -77,6 +79,26 @@ def read_subject_tables(paths: Iterable[Path], subjects: SubjectsConfig, release
             " values; keep one row for each"
         )
     return merged
+
+
+def write_subjects(
+    store_uri: str, imaged: Iterable[str], table: pd.DataFrame, ctx: tiledb.Ctx | None = None
+) -> None:
+    """Give subjects their rows in obs_meta: what a table says, and nothing for those that it doesn't list.
+
+    Parameters
+    ----------
+    imaged
+        Subjects that have images. What an earlier table said of them stays.
+    table
+        From `read_subject_tables`.
+    """
+    from radiobject_assets.store.subjects import ensure_subjects, upsert_subjects
+
+    described = set(table["obs_subject_id"])
+    ensure_subjects(store_uri, sorted(set(imaged) - described), ctx_for_threads(ctx))
+    if described:
+        upsert_subjects(store_uri, table, ctx=ctx)
 
 
 def _read_one(path: Path, subjects: SubjectsConfig) -> pd.DataFrame:
