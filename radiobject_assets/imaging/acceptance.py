@@ -179,7 +179,10 @@ def _description_problem(i: Instance) -> Problem | None:
     if i.tiles == 0 and len(i.frames) != i.n_frames:
         return Problem(Reason.NO_GEOMETRY, f"{i.n_frames} frames whose places in space are not described")
     if i.tiles < 0:
-        return Problem(Reason.NO_GEOMETRY, "a mosaic whose header does not tell its slices and their spacing")
+        return Problem(
+            Reason.NO_GEOMETRY,
+            "a mosaic whose header does not tell its slices, or whose size does not fit them",
+        )
     if i.detail:
         return Problem(Reason.NON_LINEAR_RESCALE, f"the instance {i.detail}")
     return None
