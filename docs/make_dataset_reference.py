@@ -30,6 +30,29 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`split`", dataset.SplitConfig),
     ("`patches`", dataset.PatchesConfig),
 )
+CHANGES = """\
+## When it changes
+
+Reload the code location. What says something of images (`collections` but for `tile` and `description`,
+`attributes`, `subjects`, `imaging`) has a version, which is part of the assets' code version and of what
+the sensor asks for: every arrival that is still in the landing zone is taken in once more. Voxels whose
+files are the same are not written again.
+
+What becomes of volumes that are stored:
+
+- **`attributes`, a sidecar**: their rows are rewritten; a column that is no longer allowed becomes empty.
+- **`match`, `kind`, order of the collections**: they go where they belong now, and leave where they were.
+- **a collection is taken out or renamed**: they stay and are told of (`not_in_dataset_yaml` of `dataset`).
+- **`labels_of`**: labels are drawn on their image anew.
+- **`imaging` to `keep`**: what was quarantined comes in.
+- **`imaging` to `quarantine`**: they stay and are counted (`quarantined_but_stored`).
+- **`subjects.key` from or to `pseudonym`, another secret**: refused, it takes a store of its own.
+- **other keys of `subjects`**: they move to the subject that they belong to now.
+- **`tile`**: they stay as they are cut; new volumes are cut in the new way.
+- **`split`, `patches`**: they stay; the assets follow when they are materialized next.
+
+Snapshots keep what was. Arrivals that are no longer in the landing zone stay as they were taken in.
+"""
 PATH = Path(__file__).resolve().parent / "reference" / "dataset.md"
 
 
@@ -47,7 +70,7 @@ def reference() -> str:
         for name, field in model.model_fields.items():
             if not field.exclude:
                 lines.append(f"| `{name}` | {type_of(field)} | {default_of(field)} | {meaning_of(field)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", CHANGES])
 
 
 def first_sentence(text: str) -> str:
