@@ -160,6 +160,8 @@ def distance_mm(mask: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> NDA
     nearest = along.copy()
     for shift in range(1, rows):
         across = (shift * spacing_mm[1]) ** 2
+        if across >= nearest.max():
+            break  # no row further away is nearer
         np.minimum(nearest[:, shift:], along[:, :-shift] + across, out=nearest[:, shift:])
         np.minimum(nearest[:, :-shift], along[:, shift:] + across, out=nearest[:, :-shift])
     return np.asarray(np.sqrt(nearest), dtype=np.float64)

@@ -267,7 +267,8 @@ def _judged(file: NiftiFile, datatype: int) -> NiftiFile:
     elif file.single_file and not _large_enough(file):
         problem = f"{Reason.TRUNCATED} {file.size_bytes} bytes cannot hold {size} voxels"
     elif file.type_name in _COMPONENTS:
-        problem = f"{Reason.NIFTI_DATATYPE} voxels are {file.components}, not single values"
+        several = "a time series of " if len(file.shape) > 3 else ""
+        problem = f"{Reason.NIFTI_DATATYPE} {several}{file.components} voxels, not single values"
     return replace(file, problem=problem) if problem else file
 
 
