@@ -10,6 +10,7 @@ from functools import partial
 import tiledb
 
 from radiobject_assets.errors import StorageError
+from radiobject_assets.store.checksums import check_small_files, drop_old_notes, note_fragments
 from radiobject_assets.store.deadline import on_storage
 from radiobject_assets.store.evolution import one_at_a_time
 from radiobject_assets.store.patience import while_tidied
@@ -45,6 +46,7 @@ def merge_fragments(table_uri: str, ctx: tiledb.Ctx, purge: bool = False) -> Non
 
     def merge() -> None:
         settle(table_uri, ctx)
+        check_small_files(table_uri)
         before = _fragments(table_uri, ctx)
         # What lands from here on is left to the next time: it may be late for a snapshot.
         uris = None if purge else [join(table_uri, "__fragments", name) for name in before]
@@ -60,6 +62,8 @@ def merge_fragments(table_uri: str, ctx: tiledb.Ctx, purge: bool = False) -> Non
             _remove_fragments(table_uri, before, ctx)
         settings["sm.vacuum.mode"] = "fragments"
         tiledb.vacuum(table_uri, config=tiledb.Config(settings), ctx=ctx)
+        note_fragments(table_uri, set(_fragments(table_uri, ctx)) - set(before))
+        drop_old_notes(table_uri)
 
     # Writers that add fragments and columns meanwhile make TileDB fail in several ways; to repeat it is safe.
     merging = partial(on_storage, "consolidate", table_uri, ctx, merge, holds_lock=True)

@@ -25,6 +25,7 @@ import tiledb
 from blake3 import blake3
 
 from radiobject_assets.errors import StorageError
+from radiobject_assets.store.checksums import note_checksum
 from radiobject_assets.store.columns import Column, parse_attribute
 from radiobject_assets.store.context import ctx_for_small_objects
 from radiobject_assets.store.deadline import DeadlineError, on_storage, storage_errors
@@ -213,4 +214,5 @@ def _publish(
         evolution.array_evolve(str(aside))
         for schema in (aside / "__schema").iterdir():
             if schema.is_file() and schema.name != base:
+                note_checksum(folder, f"__schema/{schema.name}", schema.read_bytes())
                 os.rename(schema, folder / "__schema" / schema.name)

@@ -23,6 +23,7 @@ from typing import Any
 import tiledb
 
 from radiobject_assets.errors import StorageError
+from radiobject_assets.store.checksums import check_small_files, note_checksum
 from radiobject_assets.store.columns import Column, ColumnType, type_of_dtype, validate_column_name
 from radiobject_assets.store.context import ctx_for_small_objects, ctx_for_threads
 from radiobject_assets.store.deadline import DeadlineError, on_storage, storage_errors
@@ -120,6 +121,7 @@ def group_metadata(uri: str, ctx: tiledb.Ctx) -> dict[str, Any]:
         with tiledb.Group(uri, "r", ctx=ctx) as group:
             return dict(group.meta.items())
 
+    check_small_files(uri)
     return on_storage("open", uri, ctx, read, holds_lock=True)
 
 
@@ -144,6 +146,7 @@ def write_group_metadata(uri: str, values: dict[str, Any], ctx: tiledb.Ctx) -> N
         write(str(aside))
         (folder / "__meta").mkdir(exist_ok=True)
         for made in (aside / "__meta").iterdir():
+            note_checksum(folder, f"__meta/{made.name}", made.read_bytes())
             os.rename(made, folder / "__meta" / made.name)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import tiledb
 
+from radiobject_assets.store.checksums import note_fragments
 from radiobject_assets.store.deadline import on_storage
 from radiobject_assets.store.uris import join, last_part, list_names, new_token, walk_files
 
@@ -165,6 +166,7 @@ def _stamp_anew(table_uri: str, commit: Commit, stamp: int, ctx: tiledb.Ctx) -> 
     _remove(vfs, table_uri, join(commits, commit.name), ctx)
     if suffix == ".wrt":
         _remove(vfs, table_uri, join(fragments, old), ctx)
+        note_fragments(table_uri, {new})
 
 
 def _remove(vfs: tiledb.VFS, table_uri: str, path: str, ctx: tiledb.Ctx) -> None:

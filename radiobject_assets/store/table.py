@@ -19,6 +19,7 @@ import pyarrow as pa
 import tiledb
 
 from radiobject_assets.errors import SchemaError, StorageError
+from radiobject_assets.store.checksums import check_small_files, note_checksum, note_fragments
 from radiobject_assets.store.columns import Column, ColumnType, parse_attribute, table_filters
 from radiobject_assets.store.context import ctx_for_small_objects, keep_for_ever
 from radiobject_assets.store.deadline import DeadlineError, is_remote, on_storage, storage_errors
@@ -74,6 +75,8 @@ def create_table(uri: str, index: Sequence[str], columns: Iterable[Column], ctx:
     with storage_errors("create the table", uri), beside(folder) as aside:
         try:
             tiledb.Array.create(str(aside), schema, ctx=ctx)
+            for made in schema_names(str(aside), ctx):
+                note_checksum(aside, f"__schema/{made}")
             os.rename(aside, folder)
         except OSError:
             if not folder.is_dir():  # else another writer was first
@@ -113,11 +116,13 @@ class Table:
     def _open_at(self) -> Any:
         if self._first_opened is None:
             self._first_opened = now_ms()
+        check_small_files(self.uri)
         open_now = partial(tiledb.open, self.uri, "r", ctx=self._ctx, timestamp=self.timestamp)
         return on_storage("open the table", self.uri, self._ctx, open_now)
 
     def _reopen(self) -> Any:
         """The same moment again, from the fragments that there are now."""
+        check_small_files(self.uri)
         moment = self._first_opened if self.timestamp is None else self.timestamp
         open_then = partial(tiledb.open, self.uri, "r", ctx=self._ctx, timestamp=moment)
         self._array = on_storage("open the table", self.uri, self._ctx, open_then)
@@ -273,7 +278,8 @@ class Table:
             physical = [parse_attribute(schema.attr(i).name, self._core) for i in range(schema.nattr)]
             if not {column.attribute for column in written} <= {column.attribute for column in physical}:
                 return False
-            write_rows(array, rows, index, written, physical, ctx)
+            fragment = write_rows(array, rows, index, written, physical, ctx)
+        note_fragments(self.uri, {fragment})
         return True
 
     def add_columns(self, columns: Sequence[Column]) -> None:
@@ -336,6 +342,7 @@ class Table:
             shutil.copy(folder / "__schema" / newest, aside / "__schema" / newest)
             self._submit_delete(str(aside), condition)
             for made in (aside / "__commits").iterdir():
+                note_checksum(folder, f"__commits/{made.name}", made.read_bytes())
                 os.rename(made, folder / "__commits" / made.name)
 
     def _submit_delete(self, uri: str, condition: str) -> None:
@@ -344,6 +351,7 @@ class Table:
 
     def fragment_count(self) -> int:
         """Fragments that make up the newest state."""
+        check_small_files(self.uri)
         count = partial(tiledb.array_fragments, self.uri, ctx=self._ctx)
         listing = partial(on_storage, "list fragments of", self.uri, self._ctx, count, holds_lock=True)
         return len(while_tidied(listing))

@@ -17,6 +17,7 @@ from tiledb.main import PyQuery
 from radiobject_assets.errors import SchemaError
 from radiobject_assets.store.columns import Column, ColumnType
 from radiobject_assets.store.deadline import begin
+from radiobject_assets.store.uris import last_part
 
 # TileDB wants at least one attribute, and a table of subjects may have no column at all.
 ROW_MARK = Column("_row", ColumnType.UINT8, nullable=False, free=False)
@@ -113,7 +114,8 @@ def write_rows(
     written: Sequence[Column],
     physical: Sequence[Column],
     ctx: tiledb.Ctx,
-) -> None:
+) -> str:
+    """Write rows in one fragment; returns its name."""
     buffers: list[Any] = []  # TileDB reads them until finalize
     given = {column.attribute for column in written}
     query = lt.Query(ctx, lt.Array(ctx, array), lt.QueryType.WRITE)
@@ -129,6 +131,7 @@ def write_rows(
             buffers += _set_fixed(query, column, values, rows.num_rows)
     query._submit()
     query.finalize()
+    return last_part(query.fragment_uri(0))
 
 
 def _validity(array: pa.Array) -> Any:
