@@ -153,6 +153,8 @@ def _problem(
         problem = found[0][1]
         share = "" if len(instances) == 1 else f"{len(found)} of {len(instances)} instances: "
         return Problem(problem.reason, share + problem.detail)
+    if len({is_colour(instance) for instance in instances}) > 1:
+        return Problem(Reason.COLOUR, "some slices have colours, others have none")
     differing = sum(instance.path in conflicts for instance in instances)
     if differing:
         return Problem(Reason.CONFLICTING_DUPLICATES, f"{differing} instances have copies with other content")

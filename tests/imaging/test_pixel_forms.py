@@ -164,6 +164,17 @@ def test_a_palette_of_greys_gives_one_value_a_voxel_whatever_the_policy(tmp_path
     assert np.array_equal(read_all(source)[..., 0], _as_pydicom(paths, apply_color_lut)[..., 0])
 
 
+def test_palettes_with_and_without_colours_in_one_series_are_refused(tmp_path: Path) -> None:
+    greys = np.repeat(np.arange(256)[:, None], 3, axis=1)
+
+    def change(ds: FileDataset, k: int) -> None:
+        _with_palette(np.roll(greys, 1, axis=0) if k != 1 else np.roll(greys.T, 7).T * [1, 0, 0], 0, 8)(ds, k)
+
+    write_stack(tmp_path, ramp(dtype="u1"), change=change)
+    series = _one(tmp_path)
+    assert (series.reason, series.detail) == (Reason.COLOUR, "some slices have colours, others have none")
+
+
 def test_a_palette_that_is_not_there_is_a_reason(tmp_path: Path) -> None:
     def change(ds: FileDataset, k: int) -> None:
         ds.PhotometricInterpretation = "PALETTE COLOR"

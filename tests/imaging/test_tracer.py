@@ -85,6 +85,16 @@ def test_there_is_no_factor_where_it_would_be_a_guess(tmp_path: Path, changes: d
     assert "suv_bw_factor" not in _pet(tmp_path, **changes)
 
 
+def test_philips_tells_the_factor_for_counts(tmp_path: Path) -> None:
+    assert "suv_bw_factor" not in _pet(tmp_path / "a", Units="CNTS", Manufacturer="Philips")
+    for path in (tmp_path / "a").iterdir():
+        ds = dcmread(path)
+        ds.private_block(0x7053, "Philips PET Private Group", create=True).add_new(0, "DS", "0.000551")
+        ds.save_as(path)
+    (series,) = build_series(scan([tmp_path / "a"]))
+    assert series.attributes["suv_bw_factor"] == pytest.approx(0.000551)
+
+
 def test_images_in_suv_need_no_factor(tmp_path: Path) -> None:
     assert _pet(tmp_path, Units="GML")["suv_bw_factor"] == 1.0
 
