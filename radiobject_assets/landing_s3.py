@@ -32,7 +32,7 @@ from radiobject_assets.landing import (
 )
 
 _AT_ONCE = 8
-_SPARE_DISK_BYTES = 1 << 30
+_SPARE_DISK_BYTES = 256 << 20
 _MANIFEST = "copied.json"
 _FILES = "files"
 # A run that reads a copy looks at its manifest first: what was looked at lately is not removed.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,10 @@ from radiobject_assets.store.layout import (
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join
 
-# Read by every plan; the attributes of images come on top of these.
+# Read for every plan.
 _READ = (
     "series_uid", "study_uid", "modality", "component", "source_digest", "arrival", "kind", "n_instances",
-    "labels_of_collection", "labels_of", "slope", "intercept", *SIZE_COLUMNS, *AFFINE_COLUMNS,
+    "labels_of_collection", "labels_of", "slope", "intercept", ISSUER_COLUMN, *SIZE_COLUMNS, *AFFINE_COLUMNS,
 )  # fmt: skip
 
 
@@ -44,16 +45,20 @@ class Holdings:
     """By collection: rows of the plan's subjects."""
     owners: Mapping[str, Mapping[str, frozenset[tuple[str, str]]]] = field(default_factory=dict)
     """By collection: subjects and arrivals under which each of the plan's series UIDs is held."""
+    read_told: Callable[[str], Mapping[tuple[str, str], Mapping[str, Any]]] = lambda name: {}
+    """Attributes of a collection's rows by subject and id. They are many columns, and only series whose files
+    are unchanged ask for them."""
     _by_id: Mapping[tuple[str, str, str], Mapping[str, Any]] = field(init=False, repr=False)
-    _issuers: Mapping[str, frozenset[str]] = field(init=False, repr=False)
+    _issuers: Mapping[str, Sequence[tuple[str, str, str]]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         by_id = {(name, row[SUBJECT], row[OBS_ID]): row for name, rows in self.rows.items() for row in rows}
         object.__setattr__(self, "_by_id", by_id)
-        issuers: dict[str, set[str]] = {}
+        issuers: dict[str, list[tuple[str, str, str]]] = {}
         for row in (row for rows in self.rows.values() for row in rows):
             if row.get(ISSUER_COLUMN) is not None:
-                issuers.setdefault(row[SUBJECT], set()).add(row[ISSUER_COLUMN])
+                told = (row[ISSUER_COLUMN], row["arrival"] or "", row[OBS_ID])
+                issuers.setdefault(row[SUBJECT], []).append(told)
         object.__setattr__(self, "_issuers", issuers)
 
     @classmethod
@@ -64,18 +69,23 @@ class Holdings:
         uids = sorted({p.series.series_uid for p in batch if p.series.series_uid})
         rows: dict[str, list[dict[str, Any]]] = {}
         owners: dict[str, dict[str, frozenset[tuple[str, str]]]] = {}
-        for entry in list_collections(store_uri, ctx):
-            table = Table(join(entry.uri, OBS), ctx, OBS_CORE)
-            there = set(table.columns)
-            said = {name for planned in batch for name in planned.series.attributes}
-            wanted = (*_READ, *sorted((WITHDRAWABLE | said) - set(_READ)))
-            columns = [name for name in wanted if name in there]
-            rows[entry.name] = table.read(columns, keys=[subjects]).to_pylist()
+        tables = {e.name: Table(join(e.uri, OBS), ctx, OBS_CORE) for e in list_collections(store_uri, ctx)}
+        for name, table in tables.items():
+            columns = [column for column in _READ if column in table.columns]
+            rows[name] = table.read(columns, keys=[subjects]).to_pylist()
             found: dict[str, set[tuple[str, str]]] = {}
             for row in table.rows_where("series_uid", uids, ["series_uid", "arrival"]).to_pylist():
                 found.setdefault(row["series_uid"], set()).add((row[SUBJECT], row["arrival"] or ""))
-            owners[entry.name] = {uid: frozenset(held) for uid, held in found.items()}
-        return cls(rows, owners)
+            owners[name] = {uid: frozenset(held) for uid, held in found.items()}
+        said = {name for planned in batch for name in planned.series.attributes} | WITHDRAWABLE
+
+        @cache
+        def read_told(name: str) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+            table = tables[name]
+            found = table.read([c for c in table.columns if c in said or c in _READ], keys=[subjects])
+            return {(row[SUBJECT], row[OBS_ID]): row for row in found.to_pylist()}
+
+        return cls(rows, owners, read_told)
 
     def _row(self, planned: PlannedSeries) -> Mapping[str, Any] | None:
         return self._by_id.get((planned.collection or "", planned.subject_id, planned.obs_id or ""))
@@ -102,7 +112,7 @@ class Holdings:
 
     def change(self, planned: PlannedSeries, arrival: str) -> RowChange | None:
         """What the stored row of this id should say and does not; None if it is right or not there."""
-        row = self._row(planned)
+        row = self.read_told(planned.collection or "").get((planned.subject_id, planned.obs_id or ""))
         return None if row is None else row_change(planned, row, arrival)
 
     def conflict(self, planned: PlannedSeries, arrival: str) -> tuple[Reason, str] | None:
@@ -120,7 +130,8 @@ class Holdings:
             return (Reason.SUBJECT_CONFLICT, "the same series is in the store under another subject")
         issuer = series.attributes.get(ISSUER_COLUMN)
         if issuer is not None and any(
-            other != issuer for other in self._issuers.get(planned.subject_id, frozenset())
+            other != issuer and obs_id != planned.obs_id and (not arrival or by != arrival)
+            for other, by, obs_id in self._issuers.get(planned.subject_id, ())
         ):
             return (Reason.SUBJECT_CONFLICT, "the subject's other volumes have a PatientID of another issuer")
         row = self._row(planned)
