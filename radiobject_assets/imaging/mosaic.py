@@ -27,11 +27,21 @@ from radiobject_assets.imaging.instance import Frame, Instance, Six
 from radiobject_assets.imaging.source import AttributeValue
 
 _MAX_TILES = 1024
+_DESCRIPTION = frozenset({t.SIEMENS_MOSAIC_TILES, t.SIEMENS_SLICE_TIMES, t.SIEMENS_CSA})
 
 
 def is_mosaic(elements: Elements, manufacturer: str) -> bool:
-    """True if the header is that of a mosaic; `manufacturer` in upper case."""
-    return "SIEMENS" in manufacturer and "MOSAIC" in elements.text(t.IMAGE_TYPE).upper().split("\\")
+    """True if the header is that of a mosaic; `manufacturer` in upper case.
+
+    Software that takes mosaics apart (XA) may leave the word in ImageType: a slice that nothing describes
+    as a mosaic, and that is smaller than two tiles of its AcquisitionMatrix, is a slice.
+    """
+    if "SIEMENS" not in manufacturer or "MOSAIC" not in elements.text(t.IMAGE_TYPE).upper().split("\\"):
+        return False
+    if not _DESCRIPTION.isdisjoint(elements.values):
+        return True
+    matrix = max(elements.numbers(t.ACQUISITION_MATRIX), default=0)
+    return 2 * matrix <= max(elements.integer(t.ROWS) or 0, elements.integer(t.COLUMNS) or 0)
 
 
 def is_grid(elements: Elements, manufacturer: str) -> bool:
@@ -85,7 +95,9 @@ def mosaic_frames(elements: Elements, whole: Frame) -> tuple[Frame, ...]:
         The mosaic as if it were one slice.
     """
     csa = read_csa(elements.raw(t.SIEMENS_CSA))
-    tiles = elements.integer(t.SIEMENS_MOSAIC_TILES) or _first_int(csa.get("NumberOfImagesInMosaic", ()))
+    times = elements.numbers(t.SIEMENS_SLICE_TIMES) or _floats(csa.get("MosaicRefAcqTimes", ()))
+    counted = _first_int(csa.get("NumberOfImagesInMosaic", ()))
+    tiles = elements.integer(t.SIEMENS_MOSAIC_TILES) or counted or len(times)
     rows, columns = elements.integer(t.ROWS) or 0, elements.integer(t.COLUMNS) or 0
     gap_mm = elements.number(t.SPACING_BETWEEN_SLICES) or elements.number(t.SLICE_THICKNESS) or 0.0
     if (
@@ -109,7 +121,6 @@ def mosaic_frames(elements: Elements, whole: Frame) -> tuple[Frame, ...]:
     orientation = np.array(whole.orientation)
     first = np.array(whole.position) + orientation[:3] * inward_x + orientation[3:] * inward_y
     whole = _with_diffusion(whole, csa)
-    times = elements.numbers(t.SIEMENS_SLICE_TIMES) or _floats(csa.get("MosaicRefAcqTimes", ()))
     places = (first + step * number for number in range(tiles))
     return tuple(
         replace(

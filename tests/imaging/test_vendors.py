@@ -25,6 +25,7 @@ with warnings.catch_warnings():
     from nibabel.nicom import csareader
 
 from radiobject_assets.imaging.csa import read_csa
+from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import scan
 from radiobject_assets.imaging.series import Series, build_series, open_series
 
@@ -320,6 +321,44 @@ def test_a_mosaic_described_by_its_csa_header_alone(tmp_path: Path, second: bool
     voxels = read_all(open_series(series))
     corner = np.linalg.inv(series.affine) @ [-2.5, -3.0, -3.0 * 1, 1]
     assert voxels[(*np.round(corner[:3]).astype(int), 0)] == tiles[1][0, 0]
+
+
+def _tiled(path: Path, pixels: NDArray[Any], change: Callable[[FileDataset], None]) -> None:
+    ds = slice_dataset(pixels, position=(0, 0, 0), number=1, sop_class=MRImageStorage)
+    ds.Modality, ds.Manufacturer, ds.SpacingBetweenSlices = "MR", "SIEMENS", "3"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+    change(ds)
+    path.parent.mkdir(exist_ok=True)
+    ds.save_as(path, enforce_file_format=True)
+
+
+def test_a_mosaic_whose_slice_times_alone_are_left_is_read(tmp_path: Path) -> None:
+    tiles = ramp(3, 6, 5)
+    mosaic = np.block([[tiles[0], tiles[1]], [tiles[2], np.zeros_like(tiles[0])]])
+    times = [0.0, 20.0, 10.0]
+    _tiled(
+        tmp_path / "a" / "1",
+        mosaic,
+        lambda ds: _private(ds, 0x0019, "SIEMENS MR HEADER", {0x29: ("FD", times)}),
+    )
+    series = _one(tmp_path / "a")
+    assert np.array_equal(read_all(open_series(series))[..., 0], tiles.transpose(2, 1, 0))
+    assert json.loads(str(series.attributes["slice_timing_s"])) == [0.0, 0.02, 0.01]
+
+
+def test_slices_of_a_mosaic_that_was_taken_apart_are_slices(tmp_path: Path) -> None:
+    def matrix(size: int, k: int) -> Callable[[FileDataset], None]:
+        def change(ds: FileDataset) -> None:
+            ds.AcquisitionMatrix, ds.InstanceNumber = [size, 0, 0, size], k + 1
+            ds.ImagePositionPatient = [0, 0, 3 * k]
+
+        return change
+
+    for k in range(3):
+        _tiled(tmp_path / "slices" / str(k), ramp(3, 6, 6)[k], matrix(6, k))
+        _tiled(tmp_path / "mosaics" / str(k), ramp(3, 6, 6)[k], matrix(3, k))
+    assert _one(tmp_path / "slices").shape == (6, 6, 3)
+    assert _one(tmp_path / "mosaics").reason is Reason.NO_GEOMETRY  # four tiles, and nothing says of what
 
 
 def test_comments_that_are_no_diffusion_weighting_are_not_taken(tmp_path: Path) -> None:
