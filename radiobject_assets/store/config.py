@@ -133,8 +133,9 @@ class ReadConfig(_Settings):
 
     `memory_budget_mb` bounds TileDB's own memory (`sm.mem.total_budget`) and the largest array that one call
     returns; `tile_cache_size_mb` bounds the cache of decoded tiles; `concurrency` is the number of threads
-    inside TileDB, `max_workers` that of `map_on_threads`. Every tile's checksum is verified whenever it is
-    read; `verify_checksums=False` saves a quarter of a small read where something else guards the disks.
+    inside TileDB and of those that decode beside a reader, `max_workers` that of `map_on_threads`. Every
+    block's checksum is verified whenever it is read; `verify_checksums=False` saves a few percent of a read
+    (a quarter where an array has no tile index) where something else guards the disks.
     """
 
     memory_budget_mb: int = Field(default=1024, ge=64)
