@@ -1,8 +1,9 @@
-"""Decoders of compressed frames that pydicom's plugins give wrongly, slowly or not at all.
+"""Decoders of compressed frames: RLE by its segments, grey JPEG by GDCM, grey JPEG 2000 by OpenJPEG.
 
-RLE: pylibjpeg's frame decoder panics where a segment decodes to more than its share, and a panic of Rust
-prints a backtrace; its segment decoder does not. JPEG Extended with 12 bits: GDCM decodes it, but pydicom
-refuses to ask it.
+They are called without pydicom: its import takes longer than many a series, it refuses to ask GDCM for JPEG
+of 12 bits, and pylibjpeg's RLE frame decoder panics where a segment decodes to more than its share (a panic
+of Rust prints a backtrace); its segment decoder does not. pylibjpeg-libjpeg is never used: its licence is
+the GPL.
 """
 
 from __future__ import annotations
@@ -112,3 +113,22 @@ def decode_with_gdcm(
         raise ValueError(f"GDCM gave {len(buffer)} bytes for {columns}x{rows} pixels")
     values = np.frombuffer(buffer, f"<{'i' if signed else 'u'}{bits // 8}").reshape(rows, columns)
     return values.copy()
+
+
+def decode_with_openjpeg(data: bytes, rows: int, columns: int, *, bits: int, signed: bool) -> NDArray[Any]:
+    """Decode one grey JPEG 2000 frame, shape (rows, columns), to integers of `bits` bits.
+
+    Raises
+    ------
+    ValueError
+        OpenJPEG cannot decode it.
+    """
+    from openjpeg.utils import decode_pixel_data
+
+    try:
+        buffer = decode_pixel_data(data, version=2)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    if len(buffer) != rows * columns * bits // 8:
+        raise ValueError(f"OpenJPEG gave {len(buffer)} bytes for {columns}x{rows} pixels")
+    return np.frombuffer(bytearray(buffer), f"<{'i' if signed else 'u'}{bits // 8}").reshape(rows, columns)

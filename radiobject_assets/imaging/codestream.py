@@ -46,6 +46,14 @@ def precision_of(data: bytes) -> int:
     return 0
 
 
+def sample_format(data: bytes) -> tuple[int, bool]:
+    """Bits of a sample of a JPEG 2000 frame, and whether it is signed; 0 bits where the bytes do not tell."""
+    start = data.find(b"\xff\x4f\xff\x51", 0, 512)
+    if start < 0 or len(data) < start + 43:
+        return 0, False
+    return (data[start + 42] & 0x7F) + 1, bool(data[start + 42] & 0x80)
+
+
 def _jpeg2000_size(data: bytes, start: int) -> FrameSize:
     right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
     (components,) = struct.unpack_from(">H", data, start + 40)
