@@ -18,6 +18,8 @@ from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.elements import Elements
 from radiobject_assets.imaging.instance import TableKind
 
+_DISCRETE, _LINEAR, _INDIRECT = range(3)
+_MAX_ENTRIES = 65536
 # PS3.3 C.11.1.1.2; other texts are anybody's words.
 _UNITS = frozenset({"OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"})
 
@@ -59,15 +61,17 @@ def lookup_table(elements: Elements, *, signed: bool) -> LookupTable | None:
     Raises
     ------
     ValueError
-        The table is damaged, or of a kind that is not read (segmented palettes).
+        The table is damaged.
     """
     modality = elements.first(t.MODALITY_LUT)
     if elements.text(t.PHOTOMETRIC) == "PALETTE COLOR":
-        if not elements.raw(t.PALETTE_DATA[0]):
-            raise ValueError("has no palette, or a segmented one")
+        segmented = not elements.raw(t.PALETTE_DATA[0])
+        tags = t.SEGMENTED_PALETTE_DATA if segmented else t.PALETTE_DATA
+        if not elements.raw(tags[0]):
+            raise ValueError("has no palette")
         palettes = [
-            _table(elements, descriptor, data, signed=signed)
-            for descriptor, data in zip(t.PALETTE_DESCRIPTORS, t.PALETTE_DATA, strict=True)
+            _table(elements, descriptor, data, signed=signed, segmented=segmented)
+            for descriptor, data in zip(t.PALETTE_DESCRIPTORS, tags, strict=True)
         ]
         first, red = palettes[0]
         if any(other != first or len(values) != len(red) for other, values in palettes[1:]):
@@ -82,7 +86,9 @@ def lookup_table(elements: Elements, *, signed: bool) -> LookupTable | None:
     return LookupTable("modality", first, values)
 
 
-def _table(elements: Elements, descriptor: int, data: int, *, signed: bool) -> tuple[int, NDArray[Any]]:
+def _table(
+    elements: Elements, descriptor: int, data: int, *, signed: bool, segmented: bool = False
+) -> tuple[int, NDArray[Any]]:
     """First mapped value and the entries of one table."""
     described, entries = elements.raw(descriptor), elements.raw(data)
     if len(described) != 6:
@@ -92,6 +98,12 @@ def _table(elements: Elements, descriptor: int, data: int, *, signed: bool) -> t
     count = count or 65536
     if bits not in (8, 16):
         raise ValueError(f"has a lookup table of {bits} bits")
+    if segmented:
+        words = np.frombuffer(entries, f"{order}u{bits // 8}", len(entries) // (bits // 8)).tolist()
+        values = _expanded(words, bits)
+        if len(values) != count:
+            raise ValueError(f"has a segmented palette of {len(values)} entries, {count} are declared")
+        return first, np.array(values, np.uint8 if bits == 8 else np.uint16)
     if len(entries) in (count, count + count % 2) and bits == 8:
         if order == ">":
             raise ValueError("has a lookup table of 8 bits in big endian order")
@@ -102,6 +114,43 @@ def _table(elements: Elements, descriptor: int, data: int, *, signed: bool) -> t
     if bits == 8 and words.max() < 256:
         return first, words.astype(np.uint8)
     return first, words.astype(np.uint16)
+
+
+def _expanded(words: list[int], bits: int) -> list[int]:
+    """The entries of a segmented palette: runs of values, lines, and segments used again (PS3.3 C.7.9.2)."""
+    values: list[int] = []
+    at = 0
+    while at + 2 <= len(words) and len(values) <= _MAX_ENTRIES:
+        code, count = words[at], words[at + 1]
+        if code == _INDIRECT:
+            # an offset in bytes, of 32 bits, lowest first, to a segment that is no reference itself
+            size = 32 // bits
+            offset = sum(word << bits * n for n, word in enumerate(words[at + 2 : at + 2 + size]))
+            start = offset // (bits // 8)
+            if at + 2 + size > len(words) or start >= at:
+                raise ValueError("has a palette with a segment that refers to nothing")
+            for _ in range(count):
+                start = _append(values, words, start)
+            at += 2 + size
+        else:
+            at = _append(values, words, at)
+    return values
+
+
+def _append(values: list[int], words: list[int], at: int) -> int:
+    """Add the entries of the run or line at `at`; returns where the next segment begins."""
+    code, count = (words[at], words[at + 1]) if at + 2 <= len(words) else (_INDIRECT, 0)
+    if not count or len(values) > _MAX_ENTRIES:  # each segment adds something, so that this ends
+        raise ValueError("has a palette with a damaged segment")
+    if code == _DISCRETE and at + 2 + count <= len(words):
+        values += words[at + 2 : at + 2 + count]
+        return at + 2 + count
+    if code == _LINEAR and at + 3 <= len(words) and values:
+        start, end = values[-1], words[at + 2]
+        line = np.linspace(start + (end - start) / count, end, count)
+        values += np.around(line).astype(int).tolist()
+        return at + 3
+    raise ValueError("has a palette with a damaged segment")
 
 
 @dataclass(frozen=True)

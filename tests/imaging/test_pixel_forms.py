@@ -157,6 +157,38 @@ def test_palettes_of_colours_are_kept_as_red_green_and_blue(
     assert _one(tmp_path, SeriesPolicy()).reason is Reason.COLOUR
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_segmented_palettes_are_expanded_as_pydicom_expands_them(tmp_path: Path, bits: int) -> None:
+    run, line = (0, 4, 3, 7, 200, 90), (1, 40, 250)
+    again = (2, 2, *[0] * (32 // bits))
+    words = [*run, *line, *again, 0, 1, 17, 1, 52, 0]
+    count = 4 + 40 + 44 + 1 + 52
+
+    def change(ds: FileDataset, k: int) -> None:
+        ds.PhotometricInterpretation = "PALETTE COLOR"
+        for number, name in enumerate(("Red", "Green", "Blue")):
+            setattr(ds, f"{name}PaletteColorLookupTableDescriptor", [count, 0, bits])
+            own = np.array([*words[:2], *(value + number for value in words[2:6]), *words[6:]])
+            data = own.astype(f"<u{bits // 8}").tobytes()
+            setattr(ds, f"Segmented{name}PaletteColorLookupTableData", data + b"\0" * (len(data) % 2))
+
+    paths = write_stack(tmp_path, ramp(dtype="u1"), change=change)
+    assert np.array_equal(read_all(open_series(_one(tmp_path))), _as_pydicom(paths, apply_color_lut))
+
+
+@pytest.mark.parametrize("words", [[0, 9, 1], [1, 4, 9], [2, 1, 0, 0], [0, 1, 5, 2, 9, 0, 0], [7, 7]])
+def test_damaged_segmented_palettes_are_a_reason(tmp_path: Path, words: list[int]) -> None:
+    def change(ds: FileDataset, k: int) -> None:
+        ds.PhotometricInterpretation = "PALETTE COLOR"
+        for name in ("Red", "Green", "Blue"):
+            setattr(ds, f"{name}PaletteColorLookupTableDescriptor", [120, 0, 16])
+            data = np.array(words, "<u2").tobytes()
+            setattr(ds, f"Segmented{name}PaletteColorLookupTableData", data)
+
+    write_stack(tmp_path, ramp(dtype="u1"), change=change)
+    assert _one(tmp_path).reason is Reason.COLOUR
+
+
 def test_a_palette_of_greys_gives_one_value_a_voxel_whatever_the_policy(tmp_path: Path) -> None:
     greys = np.repeat(np.linspace(0, 255, 120).astype("u1")[::-1, None], 3, axis=1)
     paths = write_stack(tmp_path, ramp(dtype="u1"), change=_with_palette(greys, 0, 8))
