@@ -18,8 +18,10 @@ from pathlib import Path
 
 import tiledb
 
+from radiobject_assets.errors import StorageError
 from radiobject_assets.store.checksums import note_fragments
-from radiobject_assets.store.deadline import on_storage
+from radiobject_assets.store.deadline import DeadlineError, on_storage
+from radiobject_assets.store.evolution import one_at_a_time
 from radiobject_assets.store.uris import join, last_part, list_names, new_token, walk_files
 
 PINNED = "commits"
@@ -110,16 +112,30 @@ def settle(table_uri: str, ctx: tiledb.Ctx, since_ms: int | None = None) -> int:
     if newest == 0 or (since_ms is not None and newest < since_ms):
         return 0
     pinned = [(moment, record) for moment, record in _pins(snapshots, ctx) if record is not None]
-    commits = commits_of(table_uri, ctx)
-    found = {c for moment, record in pinned for c in late(commits, moment, record.get(place[1], []))}
-    if not found:
+    if not _late_for(table_uri, place[1], pinned, ctx):
         return 0
-    # Not after what was written since the snapshot: that shall still win.
-    stamp = max(moment for moment, _ in pinned) + 1
-    for commit in sorted(found, key=lambda commit: commit.name):
-        _stamp_anew(table_uri, commit, stamp, ctx)
-        stamp += 1
+    with one_at_a_time(join(table_uri, "__fragments")):
+        found = _late_for(table_uri, place[1], pinned, ctx)
+        # Not after what was written since the snapshot: that shall still win.
+        stamp = max(moment for moment, _ in pinned) + 1
+        for number, commit in enumerate(found):
+            try:
+                _stamp_anew(table_uri, commit, stamp + number, ctx)
+            except DeadlineError:
+                raise
+            except StorageError:
+                # On S3 another process may have been first. What this one left is no commit, so not visible.
+                if commit in commits_of(table_uri, ctx):
+                    raise
     return len(found)
+
+
+def _late_for(
+    table_uri: str, path: str, pinned: Sequence[tuple[int, Mapping[str, list[str]]]], ctx: tiledb.Ctx
+) -> list[Commit]:
+    commits = commits_of(table_uri, ctx)
+    found = {c for moment, record in pinned for c in late(commits, moment, record.get(path, []))}
+    return sorted(found, key=lambda commit: commit.name)
 
 
 def _pins(snapshots_uri: str, ctx: tiledb.Ctx) -> list[tuple[int, Mapping[str, list[str]] | None]]:
