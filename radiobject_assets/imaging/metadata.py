@@ -23,7 +23,7 @@ class _Metadata(BaseModel):
 
     voxel_spacing: tuple[float, float, float]
     """Along the columns, rows and slices, in the unit of the affine (millimetres for DICOM)."""
-    dimensions: tuple[int, int, int]
+    dimensions: tuple[int, ...]
 
     def _row(self, **more: str) -> dict[str, Any]:
         values = self.model_dump()
@@ -36,7 +36,7 @@ class _Metadata(BaseModel):
 
 
 class NiftiMetadata(_Metadata):
-    """The header of a NIfTI image; `dimensions` are (x, y, z)."""
+    """The header of a NIfTI image; `dimensions` are (x, y, z), or (x, y, z, t)."""
 
     datatype: int
     bitpix: int
@@ -53,6 +53,16 @@ class NiftiMetadata(_Metadata):
     """4x4, voxel index to RAS+ mm."""
     orientation_source: Literal["nifti_sform", "nifti_qform", "identity"]
     source_path: str
+
+    @property
+    def spatial_dimensions(self) -> tuple[int, ...]:
+        """(x, y, z)."""
+        return self.dimensions[:3]
+
+    @property
+    def is_4d(self) -> bool:
+        """Whether the image has time points."""
+        return len(self.dimensions) == 4
 
     def to_obs_dict(self, obs_id: str, obs_subject_id: str, series_type: str) -> dict[str, Any]:
         """A row for obs; spacing and dimensions as text, as RadiObject writes them."""
@@ -115,11 +125,11 @@ def extract_nifti_metadata(nifti_path: str | Path) -> NiftiMetadata:
         # nibabel takes the scaling out of the header that it shows and keeps it with the voxels
         slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
     affine = np.asarray(image.affine, dtype=np.float64)
-    x, y, z = (*(int(n) for n in image.shape[:3]), 1, 1, 1)[:3]
+    sizes = tuple(int(n) for n in image.shape)
     units = int(header["xyzt_units"])
     return NiftiMetadata(
         voxel_spacing=spacing_mm(affine),
-        dimensions=(x, y, z),
+        dimensions=sizes if len(sizes) == 4 else (*sizes, 1, 1, 1)[:3],
         datatype=int(header["datatype"]),
         bitpix=int(header["bitpix"]),
         scl_slope=slope,

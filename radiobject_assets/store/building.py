@@ -14,6 +14,7 @@ import tiledb
 from radiobject_assets.errors import AlignmentError, IngestError
 from radiobject_assets.store.building_state import building
 from radiobject_assets.store.columns import Column, type_of_dtype, validate_column_name
+from radiobject_assets.store.dataframe import ensure_obs_columns
 from radiobject_assets.store.layout import OBS_ID, OBS_META, SUBJECT, ensure_collection
 from radiobject_assets.store.readers import ImageBatch, series_type, stage_images
 from radiobject_assets.store.staging import StagedVolume, commit_volumes, discard_staged
@@ -187,9 +188,7 @@ def _frame(obs_meta: pd.DataFrame | None) -> pd.DataFrame | None:
     if obs_meta is None:
         return None
     frame = obs_meta if SUBJECT in obs_meta.columns else obs_meta.reset_index()
-    if SUBJECT not in frame.columns:
-        raise ValueError(f"obs_meta must contain the column {SUBJECT!r}")
-    return frame
+    return ensure_obs_columns(frame, context="obs_meta")
 
 
 def create_store_from_images(

@@ -16,6 +16,7 @@ import tiledb
 
 from radiobject_assets.errors import AlignmentError, StorageError
 from radiobject_assets.store.building_state import building
+from radiobject_assets.store.dataframe import ensure_obs_columns
 from radiobject_assets.store.layout import (
     OBS,
     OBS_CORE,
@@ -202,8 +203,7 @@ def store_from_collections(
     subjects = sorted({s for collection in collections.values() for s in collection.obs_subject_ids})
     if obs_meta is not None:
         frame = obs_meta if SUBJECT in obs_meta.columns else obs_meta.reset_index()
-        if SUBJECT not in frame.columns:
-            raise ValueError(f"obs_meta needs the column {SUBJECT}")
+        ensure_obs_columns(frame, context="obs_meta")
         missing = set(subjects) - set(map(str, frame[SUBJECT]))
         if missing:
             raise AlignmentError(f"obs_meta lacks {len(missing)} subject(s) that have volumes")

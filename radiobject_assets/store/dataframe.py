@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -263,6 +263,29 @@ def _with_keys(df: pd.DataFrame, index: Sequence[str]) -> pd.DataFrame:
     if missing:
         raise ValueError(f"the DataFrame must contain index column(s) {', '.join(missing)}")
     return frame
+
+
+def ensure_obs_columns(df: pd.DataFrame, require_obs_id: bool = False, context: str = "") -> pd.DataFrame:
+    """`df` itself, if it has the key columns of subjects or, with `require_obs_id`, of volumes.
+
+    Raises
+    ------
+    ValueError
+        Naming the column that it lacks, and the `context`.
+    """
+    for name in INDEX_COLUMNS if require_obs_id else (SUBJECT,):
+        if name not in df.columns:
+            raise ValueError(f"{context or 'the DataFrame'} must contain the column {name!r}")
+    return df
+
+
+def validate_no_column_collisions(given: Iterable[str], kept: Iterable[str], context: str = "") -> None:
+    """Raise a ValueError where columns beside the keys are in both."""
+    both = (set(given) & set(kept)) - set(INDEX_COLUMNS)
+    if both:
+        raise ValueError(
+            f"{context or 'the DataFrame'}: column(s) {sorted(both)} collide with those of the images"
+        )
 
 
 def frame_to_arrow(frame: pd.DataFrame, index: Sequence[str]) -> pa.Table:

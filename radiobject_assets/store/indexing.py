@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from radiobject_assets.errors import AlignmentError
+from radiobject_assets.errors import ShapeError
 
 
 class Index:
     """Ids in an order, each once; every operation gives a new index.
 
     >>> Index.build(["b", "a"]) & Index.build(["a", "c"])
-    Index(['a'])
+    Index(1 keys)
     """
 
     __slots__ = ("__dict__", "_keys", "_name")
@@ -79,15 +80,18 @@ class Index:
     def take(self, indices: ArrayLike | Sequence[int]) -> Index:
         """The ids at these positions, in the order given (negative ones count from the end)."""
         chosen = np.asarray(indices, dtype=np.intp).reshape(-1)
+        wrong = chosen[(chosen < -len(self)) | (chosen >= len(self))]
+        if wrong.size:
+            raise IndexError(f"Index {int(wrong[0])} out of range [0, {len(self)})")
         return Index.build((self._keys[int(i)] for i in chosen), self._name)
 
     def mask(self, bools: ArrayLike) -> Index:
         """The ids where the mask, as long as the index, is true."""
         chosen: NDArray[Any] = np.asarray(bools)
-        if chosen.dtype != np.bool_ or chosen.shape != (len(self._keys),):
-            raise IndexError(
-                f"a mask of {len(self._keys)} booleans is needed, not {chosen.dtype} of shape {chosen.shape}"
-            )
+        if chosen.dtype != np.bool_ or chosen.ndim != 1:
+            raise IndexError(f"a mask of booleans is needed, not {chosen.dtype} of shape {chosen.shape}")
+        if len(chosen) != len(self):
+            raise ShapeError(f"Boolean array length {len(chosen)} != index length {len(self)}")
         return Index(tuple(k for k, keep in zip(self._keys, chosen, strict=True) if keep), self._name)
 
     def is_aligned(self, other: Index) -> bool:
@@ -102,13 +106,13 @@ class Index:
         """The ids as a list."""
         return list(self._keys)
 
-    def __and__(self, other: Index) -> Index:
+    def __and__(self, other: Index | AbstractSet[str]) -> Index:
         return Index(tuple(k for k in self._keys if k in other), self._name)
 
     def __or__(self, other: Index) -> Index:
         return Index((*self._keys, *(k for k in other._keys if k not in self)), self._name)
 
-    def __sub__(self, other: Index) -> Index:
+    def __sub__(self, other: Index | AbstractSet[str]) -> Index:
         return Index(tuple(k for k in self._keys if k not in other), self._name)
 
     def __xor__(self, other: Index) -> Index:
@@ -127,30 +131,23 @@ class Index:
         return self.to_set() > other.to_set()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Index) and self._keys == other._keys
+        return isinstance(other, Index) and (self._keys, self._name) == (other._keys, other._name)
 
     def __hash__(self) -> int:
-        return hash(self._keys)
+        return hash((self._keys, self._name))
 
     def __repr__(self) -> str:
-        return f"Index({list(self._keys)!r})"
+        name = f"{self._name!r}, " if self._name else ""
+        return f"Index({name}{len(self)} keys)"
 
 
 def align(*indexes: Index) -> Index:
-    """The ids that all indexes share, in the order of the first.
-
-    Raises
-    ------
-    AlignmentError
-        If they share none.
-    """
+    """The ids that all indexes share, in the order of the first."""
     if not indexes:
         return Index((), "")
     common = indexes[0]
     for other in indexes[1:]:
         common = common & other
-    if any(len(index) for index in indexes) and not len(common):
-        raise AlignmentError("the indexes have no id in common")
     return common
 
 

@@ -23,6 +23,7 @@ from radiobject_assets.errors import AlignmentError, ConfigurationError, IngestE
 from radiobject_assets.store.affine import Affine, spacing_mm
 from radiobject_assets.store.building_state import building
 from radiobject_assets.store.config import MB, get_radiobject_config
+from radiobject_assets.store.dataframe import ensure_obs_columns, validate_no_column_collisions
 from radiobject_assets.store.layout import OBS, OBS_CORE, OBS_ID, SUBJECT, ensure_collection_at
 from radiobject_assets.store.orientation import orientation_source, reorient
 from radiobject_assets.store.parallel import map_on_threads
@@ -263,14 +264,18 @@ def stage_images(
     opened = [(source, subject) for path, subject in pairs for source in open_images(path, kind)]
     if not _turns(batch.reorient):  # else it is known only once they are turned
         _check_shapes(batch, [tuple(source.shape) for source, _ in opened])
+    subjects = [subject for _, subject in opened]
     taken = set(Table(join(collection_uri, OBS), ctx, OBS_CORE).read([]).column(OBS_ID).to_pylist())
-    ids = obs_ids([subject for _, subject in opened], name, taken)
-    extra = _extra_rows(batch.obs, [subject for _, subject in opened], ids)
+    ids, rows = _given_rows(batch.obs, subjects) if batch.obs is not None else ([], [{}] * len(subjects))
+    if taken & set(ids):
+        raise AlignmentError(f"{len(taken & set(ids))} obs_id(s) of the obs table already exist in {name!r}")
+    ids = ids or obs_ids(subjects, name, taken)
     done: list[StagedVolume] = []
 
-    def stage(item: tuple[Any, str, str]) -> StagedVolume:
-        source, subject, obs_id = item
+    def stage(item: tuple[Any, str, str, dict[str, Attribute]]) -> StagedVolume:
+        source, subject, obs_id, row = item
         image = prepare(source, batch.reorient)
+        validate_no_column_collisions(row, [*OBS_CORE, *image.attributes], "obs")
         volume = stage_volume(
             collection_uri,
             obs_id=obs_id,
@@ -281,7 +286,7 @@ def stage_images(
             slabs=image.slabs(),
             slope=image.slope,
             intercept=image.intercept,
-            attributes={**image.attributes, **extra.get(obs_id, {})},
+            attributes={**image.attributes, **row},
             orientation_source=image.orientation_source or orientation_source(kind, image.attributes),
             ctx=ctx,
             buffer_bytes=32 * MB,
@@ -289,7 +294,7 @@ def stage_images(
         done.append(volume)
         return volume
 
-    items = [(source, subject, obs_id) for (source, subject), obs_id in zip(opened, ids, strict=True)]
+    items = [(*image, obs_id, row) for image, obs_id, row in zip(opened, ids, rows, strict=True)]
     try:
         staged = map_on_threads(stage, items, progress=progress, desc=f"{name}: {kind}")
         _check_shapes(batch, [volume.shape for volume in staged])
@@ -304,26 +309,28 @@ def _check_shapes(batch: ImageBatch, shapes: Sequence[tuple[int, ...]]) -> None:
         same_shape(shapes if batch.expected_shape is None else [batch.expected_shape, *shapes])
 
 
-def _extra_rows(
-    obs: pd.DataFrame | None, subjects: Sequence[str], ids: Sequence[str]
-) -> dict[str, dict[str, Attribute]]:
-    """Columns of the caller's obs table for each volume, matched by obs_id, else by subject."""
-    if obs is None:
-        return {}
-    if SUBJECT not in obs.columns:
-        raise ValueError(f"obs DataFrame must contain the column {SUBJECT!r}")
-    key = OBS_ID if OBS_ID in obs.columns and set(map(str, obs[OBS_ID])) >= set(ids) else SUBJECT
-    rows: dict[str, dict[str, Attribute]] = {}
-    for record in obs.to_dict("records"):
-        values = {
-            str(k): v for k, v in record.items() if k not in (SUBJECT, OBS_ID) and v == v and v is not None
-        }
-        rows[str(record[key])] = values
-    wanted = ids if key == OBS_ID else subjects
-    missing = [value for value in wanted if value not in rows]
-    if missing:
-        raise AlignmentError(f"the obs table has no row for {len(missing)} of {len(ids)} image(s)")
-    return {obs_id: rows[value] for obs_id, value in zip(ids, wanted, strict=True)}
+def _given_rows(obs: pd.DataFrame, subjects: Sequence[str]) -> tuple[list[str], list[dict[str, Attribute]]]:
+    """Ids and further columns of the caller's obs table, which has a row for each image, in their order.
+
+    Raises
+    ------
+    ValueError
+        If it lacks a key column, has another length, or names another subject for an image.
+    """
+    ensure_obs_columns(obs, require_obs_id=True, context="obs")
+    if len(obs) != len(subjects):
+        raise AlignmentError(f"obs length {len(obs)} is not the number of images, {len(subjects)}")
+    wrong = sum(str(given) != subject for given, subject in zip(obs[SUBJECT], subjects, strict=True))
+    if wrong:
+        raise AlignmentError(f"obs_subject_id mismatch: {wrong} row(s) of obs name another subject")
+    ids = [str(obs_id) for obs_id in obs[OBS_ID]]
+    if len(set(ids)) != len(ids):
+        raise AlignmentError(f"{len(ids) - len(set(ids))} obs_id(s) of the obs table occur twice")
+    rows = [
+        {str(k): v for k, v in row.items() if k not in (SUBJECT, OBS_ID) and v == v and v is not None}
+        for row in obs.to_dict("records")
+    ]
+    return ids, rows
 
 
 def create_collection_from_images(
