@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import secrets
@@ -113,7 +114,16 @@ class S3Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, weed: str) -> None:
-        """Start it and wait until it answers."""
+        """Start it and wait until it answers; on other ports if somebody took one in between."""
+        for _ in range(4):
+            if self._start(weed):
+                return
+            self.stop()
+            self.port = free_port()
+            self.endpoint = f"http://127.0.0.1:{self.port}"
+        raise RuntimeError(f"the S3 server did not start: {(self.folder / 'log').read_text()[-2000:]}")
+
+    def _start(self, weed: str) -> bool:
         command = [
             weed,
             "-logtostderr=true",
@@ -144,16 +154,16 @@ class S3Server:
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                break
+                return False
             try:
                 vfs = tiledb.VFS(ctx=self.ctx())
                 if vfs.is_bucket(f"s3://{self.bucket}"):
                     vfs.touch(f"s3://{self.bucket}/ready")
-                    return
+                    return True
             except tiledb.TileDBError:
                 pass
             time.sleep(0.3)
-        raise RuntimeError(f"the S3 server did not start: {(self.folder / 'log').read_text()[-2000:]}")
+        return False
 
     def config(self, endpoint: str | None = None, **settings: object) -> RadiObjectConfig:
         """The configuration with which the library reaches it."""
@@ -168,7 +178,8 @@ class S3Server:
     def stop(self) -> None:
         """End it and all that it started."""
         if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
 

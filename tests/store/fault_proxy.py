@@ -106,7 +106,7 @@ class FaultProxy:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([command, *values]) + "\n")
         self._process.stdin.flush()
-        if not select.select([self._process.stdout], [], [], 10)[0]:
+        if not select.select([self._process.stdout], [], [], 60)[0]:
             raise TimeoutError(f"the proxy does not answer to {command!r}")
         return json.loads(self._process.stdout.readline())
 

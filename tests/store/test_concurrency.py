@@ -63,7 +63,7 @@ def test_writers_that_create_and_fill_one_store_together_lose_nothing(tmp_path: 
     store = str(tmp_path / "store")
     with ProcessPoolExecutor(4, mp_context=_FRESH) as pool:
         for done in [pool.submit(write_arrival, store, writer) for writer in range(6)]:
-            done.result(timeout=120)
+            done.result(timeout=300)
     radi = RadiObject(store)
     radi_subjects = {f"w{w}-{b}-{i}" for w in range(6) for b in range(5) for i in range(2)}
     assert set(radi.obs_subject_ids) == radi_subjects
@@ -100,7 +100,7 @@ def test_objects_pickle_to_spawned_processes_without_credentials(store: str) -> 
     ):
         assert b"hush-hush" not in pickle.dumps(thing)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        assert pool.submit(read_digest, radi.ct[0]).result(60) == float(radi.ct[0].to_numpy().sum())
+        assert pool.submit(read_digest, radi.ct[0]).result(200) == float(radi.ct[0].to_numpy().sum())
 
 
 def ids_and_voxels(view: VolumeCollection) -> list[tuple[str | None, int]]:
@@ -163,7 +163,7 @@ def test_a_forked_child_reads_through_a_context_of_its_own(store: str) -> None:
         finally:
             os._exit(0)
     os.close(writing)
-    watchdog = threading.Timer(30, os.kill, (child, 9))
+    watchdog = threading.Timer(150, os.kill, (child, 9))
     watchdog.start()
     with os.fdopen(reading, "rb") as answer:
         text = answer.read().decode()

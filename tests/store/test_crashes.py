@@ -148,7 +148,7 @@ def run_and_kill(
     if after_s is not None:
         time.sleep(after_s)
         process.kill()
-    process.join(60)
+    process.join(200)
     assert not process.is_alive()
     try:
         return bool(here.poll() and here.recv() == "done")

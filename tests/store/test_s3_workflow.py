@@ -39,7 +39,7 @@ from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join
 from tests.store.conftest import AFFINE, S3Server, put, voxels
 
-pytestmark = [pytest.mark.s3, pytest.mark.timeout(100)]
+pytestmark = [pytest.mark.s3, pytest.mark.timeout(300)]
 
 _PROCESSES = multiprocessing.get_context("spawn")
 
@@ -112,7 +112,7 @@ def test_two_processes_write_to_one_store_and_nothing_is_lost_or_twice(place: st
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(60)
+        writer.join(200)
         assert writer.exitcode == 0
     radi = RadiObject(place)
     assert set(radi.ct.obs_ids) == {"shared_ct", *(f"writer{n}-{i}_ct" for n in (1, 2) for i in range(3))}
@@ -147,7 +147,7 @@ def test_a_killed_writer_leaves_whole_volumes_only_and_the_same_call_completes_i
         time.sleep(1.5 + rng.uniform(0, 0.7))
         assert writer.pid is not None
         os.kill(writer.pid, signal.SIGKILL)
-        writer.join(10)
+        writer.join(60)
         radi = RadiObject(place)
         if radi.collection_names:
             assert radi.ct.obs_ids in ([], ["a_ct", "b_ct"])

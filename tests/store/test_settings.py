@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import nibabel
@@ -142,13 +141,20 @@ def test_concurrency_is_the_number_of_threads_inside_tiledb() -> None:
 def test_max_workers_is_the_number_of_threads_of_ours() -> None:
     for workers in (1, 3):
         configure(read=ReadConfig(max_workers=workers))
+        together = threading.Barrier(workers)  # nobody passes before so many are at work
         lock, now, most = threading.Lock(), [0], [0]
 
-        def work(_: int, lock: threading.Lock = lock, now: list[int] = now, most: list[int] = most) -> None:
+        def work(
+            _: int,
+            together: threading.Barrier = together,
+            lock: threading.Lock = lock,
+            now: list[int] = now,
+            most: list[int] = most,
+        ) -> None:
             with lock:
                 now[0] += 1
                 most[0] = max(most[0], now[0])
-            time.sleep(0.02)
+            together.wait(60)
             with lock:
                 now[0] -= 1
 
