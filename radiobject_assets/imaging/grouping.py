@@ -9,6 +9,7 @@ series, the angles of a T1 map), because a slice of a volume may well carry a la
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from radiobject_assets.imaging.stacking import Plane
 
 _ECHO_TOLERANCE_MS = 0.011
 _SPACING_TOLERANCE_MM = 1e-4
+_CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")
 _AXIS_NAMES = ("sagittal", "coronal", "axial")
 
 
@@ -120,7 +122,9 @@ def _trace(value: Hashable, plane: Plane) -> str:
 
 
 def _image_type(value: Hashable, plane: Plane) -> str:
-    return "-".join(part.lower().replace(" ", "") for part in str(value).split("\\")[2:] if part)
+    parts = str(value).upper().split("\\")[2:]
+    # code strings alone (VR CS): a name becomes part of the series' key
+    return "-".join(part.lower().replace(" ", "") for part in parts if _CODE_STRING.fullmatch(part))
 
 
 def _echo_number(value: Hashable, plane: Plane) -> str:
