@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.columns import ColumnType
+from radiobject_assets.store.consolidation import consolidate_if_many
 from radiobject_assets.store.context import ctx_for_threads
 from radiobject_assets.store.layout import (
     COLLECTIONS,
@@ -52,7 +53,7 @@ class Snapshot:
 
 
 def create_snapshot(store_uri: str | os.PathLike[str], name: str, ctx: tiledb.Ctx | None = None) -> Snapshot:
-    """Name the present state of a store.
+    """Name the present state of a store, and merge the fragments of tables that have gathered many.
 
     Raises
     ------
@@ -85,6 +86,8 @@ def create_snapshot(store_uri: str | os.PathLike[str], name: str, ctx: tiledb.Ct
     Table(join(store_uri, SNAPSHOTS), ctx, SNAPSHOT_CORE).upsert(rows)
     for path in pinned:
         settle(join(store_uri, path), ctx)
+    for path in (*pinned, SNAPSHOTS):
+        consolidate_if_many(join(store_uri, path), ctx)
     return Snapshot(name, timestamp, counts, digest)
 
 
