@@ -254,7 +254,7 @@ def append_to_store(
         If `obs_meta` is given and lacks new subjects.
     """
     if not images:
-        raise ValueError("append(): at least one collection is needed")
+        raise ValueError("append(): the images dict cannot be empty: name at least one collection")
     pairs = {validate_collection_name(name): resolve_images(value, name) for name, value in images.items()}
     kinds = {name: detect_kind(name, found, format_hint) for name, found in pairs.items()}
     frame = _frame(obs_meta)
