@@ -27,7 +27,7 @@ def cli(*arguments: object, **environment: str) -> subprocess.CompletedProcess[s
         [*COMMAND, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
         env={**os.environ, **environment},
     )
@@ -108,7 +108,7 @@ def test_copies_of_a_series_in_relative_and_absolute_folders_are_one_series(
         [*COMMAND, "ingest", "one", str(tmp_path / "two"), "--store", "store", "--json"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
         cwd=tmp_path,
     )
@@ -195,7 +195,7 @@ def test_who_stops_reading_gets_no_traceback(arrival: Path, tmp_path: Path) -> N
     assert process.stderr is not None
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(60) == 1
+    assert process.wait(200) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -213,7 +213,7 @@ def test_a_signal_at_any_moment_ends_with_one_line_and_nothing_half_visible(
         )
         time.sleep(moment_s)
         os.killpg(process.pid, number)  # as a terminal does: the workers get it too
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=200)
         # before the command itself runs, or when it is done, a signal ends Python in its own way
         if process.returncode == 128 + number:
             assert stderr.strip().splitlines() == [stderr.strip()]
@@ -241,7 +241,7 @@ def test_several_processes_may_ingest_into_one_new_store_at_once(arrival: Path, 
         for source in sources
     ]
     for process in processes:
-        _, stderr = process.communicate(timeout=120)
+        _, stderr = process.communicate(timeout=300)
         assert stderr == ""
         assert process.returncode in (0, 1)
     radi = RadiObject(str(store))

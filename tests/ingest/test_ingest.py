@@ -238,7 +238,7 @@ def cli(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "radiobject_assets.cli", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
         **options,  # type: ignore[call-overload]  # passed on as they are
     )
@@ -275,7 +275,7 @@ def test_ctrl_c_leaves_only_whole_volumes_and_the_next_run_completes(
     while time.monotonic() < deadline and not list(store.glob("collections/*/volumes/*/__fragments/*")):
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=200)
     assert process.returncode == 130
     assert "does the rest" in stderr
     assert "Traceback" not in stderr

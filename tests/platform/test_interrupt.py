@@ -34,7 +34,7 @@ def test_an_ended_demo_leaves_nothing_half_visible_and_is_completed_by_the_next(
     try:
         _wait_for(tmp_path / "work" / "arrivals" / "batch-002" / "scan.parquet", demo)
         demo.send_signal(ending)
-        said, _ = demo.communicate(timeout=60)
+        said, _ = demo.communicate(timeout=200)
     finally:
         if demo.poll() is None:
             os.killpg(demo.pid, signal.SIGKILL)
@@ -53,7 +53,7 @@ def test_an_ended_demo_leaves_nothing_half_visible_and_is_completed_by_the_next(
 
 
 def _wait_for(path: Path, demo: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not path.exists():
         if demo.poll() is not None or time.monotonic() > deadline:
             pytest.fail(f"the demo ended before it came to its second arrival: {demo.communicate()[0]}")
