@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -67,9 +70,10 @@ def test_a_process_that_dies_fails_its_frame_and_is_replaced(
     frames: list[CodedFrame], decoders: Decoders
 ) -> None:
     decoders.submit(frames[0]).result()
-    (child,) = _children()
-    os.kill(child, signal.SIGSTOP)  # so that the frame is with it when it dies
+    (child,) = decoders.pids
+    _stop(child)  # so that the frame is with it when it dies
     result = decoders.submit(frames[0])
+    _wait_for_request(child)
     os.kill(child, signal.SIGKILL)
     with pytest.raises(ImageReadError) as died:
         result.result()
@@ -81,8 +85,8 @@ def test_a_process_that_hangs_is_ended_after_its_time(frames: list[CodedFrame]) 
     with Decoders(1, frame_timeout_s=60) as patient:
         patient.submit(frames[0]).result()
         patient._frame_timeout_s = 0.2
-        (child,) = _children()[-1:]
-        os.kill(child, signal.SIGSTOP)
+        (child,) = patient.pids
+        _stop(child)
         with pytest.raises(ImageReadError) as hung:
             patient.submit(frames[0]).result()
         assert hung.value.code == Reason.WORKER_TIMEOUT
@@ -120,9 +124,15 @@ def test_a_script_without_a_main_guard_reads_compressed_images(
     assert done.stderr == ""
 
 
-def _children() -> list[int]:
-    return [
-        child.pid
-        for child in psutil.Process().children()
-        if any("decoder_process" in word for word in child.cmdline())
-    ]
+def _stop(child: int) -> None:
+    """Stop a process; a signal is sent before it is obeyed, so that is waited for."""
+    os.kill(child, signal.SIGSTOP)
+    while psutil.Process(child).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+
+
+def _wait_for_request(child: int) -> None:
+    """Wait until the input of a stopped process holds something: no process is taken for one that is gone."""
+    with open(f"/proc/{child}/fd/0", "rb", buffering=0) as pipe:
+        while not int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder):
+            time.sleep(0.01)
