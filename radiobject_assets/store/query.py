@@ -103,7 +103,7 @@ class LazyQuery:
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """The transformed arrays, one at a time."""
         for result in self._results():
-            yield result.array
+            yield result.volume
 
     def _results(self) -> Iterator[Transformed]:
         view = self._view()
@@ -159,7 +159,10 @@ class LazyQuery:
 
 
 class EagerQuery:
-    """Results of transforms, held in memory in the order of the volumes."""
+    """Results of transforms with their rows, held in memory in the order of the volumes.
+
+    A result may be anything, such as a mean; `write` and a further `map` of volumes need arrays.
+    """
 
     def __init__(self, source: VolumeCollection, results: Sequence[Transformed]) -> None:
         self._source = source
@@ -197,16 +200,17 @@ class EagerQuery:
     def __len__(self) -> int:
         return len(self._held)
 
-    def __iter__(self) -> Iterator[NDArray[Any]]:
+    def __iter__(self) -> Iterator[tuple[Any, pd.Series]]:
         return iter(self.to_list())
 
     def __getitem__(self, i: int | slice) -> Any:
+        """One `(result, obs_row)`, or for a slice a query of some."""
         held = self._held[i]
-        return held.array if isinstance(held, Transformed) else EagerQuery(self._source, held)
+        return _pair(held) if isinstance(held, Transformed) else EagerQuery(self._source, held)
 
-    def to_list(self) -> list[NDArray[Any]]:
-        """The arrays."""
-        return [result.array for result in self._held]
+    def to_list(self) -> list[tuple[Any, pd.Series]]:
+        """The results with their rows, `[(result, obs_row), ...]`."""
+        return [_pair(result) for result in self._held]
 
     def to_dataframe(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The rows after the transforms' updates; `columns` chooses and orders them."""
@@ -229,6 +233,10 @@ class EagerQuery:
 
     def __repr__(self) -> str:
         return f"EagerQuery({len(self)} results)"
+
+
+def _pair(result: Transformed) -> tuple[Any, pd.Series]:
+    return result.array, pd.Series(dict(result.row), dtype=object)
 
 
 def _returning(output: Any) -> TransformFn:
@@ -262,7 +270,7 @@ def stage_result(uri: str, result: Transformed, ctx: tiledb.Ctx) -> StagedVolume
         uri,
         obs_id=str(result.row[OBS_ID]),
         obs_subject_id=str(result.row[SUBJECT]),
-        voxels=result.array,
+        voxels=result.volume,
         affine=result.affine,
         attributes=row_attributes(result.row),
         orientation_source=result.row.get("orientation_source"),

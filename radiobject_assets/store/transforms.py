@@ -23,7 +23,8 @@ TransformFn = Callable[..., Any]
 class Transformed:
     """A volume on its way through transforms: physical values, its row, and where it lies."""
 
-    array: NDArray[Any]
+    array: Any
+    """A volume; the last transform may have made something else of it, such as a number."""
     row: Mapping[str, Any]
     affine: Affine
 
@@ -37,24 +38,28 @@ class Transformed:
 
         `obs_updates` changes columns of the row; its entry `affine` (4x4) replaces the affine, which is
         otherwise kept: a transform that crops, flips or resamples must return the new one.
+        """
+        result = fn(self.array, pd.Series(dict(self.row), dtype=object)) if _takes_row(fn) else fn(self.array)
+        updates: Mapping[str, Any] = {}
+        if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping):
+            result, updates = result
+        updates = dict(updates)
+        affine = validate_affine(updates.pop("affine")) if "affine" in updates else self.affine
+        return Transformed(result, {**self.row, **updates}, affine)
+
+    @property
+    def volume(self) -> NDArray[Any]:
+        """The result as a volume.
 
         Raises
         ------
         ShapeError
-            If the result is not a 3D or 4D array.
+            If it is not a 3D or 4D array.
         """
-        result = fn(self.array, pd.Series(dict(self.row), dtype=object)) if _takes_row(fn) else fn(self.array)
-        updates: Mapping[str, Any] = {}
-        if isinstance(result, tuple):
-            if len(result) != 2 or not isinstance(result[1], Mapping):
-                raise ShapeError("a transform returns an array, or (array, {column: value})")
-            result, updates = result
-        array = np.asarray(result)
-        if array.ndim not in (3, 4):
+        array = np.asarray(self.array)
+        if array.ndim not in (3, 4) or array.dtype.kind == "O":
             raise ShapeError(f"the transform returned shape {array.shape}: a volume must be 3D or 4D")
-        updates = dict(updates)
-        affine = validate_affine(updates.pop("affine")) if "affine" in updates else self.affine
-        return Transformed(array, {**self.row, **updates}, affine)
+        return array
 
 
 def _takes_row(fn: TransformFn) -> bool:

@@ -122,15 +122,18 @@ class VolumeCollection(CollectionMaking, RowChoice):
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """The shape that all volumes share, or None; of an empty collection, the one it was made for."""
-        shapes = self._shapes()
+        """(X, Y, Z) that all volumes share, or None; of an empty collection, what it was made for.
+
+        Volumes with time have a fourth number in their own `shape`.
+        """
+        shapes = {shape[:3] for shape in self._shapes()}
         if not shapes and not self.is_view and not self.is_radiobjects:
             return declared_shape(self._uri, self._ctx.get())
         return next(iter(shapes)) if len(shapes) == 1 else None
 
     @property
     def is_uniform(self) -> bool:
-        """Whether all volumes have the same shape."""
+        """Whether all volumes have the same shape, time included."""
         return len(self._shapes()) <= 1
 
     def _shapes(self) -> set[tuple[int, ...]]:

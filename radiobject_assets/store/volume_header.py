@@ -66,8 +66,8 @@ HEADER_COLUMNS = (
 
 
 def same_shape(shapes: Iterable[tuple[int, ...]]) -> None:
-    """Raise a ShapeError where volumes that should be alike are not."""
-    found = list(dict.fromkeys(shapes))
+    """Raise a ShapeError where volumes have different (X, Y, Z); time points may differ."""
+    found = list(dict.fromkeys(shape[:3] for shape in shapes))
     if len(found) > 1:
         shown = ", ".join(str(shape) for shape in found[:3])
         raise ShapeError(f"Dimension mismatch: the volumes have the shapes {shown}")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from radiobject_assets.errors import SchemaError, StorageError, ViewError
+from radiobject_assets.errors import SchemaError, ShapeError, StorageError, ViewError
 from radiobject_assets.store import (
     Dataframe,
     Index,
@@ -185,7 +185,13 @@ def test_transforms_carry_affines_and_update_rows(radi: RadiObject, tmp_path: Pa
     assert np.array_equal(kept["c_ct"].affine, AFFINE)
     assert len(radi.ct.map(lambda a: a * 2)) == 4
     batches = radi.ct.map_batches(lambda items: [a - a.min() for a, _ in items], batch_size=3)
-    assert [array.min() for array in batches] == [0, 0, 0, 0]
+    assert [array.min() for array, _ in batches] == [0, 0, 0, 0]
+    means = radi.ct.map(lambda a: a.mean())
+    assert {row["obs_id"]: mean for mean, row in means} == {v.obs_id: v.to_numpy().mean() for v in radi.ct}
+    assert means[0][1]["grade"] == 1
+    with pytest.raises(ShapeError, match="3D or 4D"):
+        means.write(tmp_path / "means")
+    assert not (tmp_path / "means").exists()
 
 
 def test_a_finished_place_is_never_written_over(radi: RadiObject, tmp_path: Path) -> None:

@@ -89,6 +89,18 @@ def test_images_of_another_shape_are_refused_unless_allowed(files: Files, tmp_pa
     assert mixed.obs_ids == collection.obs_ids
 
 
+def test_time_points_are_no_part_of_a_collections_shape(tmp_path: Path) -> None:
+    series = []
+    for times in (2, 3):
+        path = tmp_path / f"s{times}_bold.nii"
+        nib.save(nib.Nifti1Image(voxels(times, (5, 4, 3, times)), AFFINE), path)
+        series.append((path, f"s{times}"))
+    collection = VolumeCollection.from_niftis(tmp_path / "bold", series)
+    assert collection.shape == (5, 4, 3)
+    assert [volume.shape for volume in collection] == [(5, 4, 3, 2), (5, 4, 3, 3)]
+    assert not collection.is_uniform
+
+
 def test_empty_stores_and_collections_have_their_columns_and_shape(files: Files, tmp_path: Path) -> None:
     radi = RadiObject.create(tmp_path / "store", {"age": "int32", "sex": "U8"})
     assert (len(radi), radi.n_collections, radi.obs_meta.columns) == (0, 0, ["age", "sex"])
