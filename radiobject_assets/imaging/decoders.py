@@ -71,6 +71,12 @@ class Decoders:
         for _ in range(self.workers - len(self._all)):
             self._idle.put(self._new_process())
 
+    @property
+    def pids(self) -> list[int]:
+        """Ids of the processes that there are now."""
+        with self._lock:
+            return [process.pid for process in self._all]
+
     def submit(self, frame: CodedFrame) -> Future[NDArray[Any]]:
         """Decode a frame; the result is that of `coded_frames.decode_frame`.
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import signal
 import subprocess
 import sys
-import termios
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import faulty_codec
 import numpy as np
-import psutil
 import pytest
 from dicom_files import write_stack
 from pydicom import dcmread
@@ -66,31 +61,27 @@ def test_a_frame_that_is_refused_says_why_and_the_process_goes_on(
     assert decoders.submit(frames[1]).result().shape == (64, 48)
 
 
-def test_a_process_that_dies_fails_its_frame_and_is_replaced(
-    frames: list[CodedFrame], decoders: Decoders
+def test_a_codec_that_crashes_fails_its_frame_and_the_process_is_replaced(
+    frames: list[CodedFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decoders.submit(frames[0]).result()
-    (child,) = decoders.pids
-    _stop(child)  # so that the frame is with it when it dies
-    result = decoders.submit(frames[0])
-    _wait_for_request(child)
-    os.kill(child, signal.SIGKILL)
-    with pytest.raises(ImageReadError) as died:
-        result.result()
-    assert died.value.code == Reason.WORKER_DIED
-    assert decoders.submit(frames[0]).result().shape == (64, 48)
+    faulty_codec.install(tmp_path / "faulty", monkeypatch)
+    with Decoders(1) as crashing:
+        before = crashing.submit(frames[0]).result()
+        with pytest.raises(ImageReadError, match="exit code -6") as died:
+            crashing.submit(replace(frames[0], rows=faulty_codec.CRASHES)).result()
+        assert died.value.code == Reason.WORKER_DIED
+        np.testing.assert_array_equal(crashing.submit(frames[0]).result(), before)
 
 
-def test_a_process_that_hangs_is_ended_after_its_time(frames: list[CodedFrame]) -> None:
-    with Decoders(1, frame_timeout_s=60) as patient:
-        patient.submit(frames[0]).result()
-        patient._frame_timeout_s = 0.2
-        (child,) = patient.pids
-        _stop(child)
+def test_a_codec_that_hangs_is_ended_after_its_time(
+    frames: list[CodedFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty_codec.install(tmp_path / "faulty", monkeypatch)
+    with Decoders(1, frame_timeout_s=0.5) as hanging:
         with pytest.raises(ImageReadError) as hung:
-            patient.submit(frames[0]).result()
+            hanging.submit(replace(frames[0], rows=faulty_codec.HANGS)).result()
         assert hung.value.code == Reason.WORKER_TIMEOUT
-        assert not psutil.pid_exists(child)
+        assert not hanging.pids
 
 
 def test_a_process_that_cannot_start_is_told_as_such_and_not_as_a_bad_image(
@@ -122,17 +113,3 @@ def test_a_script_without_a_main_guard_reads_compressed_images(
     )
     assert int(done.stdout) == int(noise.sum(dtype=np.int64))
     assert done.stderr == ""
-
-
-def _stop(child: int) -> None:
-    """Stop a process; a signal is sent before it is obeyed, so that is waited for."""
-    os.kill(child, signal.SIGSTOP)
-    while psutil.Process(child).status() != psutil.STATUS_STOPPED:
-        time.sleep(0.01)
-
-
-def _wait_for_request(child: int) -> None:
-    """Wait until the input of a stopped process holds something: no process is taken for one that is gone."""
-    with open(f"/proc/{child}/fd/0", "rb", buffering=0) as pipe:
-        while not int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder):
-            time.sleep(0.01)

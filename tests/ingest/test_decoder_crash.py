@@ -22,6 +22,7 @@ from radiobject_assets.memory import MemoryBudget
 from radiobject_assets.store import RadiObject
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "imaging"))
+import faulty_codec
 from dicom_files import write_stack
 
 HUFFMAN_TABLES, APPLICATION_DATA = b"\xff\xc4", b"\xff\xe0"
@@ -60,21 +61,15 @@ def _reads_from(folder: Path) -> Callable[[psutil.Process], bool]:
     return lambda process: any(Path(file.path).parent == folder for file in process.open_files())
 
 
-def _has_decoded(process: psutil.Process) -> bool:
-    return process.cpu_times().user > 0.7  # starting takes a fifth of that
-
-
-@pytest.mark.parametrize("in_workers", [True, False], ids=["series in workers", "frames in decoders"])
-def test_a_process_that_is_killed_while_it_decodes_is_reported_and_the_other_series_go_on(
-    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_workers: bool
+def test_a_worker_that_is_killed_while_it_decodes_is_reported_and_the_others_go_on(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(run, "IN_PROCESS_BYTES", 0)
     landing = tmp_path / "landing"
     _noise_frames(landing / "victim", 40)
     for name in ("mr_comp_jpegls", "mr_hitachi_anat"):
         shutil.copytree(shared_data / "series" / name, landing / name, copy_function=shutil.copyfile)
-    if in_workers:
-        monkeypatch.setattr(run, "IN_PROCESS_BYTES", 0)
-    decodes = _reads_from(landing / "victim") if in_workers else _has_decoded
+    decodes = _reads_from(landing / "victim")
     killed: list[int] = []
     stop = threading.Event()
     killer = threading.Thread(target=_kill_when, args=(decodes, killed, stop))
@@ -96,6 +91,30 @@ def test_a_process_that_is_killed_while_it_decodes_is_reported_and_the_other_ser
     assert [outcome.status for outcome in report.outcomes].count("written") == 2
     radi = RadiObject(str(tmp_path / "store"))
     assert sum(len(radi.collection(name)) for name in radi.collection_names) == 2
+
+
+def test_a_codec_that_crashes_is_reported_and_the_other_series_go_on(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landing = tmp_path / "landing"
+    faulty_codec.install(tmp_path / "faulty", monkeypatch)
+    victim = np.random.default_rng(1).integers(0, 60000, (6, faulty_codec.CRASHES, 40), dtype=np.uint16)
+    for path in write_stack(landing / "victim", victim):
+        ds = dcmread(path)
+        ds.compress(JPEG2000Lossless, generate_instance_uid=False)
+        ds.save_as(path)
+    for name in ("mr_comp_jpegls", "mr_hitachi_anat"):
+        shutil.copytree(shared_data / "series" / name, landing / name, copy_function=shutil.copyfile)
+    report = ingest_sources(
+        [landing],
+        str(tmp_path / "store"),
+        DatasetConfig(),
+        budget=MemoryBudget(1024),
+        compute=Compute(workers=2),
+    )
+    (refused,) = [outcome for outcome in report.outcomes if outcome.verdict == "quarantined"]
+    assert (refused.reason, refused.n_instances) == (Reason.WORKER_DIED, 6)
+    assert [outcome.status for outcome in report.outcomes].count("written") == 2
 
 
 def test_a_frame_that_its_decoder_refuses_is_a_reason(shared_data: Path, tmp_path: Path) -> None:
