@@ -8,6 +8,7 @@ every object holds a `ContextRef`, which notices a fork and pickles without secr
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import threading
 import weakref
@@ -44,6 +45,9 @@ _orphans: list[Any] = []
 def _after_fork_in_child() -> None:
     global _lock, _shared
     _lock = threading.Lock()
+    # What was garbage in the parent must not be collected here: a context among it would wait for threads
+    # that no longer exist.
+    gc.freeze()
     _orphans.extend(_for_small.values())
     _for_small.clear()
     if _shared is not None:
