@@ -12,6 +12,7 @@ import gc
 import os
 import threading
 import weakref
+from functools import cache
 from typing import Any
 
 import tiledb
@@ -66,9 +67,23 @@ def keep_orphan(thing: object) -> None:
 
 def keep_for_ever(thing: object) -> None:
     """Never destroy an object, not even at exit: its end would wait for a call that was given up."""
+    _end_without_destructors()
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
     if isinstance(thing, tiledb.Ctx) and thing in _for_small:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(_for_small[thing]))
+
+
+@cache
+def _end_without_destructors() -> None:
+    """Let this process, once Python is through with its end, end at once with its status (glibc).
+
+    A call that was given up goes on in TileDB's threads; they crash when it wakes up while the destructors
+    of TileDB's global objects run.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):
+        # Handlers run last in, first out: this one before those destructors, which are registered already.
+        libc.on_exit(ctypes.cast(libc._exit, ctypes.c_void_p), None)
 
 
 def _credentials() -> dict[str, str]:

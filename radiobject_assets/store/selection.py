@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Selection:
-    """A box to read, and the index that picks the answer out of it."""
+    """A box to read, and the index that picks the answer out of it: an array, if it has an Ellipsis."""
 
     start: tuple[int, ...]
     size: tuple[int, ...]
@@ -44,7 +44,8 @@ def parse_selection(key: Any, shape: tuple[int, ...]) -> Selection:
     if used > len(shape):
         raise IndexError(f"too many indices: the volume is {len(shape)}-dimensional, but {used} were indexed")
     fill: list[Any] = [slice(None)] * (len(shape) - used)
-    if any(item is Ellipsis for item in items):
+    array_wanted = any(item is Ellipsis for item in items)
+    if array_wanted:
         where = next(i for i, item in enumerate(items) if item is Ellipsis)
         items[where : where + 1] = fill
     else:
@@ -73,7 +74,8 @@ def parse_selection(key: Any, shape: tuple[int, ...]) -> Selection:
             size.append(1)
             inner.append(0)
         axis += 1
-    return Selection(tuple(start), tuple(size), tuple(inner))
+    # NumPy gives an array without axes in place of a scalar where the index has an Ellipsis.
+    return Selection(tuple(start), tuple(size), (*inner, Ellipsis) if array_wanted else tuple(inner))
 
 
 def _is_array(item: Any) -> bool:

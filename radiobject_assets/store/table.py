@@ -46,16 +46,18 @@ def create_table(uri: str, index: Sequence[str], columns: Iterable[Column], ctx:
         tiledb.Dim(name, domain=(None, None), tile=None, dtype=np.bytes_, filters=table_filters(ctx), ctx=ctx)
         for name in index
     ]
-    schema = tiledb.ArraySchema(
-        domain=tiledb.Domain(*dims, ctx=ctx),
-        attrs=[column.to_attr(ctx) for column in columns],
-        sparse=True,
-        allows_duplicates=False,
-        capacity=10_000,
-        offsets_filters=table_filters(ctx),
-        validity_filters=table_filters(ctx),
-        ctx=ctx,
-    )
+    # Else TileDB makes a context of its own for this thread, and a fork from another thread hangs over it.
+    with tiledb.scope_ctx(ctx):
+        schema = tiledb.ArraySchema(
+            domain=tiledb.Domain(*dims, ctx=ctx),
+            attrs=[column.to_attr(ctx) for column in columns],
+            sparse=True,
+            allows_duplicates=False,
+            capacity=10_000,
+            offsets_filters=table_filters(ctx),
+            validity_filters=table_filters(ctx),
+            ctx=ctx,
+        )
     folder = local_path(uri)
     writer = ctx_for_small_objects(ctx, uri, 0)
     if folder is None:
@@ -346,7 +348,7 @@ class Table:
                 os.rename(made, folder / "__commits" / made.name)
 
     def _submit_delete(self, uri: str, condition: str) -> None:
-        with tiledb.open(uri, "d", ctx=self._ctx) as array:
+        with tiledb.scope_ctx(self._ctx), tiledb.open(uri, "d", ctx=self._ctx) as array:
             array.query(cond=condition).submit()
 
     def fragment_count(self) -> int:

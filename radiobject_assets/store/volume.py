@@ -67,8 +67,7 @@ class Volume(DescribedVolume):
         """Voxels by NumPy's rules: integers, slices with steps, Ellipsis, negative indices, newaxis."""
         selection = parse_selection(key, self.shape)
         voxels = self._physical(self.read_box(selection.start, selection.size))
-        picked = voxels[selection.inner]
-        return picked if isinstance(picked, np.ndarray) and picked.ndim else picked[()]
+        return voxels[selection.inner]
 
     def read_box(self, start: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
         """Stored voxels [start, start + size), all axes, in Fortran order, without rescale."""

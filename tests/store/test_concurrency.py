@@ -5,13 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store import (
@@ -170,6 +173,36 @@ def test_a_forked_child_reads_through_a_context_of_its_own(store: str) -> None:
     os.waitpid(child, 0)
     watchdog.cancel()
     assert text == repr([*expected, 1.0, 1.0])
+
+
+def test_no_context_of_a_thread_is_made_beside_the_one_that_is_used(store: str) -> None:
+    # A fork from another thread would destroy it in the child, and wait for ever for its threads there.
+    def work() -> None:
+        put(store, "ct", "s1", 1, grade=1)
+        put(store, "ct", "s2", 2)
+        delete_subjects(store, ["s2"])
+        assert RadiObject(store).ct["s1_ct"].verify()
+        tiledb.default_ctx({"sm.compute_concurrency_level": "1"})  # raises where there is one
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()
+
+
+_END = """
+import ctypes, sys
+from radiobject_assets.store.context import keep_for_ever, make_ctx
+libc = ctypes.CDLL(None)
+libc.on_exit(ctypes.cast(libc.abort, ctypes.c_void_p), None)  # as a destructor that crashes
+keep_for_ever(make_ctx())
+print("said")
+sys.exit(3)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="on_exit is glibc's")
+def test_destructors_do_not_run_in_a_process_that_gave_up_a_call() -> None:
+    done = subprocess.run([sys.executable, "-c", _END], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "said\n")
 
 
 def test_threads_share_one_context_and_the_cache(store: str) -> None:

@@ -45,6 +45,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Volume:
 def test_indexing_is_numpys(big: Volume, key: Any) -> None:
     expected = BIG[key]
     found = big[key]
+    assert type(found) is type(expected)
     assert np.shape(found) == expected.shape
     assert np.array_equal(found, expected)
 
