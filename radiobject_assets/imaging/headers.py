@@ -176,13 +176,26 @@ def _pydicom_header(
     return header, syntax
 
 
+_NO_TEXT = frozenset({"SQ", "XW", "OB", "US", "SS", "UL", "FD", "FL"})
+
+
 def _from_pydicom(dataset: Any, depth: int, wanted: Mapping[int, str] = t.WANTED) -> Elements:
+    from pydicom.errors import BytesLengthException
+
+    odd = BytesLengthException, struct.error, NotImplementedError
     values: dict[int, Value] = {}
     for tag in list(dataset.keys()):
         kind = wanted.get(int(tag))
         if kind is None:
             continue
-        value = dataset[tag].value
+        try:
+            value = dataset[tag].value
+        except (*odd, ValueError, TypeError, ArithmeticError, LookupError, AttributeError):
+            # What is not of its VR is as if it were absent; a text is understood as it is.
+            raw = dataset.get_item(tag).value
+            if tag.is_private or kind in _NO_TEXT or not isinstance(raw, bytes):
+                continue
+            value = raw
         if kind == "SQ":
             if depth < 32 and dataset[tag].VR == "SQ":
                 values[int(tag)] = [_from_pydicom(item, depth + 1, wanted) for item in value]

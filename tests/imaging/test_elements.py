@@ -6,12 +6,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 import pytest
+from dicom_files import slice_dataset
+from pydicom.uid import ImplicitVRLittleEndian
 
 from radiobject_assets.imaging import tags
 from radiobject_assets.imaging.elements import Elements, OddElements
 from radiobject_assets.imaging.headers import _fast_header, _from_pydicom
+from radiobject_assets.imaging.scan import scan
 
 
 def _files(shared_data: Path) -> list[Path]:
@@ -89,3 +93,13 @@ def test_a_header_is_read_without_the_rest_of_the_file(shared_data: Path) -> Non
 
     _fast_header(counting, read(0, 4096), size)
     assert sum(asked) < max(300_000, size // 4)
+
+
+def test_one_private_element_of_another_kind_does_not_cost_the_file(tmp_path: Path) -> None:
+    """Without VRs in the file, a dictionary says that Philips' b-value is a number; a text is there."""
+    ds = slice_dataset(np.ones((4, 4), "i2"), position=(0, 0, 7), syntax=ImplicitVRLittleEndian)
+    ds.private_block(0x2001, "Philips Imaging DD 001", create=True).add_new(0x03, "LO", "ten letters")
+    ds.private_block(0x0065, "ANONYMOUS", create=True).add_new(0x51, "LO", "no sequence")
+    ds.save_as(tmp_path / "one")
+    (instance,) = scan([tmp_path]).instances
+    assert (instance.rows, instance.frames[0].position) == (4, (0.0, 0.0, 7.0))
