@@ -6,6 +6,8 @@ A number that cannot be known is None, never a guess.
 from __future__ import annotations
 
 import json
+import threading
+from collections import Counter
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -64,6 +66,9 @@ class S3Stats:
 class TileDBStats:
     """Counts what happens inside a `with` block, in all contexts and threads of this process.
 
+    Entering it sets TileDB's own statistics to zero. What a context counted inside the block is not seen if
+    the context ends there.
+
     >>> with TileDBStats() as stats:
     ...     pass
     >>> stats.cache_stats().hit_rate is None
@@ -80,7 +85,7 @@ class TileDBStats:
         self._was_on = bool(stats_enabled())
         if not self._was_on:
             tiledb.stats_enable()
-        self._began, self._cache_began = _totals(), tile_cache().counts
+        self._began, self._cache_began = _totals(reset=True), tile_cache().counts
         self._ended = None
         return self
 
@@ -132,14 +137,25 @@ class TileDBStats:
         return str(stats_raw_dump_str())
 
 
-def _totals() -> dict[str, int]:
-    totals: dict[str, int] = {}
-    contexts: list[dict[str, Any]] = json.loads(stats_raw_dump_str().strip() or "[]")
-    for context in contexts:
-        for name, value in context.get("counters", {}).items():
-            totals[name] = totals.get(name, 0) + int(value)
+_counted: Counter[str] = Counter()
+"""What was counted up to the last reset: TileDB forgets the counters of a context that has ended, and a
+difference of its bare sums could be negative."""
+_counted_lock = threading.Lock()
+
+
+def _totals(reset: bool = False) -> dict[str, int]:
+    """Counters since this process began; `reset` puts those so far where no ended context takes them away."""
+    with _counted_lock:
+        totals = Counter(_counted)
+        contexts: list[dict[str, Any]] = json.loads(stats_raw_dump_str().strip() or "[]")
+        for context in contexts:
+            for name, value in context.get("counters", {}).items():
+                totals[name] += int(value)
+        if reset:
+            tiledb.stats_reset()
+            _counted.update(totals - _counted)
     own = COUNTER.counts
     totals["radiobject_assets.VFS.read_ops_num"] = own.reads
     totals["radiobject_assets.VFS.read_byte_num"] = own.stored_bytes
     totals["radiobject_assets.Reader.read_unfiltered_byte_num"] = own.decoded_bytes
-    return totals
+    return dict(totals)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -120,6 +121,21 @@ def test_a_tile_read_twice_comes_from_the_cache_until_its_bytes_are_spent(tmp_pa
             big[:, :, z : z + 32]
             assert tile_cache().counts.held_bytes <= 2**20
     assert tile_cache().counts.held_bytes > 0
+
+
+def test_contexts_that_end_meanwhile_take_nothing_from_what_is_counted(tmp_path: Path) -> None:
+    volume = Volume.from_numpy(tmp_path / "v", voxels(1))
+    with TileDBStats() as before:
+        ctx = tiledb.Ctx()
+        with tiledb.open(volume.uri, ctx=ctx) as array:
+            array[:]
+    assert before.s3_stats().read_ops > 0
+    with TileDBStats() as stats, TileDBStats() as inner:
+        del ctx, array
+        gc.collect()
+        Volume(volume.uri, make_ctx()).to_numpy()
+    assert 0 < inner.s3_stats().read_ops <= stats.s3_stats().read_ops < before.s3_stats().read_ops
+    assert all(value >= 0 for value in stats.counters().values())
 
 
 _COUNT_THREADS = """
