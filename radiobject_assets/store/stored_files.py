@@ -45,12 +45,16 @@ class _Counter:
 
 COUNTER = _Counter()
 
+# Descriptors that one array holds. Large volumes written with little memory have dozens of files, and a
+# process may often open no more than 1024.
+MAX_KEPT_OPEN = 2
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=COUNTER.after_fork)
 
 
 class LocalFiles:
-    """Data files on a disk, opened when they are first read and closed with this object. Thread-safe."""
+    """Data files on a disk; the first that are read stay open as long as this object. Thread-safe."""
 
     def __init__(self, folder: Path, files: Sequence[DataFile]) -> None:
         self._folder = folder
@@ -68,8 +72,15 @@ class LocalFiles:
         """
         descriptor = self._open.get(file)
         if descriptor is None:
+            descriptor = self._kept_open(file)
+        if descriptor is None:
             descriptor = self._opened(file)
-        content = os.pread(descriptor, nbytes, offset)
+            try:
+                content = os.pread(descriptor, nbytes, offset)
+            finally:
+                os.close(descriptor)
+        else:
+            content = os.pread(descriptor, nbytes, offset)
         COUNTER.add(reads=1, stored_bytes=len(content))
         if len(content) != nbytes:
             raise DamagedError(
@@ -77,12 +88,14 @@ class LocalFiles:
             )
         return memoryview(content)
 
-    def _opened(self, file: int) -> int:
+    def _kept_open(self, file: int) -> int | None:
         with self._lock:
-            if file not in self._open:
-                flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
-                self._open[file] = os.open(self._folder / self._files[file].name, flags)
-            return self._open[file]
+            if file not in self._open and len(self._open) < MAX_KEPT_OPEN:
+                self._open[file] = self._opened(file)
+            return self._open.get(file)
+
+    def _opened(self, file: int) -> int:
+        return os.open(self._folder / self._files[file].name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
 
     def __del__(self) -> None:
         for descriptor in self._open.values():

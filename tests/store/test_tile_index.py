@@ -29,11 +29,13 @@ from radiobject_assets.store import (
     TileConfig,
     TileDBStats,
     Volume,
+    commit_volumes,
     configure,
     delete_subjects,
     ensure_collection,
     stage_volume,
 )
+from radiobject_assets.store.stored_files import MAX_KEPT_OPEN
 from radiobject_assets.store.tile_cache import forget_array
 from radiobject_assets.store.tile_index import INDEX_NAME, TileIndex
 from radiobject_assets.store.voxel_source import INDEXES, read_by_tiledb
@@ -289,3 +291,18 @@ def test_a_volume_in_several_fragments_has_one_index(store: str) -> None:
     assert index is not None
     assert len(index.files) == 3
     assert np.array_equal(volume[10:60, 5:30, 20:80], content[10:60, 5:30, 20:80])
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="nothing lists this process's open files")
+def test_a_volume_in_many_files_holds_few_of_them_open(store: str) -> None:
+    uri = ensure_collection(store, "ct")
+    content = voxels(2, (5, 4, 24))
+    tile = TileConfig(x=4, y=4, z=2)
+    staged = stage_volume(uri, obs_id="a", obs_subject_id="a", voxels=content, buffer_bytes=1, tile=tile)
+    commit_volumes(uri, [staged])
+    folder = Path(uri) / "volumes" / staged.token
+    assert len(list(folder.glob("__fragments/*"))) == 12
+    volume = RadiObject(store).ct["a"]
+    assert np.array_equal(volume.to_numpy(), content)
+    links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert 0 < sum(link.startswith(str(folder)) for link in links) <= MAX_KEPT_OPEN
