@@ -166,7 +166,7 @@ def _ingestable(
         "segments": json.dumps(
             [
                 {
-                    "value": s.number,
+                    "value": 1 if contours else s.number,  # regions may overlap: each is a mask of its own
                     "label": s.label,
                     "type": s.type,
                     "category": s.category,

@@ -99,7 +99,7 @@ def test_every_region_of_an_rtstruct_becomes_a_mask_on_its_image(tmp_path: Path)
     wall = read_all(open_series(second))[..., 0]
     assert wall.sum() == 36 - 4
     assert not wall[4:6, 4:6].any()
-    assert '"label": "Wall"' in str(second.attributes["segments"])
+    assert '"value": 1, "label": "Wall"' in str(second.attributes["segments"]), "as its voxels are"
 
 
 def test_contours_beyond_the_image_are_a_reason(tmp_path: Path) -> None:
