@@ -179,7 +179,12 @@ class DescribedVolume:
     def tile_extents(self) -> tuple[int, ...]:
         """Tile extents in voxels."""
         if self._extents is None:
-            self._extents = tile_extents(self._uri, self._ctx.get())
+            extents = tile_extents(self._uri, self._ctx.get())
+            if len(extents) != len(self._header.shape):
+                raise StorageError(
+                    f"{self._uri} has {len(extents)} dimensions, and its obs row says {len(self._header.shape)}"
+                )
+            self._extents = extents
         return self._extents
 
     @property

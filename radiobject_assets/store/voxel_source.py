@@ -69,10 +69,15 @@ class IndexedArray:
         Raises
         ------
         DamagedError
-            If the bytes of a block are not those that were written.
+            If the bytes of a block are not those that were written, or the region is not within the array.
         OSError
             If storage fails.
         """
+        shape = self.index.layout.shape
+        if len(start) != len(shape) or any(
+            a < 0 or a + n > m for a, n, m in zip(start, size, shape, strict=True)
+        ):
+            raise DamagedError(f"the array has the shape {shape}, which is not what was said of it")
         region = Region(self.index, start, size, self._verify)
         if isinstance(self.files, S3Files):
             self._read_far(self.files, region)

@@ -9,6 +9,7 @@ import pickle
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +307,17 @@ def test_a_volume_in_many_files_holds_few_of_them_open(store: str) -> None:
     assert np.array_equal(volume.to_numpy(), content)
     links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     assert 0 < sum(link.startswith(str(folder)) for link in links) <= MAX_KEPT_OPEN
+
+
+@pytest.mark.parametrize("said", [(7, 6, 9), (7, 6, 5, 1)])
+def test_a_row_that_says_another_shape_than_its_array_has_is_an_error(
+    store: str, said: tuple[int, ...]
+) -> None:
+    uri = ensure_collection(store, "ct")
+    staged = stage_volume(uri, obs_id="a", obs_subject_id="a", voxels=voxels(2))
+    commit_volumes(uri, [replace(staged, shape=said)])
+    volume = RadiObject(store).ct["a"]
+    with pytest.raises(StorageError, match="shape|dimensions"):
+        volume.to_numpy()
+    with pytest.raises(StorageError, match="shape|dimensions"):
+        volume[:2, 0, -1]
