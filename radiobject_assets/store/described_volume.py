@@ -180,10 +180,9 @@ class DescribedVolume:
         """Tile extents in voxels."""
         if self._extents is None:
             extents = tile_extents(self._uri, self._ctx.get())
-            if len(extents) != len(self._header.shape):
-                raise StorageError(
-                    f"{self._uri} has {len(extents)} dimensions, and its obs row says {len(self._header.shape)}"
-                )
+            said = len(self._header.shape)
+            if len(extents) != said:
+                raise StorageError(f"{self._uri} has {len(extents)} dimensions, and its row says {said}")
             self._extents = extents
         return self._extents
 

@@ -317,7 +317,7 @@ def test_a_row_that_says_another_shape_than_its_array_has_is_an_error(
     staged = stage_volume(uri, obs_id="a", obs_subject_id="a", voxels=voxels(2))
     commit_volumes(uri, [replace(staged, shape=said)])
     volume = RadiObject(store).ct["a"]
-    with pytest.raises(StorageError, match="shape|dimensions"):
+    with pytest.raises(StorageError, match=r"shape|dimensions"):
         volume.to_numpy()
-    with pytest.raises(StorageError, match="shape|dimensions"):
+    with pytest.raises(StorageError, match=r"shape|dimensions"):
         volume[:2, 0, -1]
