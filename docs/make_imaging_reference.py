@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydicom.datadict import dictionary_description, keyword_for_tag
 
-from radiobject_assets.imaging import bids, sidecars, tracer
+from radiobject_assets.imaging import bids, real_world, sidecars, tracer
 from radiobject_assets.imaging.archives import LIMITS
 from radiobject_assets.imaging.privacy import DATE_COLUMNS, UID_COLUMNS
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
@@ -36,6 +36,7 @@ COMPUTED = {
     "mosaics",
     "slice_encoding_ras": "JSON list: direction (unit vector, RAS+) in which `slice_timing_s` lists slices",
     **tracer.COLUMNS,
+    **real_world.COLUMNS,
     "segments": "JSON list: value, label, coded type and category, algorithm of each segment",
     "segmentation_type": "`BINARY`, `FRACTIONAL`, `LABELMAP` or `CONTOURS`",
     "nifti_version, sform_code, qform_code, time_step_s, xyzt_units": "of a NIfTI header",

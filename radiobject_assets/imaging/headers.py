@@ -40,6 +40,7 @@ from radiobject_assets.imaging.mosaic import (
     tiles_across,
 )
 from radiobject_assets.imaging.quiet import pydicom_quietly
+from radiobject_assets.imaging.real_world import real_world_attributes
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
 from radiobject_assets.imaging.tracer import tracer_attributes
@@ -307,6 +308,8 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
         attributes = {**attributes, **phase_encoding_of(e, frames[0].orientation, plane)}
     if t.RADIOPHARMACEUTICALS in e.values:
         attributes = {**attributes, **tracer_attributes(e)}
+    if t.REAL_WORLD_MAPPING in e.values:
+        attributes = {**attributes, **real_world_attributes(e)}
     segments = describe_segments(e)
     mapped = PixelMapping()
     if has_pixels and (t.MODALITY_LUT in e.values or e.text(t.PHOTOMETRIC) == "PALETTE COLOR"):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from radiobject_assets.imaging import real_world
 from radiobject_assets.imaging.acceptance import (
     COMPRESSED,
     SECONDARY_CAPTURE,
@@ -168,6 +169,9 @@ def _problem(
 def _attributes(stacked: Stacked) -> dict[str, AttributeValue]:
     first = stacked.planes[0]
     attributes = dict(first.instance.attributes)
+    for name in real_world.COLUMNS:
+        if not real_world.agree(p.instance.attributes for p in stacked.planes):
+            attributes.pop(name, None)
     if first.frame.echo_time_ms is not None:
         attributes["echo_time_ms"] = first.frame.echo_time_ms
     if first.frame.component:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import tiledb
 
-from radiobject_assets.imaging import bids, sidecars, tracer
+from radiobject_assets.imaging import bids, real_world, sidecars, tracer
 from radiobject_assets.imaging.tags import ATTRIBUTES, ISSUER_COLUMN, OPTIONAL_ATTRIBUTES
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.store.layout import OBS, OBS_CORE, OBS_ID, SUBJECT
@@ -32,6 +32,7 @@ WITHDRAWABLE: Final = frozenset(
         "nifti_description",
         ISSUER_COLUMN,
         *tracer.COLUMNS,
+        *real_world.COLUMNS,
     }
 )
 """Columns that become empty when their source no longer gives a value; those of users are never touched."""
