@@ -28,7 +28,9 @@ _GRID_TOLERANCE_VOXELS = 1e-2
 _PROBLEMS = {
     "missing": "the row names an array that is not there",
     "unreadable": "its array can't be read",
+    "files": "a file of its array is gone or not what was written",
     "digest": "its voxels are not those that were written",
+    "index": "its tile index is not that of its array",
     "id": "its array belongs to another volume",
     "shape": "its array has another shape than the row says",
     "dtype": "its array has another data type than the row says",

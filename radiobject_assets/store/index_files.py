@@ -17,6 +17,7 @@ from radiobject_assets.store.tile_index import (
     ReadBytes,
     TileIndex,
     build_index,
+    checksum_of,
 )
 
 _log = logging.getLogger(__name__)
@@ -48,7 +49,12 @@ def index_of(folder: Path, layout: Layout, names: Sequence[str]) -> TileIndex:
             mapped = stack.enter_context(mmap.mmap(file.fileno(), nbytes, prot=mmap.PROT_READ))
             view = stack.enter_context(memoryview(mapped))
             files.append((name, nbytes, _part(view)))
-        return build_index(layout, files)
+        return build_index(layout, files, _others(folder, {*names, INDEX_NAME}))
+
+
+def _others(folder: Path, known: set[str]) -> dict[str, str]:
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {name: checksum_of(path.read_bytes()) for name, path in files.items() if name not in known}
 
 
 def _part(view: memoryview) -> ReadBytes:

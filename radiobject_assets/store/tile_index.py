@@ -14,14 +14,14 @@ import json
 import math
 import struct
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from xxhash import xxh3_64_intdigest, xxh3_128_digest
+from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest, xxh3_128_digest
 from zstandard import frame_content_size
 
 INDEX_NAME = "tiles.index"
@@ -139,6 +139,8 @@ class TileIndex:
     """Stored bytes of a block."""
     checksums: NDArray[np.uint64]
     """XXH3 (64 bits) of a block's stored bytes."""
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Checksums (`checksum_of`) of the array's files that hold no voxels, by their names relative to it."""
 
     def encode(self) -> bytes:
         """The index as it is kept in a file."""
@@ -150,6 +152,7 @@ class TileIndex:
             "dtype": layout.dtype,
             "codec": layout.codec,
             "files": [[file.name, file.nbytes, file.blocks] for file in self.files],
+            "others": dict(sorted(self.others.items())),
         }
         text = json.dumps(description, separators=(",", ":")).encode()
         tables = [
@@ -191,16 +194,25 @@ class TileIndex:
         offsets = np.frombuffer(body, "<u8", blocks, at)
         sizes = np.frombuffer(body, "<u4", blocks, at + 8 * blocks)
         checksums = np.frombuffer(body, "<u8", blocks, at + 12 * blocks)
-        return cls(layout, files, offsets, sizes, checksums)
+        return cls(layout, files, offsets, sizes, checksums, described.get("others", {}))
 
 
-def build_index(layout: Layout, files: Sequence[tuple[str, int, ReadBytes]]) -> TileIndex:
+def checksum_of(content: bytes) -> str:
+    """XXH3 (64 bits) of a file that holds no voxels, as 16 hexadecimal digits."""
+    return xxh3_64_hexdigest(content)
+
+
+def build_index(
+    layout: Layout, files: Sequence[tuple[str, int, ReadBytes]], others: Mapping[str, str]
+) -> TileIndex:
     """The index of an array, from the data files of its fragments in the order of tiles.
 
     Parameters
     ----------
     files
         Name, size and `read(offset, nbytes)` of each.
+    others
+        See `TileIndex`.
 
     Raises
     ------
@@ -226,6 +238,7 @@ def build_index(layout: Layout, files: Sequence[tuple[str, int, ReadBytes]]) -> 
         np.ascontiguousarray(table[:, 0]),
         table[:, 1].astype(np.uint32),
         np.ascontiguousarray(table[:, 2]),
+        others,
     )
 
 

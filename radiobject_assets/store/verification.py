@@ -14,6 +14,7 @@ from radiobject_assets.store.handles import open_array
 from radiobject_assets.store.layout import VOLUMES
 from radiobject_assets.store.tile_cache import forget_array
 from radiobject_assets.store.uris import join, object_kind
+from radiobject_assets.store.voxel_check import file_problem
 from radiobject_assets.store.voxels import read_meta
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Problem:
     token: str
     """Name of the array; ids may name patients and are not repeated here."""
     code: str
-    """`missing`, `unreadable`, `digest`, `index`, `id`, `shape` or `dtype`."""
+    """`missing`, `unreadable`, `files`, `digest`, `index`, `id`, `shape` or `dtype`."""
     detail: str
 
     def __str__(self) -> str:
@@ -45,6 +46,10 @@ def check_rows(collection: VolumeCollection) -> list[Problem]:
         try:
             if object_kind(volume.uri, ctx) != "array":
                 problems.append(Problem(token, "missing", "the row names an array that is not there"))
+                continue
+            damaged = file_problem(volume.uri, ctx)
+            if damaged is not None:
+                problems.append(Problem(token, "files", damaged))
                 continue
             with open_array(volume.uri, ctx) as array:
                 meta = read_meta(array)

@@ -34,6 +34,7 @@ from radiobject_assets.store.tile_index import (
     DamagedError,
     IndexDamagedError,
     TileIndex,
+    checksum_of,
 )
 from radiobject_assets.store.uris import join, last_part, list_names, local_path
 from radiobject_assets.store.voxels import carrier_dtype, read_region
@@ -199,6 +200,33 @@ def load_index(uri: str, ctx: tiledb.Ctx) -> IndexedArray | None:
     return None if objects is None else IndexedArray(index, S3Files(uri, index.files, objects), ctx)
 
 
+def has_fragments(uri: str, index: TileIndex, ctx: tiledb.Ctx) -> bool:
+    """Whether the array has the fragments that the index names and no others."""
+    fragments = [DATA_FILE.format(name) for name in list_names(join(uri, "__fragments"), ctx)]
+    return sorted(fragments) == sorted(file.name for file in index.files)
+
+
+def damaged_file(uri: str, index: TileIndex, ctx: tiledb.Ctx) -> str | None:
+    """The first of an array's files without voxels that is gone or not what was written; None if all are."""
+    folder, objects = local_path(uri), s3_objects(uri, ctx)
+    for name, checksum in index.others.items():
+        place = join(uri, name)
+        try:
+            if folder is not None:
+                content = on_storage("read", place, ctx, (folder / name).read_bytes)
+            elif objects is not None:
+                content = on_storage("read", place, ctx, partial(objects.read, place))
+            else:
+                return None
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return name
+            raise
+        if checksum_of(content) != checksum:
+            return name
+    return None
+
+
 def _open_index(uri: str, ctx: tiledb.Ctx) -> IndexedArray | None:
     try:
         return load_index(uri, ctx)
@@ -209,12 +237,20 @@ def _open_index(uri: str, ctx: tiledb.Ctx) -> IndexedArray | None:
 
 
 def check_index(uri: str, ctx: tiledb.Ctx) -> None:
-    """Leave the index of an array that stands alone aside where another program wrote to the array since."""
+    """Leave the index of an array that stands alone aside where another program wrote to the array since.
+
+    Raises
+    ------
+    StorageError
+        If a file on a disk that TileDB would parse is not what was written (S3 guards its objects itself).
+    """
     indexed = INDEXES.get(uri, ctx)
-    if indexed is not None:
-        fragments = [DATA_FILE.format(name) for name in list_names(join(uri, "__fragments"), ctx)]
-        if sorted(fragments) != sorted(file.name for file in indexed.index.files):
-            INDEXES.ignore(uri, ctx)
+    if indexed is None:
+        return
+    if not has_fragments(uri, indexed.index, ctx):
+        INDEXES.ignore(uri, ctx)
+    elif local_path(uri) is not None and (damaged := damaged_file(uri, indexed.index, ctx)):
+        raise StorageError(f"cannot open the volume {uri}: {damaged} is not what was written")
 
 
 def read_voxels(

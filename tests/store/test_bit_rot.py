@@ -17,6 +17,7 @@ from radiobject_assets.store import (
     RadiObject,
     ReadConfig,
     TileConfig,
+    Volume,
     VolumeCollectionWriter,
     WriteConfig,
     commit_volumes,
@@ -183,4 +184,31 @@ def test_a_writer_refuses_an_id_of_another_subject(store: str) -> None:
         with pytest.raises(AlignmentError, match="another subject"):
             writer.write_volume(voxels(2), obs_id="s1_ct", obs_subject_id="s2")
         writer.write_volume(voxels(3), obs_id="s1_ct", obs_subject_id="s1")  # the same one, written anew
+    assert RadiObject(store).ct.verify() == []
+
+
+def test_a_flipped_byte_in_what_tiledb_parses_of_a_volume_is_found_by_verify(store: str) -> None:
+    put(store, "ct", "s1", 1)
+    (volume,) = RadiObject(store).ct
+    folder = Path(volume.uri)
+    names = ("__schema/*", "__fragments/*/__fragment_metadata.tdb", "__meta/*", "tiles.index")
+    files = [path for name in names for path in folder.glob(name) if path.is_file()]
+    assert len(files) == len(names)
+    for path in files:
+        whole = path.read_bytes()
+        for place in (0, len(whole) // 3, len(whole) // 2, len(whole) - 1):
+            damaged = bytearray(whole)
+            damaged[place] ^= 0x10
+            path.write_bytes(damaged)
+            forget_array(volume.uri)
+            (problem,) = RadiObject(store).ct.verify()
+            assert problem.code == ("index" if path.name == "tiles.index" else "files")
+            if problem.code == "files":
+                with pytest.raises(StorageError, match="not what was written"):
+                    Volume(volume.uri)
+        path.unlink()
+        forget_array(volume.uri)
+        assert RadiObject(store).ct.verify() != [] or path.name == "tiles.index"
+        path.write_bytes(whole)
+    forget_array(volume.uri)
     assert RadiObject(store).ct.verify() == []
