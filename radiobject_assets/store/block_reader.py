@@ -26,6 +26,9 @@ from radiobject_assets.store.tile_index import BLOCK_BYTES, DamagedError, Layout
 
 # Boxes for which another thread is worth its waking up, about 50 us.
 _BOXES_PER_THREAD = 4
+# Blocks that are decoded by one call: threads that hand the interpreter's lock to each other for every
+# block wait for it longer than they decode, and what they work on should stay in a core's cache.
+_BATCH = 16
 
 Slices = tuple[slice, ...]
 
@@ -62,8 +65,8 @@ class _Own(threading.local):
 
     def __init__(self) -> None:
         self.decompressor = ZstdDecompressor()
-        self.wide = np.empty(BLOCK_BYTES // 2, np.uint16)
-        self.low = np.empty(BLOCK_BYTES // 2, np.uint16)
+        self.wide = np.empty(_BATCH * BLOCK_BYTES // 2, np.uint16)
+        self.low = np.empty(_BATCH * BLOCK_BYTES // 2, np.uint16)
 
 
 _own = _Own()
@@ -187,6 +190,11 @@ class Region:
             If a checksum fails.
         """
         plan, layout = self.plan, self._index.layout
+        equal = layout.tile_cells % layout.block_cells == 0
+        if layout.codec == "zstd" and layout.blocks_per_box == 1 and equal:
+            for first in range(run.boxes.start, run.boxes.stop, _BATCH):
+                self._fill_whole(range(first, min(first + _BATCH, run.boxes.stop)), stored, run.offset)
+            return
         for i in run.boxes:
             first, source, target = plan.firsts[i], plan.sources[i], plan.targets[i]
             if layout.blocks_per_box == 1:
@@ -195,6 +203,47 @@ class Region:
                 self.voxels[target] = values.reshape(_extents(layout, len(values)), order="F")[source]
             else:
                 self.voxels[target] = self._tile(first, source, stored, run.offset)[source]
+
+    def _fill_whole(self, boxes: range, stored: memoryview, offset: int) -> None:
+        """Boxes that are blocks of one size, decoded and joined together."""
+        plan, layout = self.plan, self._index.layout
+        contents: list[Any] = [self._content(plan.firsts[i], stored, offset) for i in boxes]
+        expected = layout.block_cells * layout.itemsize
+        sizes = np.full(len(contents), expected, np.uint64)
+        try:
+            decoded: Any = _own.decompressor.multi_decompress_to_buffer(
+                contents, decompressed_sizes=sizes.tobytes(), threads=1
+            )
+        except (ZstdError, ValueError) as error:
+            raise DamagedError(f"a block cannot be decoded: {error}") from error
+        blocks = [np.frombuffer(decoded[k], np.uint8) for k in range(len(decoded))]
+        if len(blocks) != len(contents) or any(block.size != expected for block in blocks):
+            raise DamagedError(f"a block does not hold {expected} bytes")
+        if layout.shuffled and layout.itemsize == 2:
+            self._join_pairs(boxes, blocks)
+            return
+        for i, block in zip(boxes, blocks, strict=True):
+            values = self._values(block, layout.block_cells)
+            self.voxels[plan.targets[i]] = values.reshape(layout.box, order="F")[plan.sources[i]]
+
+    def _join_pairs(self, boxes: range, blocks: Sequence[NDArray[np.uint8]]) -> None:
+        """Put voxels of two bytes in their places, given all first bytes of each block and all second ones.
+
+        Widening, multiplying and adding run through vector units: half the time of strided bytes.
+        """
+        plan, layout = self.plan, self._index.layout
+        cells, shape = layout.block_cells, (len(blocks), layout.block_cells)
+        high = _own.wide[: len(blocks) * cells].reshape(shape)
+        low = _own.low[: len(blocks) * cells].reshape(shape)
+        for k, block in enumerate(blocks):
+            np.copyto(high[k], block[cells:])
+            np.copyto(low[k], block[:cells])
+        np.multiply(high, 256, out=high)
+        voxels = self.voxels.view(np.uint16)
+        for k, i in enumerate(boxes):
+            source = plan.sources[i]
+            one, other = (half[k].reshape(layout.box, order="F")[source] for half in (high, low))
+            np.add(one, other, out=voxels[plan.targets[i]])
 
     def _tile(self, first: int, source: Slices, stored: memoryview, offset: int) -> NDArray[Any]:
         """A tile, of which those blocks are decoded that have something of `source`."""
@@ -210,12 +259,18 @@ class Region:
             flat[begin : begin + cells] = self._values(block, cells)
         return tile
 
-    def _decode(self, number: int, stored: memoryview, offset: int) -> bytes | memoryview:
-        index, layout = self._index, self._index.layout
+    def _content(self, number: int, stored: memoryview, offset: int) -> memoryview:
+        """The stored bytes of a block, compared with their checksum."""
+        index = self._index
         begin = int(index.offsets[number]) - offset
         content = stored[begin : begin + int(index.sizes[number])]
         if self._verify and xxh3_64_intdigest(content) != int(index.checksums[number]):
             raise DamagedError(f"Checksum mismatch in block {number}: the stored bytes were damaged")
+        return content
+
+    def _decode(self, number: int, stored: memoryview, offset: int) -> bytes | memoryview:
+        layout = self._index.layout
+        content = self._content(number, stored, offset)
         expected = layout.cells_of(number % layout.blocks_per_tile) * layout.itemsize
         if layout.codec == "none":
             return content
@@ -227,7 +282,7 @@ class Region:
             raise DamagedError(f"block {number} holds {len(block)} bytes in place of {expected}")
         return block
 
-    def _values(self, block: bytes | memoryview, cells: int) -> NDArray[Any]:
+    def _values(self, block: bytes | memoryview | NDArray[np.uint8], cells: int) -> NDArray[Any]:
         """The voxels of a decoded block in a row; they hold until this thread decodes the next."""
         layout = self._index.layout
         if not layout.shuffled:
