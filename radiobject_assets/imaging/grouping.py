@@ -2,9 +2,10 @@
 
 Planes are split where pixels cannot be in one array (matrix size, type, colour), where geometry differs
 (orientation, pixel spacing, stack) and where contrast does (echo, phase or magnitude). Philips' trace images
-are no part of the directions that they were made of. ImageType, echo
-number and flip angle split only planes that lie at the same positions (water and fat of a Dixon
-series, the angles of a T1 map), because a slice of a volume may well carry a label that its neighbours lack.
+are no part of the directions that they were made of. SeriesNumber,
+ImageType, echo number and flip angle split only planes that lie at the same positions (copies of a series
+that kept its UID, water and fat of a Dixon series, the angles of a T1 map), because a slice of a volume may
+well carry a label that its neighbours lack.
 """
 
 from __future__ import annotations
@@ -127,6 +128,10 @@ def _image_type(value: Hashable, plane: Plane) -> str:
     return "-".join(part.lower().replace(" ", "") for part in parts if _CODE_STRING.fullmatch(part))
 
 
+def _series_number(value: Hashable, plane: Plane) -> str:
+    return f"s{value}" if isinstance(value, int) else ""
+
+
 def _echo_number(value: Hashable, plane: Plane) -> str:
     return f"e{value}" if value else ""
 
@@ -136,8 +141,8 @@ def _flip_angle(value: Hashable, plane: Plane) -> str:
 
 
 _PARTS = (
-    _matrix, _pixels, _plane_name, _spacing_name, _echo, _complex, _stack, _mosaic, _trace, _image_type,
-    _echo_number, _flip_angle,
+    _matrix, _pixels, _plane_name, _spacing_name, _echo, _complex, _stack, _mosaic, _trace,
+    _series_number, _image_type, _echo_number, _flip_angle,
 )  # fmt: skip
 """How each part of a component's key is said in its name."""
 
@@ -165,6 +170,7 @@ def _without_traces(planes: list[Plane]) -> list[tuple[str, list[Plane]]]:
 
 
 _LABELS: tuple[Callable[[Plane], Hashable], ...] = (
+    lambda p: p.instance.attributes.get("series_number"),
     lambda p: p.frame.image_type or p.instance.image_type,
     lambda p: p.instance.attributes.get("echo_number"),
     lambda p: p.instance.attributes.get("flip_angle_deg"),

@@ -84,6 +84,7 @@ CASES = {
     "original and derived": Case(2, lambda t, k: {"ImageType": [("ORIGINAL", "DERIVED")[t], "PRIMARY", "M"]}),
     "flip angles": Case(3, lambda t, k: {"FlipAngle": str(5 + 10 * t)}, vendors=VENDORS),
     "inversion times": Case(3, lambda t, k: {"InversionTime": str(100 + 400 * t)}),
+    "series numbers": Case(3, lambda t, k: {"SeriesNumber": 4 + t}, vendors=VENDORS),
     "coils": Case(2, lambda t, k: {"ReceiveCoilName": f"coil{t}"}),
     "one slice in time": Case(3, slices=1, vendors=VENDORS),
     "one thick slice": Case(3, lambda t, k: {"SpacingBetweenSlices": None, "SliceThickness": "9"}, slices=1),

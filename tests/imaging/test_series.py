@@ -62,6 +62,14 @@ def test_a_copy_with_a_new_uid_is_removed(tmp_path: Path) -> None:
     assert (series.verdict, series.n_instances, series.shape) == ("ingestable", 5, (6, 5, 4))
 
 
+def test_copies_of_a_series_under_other_numbers_are_volumes_of_their_own(tmp_path: Path) -> None:
+    # as after a conversion of a series to another encoding that kept its UID
+    for number in (1, 2):
+        write_stack(tmp_path, ramp(), prefix=f"{number}-", change=_set(SeriesNumber=number))
+    found = build_series(scan([tmp_path]))
+    assert [(series.component, series.shape) for series in found] == [("s1", (6, 5, 4)), ("s2", (6, 5, 4))]
+
+
 def test_copies_that_differ_are_quarantined(tmp_path: Path) -> None:
     write_stack(tmp_path, ramp(), change=lambda ds, k: setattr(ds, "SOPInstanceUID", f"1.2.3.{k + 1}"))
     other = slice_dataset(ramp()[1] + 7, position=(0, 0, 2), number=2)
