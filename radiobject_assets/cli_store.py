@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from radiobject_assets.cli_output import SHOWN, JsonFlag, out, print_json, store_uri, table_of
+from radiobject_assets.cli_output import SHOWN, JsonFlag, out, table_of
+from radiobject_assets.cli_plain import print_json, store_uri
 
 if TYPE_CHECKING:
     from radiobject_assets.store import ImportReport, Snapshot

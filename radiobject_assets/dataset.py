@@ -11,11 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from radiobject_assets.dataset_keywords import MATCHABLE_KEYWORDS, OPTIONAL_KEYWORDS
-from radiobject_assets.dataset_mistakes import allowed_keys, check_nodes, explain, place_of, yaml_problem
 from radiobject_assets.errors import ConfigurationError
 
 COLLECTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -361,6 +359,10 @@ def load_dataset(path: Path | str) -> DatasetConfig:
         The file is absent, is not YAML, or a key or value is not allowed; the message has one line for each
         problem: file, line, key, what is wrong and what is allowed.
     """
+    import yaml  # who has no such file does without
+
+    from radiobject_assets.dataset_mistakes import allowed_keys, check_nodes, explain, place_of, yaml_problem
+
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")

@@ -38,6 +38,7 @@ def test_the_ingest_command_loads_neither_pandas_nor_dagster_nor_pydicom(tmp_pat
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line}
     assert {"tiledb", "pyarrow"} <= loaded
     assert not loaded & {"pandas.core", "torch", "dagster", "pydicom", "pebble", "matplotlib"}
+    assert not loaded & {"typer", "rich", "yaml", "asyncio"}
 
 
 def test_pyarrow_knows_pandas_as_soon_as_something_loads_it() -> None:
