@@ -1,7 +1,7 @@
 """NIfTI-1 and NIfTI-2 headers: what shape, type, scaling and place the voxels have.
 
-Rules as nibabel's: sform before qform before a centred diagonal; slope 0 or not finite means no scaling;
-xyzt_units do not scale the affine (writers often set them wrong).
+Rules as nibabel's: slope 0 or not finite means no scaling, colours have none; xyzt_units do not scale the
+affine (writers often set them wrong).
 Source: the NIfTI-1 and NIfTI-2 definitions (nifti1.h, nifti2.h).
 """
 
@@ -19,6 +19,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.nifti_place import NiftiPlace, is_place
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
 
@@ -38,6 +39,8 @@ _MAX_VOXELS = 1 << 40
 _HEADER_BYTES = 348
 # DEFLATE cannot shrink more than 1032 to 1.
 _DEFLATE_RATIO = 1032
+# What follows the magic of NIfTI-2, since a transfer as text changes it.
+_UNTOUCHED = b"\r\n\x1a\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,10 @@ class NiftiFile:
         What the values mean, as the header says; without the parameters where they are zero.
     fifth_axis
         True if the dimensions are (x, y, z, 1, n): `shape` has n as its fourth.
+    other_place
+        Where the qform says otherwise than the affine (`nifti_place.NiftiPlace.other_place`).
+    steps
+        pixdim of the fourth to seventh axis; empty where all are 1 or one is not finite.
     extension_bytes
         Of header extensions; 0 where there are none, or where they may not leave.
     keep_extensions
@@ -95,6 +102,8 @@ class NiftiFile:
     intent_code: int = 0
     intent_parameters: tuple[float, ...] = ()
     fifth_axis: bool = False
+    other_place: tuple[float, ...] = ()
+    steps: tuple[float, ...] = ()
     extension_bytes: int = 0
     keep_extensions: bool = False
     problem: str = ""
@@ -139,6 +148,18 @@ def is_nifti(prefix: bytes) -> bool:
     if prefix[344:348] in (b"n+1\0", b"ni1\0") and _order(prefix, 348):
         return True
     return prefix[4:8] in (b"n+2\0", b"ni2\0") and bool(_order(prefix, 540))
+
+
+def almost_nifti(prefix: bytes) -> str:
+    """What to say of bytes that start a header of this family which cannot be trusted; "" for others."""
+    if prefix[344:348] in (b"n+1\0", b"ni1\0") or prefix[4:12] in (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n"):
+        return "has the mark of NIfTI and another size of its header"
+    if len(prefix) < _HEADER_BYTES or not (order := _order(prefix, _HEADER_BYTES)):
+        return ""
+    dims = struct.unpack_from(f"{order}8h", prefix, 40)
+    if prefix[38:39] != b"r" and not (1 <= dims[0] <= 7 and min(dims[1 : dims[0] + 1]) > 0):
+        return ""
+    return "is an ANALYZE header, which does not tell left from right: convert it to NIfTI, knowing which"
 
 
 def _order(prefix: bytes, header_size: int) -> str:
@@ -199,6 +220,8 @@ def read_nifti(path: Path, root: Path, prefix: bytes, size: int, *, compressed: 
         units, intent_code = struct.unpack_from(f"{order}2i", prefix, 500)
         intent = struct.unpack_from(f"{order}3d", prefix, 80)
         minimum_offset = 544
+        if prefix[8:12] not in (_UNTOUCHED, bytes(4)):
+            raise ImageReadError(Reason.NIFTI_INVALID, "was transferred as text, which damages it", path)
     single = magic[1:2] == b"+"
     if not 1 <= dims[0] <= 7 or any(n < 1 for n in dims[1 : dims[0] + 1]):
         raise ImageReadError(Reason.NIFTI_INVALID, f"dimensions {list(dims)} are impossible", path)
@@ -210,7 +233,12 @@ def read_nifti(path: Path, root: Path, prefix: bytes, size: int, *, compressed: 
     if fifth_axis:
         shape = (*shape[:3], shape[4])
     data_offset = max(int(offset), minimum_offset) if single else int(offset)
-    usable = math.isfinite(slope) and slope != 0
+    colour = _COMPONENTS.get(type_name, ("",))[0].startswith("rgb")
+    usable = math.isfinite(slope) and slope != 0 and not colour
+    if usable and not math.isfinite(intercept):
+        raise ImageReadError(Reason.NIFTI_INVALID, f"the slope is {slope:g} and the intercept none", path)
+    place = NiftiPlace(shape, pixdim, qform_code, sform_code, quaternion, sform)
+    steps = tuple(map(float, pixdim[4:8]))
     timed = dims[0] >= 4 and not fifth_axis and units & 0x38 in _TIME_UNITS
     step = pixdim[4] * _TIME_UNITS[units & 0x38] if timed else None
     end = data_offset if single else size * (_DEFLATE_RATIO if compressed else 1)
@@ -228,16 +256,18 @@ def read_nifti(path: Path, root: Path, prefix: bytes, size: int, *, compressed: 
         order=order,
         data_offset=data_offset,
         slope=float(slope) if usable else 1.0,
-        intercept=float(intercept) if usable and math.isfinite(intercept) else 0.0,
-        affine=tuple(_affine(shape, pixdim, qform_code, sform_code, quaternion, sform)[:3].ravel().tolist()),
+        intercept=float(intercept) if usable else 0.0,
+        affine=tuple(place.affine[:3].ravel().tolist()),
         sform_code=sform_code,
         qform_code=qform_code,
-        description=description.split(b"\0")[0].decode("latin-1").strip(),
+        description=description.split(b"\0")[0].decode("latin-1"),
         xyzt_units=int(units) & 0xFF,
         time_step_s=step if step is not None and math.isfinite(step) and step > 0 else None,
         intent_code=int(intent_code),
         intent_parameters=tuple(map(float, intent)) if _says_something(intent) else (),
         fifth_axis=fifth_axis,
+        other_place=place.other_place,
+        steps=steps if all(map(math.isfinite, steps)) and set(steps) != {1.0} else (),
         extension_bytes=max(0, end - minimum_offset) if extended else 0,
     )
     return _judged(file, datatype)
@@ -262,7 +292,7 @@ def _judged(file: NiftiFile, datatype: int) -> NiftiFile:
         problem = f"{Reason.NIFTI_NO_SPACE} dimensions are {size}"
     elif math.prod(file.shape) > _MAX_VOXELS:
         problem = f"{Reason.TOO_LARGE} dimensions are {size}"
-    elif not all(map(math.isfinite, file.affine)) or abs(np.linalg.det(file.matrix)) < 1e-12:
+    elif not is_place(file.matrix):
         problem = f"{Reason.BAD_GEOMETRY} the affine is singular or not finite"
     elif file.single_file and not _large_enough(file):
         problem = f"{Reason.TRUNCATED} {file.size_bytes} bytes cannot hold {size} voxels"
@@ -302,48 +332,6 @@ def _large_enough(file: NiftiFile) -> bool:
     # this bounds what a small file may claim
     available = file.size_bytes * _DEFLATE_RATIO if file.compressed else file.size_bytes
     return needed <= available
-
-
-def _affine(
-    shape: tuple[int, ...],
-    pixdim: tuple[float, ...],
-    qform_code: int,
-    sform_code: int,
-    quaternion: tuple[float, ...],
-    sform: tuple[float, ...],
-) -> NDArray[np.float64]:
-    affine = np.eye(4)
-    if sform_code > 0:
-        affine[:3] = np.array(sform, dtype=np.float64).reshape(3, 4)
-    elif qform_code > 0:
-        zooms = np.array(pixdim[1:4], dtype=np.float64)
-        handed = -1.0 if pixdim[0] < 0 else 1.0
-        affine[:3, :3] = _rotation(*quaternion[:3]) * zooms * np.array([1.0, 1.0, handed])
-        affine[:3, 3] = quaternion[3:6]
-    else:
-        # No transform at all: nibabel puts the centre of the volume at the origin, first axis to the left.
-        zooms = np.abs(np.array(pixdim[1:4], dtype=np.float64)) * np.array([-1.0, 1.0, 1.0])
-        size = np.array((*shape, 1, 1, 1)[:3], dtype=np.float64)
-        affine[:3, :3] = np.diag(zooms)
-        affine[:3, 3] = -zooms * (size - 1) / 2
-    return affine
-
-
-def _rotation(b: float, c: float, d: float) -> NDArray[np.float64]:
-    """Rotation matrix of the unit quaternion (a, b, c, d) with a >= 0."""
-    square = 1.0 - (b * b + c * c + d * d)
-    if square < 0:  # rounding: normalise the vector part, a is 0
-        length = math.sqrt(b * b + c * c + d * d)
-        b, c, d, a = b / length, c / length, d / length, 0.0
-    else:
-        a = math.sqrt(square)
-    return np.array(
-        [
-            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
-        ]
-    )
 
 
 def header_digest_of(data: bytes) -> str:

@@ -192,7 +192,9 @@ class _Reader:
         while True:
             try:
                 if self._inflater.eof:  # a gzip file may have several members
-                    rest = self._inflater.unused_data or self._refill()
+                    rest = self._inflater.unused_data + self._pending
+                    if len(rest) < 2:
+                        rest += self._refill()
                     if rest[:2] != b"\x1f\x8b":
                         return b""
                     self._inflater, self._pending = self._new_inflater(), rest

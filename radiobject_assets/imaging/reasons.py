@@ -112,7 +112,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.TRUNCATED: Explanation("The file ends before its pixel data does.", "Transfer it again."),
     Reason.NIFTI_INVALID: Explanation(
-        "The NIfTI header contradicts itself or the file's size.", "Convert the image again."
+        "The NIfTI header contradicts itself or the file's size, or it is an ANALYZE header.",
+        "Convert the image again.",
     ),
     Reason.NIFTI_DATA_MISSING: Explanation(
         "A NIfTI header (.hdr) has no image file (.img) beside it.", "Supply the .img file."

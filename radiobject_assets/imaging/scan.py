@@ -26,6 +26,7 @@ from radiobject_assets.imaging.instance import Instance, header_length
 from radiobject_assets.imaging.members import Unpacked, copies, kind_of_archive
 from radiobject_assets.imaging.nifti_header import (
     NiftiFile,
+    almost_nifti,
     header_digest_of,
     is_nifti,
     nifti_data_file,
@@ -42,6 +43,8 @@ Progress = Callable[[int, int], None]
 """(files done, files in all)"""
 
 _PREFIX_BYTES = 32768
+# Of gzip data: the longest header that is known by its content (NIfTI-2's, with the mark of extensions).
+_HEADER_BYTES = 1024
 _ARCHIVES = {
     b"PK\x03\x04": "zip",
     b"PK\x05\x06": "zip",
@@ -282,12 +285,16 @@ def _classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int)
         if is_nifti(inflated):
             nifti = read_nifti(path, root, inflated, size, compressed=True)
             return replace(nifti, header_digest=header_digest_of(inflated))
+        if refused := almost_nifti(inflated):
+            return Unreadable(path, Reason.NIFTI_INVALID, refused)
         if inflated[257:262] == b"ustar":
             return Unreadable(path, Reason.ARCHIVE, "is a tar.gz archive")
         return Unreadable(path, Reason.NOT_AN_IMAGE, "is gzip data that is not NIfTI")
     if is_nifti(prefix):
         nifti = read_nifti(path, root, prefix, size, compressed=False)
         return replace(nifti, header_digest=header_digest_of(prefix))
+    if refused := almost_nifti(prefix):
+        return Unreadable(path, Reason.NIFTI_INVALID, refused)
     kind = _ARCHIVES.get(prefix[:4]) or ("tar" if prefix[257:262] == b"ustar" else None)
     if kind is not None:
         return Unreadable(path, Reason.ARCHIVE, f"is a {kind} archive")
@@ -304,10 +311,19 @@ def _classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int)
 
 
 def _inflate_prefix(prefix: bytes) -> bytes:
+    """What a header needs of the gzip data that begin with `prefix`; they may have several members."""
+    found = b""
     try:
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(prefix, _PREFIX_BYTES)
+        while len(found) < _HEADER_BYTES and prefix[:2] == b"\x1f\x8b":
+            inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            while prefix and len(found) < _HEADER_BYTES and not inflater.eof:
+                # a little at a time: damage further on is for those who read the voxels to find
+                found += inflater.decompress(prefix, _HEADER_BYTES // 16)
+                prefix = inflater.unconsumed_tail
+            prefix = inflater.unused_data
     except zlib.error:
-        return b""
+        pass  # what came before the damage may still tell what the file is
+    return found
 
 
 def _claim_data_files(

@@ -98,6 +98,8 @@ def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
         "nifti_intent_code": nifti.intent_code or None,
         "nifti_intent_parameters": json.dumps(nifti.intent_parameters) if nifti.intent_parameters else None,
         "nifti_fifth_axis": 1 if nifti.fifth_axis else None,
+        "nifti_other_place": json.dumps(nifti.other_place) if nifti.other_place else None,
+        "nifti_steps": json.dumps(nifti.steps) if nifti.steps else None,
     }
     if policy.nifti_description == "keep":
         attributes["nifti_description"] = nifti.description or None
@@ -110,7 +112,7 @@ def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
         patient_id=None,
         study_uid="",
         modality=str(nifti.attributes.get("modality", "")),
-        description=nifti.description,
+        description=nifti.description.strip(),
         files=nifti.files,
         verdict="quarantined",
         reason=None,

@@ -27,6 +27,7 @@ from radiobject_assets.store.layout import (
 )
 from radiobject_assets.store.staging import (
     _COMPUTED,
+    WITHOUT_COLUMN,
     Attribute,
     StagedVolume,
     commit_volumes,
@@ -63,7 +64,8 @@ def copy_volume(volume: Volume, row: Mapping[str, Any], collection_uri: str, ctx
     StorageError
         If the voxels read are not those that were once written.
     """
-    extensions = volume.nifti_header.get("nifti_extensions")  # in the array's metadata alone
+    header = volume.nifti_header
+    with_array = {name: header[name] for name in WITHOUT_COLUMN if name in header}
     staged = stage_volume(
         collection_uri,
         obs_id=row[OBS_ID],
@@ -74,7 +76,7 @@ def copy_volume(volume: Volume, row: Mapping[str, Any], collection_uri: str, ctx
         slabs=volume.iter_slabs(stored=True),
         slope=volume.slope,
         intercept=volume.intercept,
-        attributes=row_attributes(row) | ({"nifti_extensions": extensions} if extensions else {}),
+        attributes=row_attributes(row) | with_array,
         orientation_source=volume._header.orientation_source,
         ctx=ctx,
     )

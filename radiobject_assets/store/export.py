@@ -54,9 +54,9 @@ def write_nifti(
     The voxels are written as stored, with slope and intercept in the header, so that a reader gets the same
     physical values. Booleans become uint8 and half floats float32, which NIfTI has. Components become one
     voxel again: colours of 8 bits RGB24 or RGBA32, complex numbers complex64 or complex128. The affine goes
-    into sform and qform; codes, units, time step, intent, a fifth axis and (if they were kept) description
-    and extensions are those of the source where it was NIfTI. The file appears under its name only when it is
-    whole.
+    into sform and qform; version, codes, a qform that says otherwise than the sform, units, steps of the
+    fourth axis and beyond, intent, a fifth axis and (if they were kept) description and extensions are those
+    of the source where it was NIfTI. The file appears under its name only when it is whole.
     """
     if not path.name.endswith(_SUFFIXES):
         path = path.with_name(path.name + ".nii")
@@ -81,24 +81,26 @@ def write_nifti(
 
 def _header(volume: Volume, repetition_time_s: float | None) -> Any:
     nib: Any = nibabel  # nibabel has no types for its headers
-    large = max(volume.shape) > np.iinfo(np.int16).max
-    header = nib.Nifti2Header() if large else nib.Nifti1Header()
     source = volume.nifti_header
+    # of the second version also where the source was, whose numbers have twice the digits
+    second = max(volume.shape) > np.iinfo(np.int16).max or source.get("nifti_version") == 2
+    header = nib.Nifti2Header() if second else nib.Nifti1Header()
     joined = _joined_dtype(volume, source)
     shape = volume.shape if joined is None else volume.shape[:3]
     header.set_data_dtype(joined or _FILE_DTYPES.get(volume.stored_dtype.name, volume.stored_dtype))
     header.set_data_shape(shape)
     units = int(source.get("xyzt_units", _MM_AND_SECONDS))
     zooms = list(volume.spacing_mm)
+    steps = json.loads(source.get("nifti_steps") or "[]")
+    step_s = (source.get("time_step_s") or repetition_time_s) if len(shape) == 4 else None
     if len(shape) == 4:
-        step_s = source.get("time_step_s") or repetition_time_s
         # Units that say nothing of time, or frequencies, are no reason to lose a time step that is known.
         units = units if units & _TIME_BITS in _SECONDS or not step_s else (units & 7) | _IN_SECONDS
         zooms.append((step_s or 1.0) / _SECONDS.get(units & _TIME_BITS, 1.0))
     header.set_zooms(zooms)
     header["xyzt_units"] = units
     _set_transforms(header, volume, source)
-    header["descrip"] = str(source.get("nifti_description") or "").encode("latin-1", "replace")[:79]
+    header["descrip"] = str(source.get("nifti_description") or "").encode("latin-1", "replace")[:80]
     header["scl_slope"], header["scl_inter"] = volume.slope, volume.intercept
     header["intent_code"] = int(source.get("nifti_intent_code") or 0)
     for number, parameter in enumerate(
@@ -107,8 +109,11 @@ def _header(volume: Volume, repetition_time_s: float | None) -> Any:
         header[f"intent_p{number}"] = parameter
     if source.get("nifti_fifth_axis") and len(shape) == 4:
         header.set_data_shape((*shape[:3], 1, shape[3]))
-    header["vox_offset"] = 544 if large else 352
-    header["magic"] = header["magic"] if large else b"n+1"
+    for axis, step in enumerate(steps[:4], start=4):
+        if axis > 4 or not step_s:
+            header["pixdim"][axis] = step
+    header["vox_offset"] = 544 if second else 352
+    header["magic"] = header["magic"] if second else b"n+1"
     return header
 
 
@@ -125,7 +130,9 @@ def _set_transforms(header: Any, volume: Volume, source: Mapping[str, Any]) -> N
         sform = 1  # without codes a reader would centre the volume; that is not where it is any more
     if qform > 0 and sform <= 0 and not _is_rigid(volume.affine):
         sform = 1  # a quaternion cannot hold shear
-    header.set_qform(volume.affine, code=max(qform, 0))
+    other = json.loads(source.get("nifti_other_place") or "[]") if sform > 0 and qform > 0 else []
+    to_qform = np.vstack([np.reshape(other, (3, 4)), [0, 0, 0, 1]]) if len(other) == 12 else np.eye(4)
+    header.set_qform(to_qform @ volume.affine, code=max(qform, 0))
     header.set_sform(volume.affine, code=max(sform, 0))
 
 

@@ -246,10 +246,11 @@ def write_volume_array(
 # Of the header of a NIfTI file that a volume was read from: what an export writes again.
 NIFTI_HEADER = (
     "sform_code", "qform_code", "time_step_s", "xyzt_units", "nifti_description", "nifti_extensions",
-    "nifti_intent_code", "nifti_intent_parameters", "nifti_fifth_axis", "components",
+    "nifti_intent_code", "nifti_intent_parameters", "nifti_fifth_axis", "components", "nifti_version",
+    "nifti_other_place", "nifti_steps",
 )  # fmt: skip
 # Written into the array's metadata alone: nobody filters by it.
-_NO_COLUMN = frozenset({"nifti_extensions"})
+WITHOUT_COLUMN = frozenset({"nifti_extensions", "nifti_other_place", "nifti_steps"})
 
 
 def describe(staged: StagedVolume, tile: TileConfig) -> dict[str, Any]:
@@ -369,7 +370,7 @@ def obs_rows(staged: Sequence[StagedVolume]) -> pa.Table:
         if name in OBS_CORE:
             columns[name] = pa.array(values, OBS_CORE[name].type.arrow)
     free = dict.fromkeys(name for v in staged for name in v.attributes if name not in _TEXT_ATTRIBUTES)
-    for name in (name for name in free if name not in _NO_COLUMN):
+    for name in (name for name in free if name not in WITHOUT_COLUMN):
         values = [v.attributes.get(name) for v in staged]
         if any(value is not None for value in values):
             columns[name] = to_arrow(name, values)[1]

@@ -226,3 +226,116 @@ def test_extensions_that_are_too_large_or_damaged_are_left_out(tmp_path: Path) -
     raw[108:112], raw[352:356] = struct.pack("<f", 384), struct.pack("<i", 7)
     (tmp_path / "b.nii").write_bytes(raw)
     assert "nifti_extensions" not in open_series(_one(tmp_path / "b.nii", OWN_FILES)).attributes
+
+
+def _header_changed(path: Path, **fields: Any) -> None:
+    """Set fields of the NIfTI-1 header of a file to values that nibabel would not write."""
+    raw = bytearray(path.read_bytes())
+    header = np.frombuffer(raw, nib.nifti1.header_dtype, 1)
+    for name, value in fields.items():
+        header[name][0] = value
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("zooms", [(-1, 2, 3), (1, -2, -3), (1, 2, 3), (1e-5, 2e-5, 3e-5)])
+@pytest.mark.parametrize("qfac", [-1, 0, 1, -0.5])
+def test_sizes_of_voxels_have_no_sign_and_no_lower_bound(
+    tmp_path: Path, zooms: tuple[float, ...], qfac: float
+) -> None:
+    _saved(tmp_path / "a.nii", _voxels((3, 4, 5), np.int16))
+    _header_changed(
+        tmp_path / "a.nii", pixdim=(qfac, *zooms, 1, 1, 1, 1), sform_code=0, qform_code=1, quatern_b=0.3
+    )
+    series = _one(tmp_path / "a.nii")
+    assert series.verdict == "ingestable", series.detail
+    assert np.allclose(series.affine, nib.load(tmp_path / "a.nii").affine, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"sform_code": 0, "qform_code": 1, "quatern_b": 0.8, "quatern_c": 0.8}, Reason.BAD_GEOMETRY),
+        ({"sform_code": 1, "srow_x": 0}, Reason.BAD_GEOMETRY),
+        ({"sform_code": 1, "srow_x": (2, 0, 0, 0), "srow_y": (4, 0, 0, 0)}, Reason.BAD_GEOMETRY),
+        ({"sform_code": 1, "srow_z": np.nan}, Reason.BAD_GEOMETRY),
+        ({"sform_code": 0, "qform_code": 1, "pixdim": 0}, Reason.BAD_GEOMETRY),
+        ({"scl_slope": 2, "scl_inter": np.nan}, Reason.NIFTI_INVALID),
+        ({"scl_slope": 2, "scl_inter": np.inf}, Reason.NIFTI_INVALID),
+        ({"sizeof_hdr": 0}, Reason.NIFTI_INVALID),
+        ({"sizeof_hdr": 540}, Reason.NIFTI_INVALID),
+    ],
+)
+def test_headers_that_give_no_sure_place_or_value_are_refused(
+    tmp_path: Path, fields: dict[str, Any], reason: Reason
+) -> None:
+    _saved(tmp_path / "a.nii", _voxels((3, 4, 5), np.int16))
+    _header_changed(tmp_path / "a.nii", **fields)
+    found = scan([tmp_path])
+    told = [item.reason for item in found.unreadable] + [series.reason for series in build_series(found)]
+    assert told == [reason]
+
+
+def test_a_file_that_was_transferred_as_text_is_refused(tmp_path: Path) -> None:
+    _saved(tmp_path / "a.nii", _voxels((3, 4, 5), np.int16), version=2)
+    raw = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "a.nii").write_bytes(raw[:8] + b"\n\n\x1a\n" + raw[12:])
+    (entry,) = scan([tmp_path]).unreadable
+    assert entry.reason is Reason.NIFTI_INVALID
+    assert "as text" in entry.detail
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_forerunner_of_nifti_is_named_since_it_does_not_tell_left_from_right(
+    tmp_path: Path, order: str
+) -> None:
+    header = nib.AnalyzeHeader(endianness=order)
+    header.set_data_dtype(np.int16)
+    nib.save(nib.AnalyzeImage(_voxels((3, 4, 5), np.int16), None, header), tmp_path / "a.img")
+    found = {item.path.name: item for item in scan([tmp_path]).unreadable}
+    assert found["a.hdr"].reason is Reason.NIFTI_INVALID
+    assert "ANALYZE" in found["a.hdr"].detail
+
+
+def test_colours_are_not_scaled_whatever_the_header_says(tmp_path: Path) -> None:
+    _saved(tmp_path / "a.nii", _voxels((3, 4, 5), RGB))
+    _header_changed(tmp_path / "a.nii", scl_slope=2, scl_inter=5)
+    series = _one(tmp_path / "a.nii")
+    assert (series.slope, series.intercept) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("first", [0, 1, 100, 348, 400])
+def test_gzip_members_may_be_of_any_size(tmp_path: Path, first: int) -> None:
+    voxels = _voxels((3, 4, 5), np.int16)
+    _saved(tmp_path / "a.nii", voxels)
+    raw = (tmp_path / "a.nii").read_bytes()
+    rest = b"".join(gzip.compress(raw[at : at + 90]) for at in range(first, len(raw), 90))
+    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(raw[:first]) + rest)
+    assert np.array_equal(read_all(open_series(_one(tmp_path / "b.nii.gz")))[..., 0], voxels)
+
+
+@pytest.mark.parametrize("beyond", [-1, 0, 1, 2, 3])
+def test_a_gzip_member_may_begin_at_the_end_of_what_is_read_at_once(tmp_path: Path, beyond: int) -> None:
+    voxels = np.random.default_rng(2).integers(0, 256, (128, 128, 80)).astype(np.uint8)
+    _saved(tmp_path / "a.nii", voxels)
+    raw = (tmp_path / "a.nii").read_bytes()
+    at = next(n for n in range(1 << 20, 0, -1) if len(gzip.compress(raw[:n], 0)) <= (1 << 20) - 30)
+    first = bytearray(gzip.compress(raw[:at], 0))
+    first[3] |= 16  # a comment makes it as long as it shall be
+    first[10:10] = b"c" * ((1 << 20) + beyond - len(first) - 1) + b"\0"
+    assert len(first) == (1 << 20) + beyond
+    (tmp_path / "b.nii.gz").write_bytes(bytes(first) + gzip.compress(raw[at:]))
+    assert np.array_equal(read_all(open_series(_one(tmp_path / "b.nii.gz")))[..., 0], voxels)
+
+
+@pytest.mark.parametrize(("end", "reason"), [(-4, Reason.TRUNCATED), (-8, Reason.TRUNCATED)])
+def test_a_small_gzip_file_without_its_checksum_is_a_reason(tmp_path: Path, end: int, reason: Reason) -> None:
+    _saved(tmp_path / "a.nii.gz", _voxels((3, 4, 5), np.int16))
+    whole = (tmp_path / "a.nii.gz").read_bytes()
+    (tmp_path / "a.nii.gz").write_bytes(whole[:end])
+    with pytest.raises(ImageReadError) as caught:
+        read_all(open_series(_one(tmp_path / "a.nii.gz")))
+    assert caught.value.code == reason
+    (tmp_path / "a.nii.gz").write_bytes(whole[:-8] + b"\1\2\3\4" + whole[-4:])
+    with pytest.raises(ImageReadError) as caught:
+        read_all(open_series(_one(tmp_path / "a.nii.gz")))
+    assert caught.value.code == Reason.DECODER_FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from radiobject_assets.dataset import DatasetConfig
 from radiobject_assets.export import export_store
 from radiobject_assets.ingest import ingest_sources
 from radiobject_assets.memory import MemoryBudget
-from radiobject_assets.store import Volume
+from radiobject_assets.store import RadiObject, Volume
 
 OBLIQUE = np.array([[0, -0.6, 2.4, 10], [-2, 0, 0, -20], [0, 0.8, 1.8, 30.25], [0, 0, 0, 1]])
 FIELDS = (
@@ -171,6 +172,78 @@ def test_a_vector_field_has_its_fifth_axis_again(tmp_path: Path) -> None:
     assert after.shape == (3, 4, 5, 1, 3)
     assert int(after.header["intent_code"]) == 1007
     assert np.array_equal(np.asarray(after.dataobj), np.asarray(image.dataobj))
+
+
+TURNED = np.array([[0, 0, -3, 9], [2, 0, 0, 8], [0, 1.25, 0, 7.0], [0, 0, 0, 1]])
+MNI = np.array([[-2, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72.0], [0, 0, 0, 1]])
+
+
+def test_a_qform_that_says_otherwise_than_the_sform_is_written_again(tmp_path: Path) -> None:
+    image = _image(MNI, 4, 1, times=1)
+    image.set_qform(TURNED, 1)
+    nib.save(image, tmp_path / "x.nii")
+    before: Any = nib.load(tmp_path / "x.nii")
+    volume = Volume.from_nifti(str(tmp_path / "volume"), tmp_path / "x.nii", reorient=False)
+    after: Any = nib.load(volume.to_nifti(tmp_path / "y.nii"))
+    assert np.allclose(after.get_sform(), MNI)
+    assert np.allclose(after.get_qform(), TURNED, atol=1e-5)
+    assert (int(after.header["sform_code"]), int(after.header["qform_code"])) == (4, 1)
+    assert np.allclose(after.header["pixdim"], before.header["pixdim"])
+    turned = Volume.from_nifti(str(tmp_path / "turned"), tmp_path / "x.nii", reorient=True)
+    after = nib.load(turned.to_nifti(tmp_path / "z.nii"))
+    first = np.argwhere(after.get_fdata() == before.get_fdata()[0, 0, 0])[0]
+    assert np.allclose(nib.affines.apply_affine(after.get_qform(), first), TURNED[:3, 3], atol=1e-4)
+    assert np.allclose(nib.affines.apply_affine(after.get_sform(), first), MNI[:3, 3], atol=1e-4)
+
+
+def test_a_header_of_the_second_version_keeps_all_digits(tmp_path: Path) -> None:
+    affine = OBLIQUE + np.array([[0, 0, 0, 1e-9]] * 3 + [[0] * 4])
+    image: Any = nib.Nifti2Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), affine)
+    image.header.set_slope_inter(1 / 3, 1e-12)
+    nib.save(image, tmp_path / "x.nii")
+    volume = Volume.from_nifti(str(tmp_path / "volume"), tmp_path / "x.nii", reorient=False)
+    after: Any = nib.load(volume.to_nifti(tmp_path / "y.nii"))
+    assert isinstance(after, nib.Nifti2Image)
+    assert np.array_equal(after.affine, affine)
+    assert (after.dataobj.slope, after.dataobj.inter) == (1 / 3, 1e-12)
+
+
+@pytest.mark.parametrize("units", [0, 2, 34, 42, 50], ids=["none", "mm alone", "Hz", "ppm", "rad/s"])
+@pytest.mark.parametrize("shape", [(3, 4, 5, 2), (3, 4, 5), (3, 4, 5, 1, 3)])
+def test_steps_of_other_axes_and_in_other_units_are_kept(
+    tmp_path: Path, units: int, shape: tuple[int, ...]
+) -> None:
+    image: Any = nib.Nifti1Image(np.zeros(shape, np.float32), OBLIQUE)
+    image.header["xyzt_units"] = units
+    image.header["pixdim"][4:8] = (2.5, 7, 0, 3)
+    nib.save(image, tmp_path / "x.nii")
+    volume = Volume.from_nifti(str(tmp_path / "volume"), tmp_path / "x.nii", reorient=False)
+    after: Any = nib.load(volume.to_nifti(tmp_path / "y.nii"))
+    assert after.header["pixdim"][4:8].tolist() == [2.5, 7, 0, 3]
+    assert int(after.header["xyzt_units"]) == units
+
+
+def test_a_description_of_the_whole_field_is_kept_to_its_last_letter(tmp_path: Path) -> None:
+    image = _image(OBLIQUE, 1, 1)
+    image.header["descrip"] = b"  " + b"x" * 78
+    nib.save(image, tmp_path / "x.nii")
+    volume = Volume.from_nifti(str(tmp_path / "volume"), tmp_path / "x.nii", reorient=False)
+    path = volume.to_nifti(tmp_path / "y.nii")
+    assert bytes(nib.load(path).header["descrip"].item()) == b"  " + b"x" * 78
+
+
+def test_a_copy_of_a_store_exports_the_same_header(tmp_path: Path) -> None:
+    image = _image(MNI, 4, 1, times=3)
+    image.set_qform(TURNED, 1)
+    image.header["pixdim"][5:8] = 0
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"written by hand"))
+    (tmp_path / "in").mkdir()
+    nib.save(image, tmp_path / "in" / "sub-1_x.nii.gz")
+    (path,) = _through(tmp_path / "in", tmp_path, nifti_extensions="keep")
+    RadiObject(str(tmp_path / "store")).materialize(str(tmp_path / "copy"))
+    (again,) = export_store(str(tmp_path / "copy"), tmp_path / "out2")
+    assert gzip.decompress(again.read_bytes()) == gzip.decompress(path.read_bytes())
+    assert np.allclose(nib.load(again).header.get_qform(), TURNED, atol=1e-5)
 
 
 def test_a_volume_alone_gets_its_header_again(tmp_path: Path) -> None:
