@@ -7,16 +7,17 @@ bytes that they declare, the loaders size their prefetch.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-
-import psutil
 
 from radiobject_assets.errors import ConfigurationError
 
 MB = 1024 * 1024
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class MemoryBudget:
     @classmethod
     def of_this_machine(cls, share: float = 0.5) -> MemoryBudget:
         """A budget of `share` of the memory that is available now."""
+        import psutil  # who measures Linux processes does without
+
         return cls(max(64, int(psutil.virtual_memory().available * share) // MB))
 
     @property
@@ -75,7 +78,12 @@ class MemoryBudget:
 
 def tree_rss_bytes(pid: int | None = None) -> int:
     """Resident bytes of a process and all its living descendants (shared pages count in each)."""
-    root = psutil.Process(pid or os.getpid())
+    pid = pid or os.getpid()
+    if Path(f"/proc/{pid}/task/{pid}/children").exists():
+        return _rss_of_linux_tree(pid)
+    import psutil
+
+    root = psutil.Process(pid)
     total = 0
     for process in [root, *root.children(recursive=True)]:
         try:
@@ -83,6 +91,32 @@ def tree_rss_bytes(pid: int | None = None) -> int:
         except psutil.Error:
             continue  # it ended between being listed and being asked
     return total
+
+
+def _rss_of_linux_tree(pid: int) -> int:
+    """The same from the kernel's own lists of children: others look at every process of the machine for them,
+    1.2 ms where there are a hundred, twenty times a second."""
+    total = 0
+    waiting = [pid]
+    while waiting:
+        process = f"/proc/{waiting.pop()}"
+        try:
+            total += int(_read(f"{process}/statm").split()[1]) * _PAGE_BYTES
+            threads = os.listdir(f"{process}/task")
+        except (OSError, IndexError):
+            continue  # it ended between being listed and being asked
+        for thread in threads:
+            with contextlib.suppress(OSError):
+                waiting += map(int, _read(f"{process}/task/{thread}/children").split())
+    return total
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        return os.read(descriptor, 1 << 16)
+    finally:
+        os.close(descriptor)
 
 
 class PeakMemory:
