@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from radiobject_assets.imaging.coded_frames import NATIVE_CODECS, RLE
 from radiobject_assets.imaging.headers import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.labels import LABELMAP_STORAGE, RTSTRUCT_STORAGE, SEG_STORAGE
@@ -31,10 +32,7 @@ LABEL_CLASSES = frozenset({SEG_STORAGE, LABELMAP_STORAGE, RTSTRUCT_STORAGE})
 UNCOMPRESSED = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
 SUBSAMPLED = "YBR_FULL_422"
 _GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
-_COMPRESSED_PREFIX = "1.2.840.10008.1.2.4."
-COMPRESSED = frozenset(
-    [_COMPRESSED_PREFIX + n for n in ("50", "51", "57", "70", "80", "81", "90", "91", "201", "202", "203")]
-) | {"1.2.840.10008.1.2.5"}
+COMPRESSED = NATIVE_CODECS | {RLE}
 # What a compressed file may claim to hold: constant images do reach thousands to one, but not without end.
 _FREE_BYTES = 64 << 20
 _MAX_RATIO = 4096

@@ -1,4 +1,4 @@
-"""Decoders of compressed frames: RLE by its segments, grey JPEG by GDCM, grey JPEG 2000 by OpenJPEG.
+"""Decoders of compressed frames: RLE by its segments; grey JPEG by GDCM, JPEG-LS by CharLS, 2000 by OpenJPEG.
 
 They are called without pydicom: its import takes longer than many a series, it refuses to ask GDCM for JPEG
 of 12 bits, and pylibjpeg's RLE frame decoder panics where a segment decodes to more than its share (a panic
@@ -82,7 +82,7 @@ def decode_with_gdcm(
     stored: int,
     signed: bool,
 ) -> NDArray[Any]:
-    """Decode one grey JPEG or JPEG-LS frame, shape (rows, columns), to integers of `bits` bits.
+    """Decode one grey JPEG frame, shape (rows, columns), to integers of `bits` bits.
 
     Raises
     ------
@@ -109,10 +109,26 @@ def decode_with_gdcm(
     if text is None:
         raise ValueError("GDCM cannot decode the frame")
     buffer = text.encode("utf-8", "surrogateescape")  # GDCM gives bytes as text
-    if len(buffer) != rows * columns * bits // 8:
-        raise ValueError(f"GDCM gave {len(buffer)} bytes for {columns}x{rows} pixels")
-    values = np.frombuffer(buffer, f"<{'i' if signed else 'u'}{bits // 8}").reshape(rows, columns)
-    return values.copy()
+    return _as_image(bytearray(buffer), rows, columns, bits, signed, "GDCM")
+
+
+def decode_jpeg_ls(data: bytes, rows: int, columns: int, *, bits: int, signed: bool) -> NDArray[Any]:
+    """Decode one grey JPEG-LS frame, shape (rows, columns), to integers of `bits` bits.
+
+    Not by GDCM: its CharLS is an older one, which takes half as long again and refuses 6 and 7 bits.
+
+    Raises
+    ------
+    ValueError
+        CharLS cannot decode it.
+    """
+    from jpeg_ls import decode_pixel_data
+
+    try:
+        buffer, _ = decode_pixel_data(data)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    return _as_image(buffer, rows, columns, bits, signed, "CharLS")
 
 
 def decode_with_openjpeg(data: bytes, rows: int, columns: int, *, bits: int, signed: bool) -> NDArray[Any]:
@@ -129,6 +145,13 @@ def decode_with_openjpeg(data: bytes, rows: int, columns: int, *, bits: int, sig
         buffer = decode_pixel_data(data, version=2)
     except RuntimeError as error:
         raise ValueError(str(error)) from error
+    return _as_image(buffer, rows, columns, bits, signed, "OpenJPEG")
+
+
+def _as_image(
+    buffer: bytearray | NDArray[Any], rows: int, columns: int, bits: int, signed: bool, library: str
+) -> NDArray[Any]:
+    """Little-endian values of a library's buffer, which they share; ValueError where it has another size."""
     if len(buffer) != rows * columns * bits // 8:
-        raise ValueError(f"OpenJPEG gave {len(buffer)} bytes for {columns}x{rows} pixels")
-    return np.frombuffer(bytearray(buffer), f"<{'i' if signed else 'u'}{bits // 8}").reshape(rows, columns)
+        raise ValueError(f"{library} gave {len(buffer)} bytes for {columns}x{rows} pixels")
+    return np.frombuffer(buffer, f"<{'i' if signed else 'u'}{bits // 8}").reshape(rows, columns)

@@ -1,7 +1,8 @@
 """One compressed frame and its decoding: bytes and what the header says of them in, stored values out.
 
 A `CodedFrame` needs no file, so any process can decode it (`decoders`). RLE and grey images go to
-`codecs`; colours and HTJ2K through pydicom, which takes 0.2 s to import.
+`codecs`; colours and HTJ2K through pydicom, which takes 0.2 s to import. A decoder process imports this
+module, so it imports little itself.
 pylibjpeg-libjpeg is never used, its licence is the GPL.
 """
 
@@ -14,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.acceptance import COMPRESSED
 from radiobject_assets.imaging.codecs import (
     decode_jpeg12,
+    decode_jpeg_ls,
     decode_rle,
     decode_with_gdcm,
     decode_with_openjpeg,
@@ -29,9 +30,9 @@ RLE = "1.2.840.10008.1.2.5"
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _JPEG = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70))
-NATIVE_CODECS = COMPRESSED - {RLE}
-"""Transfer syntaxes that a C library decodes, which may crash or hang on damaged bytes."""
 _JPEG2000 = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203))
+NATIVE_CODECS = frozenset((*_JPEG, *_JPEG_LS, *_JPEG2000))
+"""Transfer syntaxes that a C library decodes, which may crash or hang on damaged bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +78,10 @@ def decode_frame(frame: CodedFrame) -> NDArray[Any]:
             f = frame
             values = decode_jpeg12(f.data, f.rows, f.columns, f.transfer_syntax, signed=f.signed)
             return values.view(f.dtype)
-        if frame.samples == 1 and frame.transfer_syntax in _JPEG + _JPEG_LS:
-            return _decode_grey(frame)
+        if frame.samples == 1 and frame.transfer_syntax in _JPEG_LS:
+            return _decode_jpeg_ls(frame)
+        if frame.samples == 1 and frame.transfer_syntax in _JPEG:
+            return _decode_jpeg(frame)
         if frame.samples == 1 and frame.transfer_syntax in _JPEG2000[:2]:
             return _decode_jpeg2000(frame)
     except ValueError as error:
@@ -116,25 +119,32 @@ def _decode_rle(frame: CodedFrame) -> NDArray[Any]:
     return values[..., 0] if frame.samples == 1 else as_rgb(values, frame.photometric)
 
 
-def _decode_grey(frame: CodedFrame) -> NDArray[Any]:
-    """JPEG or JPEG-LS of one component, corrected as pydicom corrects it (and without importing it)."""
-    stored = frame.bits_stored
-    if frame.transfer_syntax in _JPEG_LS:
-        if stored in (6, 7) or (stored < 8 and frame.signed and frame.transfer_syntax == _JPEG_LS[1]):
-            raise ValueError(f"JPEG-LS of {stored} bits is not decoded rightly")
-        stored = precision_of(frame.data) or stored
-        bits = 8 if stored <= 8 else 16
-    else:
-        bits = frame.bits_allocated
+def _decode_jpeg_ls(frame: CodedFrame) -> NDArray[Any]:
+    """JPEG-LS of one component. It does not know signs: those of the header are extended."""
+    precision = precision_of(frame.data) or frame.bits_stored
+    bits = 8 if precision <= 8 else 16
+    values = decode_jpeg_ls(frame.data, frame.rows, frame.columns, bits=bits, signed=frame.signed)
+    if frame.signed:
+        _extend_signs(values, bits - precision)
+    return values
+
+
+def _decode_jpeg(frame: CodedFrame) -> NDArray[Any]:
+    """JPEG of one component. It leaves the bits above BitsStored undefined."""
+    bits, stored = frame.bits_allocated, frame.bits_stored
     values = decode_with_gdcm(
         frame.data, frame.rows, frame.columns, frame.transfer_syntax, frame.photometric,
         bits=bits, stored=stored, signed=frame.signed,
     )  # fmt: skip
-    # JPEG-LS does not know signs; JPEG leaves the bits above BitsStored undefined.
-    if (spare := bits - stored) > 0 and (frame.signed or frame.transfer_syntax in _JPEG):
+    _extend_signs(values, bits - stored)
+    return values
+
+
+def _extend_signs(values: NDArray[Any], spare: int) -> None:
+    """Make the `spare` upper bits of each value, in place, those that its type gives to the rest."""
+    if spare > 0:
         np.left_shift(values, spare, out=values)
         np.right_shift(values, spare, out=values)
-    return values
 
 
 def _decode_jpeg2000(frame: CodedFrame) -> NDArray[Any]:
@@ -143,10 +153,8 @@ def _decode_jpeg2000(frame: CodedFrame) -> NDArray[Any]:
     precision = precision or frame.bits_stored
     bits = next(size for size in (8, 16, 32) if precision <= size)
     values = decode_with_openjpeg(frame.data, frame.rows, frame.columns, bits=bits, signed=frame.signed)
-    # Where the codestream and the header differ in sign, the header is right (PS3.5 8.2.4).
-    if (spare := bits - precision) > 0 and signed != frame.signed:
-        np.left_shift(values, spare, out=values)
-        np.right_shift(values, spare, out=values)
+    if signed != frame.signed:  # the header is right (PS3.5 8.2.4)
+        _extend_signs(values, bits - precision)
     return values
 
 
