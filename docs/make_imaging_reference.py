@@ -71,6 +71,11 @@ Nothing else of a header is kept. Names, birth dates, addresses, institutions, s
 private elements and whatever is nested in other sequences are skipped while the header is read. Of private
 elements only the numbers that geometry, diffusion and scaling need are looked at.
 
+- **A coded attribute says what its list has.** Where the standard lists the values of an attribute
+  (sequences, positions, units, laterality, burned-in annotation, modality...), others are left out; body
+  parts, contrast agents and tracers are told where all their words are of such (`imaging/terms.py`, which
+  holds the context groups of PS3.16), ages, dates and code strings where they have their form. What is left
+  to be free text is: manufacturer, model, sequence, kernel, and names that `attributes` adds.
 - **An allowed text that names somebody is withheld.** The words of the attributes below are read with each
   header, looked for in its allowed texts, and forgotten. A kernel named after the patient does not reach obs.
   Names of segments and regions are treated so too, but for short names of one word (a phantom called sphere).

@@ -16,8 +16,8 @@ TEXT_VR = frozenset({"AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT", "UR"}
 STRUCTURE = frozenset(
     {
         "SpecificCharacterSet", "ImageType", "Modality", "PhotometricInterpretation", "PatientID",
-        "SegmentationType", "SegmentationFractionalType", "SegmentsOverlap", "FrameType", "PatientPosition",
-        "LossyImageCompression", "ComplexImageComponent", "RescaleType", "ContentLabel",
+        "SegmentationType", "SegmentationFractionalType", "SegmentsOverlap", "FrameType",
+        "ComplexImageComponent", "ContentLabel",
     }
 )  # fmt: skip
 NESTED = (

@@ -43,6 +43,7 @@ from radiobject_assets.imaging.quiet import pydicom_quietly
 from radiobject_assets.imaging.real_world import real_world_attributes
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
+from radiobject_assets.imaging.terms import in_terms
 from radiobject_assets.imaging.tracer import tracer_attributes
 from radiobject_assets.imaging.withholding import masked, names_somebody, words_of_identity
 
@@ -231,14 +232,14 @@ def _set_encodings(elements: Elements) -> None:
 def attributes_of(
     elements: Elements, wanted: Mapping[str, tuple[int, type]] = t.ATTRIBUTES
 ) -> dict[str, AttributeValue]:
-    """The wanted acquisition parameters that are present; texts that name somebody are withheld."""
+    """The wanted acquisition parameters that are present; a text must be in its terms and name nobody."""
     found: dict[str, AttributeValue] = {}
     words = words_of_identity(elements)
     for name, (tag, kind) in wanted.items():
         if tag not in elements.values:
             continue
         if kind is str:
-            text = elements.text(tag)
+            text = in_terms(tag, elements.text(tag))
             if tag == t.SERIES_DESCRIPTION:
                 text = masked(text, words)
             if text and (tag in t.DATES or not names_somebody(text, words)):
@@ -324,7 +325,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
         series_uid=e.text(t.SERIES_UID),
         study_uid=e.text(t.STUDY_UID),
         patient_id=e.text(t.PATIENT_ID) or None,
-        modality=e.text(t.MODALITY),
+        modality=in_terms(t.MODALITY, e.text(t.MODALITY)),
         description=e.text(t.SERIES_DESCRIPTION),
         image_type=e.text(t.IMAGE_TYPE),
         transfer_syntax=syntax,

@@ -7,6 +7,7 @@ from collections import Counter
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.elements import Elements
 from radiobject_assets.imaging.instance import Segment
+from radiobject_assets.imaging.terms import in_terms
 from radiobject_assets.imaging.withholding import names_somebody, words_of_persons
 
 SEG_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
@@ -54,7 +55,7 @@ def describe_segments(elements: Elements) -> tuple[Segment, ...]:
             label=harmless(item.text(t.SEGMENT_LABEL)),
             category=harmless(_code(item.first(t.SEGMENT_CATEGORY))),
             type=harmless(_code(item.first(t.SEGMENT_TYPE))),
-            algorithm=harmless(item.text(t.SEGMENT_ALGORITHM)),
+            algorithm=in_terms(t.SEGMENT_ALGORITHM, item.text(t.SEGMENT_ALGORITHM)),
         )
         for item in elements.items(t.SEGMENTS)
     ]
@@ -69,8 +70,8 @@ def describe_segments(elements: Elements) -> tuple[Segment, ...]:
             Segment(
                 number,
                 harmless(item.text(t.ROI_NAME)),
-                type=harmless(types.get(number, "")),
-                algorithm=harmless(item.text(t.ROI_ALGORITHM)),
+                type=in_terms(t.ROI_TYPE, types.get(number, "")),
+                algorithm=in_terms(t.ROI_ALGORITHM, item.text(t.ROI_ALGORITHM)),
                 contours=contours[number],
                 references=frames.get(item.text(t.ROI_FRAME_OF_REFERENCE), ()) if len(frames) > 1 else (),
             )

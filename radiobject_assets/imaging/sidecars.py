@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.imaging.source import AttributeValue
+from radiobject_assets.imaging.tags import ATTRIBUTES, MODALITY
+from radiobject_assets.imaging.terms import sidecar_in_terms
 
 SUFFIXES = (".json", ".bval", ".bvec")
 _MAX_BYTES = 16 << 20
@@ -98,8 +100,9 @@ def _from_json(text: str, affine: NDArray[np.float64]) -> dict[str, AttributeVal
     found: dict[str, AttributeValue] = {}
     for key, name in _TEXTS.items():
         value = content.get(key)
-        if isinstance(value, str) and value:
-            found[name] = value
+        tag = ATTRIBUTES[name][0] if name in ATTRIBUTES else MODALITY
+        if isinstance(value, str) and (text := sidecar_in_terms(tag, value)):
+            found[name] = text
     for key, (name, factor) in _NUMBERS.items():
         value = content.get(key)
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):

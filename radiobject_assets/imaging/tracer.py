@@ -13,6 +13,7 @@ import math
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.elements import Elements
 from radiobject_assets.imaging.source import AttributeValue
+from radiobject_assets.imaging.terms import in_terms
 from radiobject_assets.imaging.withholding import names_somebody, words_of_identity
 
 _DAY_S = 86400.0
@@ -39,7 +40,9 @@ def tracer_attributes(elements: Elements) -> dict[str, AttributeValue]:
     dose_bq, half_life_s = _positive(item, t.TOTAL_DOSE), _positive(item, t.HALF_LIFE)
     if dose_bq is not None and elements.text(t.MODALITY) == "NM":  # PS3.3 C.8.4.10: megabecquerel
         dose_bq *= _BQ_PER_MBQ
-    pharmaceutical = item.text(t.RADIOPHARMACEUTICAL) or _meaning(item.first(t.RADIOPHARMACEUTICAL_CODE))
+    pharmaceutical = in_terms(t.RADIOPHARMACEUTICAL, item.text(t.RADIOPHARMACEUTICAL)) or _meaning(
+        item.first(t.RADIOPHARMACEUTICAL_CODE)
+    )
     nuclide = _meaning(item.first(t.RADIONUCLIDE_CODE))
     elapsed_s = _seconds_from_injection(item, elements)
     found: dict[str, AttributeValue] = {
@@ -114,4 +117,4 @@ def _positive(elements: Elements, tag: int) -> float | None:
 
 
 def _meaning(item: Elements | None) -> str:
-    return item.text(t.CODE_MEANING) if item is not None else ""
+    return in_terms(t.RADIOPHARMACEUTICAL, item.text(t.CODE_MEANING)) if item is not None else ""
