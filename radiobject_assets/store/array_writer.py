@@ -1,7 +1,7 @@
 """One volume's array with its tile index: written in place on disks, and on S3 as finished objects.
 
 For S3 the array is made in a temporary folder of this machine and its files are then put, one request each:
-TileDB itself takes about thirty, one after another, and the index is made from files that are at hand.
+TileDB itself takes about thirty, one after another.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.config import CompressionConfig, TileConfig
-from radiobject_assets.store.context import ctx_for_small_objects, keep_for_ever
-from radiobject_assets.store.deadline import DeadlineError, begin, on_storage, storage_errors
+from radiobject_assets.store.deadline import DeadlineError, begin, is_remote, on_storage, storage_errors
+from radiobject_assets.store.fragment_writer import FragmentWriter
 from radiobject_assets.store.index_files import write_index
-from radiobject_assets.store.s3_objects import S3Objects, s3_objects
+from radiobject_assets.store.s3_objects import s3_objects
 from radiobject_assets.store.tile_index import describe_layout
 from radiobject_assets.store.uris import join, local_path, object_kind, remove_tree, tree_bytes
 from radiobject_assets.store.voxels import (
@@ -34,7 +34,6 @@ from radiobject_assets.store.voxels import (
     carrier_dtype,
     create_array,
     write_meta,
-    write_region,
 )
 
 _log = logging.getLogger(__name__)
@@ -59,6 +58,8 @@ class ArrayPlan:
     tile: TileConfig
     compression: CompressionConfig
     buffer_bytes: int
+    threads: int
+    """That make tiles beside the caller's."""
     describe: Callable[[str], dict[str, Any]]
     """What the array says of itself, given the digest of its voxels."""
 
@@ -85,38 +86,42 @@ def write_array(
     StorageError
         If something is there already, or storage fails.
     """
-    objects = s3_objects(uri, ctx)
-    if objects is None:
-        return _write_at(uri, uri, plan, slabs, ctx_for_small_objects(ctx, uri, plan.nbytes))
+    if not is_remote(uri):
+        return _write_at(uri, uri, plan, slabs, ctx)
     if not fresh and object_kind(uri, ctx) is not None:
         raise StorageError(f"cannot create the array {uri}: it already exists")
     with tempfile.TemporaryDirectory(prefix="radiobject-assets-") as folder:
         made = Path(folder) / "array"
         written = _write_at(str(made), uri, plan, slabs, ctx)
         with _removed_on_error(uri, ctx):
-            call = partial(_upload, made, uri, objects, ctx)
-            on_storage(_DOING, uri, ctx, call, nbytes=plan.nbytes)
+            on_storage(_DOING, uri, ctx, partial(_upload, made, uri, ctx), nbytes=plan.nbytes)
     return written
 
 
-def _upload(folder: Path, uri: str, objects: S3Objects, ctx: tiledb.Ctx) -> None:
+def _upload(folder: Path, uri: str, ctx: tiledb.Ctx) -> None:
     # The schema's name says when the array was made: vacuum may not find anything older than that.
     found = [path for path in folder.rglob("*") if path.is_file()]
     files = sorted(found, key=lambda path: path.parent.name != "__schema")
     most = int(ctx.config()["vfs.s3.multipart_part_size"])
+    objects = s3_objects(uri, ctx)
+    together = 1 if objects is None else objects.parallel
 
     def put(path: Path) -> None:
         target = join(uri, path.relative_to(folder).as_posix())
-        if path.stat().st_size <= most:
+        if objects is not None and path.stat().st_size <= most:
             objects.write(target, path.read_bytes())
             return
-        with path.open("rb") as source, tiledb.VFS(ctx=ctx).open(target, "wb") as out:
+        vfs = tiledb.VFS(ctx=ctx)
+        if not path.stat().st_size:
+            vfs.touch(target)
+            return
+        with path.open("rb") as source, vfs.open(target, "wb") as out:
             while piece := source.read(most):
                 out.write(piece)
 
     put(files[0])
-    for first in range(1, len(files), objects.parallel):
-        under_way = [begin(partial(put, path)) for path in files[first : first + objects.parallel]]
+    for first in range(1, len(files), together):
+        under_way = [begin(partial(put, path)) for path in files[first : first + together]]
         for one in under_way:
             one.result()
 
@@ -140,35 +145,25 @@ def _removed_on_error(uri: str, ctx: tiledb.Ctx) -> Iterator[None]:
 def _write_at(
     uri: str, place: str, plan: ArrayPlan, slabs: Iterable[tuple[int, int, NDArray[Any]]], ctx: tiledb.Ctx
 ) -> Written:
-    """Make the array at `uri`; errors of the slabs name `place`, where it is meant for."""
+    """Make the array at `uri`, on a local disk; errors of the slabs name `place`, where it is meant for."""
+    folder = local_path(uri)
+    assert folder is not None
     digest = VoxelDigest()
     extents = create_array(uri, plan.shape, plan.dtype, plan.tile, plan.compression, ctx)
-    fragments: list[str] = []
+    layout = describe_layout(plan.shape, extents, carrier_dtype(plan.dtype), plan.compression.algorithm)
     with _removed_on_error(uri, ctx):
-        array = on_storage(_DOING, uri, ctx, lambda: tiledb.open(uri, "w", ctx=ctx))
-        try:
-            with (
-                storage_errors(_DOING, place, ctx),  # the slabs may come from a disk that fails
-                ThreadPoolExecutor(1, thread_name_prefix="voxel-digest") as beside,
-            ):
-                for chunk in aligned_chunks(slabs, plan.shape, plan.dtype, extents, plan.buffer_bytes):
-                    hashed = beside.submit(digest.update, chunk.voxels)
-                    write = partial(write_region, array, ctx, chunk.start, chunk.voxels)
-                    fragments.append(on_storage(_DOING, uri, ctx, write, nbytes=chunk.voxels.nbytes))
-                    hashed.result()  # the chunk's buffer may be used again for the next
-            write_meta(array, plan.describe(digest.value))
-        except DeadlineError:
-            keep_for_ever(array)  # the call that was given up still uses it
-            raise
-        except BaseException:
-            array.close()
-            raise
-        on_storage("finish writing", uri, ctx, array.close, holds_lock=True)
-        folder = local_path(uri)
-        if folder is not None:
-            layout = describe_layout(
-                plan.shape, extents, carrier_dtype(plan.dtype), plan.compression.algorithm
-            )
-            with storage_errors("write the tile index of", uri, ctx):
-                write_index(folder, layout, fragments)
+        with (
+            storage_errors(_DOING, place, ctx),
+            FragmentWriter(folder, layout, plan.compression.level, plan.threads) as writer,
+            ThreadPoolExecutor(1, thread_name_prefix="voxel-digest") as beside,
+        ):
+            for chunk in aligned_chunks(slabs, plan.shape, plan.dtype, extents, plan.buffer_bytes):
+                hashed = beside.submit(digest.update, chunk.voxels)
+                writer.write(chunk.voxels)
+                hashed.result()  # the chunk's buffer may be used again for the next
+            index = writer.finish()
+        with storage_errors("finish writing", uri, ctx):
+            with tiledb.open(uri, "w", ctx=ctx) as array:
+                write_meta(array, plan.describe(digest.value))
+            write_index(folder, index)
         return Written(digest.value, tree_bytes(uri, ctx))

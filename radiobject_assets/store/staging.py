@@ -238,7 +238,15 @@ def write_volume_array(
         return {**describe(whole, tile), "sources": list(sources)}
 
     kind = np.dtype(staged.dtype)
-    plan = ArrayPlan(staged.shape, kind, tile, compression, buffer_bytes, description)
+    plan = ArrayPlan(
+        staged.shape,
+        kind,
+        tile,
+        compression,
+        buffer_bytes,
+        get_radiobject_config().read.concurrency,
+        description,
+    )
     written = write_array(uri, plan, slabs, ctx, fresh=bool(staged.token))
     return replace(staged, voxel_digest=written.voxel_digest, stored_bytes=written.stored_bytes)
 

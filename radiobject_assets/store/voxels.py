@@ -1,7 +1,7 @@
-"""Dense arrays of voxels: created, written in tile-aligned chunks, read by region into one buffer.
+"""Dense arrays of voxels: created, cut into tile-aligned chunks, read by region into one buffer.
 
 Cells and tiles are in column-major (Fortran) order: image files store the first axis fastest, so decoded
-frames go to TileDB and regions come back without a transposed copy. Queries use TileDB's lower-level
+frames are written and regions come back without a transposed copy. Queries use TileDB's lower-level
 interface on the caller's own buffers for the same reason (1.3x faster than through `Array.__getitem__`).
 """
 
@@ -103,24 +103,6 @@ def create_array(
     )
     on_storage("create the array", uri, ctx, lambda: tiledb.Array.create(uri, schema, ctx=ctx))
     return extents
-
-
-def write_region(array: Any, ctx: tiledb.Ctx, start: tuple[int, ...], voxels: NDArray[Any]) -> str:
-    """Write `voxels` at `start` into an array opened for writing, as one fragment; returns its name."""
-    carrier = carrier_dtype(voxels.dtype)
-    flat = np.ravel(voxels, order="F")
-    flat = flat.view(carrier) if flat.dtype != carrier else flat
-    handle = lt.Array(ctx, array)
-    query = lt.Query(ctx, handle, lt.QueryType.WRITE)
-    query.layout = lt.LayoutType.COL_MAJOR
-    subarray = lt.Subarray(ctx, handle)
-    for axis, (first, size) in enumerate(zip(start, voxels.shape, strict=True)):
-        subarray._add_dim_range(axis, (np.int32(first), np.int32(first + size - 1)))
-    query.set_subarray(subarray)
-    query.set_data_buffer(ATTRIBUTE, flat, flat.size)
-    query._submit()
-    query.finalize()
-    return str(query.fragment_uri(0)).rstrip("/").rsplit("/", 1)[-1]
 
 
 def read_region(

@@ -105,7 +105,7 @@ def _work(job: Callable[[str], None], store: str, ready: Connection, die_at: int
 
 
 def _die_at_call(number: int) -> None:
-    """Kill this process with signal 9 just before its `number`-th call that makes TileDB write something."""
+    """Kill this process with signal 9 just before its `number`-th call that writes something."""
     import tiledb
     import tiledb.libtiledb as lt
 
@@ -122,6 +122,10 @@ def _die_at_call(number: int) -> None:
         return call
 
     for owner, name in (
+        (os, "writev"),
+        (os, "fsync"),
+        (os, "fdatasync"),
+        (os, "rename"),
         (lt.Query, "_submit"),
         (lt.Query, "finalize"),
         (tiledb.Array, "create"),
@@ -211,7 +215,9 @@ def test_a_copy_killed_at_any_call_is_completed_by_the_same_call(base: Path, tmp
         store = str(tmp_path / f"c{number}")
         shutil.copytree(base, store)
         finished = run_and_kill(copy_view, store, at_call=number)
-        if not finished:
+        copy = Path(store + "-copy")
+        # Killed after the mark was taken away (handles are closed once more then), the copy is whole.
+        if not finished and (not copy.is_dir() or not any(copy.iterdir()) or (copy / "__building").exists()):
             copy_view(store)
         copied = RadiObject(store + "-copy")
         copied.validate()
