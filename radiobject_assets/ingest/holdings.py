@@ -71,7 +71,8 @@ class Holdings:
         owners: dict[str, dict[str, frozenset[tuple[str, str]]]] = {}
         tables = {e.name: Table(join(e.uri, OBS), ctx, OBS_CORE) for e in list_collections(store_uri, ctx)}
         for name, table in tables.items():
-            columns = [column for column in _READ if column in table.columns]
+            there = set(table.columns)
+            columns = [column for column in _READ if column in there]
             rows[name] = table.read(columns, keys=[subjects]).to_pylist()
             found: dict[str, set[tuple[str, str]]] = {}
             for row in table.rows_where("series_uid", uids, ["series_uid", "arrival"]).to_pylist():

@@ -56,8 +56,10 @@ def drop_old_notes(uri: str) -> None:
             sums.unlink(missing_ok=True)
 
 
-def check_small_files(uri: str) -> None:
+def check_small_files(uri: str, kind: str = "__") -> None:
     """Compare the small files of a local table or group with what was noted of them.
+
+    Those whose path begins with `kind`: a writer parses nothing but schemas.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def check_small_files(uri: str) -> None:
     if folder is None:
         return
     try:
-        names = [entry.name for entry in os.scandir(folder / SUMS) if entry.name.startswith("__")]
+        names = [entry.name for entry in os.scandir(folder / SUMS) if entry.name.startswith(kind)]
     except OSError:
         return
     for name in names:

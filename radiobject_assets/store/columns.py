@@ -92,14 +92,14 @@ class Column:
         """Name of the TileDB attribute."""
         return f"{self.name}:{self.type.value}" if self.free else self.name
 
-    def to_attr(self, ctx: tiledb.Ctx) -> tiledb.Attr:
-        """The TileDB attribute of this column."""
+    def to_attr(self, ctx: tiledb.Ctx, filters: tiledb.FilterList) -> tiledb.Attr:
+        """The TileDB attribute of this column; its buffers have the `filters` (`table_filters`)."""
         return tiledb.Attr(
             self.attribute,
             dtype=self.type.disk_dtype,
             var=self.type is ColumnType.UTF8,
             nullable=self.nullable,
-            filters=table_filters(ctx),
+            filters=filters,
             ctx=ctx,
         )
 

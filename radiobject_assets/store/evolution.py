@@ -14,7 +14,6 @@ import fcntl
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,10 +24,10 @@ import tiledb
 from blake3 import blake3
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.checksums import note_checksum
-from radiobject_assets.store.columns import Column, parse_attribute
+from radiobject_assets.store.columns import Column, parse_attribute, table_filters
 from radiobject_assets.store.context import ctx_for_small_objects
 from radiobject_assets.store.deadline import DeadlineError, on_storage, storage_errors
+from radiobject_assets.store.scratch import publish, scratch
 from radiobject_assets.store.uris import join, list_names, local_path, new_token
 
 _ATTEMPTS = 50
@@ -109,14 +108,14 @@ def evolve(
     StorageError
         If storage fails, or other writers keep changing the columns.
     """
-    added, dropped = {column.attribute: column for column in add}, set(drop)
+    added, dropped, known = {column.attribute: column for column in add}, set(drop), dict(core)
     for _ in range(_ATTEMPTS):
         with one_at_a_time(uri):
             names = schema_names(uri, ctx)
             if not names:
                 raise StorageError(f"{uri} has no schema: it is not a table")
             latest = _attributes(uri, names[-1], ctx)
-            wanted = {a: parse_attribute(a, dict(core)) for a in _ever_added(uri, names, ctx)} | added
+            wanted = {a: parse_attribute(a, known) for a in _ever_added(uri, names, ctx)} | added
             missing = [c for name, c in wanted.items() if name not in latest and name not in dropped]
             gone = [name for name in latest if name in dropped]
             if not missing and not gone:
@@ -125,7 +124,10 @@ def evolve(
             stamp = max(time.time_ns() // 1_000_000, _stamp(names[-1]) + 1)
             _mark_dropped(uri, gone, stamp, ctx)
             try:
-                _publish(uri, ctx, names[-1], missing, gone, stamp)
+                made = _publish(uri, ctx, names[-1], missing, gone, stamp)
+                kept = [name for name in latest if name not in dropped]
+                for name in made:
+                    remember_schema(uri, name, [*kept, *(column.attribute for column in missing)])
             except DeadlineError:
                 raise
             except StorageError:
@@ -139,13 +141,19 @@ def _stamp(name: str) -> int:
     return int(found[1]) if found else 0
 
 
+def remember_schema(uri: str, name: str, attributes: Iterable[str]) -> None:
+    """Note what attributes a schema has, which never changes: so it is read once in a process at most."""
+    if len(_known) > 10_000:
+        _known.clear()
+    _known[uri, name] = tuple(attributes)
+
+
 def _attributes(uri: str, name: str, ctx: tiledb.Ctx) -> tuple[str, ...]:
-    """Attributes of one schema. A schema never changes, so it is read once in a process."""
-    if (uri, name) not in _known:
-        if len(_known) > 10_000:
-            _known.clear()
-        _known[uri, name] = _read_attributes(join(uri, "__schema", name), name, ctx)
-    return _known[uri, name]
+    found = _known.get((uri, name))
+    if found is None:
+        found = _read_attributes(join(uri, "__schema", name), name, ctx)
+        remember_schema(uri, name, found)
+    return found
 
 
 def _read_attributes(path: str, name: str, ctx: tiledb.Ctx) -> tuple[str, ...]:
@@ -157,10 +165,10 @@ def _read_attributes(path: str, name: str, ctx: tiledb.Ctx) -> tuple[str, ...]:
             return bytes(file.read())
 
     found = on_storage("read the schema", path, ctx, content)
-    with storage_errors("read the schema", path), tempfile.TemporaryDirectory() as folder:
+    with storage_errors("read the schema", path), scratch() as folder:
         Path(folder, "__schema").mkdir()
         Path(folder, "__schema", name).write_bytes(found)
-        schema = tiledb.ArraySchema.load(folder, ctx=ctx)
+        schema = tiledb.ArraySchema.load(str(folder), ctx=ctx)
         return tuple(schema.attr(i).name for i in range(schema.nattr))
 
 
@@ -193,26 +201,25 @@ def _mark_dropped(uri: str, attributes: Iterable[str], stamp: int, ctx: tiledb.C
 
 def _publish(
     uri: str, ctx: tiledb.Ctx, base: str, add: Sequence[Column], drop: Sequence[str], stamp: int
-) -> None:
+) -> list[str]:
+    """Publish a schema that differs from `base`; its name, where the disk is local."""
     evolution = tiledb.ArraySchemaEvolution(ctx_for_small_objects(ctx, uri, 0))
+    filters = table_filters(ctx)
     for column in add:
-        evolution.add_attribute(column.to_attr(ctx))
+        evolution.add_attribute(column.to_attr(ctx, filters))
     for attribute in drop:
         evolution.drop_attribute(attribute)
     evolution.timestamp(stamp)
     folder = local_path(uri)
     if folder is None:
         on_storage("change the columns of", uri, ctx, partial(evolution.array_evolve, uri), holds_lock=True)
-        return
-    # TileDB creates the file of a new schema empty and fills it then: who dies in between leaves a
-    # table that cannot be opened. So it is made beside the table and moved there in one step.
-    with storage_errors("change the columns of", uri), beside(folder) as aside:
-        for part in folder.iterdir():
-            if part.is_dir():
-                (aside / part.name).mkdir(parents=True)
-        shutil.copy(folder / "__schema" / base, aside / "__schema" / base)
+        return []
+    with storage_errors("change the columns of", uri), scratch() as aside:
+        schemas = aside / "__schema"
+        schemas.mkdir()
+        shutil.copy(folder / "__schema" / base, schemas / base)
         evolution.array_evolve(str(aside))
-        for schema in (aside / "__schema").iterdir():
-            if schema.is_file() and schema.name != base:
-                note_checksum(folder, f"__schema/{schema.name}", schema.read_bytes())
-                os.rename(schema, folder / "__schema" / schema.name)
+        made = [schema for schema in schemas.iterdir() if schema.is_file() and schema.name != base]
+        for schema in made:
+            publish(folder, f"__schema/{schema.name}", schema.read_bytes())
+        return [schema.name for schema in made]

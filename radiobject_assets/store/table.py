@@ -23,10 +23,10 @@ from radiobject_assets.store.checksums import check_small_files, note_checksum, 
 from radiobject_assets.store.columns import Column, ColumnType, parse_attribute, table_filters
 from radiobject_assets.store.context import ctx_for_small_objects, keep_for_ever
 from radiobject_assets.store.deadline import DeadlineError, is_remote, on_storage, storage_errors
-from radiobject_assets.store.evolution import beside, evolve, schema_names
+from radiobject_assets.store.evolution import beside, evolve, remember_schema, schema_names
 from radiobject_assets.store.patience import while_tidied
 from radiobject_assets.store.pins import newest_stamp, settle
-from radiobject_assets.store.table_cells import ROW_MARK, decode, merge, read_columns, write_rows
+from radiobject_assets.store.table_cells import ROW_MARK, OneOf, decode, merge, read_columns, write_rows
 from radiobject_assets.store.uris import local_path, object_kind
 
 _DELETE_BATCH = 500
@@ -40,22 +40,22 @@ def now_ms() -> int:
 
 def create_table(uri: str, index: Sequence[str], columns: Iterable[Column], ctx: tiledb.Ctx) -> None:
     """Create an empty table with string key columns `index`; fine if another writer was first."""
-    columns = (ROW_MARK, *columns)
+    columns, filters = (ROW_MARK, *columns), table_filters(ctx)
     dims = [
         # A bytes dimension holds UTF-8; TileDB's own string dimension is ASCII only.
-        tiledb.Dim(name, domain=(None, None), tile=None, dtype=np.bytes_, filters=table_filters(ctx), ctx=ctx)
+        tiledb.Dim(name, domain=(None, None), tile=None, dtype=np.bytes_, filters=filters, ctx=ctx)
         for name in index
     ]
     # Else TileDB makes a context of its own for this thread, and a fork from another thread hangs over it.
     with tiledb.scope_ctx(ctx):
         schema = tiledb.ArraySchema(
             domain=tiledb.Domain(*dims, ctx=ctx),
-            attrs=[column.to_attr(ctx) for column in columns],
+            attrs=[column.to_attr(ctx, filters) for column in columns],
             sparse=True,
             allows_duplicates=False,
             capacity=10_000,
-            offsets_filters=table_filters(ctx),
-            validity_filters=table_filters(ctx),
+            offsets_filters=filters,
+            validity_filters=filters,
             ctx=ctx,
         )
     folder = local_path(uri)
@@ -79,6 +79,7 @@ def create_table(uri: str, index: Sequence[str], columns: Iterable[Column], ctx:
             tiledb.Array.create(str(aside), schema, ctx=ctx)
             for made in schema_names(str(aside), ctx):
                 note_checksum(aside, f"__schema/{made}")
+                remember_schema(uri, made, (column.attribute for column in columns))
             os.rename(aside, folder)
         except OSError:
             if not folder.is_dir():  # else another writer was first
@@ -108,6 +109,7 @@ class Table:
         self._ctx = ctx
         self._core = {ROW_MARK.name: ROW_MARK, **(core or {})}
         self._array: Any = None
+        self._physical: tuple[Column, ...] | None = None
         self._first_opened: int | None = None
 
     def _open(self) -> Any:
@@ -135,18 +137,22 @@ class Table:
         if self._array is not None:
             self._array.close()
             self._array = None
+        self._physical = None
         self._first_opened = None
 
     @property
     def index(self) -> tuple[str, ...]:
         """Names of the key columns."""
-        domain = self._open().schema.domain
-        return tuple(domain.dim(i).name for i in range(domain.ndim))
+        return _key_names(self._open().schema)
 
     @property
     def physical(self) -> tuple[Column, ...]:
         """Columns as stored, siblings of one name apart."""
-        schema = self._open().schema
+        if self._physical is None:  # 4 us for each attribute, and asked for again and again
+            self._physical = self._columns_of(self._open().schema)
+        return self._physical
+
+    def _columns_of(self, schema: tiledb.ArraySchema) -> tuple[Column, ...]:
         return tuple(parse_attribute(schema.attr(i).name, self._core) for i in range(schema.nattr))
 
     @property
@@ -187,14 +193,13 @@ class Table:
             return self._read(columns, [[]], None)
         if not physical or any(c.type is not ColumnType.UTF8 for c in physical):
             raise SchemaError(f"no text column {column!r} to look in; there are {', '.join(self.columns)}")
-        condition = " or ".join(f"attr({c.attribute!r}) in {wanted!r}" for c in physical)
-        return self._read(columns, None, condition)
+        return self._read(columns, None, OneOf([c.attribute for c in physical], wanted))
 
     def _read(
         self,
         columns: Sequence[str] | None,
         keys: Sequence[Sequence[str] | None] | None,
-        condition: str | None,
+        condition: OneOf | None,
     ) -> pa.Table:
         self._open()
         physical = self.physical
@@ -205,7 +210,8 @@ class Table:
                 f"no column {unknown[0]!r}; there are {', '.join((*self.index, *self.columns))}"
             )
         selected = [column for column in physical if column.name in wanted]
-        if keys is not None and any(allowed is not None and len(allowed) == 0 for allowed in keys):
+        nowhere = keys is not None and any(allowed is not None and len(allowed) == 0 for allowed in keys)
+        if nowhere or self._array.nonempty_domain() is None:
             return self._empty(selected, wanted)
         attributes, index = [c.attribute for c in selected], self.index
         far = is_remote(self.uri)
@@ -247,42 +253,37 @@ class Table:
         if rows.num_rows == 0:
             return
         self.close()
-        written = [
-            self._core[name] if name in self._core else Column(name, _kind(rows.column(name).type))
-            for name in rows.column_names
-            if name not in self.index
-        ]
-        index = self.index
-        try:
-            for _ in range(_ATTEMPTS):
-                if self._missing(written):
-                    evolve(self.uri, self._ctx, self._core, add=written)
-                    self.close()
-                begun = now_ms()
-                write = partial(self._write, rows, index, written, newest_stamp(self.uri, self._ctx))
-                if on_storage("write to the table", self.uri, self._ctx, write, nbytes=rows.nbytes):
-                    settle(self.uri, self._ctx, begun)
-                    return
-                # The newest schema lacks some of them, whatever this handle shows.
-                evolve(self.uri, self._ctx, self._core, add=written)
-        finally:
-            self.close()
+        for _ in range(_ATTEMPTS):
+            begun = now_ms()
+            write = partial(self._write, rows, newest_stamp(self.uri, self._ctx))
+            missing = on_storage("write to the table", self.uri, self._ctx, write, nbytes=rows.nbytes)
+            if not missing:
+                settle(self.uri, self._ctx, begun)
+                return
+            evolve(self.uri, self._ctx, self._core, add=missing)
         raise StorageError(f"columns of {self.uri} keep changing under this writer; try again")
 
-    def _write(self, rows: pa.Table, index: Sequence[str], written: Sequence[Column], newest: int) -> bool:
-        """Write rows in one fragment; False if another writer's schema lacks some of the columns."""
+    def _write(self, rows: pa.Table, newest: int) -> list[Column]:
+        """Write rows in one fragment; or nothing, where the schema lacks some of their columns: these."""
         ctx = ctx_for_small_objects(self._ctx, self.uri, rows.nbytes)
         # Of two rows with one key the later stamp wins: not that of a writer whose clock is ahead.
         stamp = newest + 1 if newest >= now_ms() else None
+        check_small_files(self.uri, "__schema")
         with tiledb.open(self.uri, "w", ctx=ctx, timestamp=stamp) as array:
-            # The handle's own schema counts: others may have added columns since it was last looked at.
             schema = array.schema
-            physical = [parse_attribute(schema.attr(i).name, self._core) for i in range(schema.nattr)]
-            if not {column.attribute for column in written} <= {column.attribute for column in physical}:
-                return False
+            index, physical = _key_names(schema), self._columns_of(schema)
+            written = [
+                self._core[name] if name in self._core else Column(name, _kind(rows.column(name).type))
+                for name in rows.column_names
+                if name not in index
+            ]
+            there = {column.attribute for column in physical}
+            missing = [column for column in written if column.attribute not in there]
+            if missing:
+                return missing
             fragment = write_rows(array, rows, index, written, physical, ctx)
         note_fragments(self.uri, {fragment})
-        return True
+        return []
 
     def add_columns(self, columns: Sequence[Column]) -> None:
         """Add columns; rows that are there get null.
@@ -357,6 +358,11 @@ class Table:
         count = partial(tiledb.array_fragments, self.uri, ctx=self._ctx)
         listing = partial(on_storage, "list fragments of", self.uri, self._ctx, count, holds_lock=True)
         return len(while_tidied(listing))
+
+
+def _key_names(schema: tiledb.ArraySchema) -> tuple[str, ...]:
+    domain = schema.domain
+    return tuple(domain.dim(i).name for i in range(domain.ndim))
 
 
 def _kind(arrow: pa.DataType) -> ColumnType:

@@ -120,8 +120,14 @@ def remove_tree(uri: str, ctx: tiledb.Ctx) -> None:
 
 def list_names(uri: str, ctx: tiledb.Ctx) -> list[str]:
     """Names directly under `uri`, sorted; empty where there is nothing."""
-    if "://" not in uri and not os.path.isdir(uri):
-        return []
+    if "://" not in uri:  # without TileDB: to make a `tiledb.VFS` alone takes 0.2 ms
+        try:
+            with storage_errors("list", uri):
+                return sorted(os.listdir(uri))
+        except StorageError as error:
+            if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
+                return []
+            raise
     found = on_storage("list", uri, ctx, lambda: tiledb.VFS(ctx=ctx).ls(uri))
     return sorted({last_part(entry) for entry in found})
 
