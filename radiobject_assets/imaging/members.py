@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -204,6 +204,9 @@ def moved(series: Series, place: Callable[[Path], Path]) -> Series:
 class MemberSource:
     """Voxels of a series in an archive (`source.ImageSource`): unpacked when `slabs` begins, removed after.
 
+    Where the attributes need the file (`NiftiFile.keep_extensions`), it is unpacked for them and kept until
+    the voxels are read, so that the archive is gone through once.
+
     Parameters
     ----------
     reopen
@@ -219,15 +222,32 @@ class MemberSource:
         self.affine: NDArray[np.float64] = described.affine
         self.slope = described.slope
         self.intercept = described.intercept
-        self.attributes: Mapping[str, AttributeValue] = described.attributes
+        nifti = series.nifti
+        in_file = nifti is not None and nifti.keep_extensions and nifti.extension_bytes > 0
+        self._attributes = None if in_file else described.attributes
         self._digest = ""
+        self._held: tuple[ExitStack, ImageSource] | None = None
+
+    @property
+    def attributes(self) -> Mapping[str, AttributeValue]:
+        """See `ImageSource.attributes`."""
+        if self._attributes is None:
+            self._held = self._unpacked()
+            self._attributes = self._held[1].attributes
+        return self._attributes
 
     def slabs(self, depth: int) -> Iterator[Slab]:
         """See `ImageSource.slabs`."""
-        with local_copy(self._series) as local:
-            source = self._reopen(local)
+        (copies, source), self._held = self._held or self._unpacked(), None
+        with copies:
+            self._attributes = source.attributes
             yield from source.slabs(depth)
             self._digest = source.source_digest()
+
+    def _unpacked(self) -> tuple[ExitStack, ImageSource]:
+        with ExitStack() as copies:
+            source = self._reopen(copies.enter_context(local_copy(self._series)))
+            return copies.pop_all(), source
 
     def source_digest(self) -> str:
         """See `ImageSource.source_digest`."""

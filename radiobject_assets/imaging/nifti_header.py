@@ -11,6 +11,7 @@ import math
 import struct
 from collections.abc import Container
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.nifti_place import NiftiPlace, is_place
+from radiobject_assets.imaging.path_text import path_text
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
 
@@ -171,15 +173,24 @@ def _order(prefix: bytes, header_size: int) -> str:
 
 def nifti_data_file(header: Path, known: Container[Path] = ()) -> Path | None:
     """The image file of a .hdr: same name, suffix .img (or .img.gz), on disk or among the `known` paths."""
-    name = header.name
-    stem = name[
-        : -len("".join(header.suffixes[-2:] if name.lower().endswith(".gz") else header.suffixes[-1:]))
-    ]
-    for suffix in (".img", ".img.gz", ".IMG"):
-        candidate = header.with_name(stem + suffix)
+    plain = header.with_suffix("") if header.suffix.lower() == ".gz" else header
+    stem = plain.name.removesuffix(plain.suffix) if plain.suffix.lower() in (".hdr", ".nii") else plain.name
+    for img, gz in product((".img", ".IMG", ".Img"), ("", ".gz", ".GZ")):
+        candidate = header.with_name(stem + img + gz)
         if candidate in known or candidate.is_file():
             return candidate
     return None
+
+
+def nifti_header_file(data: Path) -> Path | None:
+    """The header file (.hdr) that lies beside an image file (.img, .img.gz); None for other files."""
+    plain = data.with_suffix("") if data.suffix.lower() == ".gz" else data
+    if plain.suffix.lower() != ".img":
+        return None
+    beside = (
+        plain.with_suffix(hdr + gz) for hdr, gz in product((".hdr", ".HDR", ".Hdr"), ("", ".gz", ".GZ"))
+    )
+    return next((path for path in beside if path.is_file()), None)
 
 
 def read_nifti(path: Path, root: Path, prefix: bytes, size: int, *, compressed: bool) -> NiftiFile:
@@ -246,7 +257,7 @@ def read_nifti(path: Path, root: Path, prefix: bytes, size: int, *, compressed: 
     file = NiftiFile(
         path=path,
         files=(path,),
-        name=path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name,
+        name=path_text(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name),
         size_bytes=size,
         version=version,
         single_file=single,

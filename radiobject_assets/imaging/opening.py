@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.decoders import Decoders
 from radiobject_assets.imaging.dicom_source import DicomSource
@@ -37,8 +35,6 @@ def open_series(
             series.reason or Reason.NOT_AN_IMAGE, f"the series is quarantined: {series.detail}"
         )
     if in_archive(series):
-        if series.nifti is not None:  # attributes are told before a member is unpacked
-            series = replace(series, nifti=replace(series.nifti, keep_extensions=False))
         return MemberSource(series, lambda local: _open(local, image_grid, decoders))
     return _open(series, image_grid, decoders)
 

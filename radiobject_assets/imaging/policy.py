@@ -23,7 +23,7 @@ class SeriesPolicy:
         attribute `nifti_description`, so that an export has it again.
     nifti_extensions
         Header extensions: `drop` them, since they may hold a whole DICOM header, or `keep` up to 1 MB of them
-        in the array's metadata, so that an export has them again. Those of members of archives are dropped.
+        in the array's metadata, so that an export has them again.
     """
 
     components: Literal["quarantine", "keep"] = "quarantine"

@@ -25,6 +25,7 @@ from functools import lru_cache
 from radiobject_assets.imaging.bids import LABEL_COLUMNS
 from radiobject_assets.imaging.instance import Frame, Instance
 from radiobject_assets.imaging.nifti_header import NiftiFile
+from radiobject_assets.imaging.path_text import path_text
 from radiobject_assets.imaging.scan import ScanResult
 from radiobject_assets.imaging.source import AttributeValue
 from radiobject_assets.imaging.tags import ISSUER_COLUMN, OPTIONAL_ATTRIBUTES
@@ -169,7 +170,7 @@ class Release:
     def _nifti(self, nifti: NiftiFile) -> NiftiFile:
         if self.key is None:
             return nifti
-        found = self.subject_of_file(nifti.path.name)
+        found = self.subject_of_file(path_text(nifti.path.name))
         attributes: dict[str, AttributeValue] = {}
         for name, value in nifti.attributes.items():
             hide = name in LABEL_COLUMNS and _LOOKS_LIKE_NUMBER.search(str(value))

@@ -16,6 +16,7 @@ import pyarrow as pa
 from radiobject_assets.errors import SchemaError
 from radiobject_assets.imaging.instance import Frame, Instance, Segment
 from radiobject_assets.imaging.nifti_header import NiftiFile
+from radiobject_assets.imaging.path_text import path_text
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult, Unreadable
 
@@ -49,8 +50,9 @@ def scan_to_table(scan: ScanResult) -> pa.Table:
     for i in scan.instances:
         rows.append(
             {
-                "kind": "dicom", "path": str(i.path), "size_bytes": i.size_bytes, "series_uid": i.series_uid,
-                "study_uid": i.study_uid, "sop_instance_uid": i.sop_instance_uid, "modality": i.modality,
+                "kind": "dicom", "path": path_text(i.path), "size_bytes": i.size_bytes,
+                "series_uid": i.series_uid, "study_uid": i.study_uid,
+                "sop_instance_uid": i.sop_instance_uid, "modality": i.modality,
                 "transfer_syntax": i.transfer_syntax, "n_frames": i.n_frames, "record": _instance_json(i),
             }
         )  # fmt: skip
@@ -59,10 +61,16 @@ def scan_to_table(scan: ScanResult) -> pa.Table:
         values["path"], values["files"] = str(n.path), [str(p) for p in n.files]
         values["data_file"] = None if n.data_file is None else str(n.data_file)
         rows.append(
-            {"kind": "nifti", "path": str(n.path), "size_bytes": n.size_bytes, "record": json.dumps(values)}
-        )
+            {
+                "kind": "nifti", "path": path_text(n.path), "size_bytes": n.size_bytes,
+                "record": json.dumps(values),
+            }
+        )  # fmt: skip
     for u in scan.unreadable:
-        rows.append({"kind": "unreadable", "path": str(u.path), "reason": str(u.reason), "detail": u.detail})
+        row = {"kind": "unreadable", "path": path_text(u.path), "reason": str(u.reason), "detail": u.detail}
+        if row["path"] != str(u.path):
+            row["record"] = json.dumps({"path": str(u.path)})
+        rows.append(row)
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
@@ -85,7 +93,8 @@ def scan_from_table(table: pa.Table) -> ScanResult:
             elif row["kind"] == "nifti":
                 niftis.append(_nifti_from_json(row["record"]))
             else:
-                unreadable.append(Unreadable(Path(row["path"]), Reason(row["reason"]), row["detail"]))
+                path = json.loads(row["record"])["path"] if row["record"] else row["path"]
+                unreadable.append(Unreadable(Path(path), Reason(row["reason"]), row["detail"]))
         except (TypeError, ValueError, KeyError) as error:
             raise SchemaError(f"a record of the scan table cannot be understood: {error}") from error
     return ScanResult(tuple(instances), tuple(niftis), tuple(unreadable))

@@ -12,7 +12,6 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from radiobject_assets.errors import ImageReadError
@@ -80,6 +79,4 @@ def _bytes_of(series: Series) -> int:
 def _local(series: Series, local: dict[Path, Path]) -> Series:
     if not all(path in local for path in needed_files(series)):
         return series
-    if series.nifti is not None:  # as for a series that is unpacked alone
-        series = replace(series, nifti=replace(series.nifti, keep_extensions=False))
     return moved(series, lambda path: local.get(path, path))

@@ -12,6 +12,7 @@ import unicodedata
 
 from radiobject_assets.dataset import SubjectsConfig
 from radiobject_assets.errors import IngestError
+from radiobject_assets.imaging.path_text import path_text
 from radiobject_assets.imaging.privacy import PSEUDONYM
 from radiobject_assets.imaging.series import Series
 from radiobject_assets.ingest.release import subject_in_file_name
@@ -43,7 +44,7 @@ def subject_id_of(series: Series, subjects: SubjectsConfig) -> str:
         if subjects.key == "patient_id" and patient_id:
             return patient_id
         return f"study-{token(series.study_uid or series.key, 10)}"
-    found = subject_in_file_name(series.files[0].name, subjects)
+    found = subject_in_file_name(path_text(series.files[0].name), subjects)
     return found or f"file-{token(series.key, 10)}"
 
 
@@ -62,7 +63,7 @@ def volume_key(series: Series, arrival: str) -> str:
         return series.key
     # two NIfTI drops may use one file name for two images: the arrival, or the folder, tells them apart
     place = series.nifti.place if series.nifti is not None else ""
-    return f"{arrival}:{series.key}" if arrival else place or str(series.files[0].resolve())
+    return f"{arrival}:{series.key}" if arrival else place or path_text(series.files[0].resolve())
 
 
 def obs_id_of(subject_id: str, collection: str, key: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from radiobject_assets.errors import ImageReadError, IngestError
 from radiobject_assets.imaging.decoders import shared_decoders
 from radiobject_assets.imaging.metadata import extract_dicom_metadata
+from radiobject_assets.imaging.nifti_header import nifti_header_file
 from radiobject_assets.imaging.opening import open_series
 from radiobject_assets.imaging.policy import OWN_FILES
 from radiobject_assets.imaging.scan import scan
@@ -33,7 +34,9 @@ def open_nifti(path: str | Path) -> list[ImageSource]:
     path = Path(path)
     if not path.is_file():
         raise IngestError(f"{path}: no such file")
-    return _open_all(path, [series for series in _series_below(path) if not series.series_uid], "NIfTI image")
+    header = nifti_header_file(path) or path
+    found = [series for series in _series_below(header) if not series.series_uid]
+    return _open_all(path, found, "NIfTI image")
 
 
 def open_dicom(path: str | Path) -> list[ImageSource]:

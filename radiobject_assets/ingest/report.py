@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from radiobject_assets.imaging.path_text import path_text
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.imaging.scan import Unreadable
 
@@ -116,7 +117,7 @@ class IngestReport:
         return {
             "series": [outcome.to_json() for outcome in self.outcomes],
             "unreadable": [
-                {"path": str(item.path), "reason": str(item.reason), "detail": item.detail}
+                {"path": path_text(item.path), "reason": str(item.reason), "detail": item.detail}
                 for item in self.unreadable
             ],
             "problems": list(self.problems),
@@ -162,8 +163,8 @@ def outcomes_table(
 def source_of(files: Sequence[Path]) -> str:
     """Where a series lies: its file, or the folder that holds all its files."""
     if len(files) == 1:
-        return str(files[0])
+        return path_text(files[0])
     folders = {path.parent for path in files}
     if len(folders) == 1:
-        return str(files[0].parent)
-    return os.path.commonpath([os.path.abspath(folder) for folder in folders])
+        return path_text(files[0].parent)
+    return path_text(os.path.commonpath([os.path.abspath(folder) for folder in folders]))

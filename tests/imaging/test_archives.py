@@ -16,9 +16,11 @@ from dicom_files import ramp, write_stack
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.archives import ArchiveLimits, file_on_disk, members
+from radiobject_assets.imaging.policy import OWN_FILES
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult, scan
 from radiobject_assets.imaging.series import Series, build_series, open_series
+from radiobject_assets.imaging.unpacking import unpacked_together
 
 KINDS = ("zip", "tar", "gztar")
 SUFFIX = {"zip": ".zip", "tar": ".tar", "gztar": ".tar.gz"}
@@ -254,3 +256,39 @@ def test_mutated_archives_never_crash_and_always_get_a_verdict(tmp_path: Path, k
                 with contextlib.suppress(ImageReadError):
                     list(open_series(series).slabs(4))
         path.unlink()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".img"])
+@pytest.mark.parametrize("attributes_first", [True, False])
+def test_extensions_of_a_header_in_an_archive_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, suffix: str, attributes_first: bool
+) -> None:
+    import nibabel as nib
+
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    data = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    image = (nib.Nifti1Pair if suffix == ".img" else nib.Nifti1Image)(data, np.eye(4))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"written by hand"))
+    (tmp_path / "in").mkdir()
+    nib.save(image, tmp_path / f"in/one{suffix}")
+    nib.save(image, tmp_path / f"in/two{suffix}")
+    archive = pack(tmp_path / "in", kind, tmp_path / "parcel")
+    series = build_series(scan([archive]), policy=OWN_FILES)
+    with unpacked_together(series) as together:
+        for item in (*series, *together):
+            source = open_series(item)
+            if attributes_first:
+                assert "nifti_extensions" in source.attributes
+            np.testing.assert_array_equal(
+                np.concatenate([slab.voxels for slab in source.slabs(2)], axis=2), data
+            )
+            (plain,) = build_series(scan([tmp_path / "in" / item.files[0].name]), policy=OWN_FILES)
+            assert source.attributes == open_series(plain).attributes
+    assert list(scratch.iterdir()) == []
+    given_up = open_series(series[0])
+    assert "nifti_extensions" in given_up.attributes
+    del given_up
+    assert list(scratch.iterdir()) == []

@@ -19,6 +19,7 @@ from radiobject_assets.imaging.policy import OWN_FILES, SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult, scan
 from radiobject_assets.imaging.series import Series, build_series, open_series
+from radiobject_assets.ingest.readers import open_nifti
 
 KEEP = SeriesPolicy(components="keep")
 AFFINE = np.array([[0, 0, 3, 1.5], [-2, 0, 0, 2], [0, 1.25, 0, 3], [0, 0, 0, 1]])
@@ -339,3 +340,25 @@ def test_a_small_gzip_file_without_its_checksum_is_a_reason(tmp_path: Path, end:
     with pytest.raises(ImageReadError) as caught:
         read_all(open_series(_one(tmp_path / "a.nii.gz")))
     assert caught.value.code == Reason.DECODER_FAILED
+
+
+@pytest.mark.parametrize("header", ["a.hdr", "A.HDR", "a.Hdr", "a.hdr.gz", "A.HDR.GZ", "sub.01.hdr", "a"])
+@pytest.mark.parametrize("data", [".img", ".IMG", ".Img", ".img.gz", ".IMG.GZ"])
+def test_the_halves_of_a_pair_find_each_other_however_they_are_spelled(
+    tmp_path: Path, header: str, data: str
+) -> None:
+    voxels = _voxels((3, 4, 5), np.int16)
+    _saved(tmp_path / "in.img", voxels)
+    halves = [(tmp_path / f"in{suffix}").read_bytes() for suffix in (".hdr", ".img")]
+    stem = header.lower().removesuffix(".gz").removesuffix(".hdr")
+    stem = stem.upper() if header.isupper() else stem
+    (tmp_path / "pair").mkdir()
+    for name, content in zip((header, stem + data), halves, strict=True):
+        content = gzip.compress(content) if name.lower().endswith(".gz") else content
+        (tmp_path / "pair" / name).write_bytes(content)
+    series = _one(tmp_path / "pair")
+    assert len(series.files) == 2
+    assert np.array_equal(read_all(open_series(series))[..., 0], voxels)
+    if "." in header:
+        (source,) = open_nifti(tmp_path / "pair" / (stem + data))
+        assert np.array_equal(read_all(source)[..., 0], voxels)
