@@ -65,6 +65,8 @@ class ImageSource(Protocol):
     def slabs(self, depth: int) -> Iterator[Slab]:
         """Yield every slice exactly once, time outermost, `depth` slices at a time (the last may be thinner).
 
+        A slab is the caller's: the source does not touch its voxels again.
+
         Raises
         ------
         ImageReadError

@@ -7,7 +7,7 @@ to a reader: the parent commits the rows of many volumes at once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from radiobject_assets.imaging.opening import open_series
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series import Series
 from radiobject_assets.imaging.source import ImageSource
+from radiobject_assets.ingest.reading_ahead import read_ahead
 from radiobject_assets.memory import MB
 from radiobject_assets.orientation import orientation_source
 from radiobject_assets.store.config import (
@@ -34,8 +35,12 @@ from radiobject_assets.store.config import (
 )
 from radiobject_assets.store.staging import StagedVolume, stage_volume
 
-# A slab's bytes are in memory this many times at once: decoded, in TileDB's tiles, and filtered.
+# A slab's bytes are in memory this many times at once: decoded, put together into whole layers of tiles,
+# compressed; and the next one is being decoded.
 COPIES_OF_A_SLAB = 4
+# A volume is read and written in slabs of about this size at most, or of one layer of tiles: the next one is
+# read while this one is compressed.
+_AT_ONCE_BYTES = 16 * MB
 # Beside the slabs: the compressed bytes of one file, codec scratch, TileDB's own state.
 FIXED_BYTES = 48 * MB
 _READ_BYTES = 4 * MB
@@ -163,9 +168,11 @@ def _stage(task: VolumeTask, source: ImageSource, image: ImageCandidate | None) 
     series = task.series
     slice_bytes = max(1, math.prod(source.shape[:2]) * source.dtype.itemsize)
     tile_depth = task.tile.extents_for_shape(source.shape)[2] if task.tile is not None else 64
-    depth = max(1, task.slab_bytes // slice_bytes)
+    at_once = min(task.slab_bytes, max(_AT_ONCE_BYTES, tile_depth * slice_bytes))
+    depth = max(1, at_once // slice_bytes)
     if depth > tile_depth:
-        depth -= depth % tile_depth  # whole tiles, so that no tile is written twice
+        depth -= depth % tile_depth  # whole layers of tiles: what is left over would be copied
+    depth = min(depth, source.shape[2])
     staged = stage_volume(
         task.collection_uri,
         obs_id=task.obs_id,
@@ -173,12 +180,12 @@ def _stage(task: VolumeTask, source: ImageSource, image: ImageCandidate | None) 
         shape=source.shape,
         dtype=source.dtype,
         affine=source.affine,
-        slabs=_slabs(source, min(depth, source.shape[2])),
+        slabs=read_ahead(_slabs(source, depth)),
         slope=source.slope,
         intercept=source.intercept,
         orientation_source=orientation_source("nifti" if series.nifti else "dicom", source.attributes),
         tile=task.tile,
-        buffer_bytes=task.slab_bytes,
+        buffer_bytes=at_once,
         sources=[instance.sop_instance_uid for instance in series.instances],
         attributes={
             **source.attributes,
@@ -202,6 +209,6 @@ def _stage(task: VolumeTask, source: ImageSource, image: ImageCandidate | None) 
     )
 
 
-def _slabs(source: ImageSource, depth: int) -> Iterator[tuple[int, int, NDArray[Any]]]:
+def _slabs(source: ImageSource, depth: int) -> Generator[tuple[int, int, NDArray[Any]], None, None]:
     for slab in source.slabs(depth):
         yield slab.z, slab.t, np.asarray(slab.voxels)
