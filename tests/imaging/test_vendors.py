@@ -23,6 +23,7 @@ from pydicom.uid import MRImageStorage
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # nibabel calls its reader experimental
     from nibabel.nicom import csareader
+    from nibabel.nicom.dicomwrappers import wrapper_from_file
 
 from radiobject_assets.imaging.csa import read_csa
 from radiobject_assets.imaging.reasons import Reason
@@ -258,15 +259,18 @@ def test_complex_components_of_ge_are_volumes_of_their_own(tmp_path: Path, code:
     assert read_all(open_series(found[name])).min() == 500
 
 
-def _csa(tags: dict[str, list[str]], *, second: bool) -> bytes:
+def _csa(tags: dict[str, list[str]], *, second: bool, added: int | None = None) -> bytes:
+    """`added` to the lengths of CSA1: by default the number of items of the first tag."""
     out = b"SV10\4\3\2\1" if second else b""
     out += struct.pack("<2I", len(tags), 77)
     first_items: int | None = None
     for name, values in tags.items():
-        items = max(6, len(values))
-        first_items = items if first_items is None else first_items
+        items = max(6, len(values)) if values or added is None else 0
+        if first_items is None:
+            first_items = items if added is None else added
         padding = 77 if name else 0
-        out += struct.pack("<64si4siii", name.encode(), len(values), b"FD\0\0", 3, items, padding)
+        vr = {"AcquisitionMatrixText": b"SH", "NumberOfImagesInMosaic": b"US"}.get(name, b"FD")
+        out += struct.pack("<64si4siii", name.encode(), len(values), vr, 3, items, padding)
         for text in [*values, *[""] * (items - len(values))]:
             data = text.encode() + b"\0" if text else b""
             length = len(data) if second else len(data) + first_items
@@ -283,9 +287,9 @@ CSA_TAGS = {
 }
 
 
-@pytest.mark.parametrize("second", [False, True])
-def test_both_forms_of_the_siemens_header_are_read(second: bool) -> None:
-    ours = read_csa(_csa(CSA_TAGS, second=second))
+@pytest.mark.parametrize(("second", "added"), [(False, None), (False, 0), (False, 9), (True, None)])
+def test_both_forms_of_the_siemens_header_are_read(second: bool, added: int | None) -> None:
+    ours = read_csa(_csa(CSA_TAGS, second=second, added=added))
     assert {name: list(ours[name]) for name in CSA_TAGS} == CSA_TAGS
 
 
@@ -299,6 +303,38 @@ def test_real_siemens_headers_are_read_as_nibabel_reads_them() -> None:
         for tag in CSA_TAGS:
             expected = [float(value) for value in theirs[tag]["items"]]
             assert [float(value) for value in ours[tag]] == pytest.approx(expected), tag
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("orientation", [(0.96, 0.28, 0, -0.224, 0.768, -0.6), (0, 1, 0, 0, 0, -1)])
+def test_a_mosaic_with_the_older_csa_header_lies_where_nibabel_puts_it(
+    tmp_path: Path, orientation: tuple[float, ...], sign: int
+) -> None:
+    """dcm2niix does not read this form: it leaves such mosaics whole, or takes no notice of the sign."""
+    normal = np.cross(orientation[:3], orientation[3:]) * sign
+    tags: dict[str, list[str]] = {
+        "EchoLinePosition": [],
+        "NumberOfImagesInMosaic": ["5"],
+        "AcquisitionMatrixText": ["6*8"],
+        "SliceNormalVector": [f"{v:.8f}" for v in normal],
+    }
+    pixels = np.random.default_rng(3).integers(1, 900, (18, 24)).astype("u2")
+    ds = slice_dataset(pixels, position=(-30, -20, 11), orientation=orientation, pixel_spacing=(1.5, 1.25))
+    ds.Modality, ds.Manufacturer, ds.SpacingBetweenSlices = "MR", "SIEMENS", "3"
+    ds.SOPClassUID, ds.ImageType = MRImageStorage, ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]
+    _private(ds, 0x0029, "SIEMENS CSA HEADER", {0x10: ("OB", _csa(tags, second=False, added=6))})
+    ds.save_as(tmp_path / "1", enforce_file_format=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = wrapper_from_file(tmp_path / "1")
+        values, affine = theirs.get_data(), theirs.affine
+    source = open_series(_one(tmp_path))
+    voxels = read_all(source)[..., 0]
+    there = np.linalg.inv(np.diag([-1, -1, 1, 1]) @ source.affine) @ affine
+    for index in np.ndindex(values.shape):
+        place = (there @ [*index, 1])[:3]
+        assert np.allclose(place, np.round(place), atol=1e-4)
+        assert voxels[tuple(np.round(place).astype(int))] == values[index]
 
 
 @pytest.mark.parametrize("second", [False, True])
