@@ -34,9 +34,11 @@ from radiobject_assets.ingest.work import (
     ingest_volume,
 )
 from radiobject_assets.memory import MB, MemoryBudget, PeakMemory
+from radiobject_assets.store.columns import Column
 from radiobject_assets.store.config import SliceOrientation, TileConfig, get_radiobject_config
 from radiobject_assets.store.context import get_tiledb_ctx
 from radiobject_assets.store.layout import ensure_collection, ensure_store
+from radiobject_assets.store.obs_rows import free_columns
 from radiobject_assets.store.staging import StagedVolume, commit_volumes, discard_staged
 from radiobject_assets.store.subjects import ensure_subjects
 
@@ -87,9 +89,8 @@ def run_ingest(
     started = time.monotonic()
     ensure_store(store_uri)
     selected = plan.selected(collections)
-    uris = {
-        name: ensure_collection(store_uri, name) for name in sorted({p.collection or "" for p in selected})
-    }
+    names = sorted({planned.collection or "" for planned in selected})
+    uris = {name: ensure_collection(store_uri, name, columns=columns_of(selected, name)) for name in names}
     outcomes: dict[int, SeriesOutcome] = {}
     with PeakMemory() as peak:
         for labels in (False, True):
@@ -105,6 +106,15 @@ def run_ingest(
         seconds=time.monotonic() - started,
         peak_rss_mb=peak.peak_rss_mb,
         budget_mb=budget.total_mb,
+    )
+
+
+def columns_of(planned: Iterable[PlannedSeries], collection: str) -> list[Column]:
+    """Columns that the rows of the series of a collection will have beside those of the format."""
+    return free_columns(
+        {**p.series.attributes, "n_instances": len(p.series.files)}
+        for p in planned
+        if (p.collection or "") == collection
     )
 
 

@@ -25,9 +25,9 @@ from radiobject_assets.store.layout import (
     ensure_collection,
     ensure_collection_at,
 )
+from radiobject_assets.store.obs_rows import WITHOUT_COLUMN
 from radiobject_assets.store.staging import (
     _COMPUTED,
-    WITHOUT_COLUMN,
     Attribute,
     StagedVolume,
     commit_volumes,

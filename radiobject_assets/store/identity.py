@@ -11,7 +11,8 @@ import tiledb
 
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.store.context import ctx_for_threads
-from radiobject_assets.store.layout import OBS_META, group_metadata, write_group_metadata
+from radiobject_assets.store.groups import group_metadata, write_group_metadata
+from radiobject_assets.store.layout import OBS_META
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join, normalise
 

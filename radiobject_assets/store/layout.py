@@ -15,26 +15,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import tiledb
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.checksums import check_small_files, note_checksum
 from radiobject_assets.store.columns import Column, ColumnType, type_of_dtype, validate_column_name
-from radiobject_assets.store.context import ctx_for_small_objects, ctx_for_threads
-from radiobject_assets.store.deadline import DeadlineError, on_storage, storage_errors
-from radiobject_assets.store.evolution import beside
+from radiobject_assets.store.context import ctx_for_threads
+from radiobject_assets.store.deadline import on_storage
+from radiobject_assets.store.groups import create_group, group_metadata, meta_if_group, write_group_metadata
 from radiobject_assets.store.pins import newest_stamp
 from radiobject_assets.store.table import Table, create_table, now_ms
 from radiobject_assets.store.uris import (
     join,
     last_part,
     list_names,
-    local_path,
     normalise,
     object_kind,
     validate_collection_name,
@@ -114,67 +111,6 @@ class CollectionEntry:
     uri: str
 
 
-def group_metadata(uri: str, ctx: tiledb.Ctx) -> dict[str, Any]:
-    """The metadata of the group at `uri`."""
-
-    def read() -> dict[str, Any]:
-        with tiledb.Group(uri, "r", ctx=ctx) as group:
-            return dict(group.meta.items())
-
-    check_small_files(uri)
-    return on_storage("open", uri, ctx, read, holds_lock=True)
-
-
-def write_group_metadata(uri: str, values: dict[str, Any], ctx: tiledb.Ctx) -> None:
-    """Set keys of the metadata of the group at `uri`; others stay."""
-
-    small = ctx_for_small_objects(ctx, uri, 0)
-
-    def write(target: str) -> None:
-        with tiledb.Group(target, "w", ctx=small) as group:
-            for key, value in values.items():
-                group.meta[key] = value
-
-    folder = local_path(uri)
-    if folder is None:
-        on_storage("write the metadata of", uri, ctx, partial(write, uri), holds_lock=True)
-        return
-    # TileDB creates the file empty and fills it then: nobody can open a group that has an empty one. So it is
-    # made in a group of its own and moved from there in one step.
-    with storage_errors("write the metadata of", uri), beside(folder / "__meta") as aside:
-        tiledb.Group.create(str(aside), ctx=ctx)
-        write(str(aside))
-        (folder / "__meta").mkdir(exist_ok=True)
-        for made in (aside / "__meta").iterdir():
-            note_checksum(folder, f"__meta/{made.name}", made.read_bytes())
-            os.rename(made, folder / "__meta" / made.name)
-
-
-def _create_group(uri: str, ctx: tiledb.Ctx) -> None:
-    if object_kind(uri, ctx) == "group":
-        return
-    small = ctx_for_small_objects(ctx, uri, 0)
-    try:
-        on_storage("create", uri, ctx, lambda: tiledb.Group.create(uri, ctx=small), holds_lock=True)
-    except DeadlineError:
-        raise
-    except StorageError:
-        if object_kind(uri, ctx) != "group":  # else another writer was first
-            raise
-
-
-def _meta_if_group(uri: str, ctx: tiledb.Ctx) -> tuple[dict[str, Any], str | None]:
-    """Metadata of the group at `uri`, and what is there; looks closer only where it is no group."""
-    try:
-        return group_metadata(uri, ctx), "group"
-    except DeadlineError:
-        raise
-    except StorageError:
-        found = object_kind(uri, ctx)
-        # Another process may have made it between the two looks.
-        return (group_metadata(uri, ctx) if found == "group" else {}), found
-
-
 def check_format(uri: str, ctx: tiledb.Ctx, expected: str) -> dict[str, Any]:
     """The metadata of the group at `uri`.
 
@@ -184,7 +120,7 @@ def check_format(uri: str, ctx: tiledb.Ctx, expected: str) -> dict[str, Any]:
         Where there is no group of the `expected` format, or one of a version that this program cannot read.
     """
     kind = "store" if expected == STORE_FORMAT else "collection"
-    meta, found = _meta_if_group(uri, ctx)
+    meta, found = meta_if_group(uri, ctx)
     if found is None:
         raise StorageError(f"no {kind} at {uri}: there is nothing that TileDB knows")
     if meta.get("format") != expected:
@@ -203,7 +139,7 @@ def check_format(uri: str, ctx: tiledb.Ctx, expected: str) -> dict[str, Any]:
 
 def is_store(uri: str, ctx: tiledb.Ctx) -> bool:
     """Whether a finished store of this format is at `uri`."""
-    return bool(_meta_if_group(uri, ctx)[0].get("format") == STORE_FORMAT)
+    return bool(meta_if_group(uri, ctx)[0].get("format") == STORE_FORMAT)
 
 
 def _refuse_foreign(uri: str, ctx: tiledb.Ctx, ours: set[str]) -> None:
@@ -238,14 +174,14 @@ def ensure_store(uri: str | os.PathLike[str], ctx: tiledb.Ctx | None = None) -> 
         Where something else is at `uri`; it is left alone.
     """
     uri, ctx = normalise(uri), ctx_for_threads(ctx)
-    if _meta_if_group(uri, ctx)[0].get("format") is not None:
+    if meta_if_group(uri, ctx)[0].get("format") is not None:
         check_format(uri, ctx, STORE_FORMAT)
         return uri
     _refuse_foreign(uri, ctx, {OBS_META, COLLECTIONS, SNAPSHOTS})
-    _create_group(uri, ctx)
-    _create_group(join(uri, COLLECTIONS), ctx)
-    _ensure_table(join(uri, OBS_META), (SUBJECT,), {}, ctx)
-    _ensure_table(join(uri, SNAPSHOTS), ("name",), SNAPSHOT_CORE, ctx)
+    create_group(uri, ctx)
+    create_group(join(uri, COLLECTIONS), ctx)
+    _ensure_table(join(uri, OBS_META), (SUBJECT,), (), ctx)
+    _ensure_table(join(uri, SNAPSHOTS), ("name",), SNAPSHOT_CORE.values(), ctx)
     # The marker comes last: a store without it is unfinished, and the next call completes it.
     write_group_metadata(
         uri, {"format": STORE_FORMAT, "format_version": FORMAT_VERSION, "created_ms": now_ms()}, ctx
@@ -253,10 +189,10 @@ def ensure_store(uri: str | os.PathLike[str], ctx: tiledb.Ctx | None = None) -> 
     return uri
 
 
-def _ensure_table(uri: str, index: tuple[str, ...], core: dict[str, Column], ctx: tiledb.Ctx) -> None:
+def _ensure_table(uri: str, index: tuple[str, ...], columns: Iterable[Column], ctx: tiledb.Ctx) -> None:
     if object_kind(uri, ctx) == "array":
         return
-    create_table(uri, index, core.values(), ctx)
+    create_table(uri, index, columns, ctx)
 
 
 def ensure_collection_at(
@@ -272,26 +208,28 @@ def ensure_collection_at(
     `declared_shape` where the collection is made here.
     """
     uri, ctx = normalise(uri), ctx_for_threads(ctx)
-    _ensure_collection(uri, name, ctx, shape)
     columns = [
         Column(validate_column_name(column), type_of_dtype(dtype))
         for column, dtype in (obs_schema or {}).items()
         if column not in (SUBJECT, OBS_ID) and column not in OBS_CORE
     ]
+    _ensure_collection(uri, name, ctx, shape, columns)
     if columns:
         Table(join(uri, OBS), ctx, OBS_CORE).add_columns(columns)
     return uri
 
 
-def _ensure_collection(uri: str, name: str | None, ctx: tiledb.Ctx, shape: Sequence[int] | None) -> None:
-    if _meta_if_group(uri, ctx)[0].get("format") is not None:
+def _ensure_collection(
+    uri: str, name: str | None, ctx: tiledb.Ctx, shape: Sequence[int] | None, columns: Sequence[Column]
+) -> None:
+    if meta_if_group(uri, ctx)[0].get("format") is not None:
         check_format(uri, ctx, COLLECTION_FORMAT)
         return
     _refuse_foreign(uri, ctx, {OBS, VOLUMES})
-    _create_group(uri, ctx)
-    _create_group(join(uri, VOLUMES), ctx)
-    _ensure_table(join(uri, OBS), (SUBJECT, OBS_ID), OBS_CORE, ctx)
-    if _meta_if_group(uri, ctx)[0].get("format") is not None:
+    create_group(uri, ctx)
+    create_group(join(uri, VOLUMES), ctx)
+    _ensure_table(join(uri, OBS), (SUBJECT, OBS_ID), (*OBS_CORE.values(), *columns), ctx)
+    if meta_if_group(uri, ctx)[0].get("format") is not None:
         return  # another process finished it meanwhile, and may have renamed it since
     created = now_ms()
     write_group_metadata(
@@ -336,7 +274,7 @@ def list_collections(store_uri: str, ctx: tiledb.Ctx, timestamp: int | None = No
         if directory.startswith("__"):
             continue
         uri = join(folder, directory)
-        meta = _meta_if_group(uri, ctx)[0]
+        meta = meta_if_group(uri, ctx)[0]
         if meta.get("format") != COLLECTION_FORMAT:
             continue
         if timestamp is not None and int(meta.get("created_ms", 0)) > timestamp:
@@ -366,8 +304,16 @@ def find_collection(store_uri: str, name: str, ctx: tiledb.Ctx, timestamp: int |
     return None
 
 
-def ensure_collection(store_uri: str | os.PathLike[str], name: str, ctx: tiledb.Ctx | None = None) -> str:
+def ensure_collection(
+    store_uri: str | os.PathLike[str],
+    name: str,
+    ctx: tiledb.Ctx | None = None,
+    columns: Sequence[Column] = (),
+) -> str:
     """URI of the collection `name`, which is created if it is not there yet; safe when raced.
+
+    One that is created has the free `columns` in obs from the start: to add them at its first commit would
+    take as long as to make the table.
 
     Raises
     ------
@@ -383,10 +329,11 @@ def ensure_collection(store_uri: str | os.PathLike[str], name: str, ctx: tiledb.
     # The directory of that name may belong to a collection that was renamed since.
     for attempt in range(1000):
         uri = join(store_uri, COLLECTIONS, name if attempt == 0 else f"{name}.{attempt}")
-        meta = _meta_if_group(uri, ctx)[0]
+        meta = meta_if_group(uri, ctx)[0]
         if meta.get("format") == COLLECTION_FORMAT and meta.get("name") != name:
             continue
-        return ensure_collection_at(uri, name, ctx)
+        _ensure_collection(uri, name, ctx, None, columns)
+        return uri
     raise StorageError(f"{store_uri}: too many collections were renamed from {name!r}")
 
 

@@ -16,6 +16,7 @@ import tiledb
 from radiobject_assets.store.consolidation import consolidate_table
 from radiobject_assets.store.context import ctx_for_threads
 from radiobject_assets.store.evolution import UNFINISHED
+from radiobject_assets.store.groups import group_metadata
 from radiobject_assets.store.layout import (
     COLLECTION_FORMAT,
     COLLECTIONS,
@@ -27,7 +28,6 @@ from radiobject_assets.store.layout import (
     STORE_FORMAT,
     VOLUMES,
     check_format,
-    group_metadata,
     list_collections,
 )
 from radiobject_assets.store.pins import settle

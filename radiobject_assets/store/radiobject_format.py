@@ -22,6 +22,7 @@ from radiobject_assets.store.affine import affine_axcodes, spacing_mm
 from radiobject_assets.store.columns import to_arrow
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.deadline import DeadlineError, on_storage
+from radiobject_assets.store.groups import group_metadata
 from radiobject_assets.store.layout import (
     AFFINE_COLUMNS,
     COLLECTION_FORMAT,
@@ -37,7 +38,6 @@ from radiobject_assets.store.layout import (
     VOLUMES,
     CollectionEntry,
     check_format,
-    group_metadata,
 )
 from radiobject_assets.store.parallel import map_on_threads
 from radiobject_assets.store.radiobject_array import radiobject_header, read_only

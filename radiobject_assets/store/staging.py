@@ -15,36 +15,30 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import tiledb
 from numpy.typing import NDArray
 
-from radiobject_assets import __version__
 from radiobject_assets.errors import AlignmentError, SchemaError, ShapeError
 from radiobject_assets.store.affine import (
-    affine_axcodes,
-    spacing_mm,
     validate_affine,
 )
 from radiobject_assets.store.array_writer import ArrayPlan, write_array
-from radiobject_assets.store.columns import ColumnType, to_arrow, validate_column_name
+from radiobject_assets.store.columns import validate_column_name
 from radiobject_assets.store.config import MB, CompressionConfig, TileConfig, get_radiobject_config
 from radiobject_assets.store.consolidation import consolidate_if_many
 from radiobject_assets.store.context import ctx_for_threads
 from radiobject_assets.store.layout import (
-    AFFINE_COLUMNS,
     FORMAT_VERSION,
     OBS,
     OBS_CORE,
     OBS_ID,
-    SIZE_COLUMNS,
-    SPACING_COLUMNS,
     SUBJECT,
     VOLUME_FORMAT,
     VOLUMES,
 )
+from radiobject_assets.store.obs_rows import TEXT_ATTRIBUTES, obs_rows
 from radiobject_assets.store.ownership import ids_of_one_subject
-from radiobject_assets.store.table import Table, now_ms
+from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import (
     join,
     new_token,
@@ -58,21 +52,8 @@ from radiobject_assets.store.voxels import (
 
 _log = logging.getLogger(__name__)
 
-WRITER_VERSION = f"radiobject-assets {__version__}"
 Attribute = str | int | float | bool | None
-# Attributes that are columns of the format itself; all others become free columns.
-_TEXT_ATTRIBUTES = (
-    "kind",
-    "modality",
-    "series_uid",
-    "study_uid",
-    "component",
-    "arrival",
-    "source_digest",
-    "labels_of_collection",
-    "labels_of",
-)
-_COMPUTED = frozenset(OBS_CORE) - set(_TEXT_ATTRIBUTES)
+_COMPUTED = frozenset(OBS_CORE) - set(TEXT_ATTRIBUTES)
 
 
 @dataclass(frozen=True)
@@ -257,8 +238,6 @@ NIFTI_HEADER = (
     "nifti_intent_code", "nifti_intent_parameters", "nifti_fifth_axis", "components", "nifti_version",
     "nifti_other_place", "nifti_steps",
 )  # fmt: skip
-# Written into the array's metadata alone: nobody filters by it.
-WITHOUT_COLUMN = frozenset({"nifti_extensions", "nifti_other_place", "nifti_steps"})
 
 
 def describe(staged: StagedVolume, tile: TileConfig) -> dict[str, Any]:
@@ -294,7 +273,7 @@ def _check_attributes(attributes: Mapping[str, Attribute]) -> dict[str, Attribut
     for name, value in attributes.items():
         if name in (SUBJECT, OBS_ID) or name in _COMPUTED:
             raise SchemaError(f"attribute {name!r} is kept by the store itself: use another name")
-        if name not in _TEXT_ATTRIBUTES:
+        if name not in TEXT_ATTRIBUTES:
             validate_column_name(name)
         if isinstance(value, np.generic):
             value = value.item()
@@ -302,7 +281,7 @@ def _check_attributes(attributes: Mapping[str, Attribute]) -> dict[str, Attribut
             raise SchemaError(
                 f"attribute {name!r} is a {type(value).__name__}: use text, a number or a boolean"
             )
-        if name in _TEXT_ATTRIBUTES and value is not None:
+        if name in TEXT_ATTRIBUTES and value is not None:
             value = str(value)
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             value = float(value)
@@ -344,42 +323,3 @@ def discard_staged(
     collection_uri, ctx = normalise(collection_uri), ctx_for_threads(ctx)
     for volume in staged:
         remove_tree(join(collection_uri, VOLUMES, volume.token), ctx)
-
-
-def obs_rows(staged: Sequence[StagedVolume]) -> pa.Table:
-    """The obs rows of staged volumes; free attributes of different types in one column go to siblings."""
-    columns: dict[str, Any] = {
-        SUBJECT: pa.array([v.obs_subject_id for v in staged], pa.large_string()),
-        OBS_ID: pa.array([v.obs_id for v in staged], pa.large_string()),
-        "volume": [v.token for v in staged],
-        "ndim": [v.ndim for v in staged],
-        "dtype": [v.dtype for v in staged],
-        "slope": [v.slope for v in staged],
-        "intercept": [v.intercept for v in staged],
-        "orientation_source": [v.orientation_source for v in staged],
-        "voxel_digest": [v.voxel_digest for v in staged],
-        "voxel_bytes": [v.voxel_bytes for v in staged],
-        "stored_bytes": [v.stored_bytes for v in staged],
-        "writer_version": [WRITER_VERSION] * len(staged),
-        "written_at": pa.array([now_ms()] * len(staged), pa.int64()).cast(ColumnType.TIME_MS.arrow),
-    }
-    for axis, name in enumerate(SIZE_COLUMNS):
-        columns[name] = [v.shape[axis] if axis < v.ndim else 1 for v in staged]
-    for position, name in enumerate(AFFINE_COLUMNS):
-        columns[name] = [v.affine[position // 4][position % 4] for v in staged]
-    matrices = [np.array([*v.affine, (0.0, 0.0, 0.0, 1.0)]) for v in staged]
-    for axis, name in enumerate(SPACING_COLUMNS):
-        columns[name] = [float(spacing_mm(matrix)[axis]) for matrix in matrices]
-    columns["axcodes"] = [affine_axcodes(matrix) for matrix in matrices]
-    for name in _TEXT_ATTRIBUTES:
-        columns[name] = [v.attributes.get(name) for v in staged]
-    columns["kind"] = [v.attributes.get("kind") or "image" for v in staged]
-    for name, values in list(columns.items()):
-        if name in OBS_CORE:
-            columns[name] = pa.array(values, OBS_CORE[name].type.arrow)
-    free = dict.fromkeys(name for v in staged for name in v.attributes if name not in _TEXT_ATTRIBUTES)
-    for name in (name for name in free if name not in WITHOUT_COLUMN):
-        values = [v.attributes.get(name) for v in staged]
-        if any(value is not None for value in values):
-            columns[name] = to_arrow(name, values)[1]
-    return pa.table(columns)

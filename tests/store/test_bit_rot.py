@@ -27,7 +27,7 @@ from radiobject_assets.store import (
 )
 from radiobject_assets.store.context import get_tiledb_ctx
 from radiobject_assets.store.layout import OBS_CORE
-from radiobject_assets.store.staging import obs_rows
+from radiobject_assets.store.obs_rows import obs_rows
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.tile_cache import forget_array
 from tests.store.conftest import AFFINE, put, voxels
