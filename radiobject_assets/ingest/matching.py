@@ -7,6 +7,7 @@ import re
 from pathlib import PurePosixPath
 
 from radiobject_assets.dataset import CollectionConfig, DatasetConfig, MatchConfig
+from radiobject_assets.imaging.bids import IMAGE_SUFFIXES
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.series_record import Series
 
@@ -42,9 +43,13 @@ def matching_collection(series: Series, dataset: DatasetConfig) -> tuple[str | N
 
 
 def collection_by_modality(series: Series) -> str:
-    """The collection of a data set that lists none: the modality in small letters, or `nifti`."""
+    """The collection of a data set that lists none: the modality in small letters.
+
+    Of NIfTI images that of their BIDS suffix (`t1w`, `bold`), or `nifti`.
+    """
     if not series.series_uid and series.nifti is not None:
-        return "nifti"
+        suffix = str(series.attributes.get("suffix", ""))
+        return suffix.lower() if suffix in IMAGE_SUFFIXES else "nifti"
     name = re.sub(r"[^a-z0-9]+", "_", series.modality.lower()).strip("_")
     return name if name[:1].isalpha() else f"modality_{name}".rstrip("_")
 

@@ -151,9 +151,15 @@ def _with_subjects(
         return report
     try:
         rows = read_subject_tables(tables, dataset.subjects, release)
-        upsert_subjects(store_uri, rows[rows["obs_subject_id"].isin(known)])
+        imaged = rows[rows["obs_subject_id"].isin(known)]
+        upsert_subjects(store_uri, imaged)
     except (IngestError, SchemaError) as error:  # the volumes are in, and a mended table can follow
         return replace(report, problems=(*report.problems, str(error)))
+    if len(rows) and not len(imaged):
+        problem = (
+            f"{dataset.subjects.table}: none of its {len(rows)} subjects has images here; ids may differ"
+        )
+        report = replace(report, problems=(*report.problems, problem))
     told = "no image; read as a table of subjects"
     return replace(
         report,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import fnmatch
 import io
 import os
 import re
+import warnings
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from radiobject_assets.dataset import SubjectsConfig
 from radiobject_assets.errors import IngestError
@@ -104,18 +107,16 @@ def write_subjects(
 def _read_one(path: Path, subjects: SubjectsConfig) -> pd.DataFrame:
     import pandas as pd
 
-    separator = "," if path.suffix.lower() == ".csv" else "\t"
     try:
-        table = pd.read_csv(
-            path if split_member(path) is None else io.BytesIO(read_member(path, _MAX_TABLE_BYTES)),
-            sep=separator,
-            dtype={subjects.id_column: str},
-            keep_default_na=False,
-            na_values=["", "n/a", "N/A"],
-            encoding="utf-8-sig",
-        )
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        table = _cells(path, subjects.id_column)
+    except (
+        OSError, UnicodeError, OverflowError, pd.errors.ParserError, pd.errors.EmptyDataError,
+    ) as error:  # fmt: skip
         raise IngestError(f"{path}: can't be read as a table of subjects: {error}") from error
+    except pd.errors.ParserWarning as error:
+        raise IngestError(f"{path}: its rows have more cells than there are headings") from error
+    if "obs_subject_id" in table.columns and subjects.id_column != "obs_subject_id":
+        raise IngestError(f"{path}: has a column `obs_subject_id`, which is the store's own; rename it")
     if subjects.id_column not in table.columns:
         raise IngestError(
             f"{path}: has no column {subjects.id_column!r}; it has {', '.join(map(str, table.columns))}."
@@ -126,6 +127,38 @@ def _read_one(path: Path, subjects: SubjectsConfig) -> pd.DataFrame:
     kept = [c for c in table.columns if c == subjects.id_column or not _identifies(str(c))]
     table = table[kept].rename(columns={subjects.id_column: "obs_subject_id"})
     table["obs_subject_id"] = table["obs_subject_id"].str.strip().str.normalize("NFC")
+    return table
+
+
+def _cells(path: Path, id_column: str) -> pd.DataFrame:
+    """A table as it is in its file: UTF-8, or the UTF-16 of spreadsheets, which their mark tells."""
+    import pandas as pd
+
+    max_bytes = _MAX_TABLE_BYTES
+    content = path.read_bytes() if split_member(path) is None else read_member(path, max_bytes)
+    text = content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
+
+    def read(quoting: Literal[0, 3]) -> pd.DataFrame:
+        # a row with more cells than headings would move its neighbours' cells under other headings
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            return pd.read_csv(
+                io.StringIO(text),
+                sep="," if path.suffix.lower() == ".csv" else "\t",
+                dtype=dict.fromkeys((id_column, f" {id_column}", f"{id_column} "), str),
+                keep_default_na=False,
+                na_values=["", "n/a", "N/A"],
+                index_col=False,
+                quoting=quoting,
+            )
+
+    table = read(csv.QUOTE_MINIMAL)
+    texts = table.select_dtypes(include=["object", "string"])
+    if any(column.astype("str").str.contains(r"[\r\n]").any() for _, column in texts.items()):
+        table = read(csv.QUOTE_NONE)  # one quotation mark, left open, has swallowed rows
+    table.columns = table.columns.astype("str").str.strip()
+    for heading in [name for name in table.columns if table[name].dtype == object]:
+        # numbers beyond 64 bits, and truth beside nothing: as they were written
+        table[heading] = table[heading].map(str, na_action="ignore")
     return table
 
 

@@ -110,6 +110,84 @@ def test_the_table_of_participants_describes_the_subjects_without_their_names(
     assert b"Jane" not in stored
 
 
+def _told(tmp_path: Path, table: bytes) -> tuple[dict[str, dict[Any, Any]], tuple[str, ...]]:
+    """What a store says of two subjects after their table was read, and the problems."""
+    root = tmp_path / "study"
+    note(root / "dataset_description.json", {"Name": "x", "BIDSVersion": "1.10.0"})
+    for subject in ("sub-01", "sub-02"):
+        image(root / subject / "anat" / f"{subject}_T1w.nii.gz")
+    (root / "participants.tsv").write_bytes(table)
+    report = ingest_sources(
+        [root], str(tmp_path / "store"), DatasetConfig(), budget=MemoryBudget(512), compute=Compute(workers=1)
+    )
+    assert report.counts["written"] == 2
+    subjects = RadiObject(str(tmp_path / "store")).obs_meta.read()
+    return {row["obs_subject_id"]: row for row in subjects.to_dict("records")}, report.problems
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "\ufeffparticipant_id\tdx\tage\r\nsub-01\tn/a\t3\r\nsub-02\tbäd\t4\r\n\r\n".encode(),
+        "participant_id\tdx\tage\nsub-01\tn/a\t3\nsub-02\tbäd\t4\n".encode("utf-16"),
+        " participant_id \t dx\tage \n sub-01\t\t3\nsub-02 \tbäd\t4".encode(),
+        b"participant_id\tdx\tage\rsub-01\tn/a\t3\rsub-02\tb\xc3\xa4d\t4\r",
+    ],
+    ids=["mark and CRLF", "UTF-16", "blanks", "CR"],
+)
+def test_tables_of_spreadsheets_are_read(tmp_path: Path, table: bytes) -> None:
+    rows, problems = _told(tmp_path, table)
+    assert problems == ()
+    assert (rows["sub-01"]["age"], rows["sub-02"]["age"], rows["sub-02"]["dx"]) == (3, 4, "bäd")
+
+
+def test_a_quotation_mark_that_is_left_open_swallows_no_subject(tmp_path: Path) -> None:
+    table = b'participant_id\tdx\tage\nsub-01\t"left sided\t3\nsub-02\tok"\t4\n'
+    rows, _ = _told(tmp_path, table)
+    assert [(row["dx"], row["age"]) for row in rows.values()] == [('"left sided', 3), ('ok"', 4)]
+    quoted = b'participant_id\tdx\tage\nsub-01\t"a\tb"\t3\nsub-02\t"say ""x"""\t4\n'
+    rows, _ = _told(tmp_path / "quoted", quoted)
+    assert [(row["dx"], row["age"]) for row in rows.values()] == [("a\tb", 3), ('say "x"', 4)]
+
+
+def test_numbers_of_any_size_and_truth_beside_nothing_are_kept_as_written(tmp_path: Path) -> None:
+    table = (
+        b"participant_id\tcode\tseen\tage\nsub-01\t99999999999999999999999\tTrue\t89+\nsub-02\t1\tn/a\t3\n"
+    )
+    rows, problems = _told(tmp_path, table)
+    assert problems == ()
+    first = rows["sub-01"]
+    assert (first["code"], str(first["seen"]), first["age"]) == ("99999999999999999999999", "True", "89+")
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        (b"participant_id\tage\nsub-01\t3\textra\nsub-02\t4\textra\n", "more cells"),
+        (b"participant_id\tage\nsub-01\t3\nsub-02\t4\textra\n", "can't be read"),
+        (b"participant_id\tobs_subject_id\nsub-01\tx\nsub-02\ty\n", "the store's own"),
+        (b"participant_id\tage\n01\t3\n02\t4\n", "none of its 2 subjects"),
+        ("participant_id\tcity\nsub-01\tMünchen\n".encode("latin-1"), "can't be read"),
+        (b"participant_id,age\nsub-01,3\n", "no column"),
+        (b"", "can't be read"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_a_problem_and_the_volumes_are_in(
+    tmp_path: Path, table: bytes, problem: str
+) -> None:
+    rows, problems = _told(tmp_path, table)
+    assert sorted(rows) == ["sub-01", "sub-02"]
+    assert len(problems) == 1
+    assert problem in problems[0]
+
+
+def test_without_collections_an_image_goes_to_that_of_its_suffix(study: Path, tmp_path: Path) -> None:
+    image(study / "sub-01/ses-a/anat/sub-01_ses-a_JaneDoe.nii.gz")
+    store = tmp_path / "store"
+    ingest_sources([study], str(store), DatasetConfig(), budget=MemoryBudget(512), compute=Compute(workers=1))
+    assert RadiObject(str(store)).collection_names == ("bold", "dwi", "nifti", "t1w")
+
+
 def test_every_file_is_accounted_for_and_none_of_them_asks_for_attention(study: Path, tmp_path: Path) -> None:
     report = ingest(study, tmp_path / "store")
     files = [path for path in study.rglob("*") if path.is_file()]
