@@ -22,7 +22,9 @@ _LONG_VR = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _SHORT_VR = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _VR = _LONG_VR | _SHORT_VR
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
+_BYTES = {code: struct.calcsize(code) for code in _BINARY.values()}
 _BINARY_VR = frozenset(vr.encode() for vr in _BINARY) | {b"SQ", b"AT"}
+_TEXT_VR = _VR - _BINARY_VR
 _WORD_VR = frozenset({b"US", b"SS", b"OW", b"OB"})
 _MAX_DEPTH = 64
 _MAX_CHUNK = 1 << 28
@@ -60,14 +62,16 @@ class Elements:
     def text(self, tag: int) -> str:
         """Text without padding; several values stay joined by backslashes; "" if absent."""
         value = self.values.get(tag)
+        if isinstance(value, bytes):
+            return (value.decode("ascii") if value.isascii() else self._decode(value)).strip(" \0\t\r\n")
         if value is None or isinstance(value, list):
             return ""
         if isinstance(value, tuple):
             return "\\".join(f"{number:g}" for number in value)
-        return (self._decode(value) if isinstance(value, bytes) else value).strip(" \0\t\r\n")
+        return value.strip(" \0\t\r\n")
 
     def _decode(self, value: bytes) -> str:
-        for encoding in ("ascii", *self.encodings, "utf-8"):
+        for encoding in (*self.encodings, "utf-8"):
             try:
                 return value.decode(encoding)
             except (UnicodeDecodeError, LookupError):
@@ -83,8 +87,7 @@ class Elements:
             return value
         code = _BINARY.get(self.wanted.get(tag, ""))
         if code is not None and isinstance(value, bytes):
-            count = len(value) // struct.calcsize(code)
-            return struct.unpack_from(f"{self.order}{count}{code}", value)
+            return struct.unpack_from(f"{self.order}{len(value) // _BYTES[code]}{code}", value)
         try:
             parts = value.split(b"\\") if isinstance(value, bytes) else value.split("\\")
             return tuple(map(float, parts))
@@ -203,7 +206,12 @@ def read_elements(
                     nested = _Nested(buffer, order, explicit and vr != b"UN", wanted)
                     values[tag], _ = nested.sequence(at, length, 0)
                 else:
-                    if not explicit or _fits(tag, expected, vr):
+                    # of a text any VR of texts will do, which is nearly always
+                    if (
+                        (vr in _TEXT_VR and expected not in _BINARY)
+                        or not explicit
+                        or _fits(tag, expected, vr)
+                    ):
                         values[tag] = buffer[at:end]
             at = end
         except (struct.error, _NeedMore):

@@ -50,7 +50,8 @@ def _orientation(elements: Elements | None) -> Six | None:
     return cast("Six | None", _finite(elements.numbers(t.IMAGE_ORIENTATION), 6) if elements else None)
 
 
-def _position(elements: Elements | None) -> Triple | None:
+def position(elements: Elements | None) -> Triple | None:
+    """ImagePositionPatient (LPS mm); None where it is absent or invalid."""
     return cast("Triple | None", _finite(elements.numbers(t.IMAGE_POSITION), 3) if elements else None)
 
 
@@ -77,6 +78,14 @@ def _rescale(elements: Elements | None) -> tuple[float, float]:
     return (cast(float, slope) if usable else 1.0), offset
 
 
+def acquired_at(elements: Elements) -> str:
+    """When a classic image was acquired: AcquisitionDateTime, or AcquisitionDate and AcquisitionTime."""
+    moment = elements.text(t.ACQUISITION_DATE_TIME)
+    if not moment and (time := elements.text(t.ACQUISITION_TIME)):
+        moment = elements.text(t.ACQUISITION_DATE) + time
+    return moment
+
+
 def classic_frame(elements: Elements, manufacturer: str) -> Frame:
     """The one frame of a classic (single-frame) instance; `manufacturer` in upper case."""
     slope, intercept = _rescale(elements)
@@ -85,11 +94,8 @@ def classic_frame(elements: Elements, manufacturer: str) -> Frame:
         component = component_of(elements.text(t.COMPLEX_COMPONENT))
     if not component and t.GE_COMPONENT in elements.values and manufacturer.startswith("GE"):
         component = _GE_COMPONENTS.get(elements.integer(t.GE_COMPONENT) or 0, "")
-    acquired_at = elements.text(t.ACQUISITION_DATE_TIME)
-    if not acquired_at and (time := elements.text(t.ACQUISITION_TIME)):
-        acquired_at = elements.text(t.ACQUISITION_DATE) + time
     return Frame(
-        position=_position(elements),
+        position=position(elements),
         orientation=_orientation(elements),
         pixel_spacing=_spacing(elements),
         slope=slope,
@@ -99,7 +105,7 @@ def classic_frame(elements: Elements, manufacturer: str) -> Frame:
         temporal_index=elements.integer(t.TEMPORAL_POSITION),
         volume_numbers=_volume_numbers(elements) if "PHILIPS" in manufacturer else (),
         trigger_time_ms=elements.number(t.TRIGGER_TIME),
-        acquired_at=acquired_at,
+        acquired_at=acquired_at(elements),
         b_value=b_value_of(elements, manufacturer),
         gradient=gradient_of(elements, manufacturer),
         thickness_mm=_thickness(elements),
@@ -127,10 +133,10 @@ def tomographic_frames(elements: Elements, n_frames: int, manufacturer: str) -> 
     SpacingBetweenSlices is signed there: negative where slices run against the normal.
     """
     detector = elements.first(t.NM_DETECTORS)
-    position = _position(detector) or _position(elements)
+    first = position(detector) or position(elements)
     orientation = _orientation(detector) or _orientation(elements)
     gap_mm = elements.number(t.SPACING_BETWEEN_SLICES)
-    if position is None or orientation is None or not gap_mm or not math.isfinite(gap_mm):
+    if first is None or orientation is None or not gap_mm or not math.isfinite(gap_mm):
         return ()
     try:
         normal = slice_normal(orientation)
@@ -142,7 +148,7 @@ def tomographic_frames(elements: Elements, n_frames: int, manufacturer: str) -> 
     whole = replace(classic_frame(elements, manufacturer), orientation=orientation)
     frames = []
     for number in numbers:
-        x, y, z = (float(v) for v in position + normal * (gap_mm * number))
+        x, y, z = (float(v) for v in first + normal * (gap_mm * number))
         frames.append(replace(whole, position=(x, y, z)))
     return tuple(frames)
 
@@ -204,7 +210,7 @@ def _frame(own: Elements, shared: Elements, top: Elements, manufacturer: str) ->
     diffusion = macro(t.MR_DIFFUSION)
     identification = macro(t.SEGMENT_IDENTIFICATION)
     return Frame(
-        position=_position(macro(t.PLANE_POSITION)),
+        position=position(macro(t.PLANE_POSITION)),
         orientation=_orientation(macro(t.PLANE_ORIENTATION)),
         pixel_spacing=_spacing(macro(t.PIXEL_MEASURES)),
         slope=slope,

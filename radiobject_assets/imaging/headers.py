@@ -14,11 +14,15 @@ import unicodedata
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
+
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging import tags as t
+from radiobject_assets.imaging.alike import Alike
 from radiobject_assets.imaging.elements import Elements, Header, OddElements, Read, Value, read_elements
 from radiobject_assets.imaging.frames import (
     classic_frame,
@@ -27,7 +31,7 @@ from radiobject_assets.imaging.frames import (
     multiframe_frames,
     tomographic_frames,
 )
-from radiobject_assets.imaging.instance import Frame, Instance
+from radiobject_assets.imaging.instance import Frame, Instance, header_length
 from radiobject_assets.imaging.labels import describe_segments, referenced_images
 from radiobject_assets.imaging.lookup import PixelMapping, pixel_mapping
 from radiobject_assets.imaging.mosaic import (
@@ -93,8 +97,9 @@ def read_instance(path: Path, read: Read, prefix: bytes, size: int) -> Instance:
         raise ImageReadError(Reason.DICOMDIR, "is a DICOMDIR", path)
     if not elements.values or not (elements.text(t.SOP_CLASS_UID) or elements.text(t.SERIES_UID)):
         raise ImageReadError(Reason.DAMAGED_HEADER, "has neither a SOP class nor a series UID", path)
-    _set_encodings(elements)
-    return _instance(path, size, header, syntax)
+    elements.encodings = _encodings(elements.text(t.CHARACTER_SET))
+    digest = str(blake3(read(0, header_length(size, header.pixel_offset))).hexdigest())
+    return _alike.instance(path, size, header, syntax, digest, _instance)
 
 
 _CONTOUR_WANTED = {**t.WANTED, t.CONTOUR_DATA: "DS"}
@@ -219,14 +224,14 @@ def _from_pydicom(dataset: Any, depth: int, wanted: Mapping[int, str] = t.WANTED
 _USUAL_ENCODINGS = {"": "ascii", "ISO_IR 6": "ascii", "ISO_IR 100": "latin-1", "ISO_IR 192": "utf-8"}
 
 
-def _set_encodings(elements: Elements) -> None:
-    terms = [term.strip() for term in reversed(elements.text(t.CHARACTER_SET).split("\\"))]
+@lru_cache(maxsize=64)
+def _encodings(character_set: str) -> tuple[str, ...]:
+    terms = [term.strip() for term in reversed(character_set.split("\\"))]
     if all(term in _USUAL_ENCODINGS for term in terms):  # nearly always, and importing pydicom takes 0.1 s
-        elements.encodings = tuple(_USUAL_ENCODINGS[term] for term in terms)
-        return
+        return tuple(_USUAL_ENCODINGS[term] for term in terms)
     from pydicom.charset import python_encoding
 
-    elements.encodings = tuple(python_encoding.get(term, "utf-8") for term in terms)
+    return tuple(python_encoding.get(term, "utf-8") for term in terms)
 
 
 def attributes_of(
@@ -279,7 +284,10 @@ def _interned_attributes(elements: Elements) -> tuple[_Attributes, _Attributes]:
     return known
 
 
-def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
+_alike = Alike()
+
+
+def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -> Instance:
     e = header.elements
     has_pixels = bool(header.pixel_keyword)
     n_frames = e.integer(t.N_FRAMES)
@@ -344,6 +352,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str) -> Instance:
         pixel_keyword=header.pixel_keyword,
         pixel_offset=header.pixel_offset,
         pixel_length=header.pixel_length,
+        header_digest=digest,
         frames=frames,
         tiles=tiles,
         tile_rows=tile_rows(tiles) if tiles > 0 and is_grid(e, manufacturer) else 0,

@@ -157,6 +157,6 @@ class Instance:
     extras: dict[str, AttributeValue] = field(default_factory=dict)
 
 
-def header_length(instance: Instance) -> int:
-    """Number of bytes at the start of the file that `header_digest` is made of."""
-    return min(instance.size_bytes, instance.pixel_offset if instance.pixel_offset > 0 else 1024)
+def header_length(size_bytes: int, pixel_offset: int) -> int:
+    """Number of bytes at the start of a file that `header_digest` is made of."""
+    return min(size_bytes, pixel_offset if pixel_offset > 0 else 1024)

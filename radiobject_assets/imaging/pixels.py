@@ -78,7 +78,7 @@ class PixelFile:
         elif hashing:
             self.digest = self._hash()
         if instance.header_digest:
-            head = self._read(0, header_length(instance))
+            head = self._read(0, header_length(instance.size_bytes, instance.pixel_offset))
             if blake3(head).hexdigest() != instance.header_digest:
                 raise ImageReadError(
                     Reason.FILE_CHANGED, "has another header than when it was scanned", instance.path

@@ -1,0 +1,91 @@
+"""What is shared between the headers of a series never changes what a header says."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+
+from radiobject_assets.imaging import headers
+from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.phantom import make_ct_series, make_subject
+from radiobject_assets.imaging.scan import find_files, scan_file
+
+TEXTS = ("", "nan", "1e400", "abc", "7", "-3.5", "1\\2\\3", "1\\2", " 12 ", "1.2.840.9", "103015.25")
+OWN = ("SOPInstanceUID", "AcquisitionTime", "ContentTime", "TriggerTime", "InstanceNumber",
+       "ImagePositionPatient", "XRayTubeCurrent", "Exposure")  # fmt: skip
+OTHERS = ("EchoTime", "RescaleSlope", "AcquisitionDate", "AcquisitionDateTime", "PatientID", "PatientName",
+          "SeriesDescription", "ImageType", "ExposureTime", "TemporalPositionIdentifier")  # fmt: skip
+
+
+class Separately:
+    """In place of `Alike`: every header by itself."""
+
+    def instance(self, *arguments: Any) -> Instance:
+        *header, convert = arguments
+        made: Instance = convert(*header)
+        return made
+
+
+def both_ways(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[str]]:
+    shared = [told(scan_file(path, folder)) for path in find_files(folder)]
+    with monkeypatch.context() as patch:
+        patch.setattr(headers, "_alike", Separately())
+        return shared, [told(scan_file(path, folder)) for path in find_files(folder)]
+
+
+def told(record: Any) -> str:
+    """All that a record says; as text, since a time that is not a number does not equal itself."""
+    if not isinstance(record, Instance):
+        return repr(record)
+    return repr(replace(record, attributes={})) + repr(sorted(record.attributes.items()))
+
+
+def changed(path: Path, keyword: str, text: str | None) -> None:
+    """The element with a value that pydicom would not write, or without the element."""
+    dataset = pydicom.dcmread(path)
+    if text is None:
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    else:
+        tag = pydicom.datadict.tag_for_keyword(keyword)
+        vr = pydicom.datadict.dictionary_VR(keyword)
+        value = text.encode() + b" " * (len(text) % 2)
+        dataset[tag] = pydicom.dataelem.RawDataElement(
+            pydicom.tag.Tag(tag), vr, len(value), value, 0, False, True
+        )
+    dataset.save_as(path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_the_slices_of_a_series_say_each_is_read_as_if_it_were_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    make_ct_series(tmp_path, shape=(16, 16, 24))
+    choose = random.Random(seed)
+    for path in find_files(tmp_path):
+        for keyword in choose.sample(OWN, 3) + choose.sample(OTHERS, choose.choice((0, 0, 1))):
+            changed(path, keyword, choose.choice((None, *TEXTS)))
+    shared, separately = both_ways(tmp_path, monkeypatch)
+    assert shared == separately
+    assert sum(record.startswith("Instance(") for record in shared) > 20
+
+
+def test_a_whole_arrival_is_read_the_same_with_and_without_sharing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_subject(tmp_path, 1, shape=(48, 48, 24))
+    shared, separately = both_ways(tmp_path, monkeypatch)
+    assert shared == separately
+
+
+def test_real_headers_are_read_the_same_with_and_without_sharing(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, separately = both_ways(shared_data, monkeypatch)
+    assert shared == separately
+    assert len(shared) > 100
