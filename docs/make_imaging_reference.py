@@ -54,7 +54,7 @@ VOXELS = """\
   its ModalityLUTType. A palette without colour is treated in the same way.
 - **Colours** (RGB, YBR, palettes) with `imaging.components: keep` are red, green and blue along the last
   axis, **complex numbers** of NIfTI the real and imaginary part. An export joins them again (RGB24, RGBA32,
-  complex64, complex128). A time series of colours is refused.
+  complex64, complex128). A time series of colours is a volume for each time (`t1`, `t2`...).
 - **A segmentation (SEG)** has one value for each segment, on the grid of its image; segments that overlap and
   fractional ones (0 to 1 with `slope`) are a volume each.
 - **A region of an RTSTRUCT** is 1 where the centre of a voxel lies within its contours: even-odd, so rings in

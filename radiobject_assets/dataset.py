@@ -159,6 +159,9 @@ class ImagingConfig(_Section):
     irregular_spacing: Literal["quarantine", "keep"] = "quarantine"
     """Missing slices and variable spacing: `keep` stores them with the mean spacing in the affine and the
     true positions in the obs column `slice_positions_mm`."""
+    single_slices: Literal["quarantine", "keep"] = "quarantine"
+    """An image alone in its series: `keep` stores it as a volume of one slice, as thick as its header
+    says. Localizers stay out."""
     nifti_description: Literal["drop", "keep"] = "drop"
     """The free text `descrip` of NIfTI headers may name somebody. `keep` stores it in the obs column
     `nifti_description`, and exports write it again. Never kept with pseudonyms."""

@@ -16,7 +16,7 @@ from radiobject_assets.imaging.policy import REFUSE, SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
-SECONDARY_CAPTURE = frozenset(_STORAGE + suffix for suffix in ("7", "7.1", "7.2", "7.3"))
+SECONDARY_CAPTURE = frozenset(_STORAGE + suffix for suffix in ("7", "7.1", "7.2", "7.3", "7.4"))
 IMAGE_CLASSES = SECONDARY_CAPTURE | frozenset(
     _STORAGE + suffix
     for suffix in (

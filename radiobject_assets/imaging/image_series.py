@@ -55,7 +55,7 @@ def image_series(uid: str, instances: list[Instance], policy: SeriesPolicy = REF
         paths = dict.fromkeys(plane.instance.path for plane in component.planes)
         files = {path for kept_path in paths for path in (kept_path, *copies.get(kept_path, ()))} - listed
         listed |= files
-        result.append(
+        result.extend(
             _judge(uid, component, tuple(sorted(files)), conflicts, policy, three_planes=three_planes)
         )
     frameless = [i for i in instances if i.path not in listed]
@@ -85,7 +85,8 @@ def _judge(
     policy: SeriesPolicy,
     *,
     three_planes: bool,
-) -> Series:
+) -> list[Series]:
+    """The series of a component: one, but for colours in time, where no axis is left for it."""
     first = component.planes[0].instance
     base = Series(
         series_uid=first.series_uid,
@@ -104,11 +105,32 @@ def _judge(
     )
     problem = _problem(component, conflicts, policy, three_planes=three_planes)
     stacked = problem or stack(component.planes, policy)
-    if isinstance(stacked, Stacked) and is_colour(first) and stacked.n_times > 1:
-        stacked = Problem(Reason.COLOUR, "a time series of colour images")
     if isinstance(stacked, Problem):
         instances, _ = _indexed(component.planes)
-        return replace(base, reason=stacked.reason, detail=stacked.detail, instances=instances)
+        return [replace(base, reason=stacked.reason, detail=stacked.detail, instances=instances)]
+    if not is_colour(first) or stacked.n_times == 1:
+        return [_described(base, stacked)]
+    return _time_by_time(uid, base, stacked)
+
+
+def _time_by_time(uid: str, base: Series, stacked: Stacked) -> list[Series]:
+    """A series for each time point; a file that holds several of them counts with the first."""
+    left = base.files
+    parts = []
+    for time in range(stacked.n_times):
+        planes = stacked.planes[time * stacked.n_slices : (time + 1) * stacked.n_slices]
+        own = {plane.instance.path for plane in planes}
+        last = time + 1 == stacked.n_times  # with it go the copies that were left out
+        files = tuple(path for path in left if last or path in own)
+        left = tuple(path for path in left if path not in files)
+        name = f"{base.component}{'_' if base.component else ''}t{time + 1}"
+        part = replace(base, component=name, key=series_key(uid, name), files=files)
+        parts.append(_described(part, replace(stacked, planes=planes, n_times=1)))
+    return parts
+
+
+def _described(base: Series, stacked: Stacked) -> Series:
+    first = stacked.planes[0].instance
     instances, planes = _indexed(stacked.planes)
     values = value_range([p.instance for p in stacked.planes], [p.frame for p in stacked.planes])
     shape: tuple[int, ...] = (*plane_size(first), stacked.n_slices)

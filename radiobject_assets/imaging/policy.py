@@ -18,6 +18,9 @@ class SeriesPolicy:
     irregular_spacing
         Missing slices and variable spacing: `quarantine`, or `keep` with the mean spacing in the affine and
         the true positions in the attribute `slice_positions_mm` (JSON list along the normal, from the first).
+    single_slices
+        An image alone in its series (or component): `quarantine` it, because most are captures or what
+        arrived of a series so far, or `keep` it as a volume of one slice, as thick as its header says.
     nifti_description
         The free text `descrip` of a NIfTI header: `drop` it, since it may name somebody, or `keep` it in the
         attribute `nifti_description`, so that an export has it again.
@@ -28,6 +31,7 @@ class SeriesPolicy:
 
     components: Literal["quarantine", "keep"] = "quarantine"
     irregular_spacing: Literal["quarantine", "keep"] = "quarantine"
+    single_slices: Literal["quarantine", "keep"] = "quarantine"
     nifti_description: Literal["drop", "keep"] = "drop"
     nifti_extensions: Literal["drop", "keep"] = "drop"
 

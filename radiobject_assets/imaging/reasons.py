@@ -140,7 +140,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.COLOUR: Explanation(
         "Pixels are colours (RGB, YBR, palette), not measured values; usually a report or screen capture.",
-        "Nothing, or set `imaging.components: keep` in dataset.yaml; a time series: export each time alone.",
+        "Nothing, or set `imaging.components: keep` in dataset.yaml.",
     ),
     Reason.NON_LINEAR_RESCALE: Explanation(
         "The table that maps stored values to physical ones (Modality LUT) is damaged.",
@@ -161,7 +161,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.LOCALIZER: Explanation("A localizer (scout) is not a volume.", "Nothing."),
     Reason.SINGLE_SLICE: Explanation(
         "One slice alone is not a volume: most often a capture, or what arrived of a series.",
-        "Send the rest of the series, if there is more.",
+        "Send the rest of the series; if there is no more, nothing, or set `imaging.single_slices: keep`.",
     ),
     Reason.SINGLE_POSITION: Explanation(
         "All slices lie at the same position, and no header says how thick they are: not a volume.",

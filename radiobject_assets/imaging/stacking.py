@@ -75,7 +75,7 @@ def stack(planes: Sequence[Plane], policy: SeriesPolicy = REFUSE) -> Stacked | P
         return problem
     counts = [len(slot) for slot in slots]
     if len(slots) == 1:
-        return _one_position([planes[i] for i in slots[0]], normal)
+        return _one_position([planes[i] for i in slots[0]], normal, policy)
     stacked = order_positions(np.array([positions[slot[0]] for slot in slots]), normal)
     if not stacked.regular:
         problem = _irregular(stacked.gaps, stacked.missing)
@@ -101,12 +101,14 @@ def stack(planes: Sequence[Plane], policy: SeriesPolicy = REFUSE) -> Stacked | P
     return Stacked(ordered, affine, len(slots), counts[0], places_mm)
 
 
-def _one_position(planes: list[Plane], normal: Float) -> Stacked | Problem:
-    """A time series of one slice; its extent along the normal is what the header says of slices."""
+def _one_position(planes: list[Plane], normal: Float, policy: SeriesPolicy) -> Stacked | Problem:
+    """One slice, or a time series of one; its extent along the normal is what the header says of slices."""
     first = planes[0].frame
-    if len(planes) == 1:
-        return Problem(Reason.SINGLE_SLICE, "there is only one slice")
-    if not first.thickness_mm or first.thickness_mm <= 0:
+    thick = bool(first.thickness_mm and first.thickness_mm > 0)
+    if len(planes) == 1 and (policy.single_slices != "keep" or not thick):
+        how = "" if thick else ", and its thickness is not given"
+        return Problem(Reason.SINGLE_SLICE, f"there is only one slice{how}")
+    if not first.thickness_mm or not thick:
         return Problem(
             Reason.SINGLE_POSITION,
             f"all {len(planes)} slices lie at the same position, and their thickness is not given",

@@ -21,6 +21,8 @@ from dicom_files import slice_dataset
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID, CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage
 
+from radiobject_assets.imaging.policy import SeriesPolicy
+from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import scan
 from radiobject_assets.imaging.series import build_series, open_series
 from radiobject_assets.imaging.sidecars import read_sidecars
@@ -133,6 +135,18 @@ def test_series_are_divided_ordered_and_placed_as_by_dcm2niix(tmp_path: Path, na
         folder = tmp_path / vendor.split()[0]
         _write(folder, CASES[name], vendor)
         assert unlike(build_series(scan([folder])), convert(folder)) == [], vendor
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+@pytest.mark.parametrize("spacing_mm", ["3.3", None])
+def test_a_slice_alone_is_the_volume_that_dcm2niix_makes_of_it_where_it_is_kept(
+    tmp_path: Path, vendor: str, spacing_mm: str | None
+) -> None:
+    folder = tmp_path / "one"
+    _write(folder, Case(1, lambda t, k: {"SpacingBetweenSlices": spacing_mm}, slices=1), vendor)
+    assert build_series(scan([folder]))[0].reason is Reason.SINGLE_SLICE
+    found = build_series(scan([folder]), policy=SeriesPolicy(single_slices="keep"))
+    assert unlike(found, convert(folder)) == []
 
 
 @pytest.mark.parametrize("orientation", [OBLIQUE, (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1)])

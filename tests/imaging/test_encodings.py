@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
-from dcm2niix_reference import read_all
-from dicom_files import ramp, write_stack
+from dcm2niix_reference import convert, read_all
+from dicom_files import FrameSpec, enhanced_dataset, ramp, write_stack
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom import dcmread
@@ -26,6 +27,7 @@ from pydicom.uid import (
     JPEGExtended12Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    MRImageStorage,
     NuclearMedicineImageStorage,
     RLELossless,
 )
@@ -241,19 +243,46 @@ def test_colours_in_rle_are_kept_where_the_policy_keeps_them(tmp_path: Path) -> 
     assert np.array_equal(read_all(open_series(series)), colours.transpose(2, 1, 0, 3))
 
 
-def test_a_time_series_of_colours_is_refused(tmp_path: Path) -> None:
-    def change(ds: FileDataset, k: int) -> None:
-        ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
-        ds.PixelData = bytes(5 * 6 * 3)
+def test_a_time_series_of_colours_is_a_volume_for_each_time(tmp_path: Path) -> None:
+    folder = tmp_path / "colours"
+    colours = np.random.default_rng(4).integers(0, 255, (2, 4, 5, 6, 3), dtype=np.uint8)
+    for time in range(2):
 
-    write_stack(tmp_path, ramp(4, 5, 6, "u1"), change=change)
-    write_stack(tmp_path, ramp(4, 5, 6, "u1"), change=change, prefix="J")
-    for path in tmp_path.glob("J*"):
-        ds = dcmread(path)
-        ds.InstanceNumber += 4
-        ds.save_as(path)
-    (series,) = build_series(scan([tmp_path]), policy=SeriesPolicy(components="keep"))
-    assert (series.reason, series.detail) == (Reason.COLOUR, "a time series of colour images")
+        def change(ds: FileDataset, k: int, time: int = time) -> None:
+            ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
+            ds.InstanceNumber, ds.PixelData = 4 * time + k + 1, colours[time, k].tobytes()
+            ds.Modality, ds.Manufacturer = "MR", "SIEMENS"
+
+        write_stack(folder, ramp(4, 5, 6, "u1"), change=change, prefix=f"{time}", sop_class=MRImageStorage)
+    assert {s.reason for s in build_series(scan([folder]))} == {Reason.COLOUR}
+    found = build_series(scan([folder]), policy=SeriesPolicy(components="keep"))
+    assert [(s.component, s.shape, s.n_instances) for s in found] == [
+        ("t1", (6, 5, 4, 3), 4),
+        ("t2", (6, 5, 4, 3), 4),
+    ]
+    (reference,) = convert(folder)
+    theirs = np.asarray(nib.load(reference).dataobj)[:, ::-1]  # dcm2niix flips rows
+    for time, series in enumerate(found):
+        voxels = read_all(open_series(series))
+        assert np.array_equal(voxels, colours[time].transpose(2, 1, 0, 3))
+        assert np.array_equal(voxels[..., 0], theirs[..., time]["R"])
+
+
+def test_a_kept_time_series_of_colours_in_one_file_counts_the_file_once(tmp_path: Path) -> None:
+    colours = np.random.default_rng(4).integers(0, 255, (6, 5, 6, 3), dtype=np.uint8)
+    frames = [
+        FrameSpec(np.zeros((5, 6), "u1"), (0, 0, k), (1, k + 1, t + 1), t + 1)
+        for t in range(2)
+        for k in range(3)
+    ]
+    ds = enhanced_dataset(frames)
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelData = 8, 8, 7, colours.tobytes()
+    ds.save_as(tmp_path / "one")
+    found = build_series(scan([tmp_path]), policy=SeriesPolicy(components="keep"))
+    assert [(s.component, s.n_instances) for s in found] == [("t1", 1), ("t2", 0)]
+    second = read_all(open_series(found[1]))
+    assert np.array_equal(second, colours[3:].transpose(2, 1, 0, 3))
 
 
 def test_damaged_rle_never_reaches_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
