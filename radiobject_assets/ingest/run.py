@@ -18,6 +18,7 @@ from radiobject_assets.compute import Compute
 from radiobject_assets.dataset import TileExtents, TileOrientation
 from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.imaging.coded_frames import NATIVE_CODECS
+from radiobject_assets.imaging.decoder_keeper import end_idle_decoders
 from radiobject_assets.imaging.decoders import Decoders
 from radiobject_assets.imaging.series import Series
 from radiobject_assets.imaging.unpacking import unpacked_together
@@ -170,7 +171,9 @@ class _Phase:
         in_process = self._in_process(todo)
         decoders = Decoders(self._fitting, self._compute.task_timeout_s)
         try:
-            if in_process and any(needs_native_codec(planned.series) for planned in todo):
+            if not in_process:
+                end_idle_decoders()  # the budget is for the workers
+            elif any(needs_native_codec(planned.series) for planned in todo):
                 decoders.start()
             function = partial(ingest_volume, decoders=decoders) if in_process else ingest_volume
             with unpacked_together([planned.series for planned in todo]) as local:

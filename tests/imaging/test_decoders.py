@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 
 import faulty_codec
 import numpy as np
+import psutil
 import pytest
 from dicom_files import write_stack
+from jpeg_ls import encode_buffer
 from pydicom import dcmread
-from pydicom.uid import JPEG2000Lossless
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
 from radiobject_assets.errors import ConfigurationError, ImageReadError
-from radiobject_assets.imaging import decoders as module
+from radiobject_assets.imaging import decoder_handle
 from radiobject_assets.imaging.coded_frames import CodedFrame, decode_frame
+from radiobject_assets.imaging.decoder_keeper import end_idle_decoders, keeper
 from radiobject_assets.imaging.decoders import Decoders
 from radiobject_assets.imaging.pixels import PixelFile
 from radiobject_assets.imaging.reasons import Reason
@@ -41,6 +48,15 @@ def decoders() -> Iterator[Decoders]:
         yield started
 
 
+@pytest.fixture
+def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Decoder processes with a codec that crashes and hangs on some frames."""
+    faulty_codec.install(tmp_path / "faulty", monkeypatch)
+    end_idle_decoders()
+    yield
+    end_idle_decoders()
+
+
 def test_pixels_are_those_that_this_process_decodes(frames: list[CodedFrame], decoders: Decoders) -> None:
     results = [decoders.submit(frame) for frame in frames]
     for frame, result in zip(frames, results, strict=True):
@@ -61,10 +77,8 @@ def test_a_frame_that_is_refused_says_why_and_the_process_goes_on(
     assert decoders.submit(frames[1]).result().shape == (64, 48)
 
 
-def test_a_codec_that_crashes_fails_its_frame_and_the_process_is_replaced(
-    frames: list[CodedFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    faulty_codec.install(tmp_path / "faulty", monkeypatch)
+@pytest.mark.usefixtures("faulty")
+def test_a_codec_that_crashes_fails_its_frame_and_the_process_is_replaced(frames: list[CodedFrame]) -> None:
     with Decoders(1) as crashing:
         before = crashing.submit(frames[0]).result()
         with pytest.raises(ImageReadError, match="exit code -6") as died:
@@ -73,21 +87,93 @@ def test_a_codec_that_crashes_fails_its_frame_and_the_process_is_replaced(
         np.testing.assert_array_equal(crashing.submit(frames[0]).result(), before)
 
 
-def test_a_codec_that_hangs_is_ended_after_its_time(
-    frames: list[CodedFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    faulty_codec.install(tmp_path / "faulty", monkeypatch)
+@pytest.mark.usefixtures("faulty")
+def test_frames_that_wait_behind_one_that_crashes_are_decoded(frames: list[CodedFrame]) -> None:
+    crash = replace(frames[0], rows=faulty_codec.CRASHES)
+    given = [frames[0], crash, frames[1], crash, frames[2], frames[0]]
+    with Decoders(1) as crashing:
+        results = [crashing.submit(frame) for frame in given]
+        for frame, result in zip(given, results, strict=True):
+            if frame is crash:
+                with pytest.raises(ImageReadError) as died:
+                    result.result()
+                assert died.value.code == Reason.WORKER_DIED
+            else:
+                np.testing.assert_array_equal(result.result(), decode_frame(frame))
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_codec_that_hangs_is_ended_after_its_time(frames: list[CodedFrame]) -> None:
     with Decoders(1, frame_timeout_s=0.5) as hanging:
+        hanging.submit(frames[0]).result()
+        (pid,) = keeper().idle_pids
         with pytest.raises(ImageReadError) as hung:
             hanging.submit(replace(frames[0], rows=faulty_codec.HANGS)).result()
         assert hung.value.code == Reason.WORKER_TIMEOUT
-        assert not hanging.pids
+        assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.usefixtures("faulty")
+def test_a_process_that_is_at_work_when_decoding_stops_is_ended_and_not_kept(
+    frames: list[CodedFrame],
+) -> None:
+    with Decoders(1) as stopped:
+        stopped.submit(frames[0]).result()
+        (pid,) = keeper().idle_pids
+        hanging = stopped.submit(replace(frames[0], rows=faulty_codec.HANGS))
+        waiting = stopped.submit(frames[1])
+        while not hanging.running():
+            time.sleep(0.01)
+    with pytest.raises(ImageReadError) as ended:
+        hanging.result()
+    assert ended.value.code == Reason.WORKER_DIED
+    with pytest.raises((CancelledError, ImageReadError)):
+        waiting.result(timeout=10)
+    assert not psutil.pid_exists(pid)
+    assert keeper().idle_pids == []
+
+
+def test_pixels_are_the_same_where_there_are_no_files_in_memory(
+    frames: list[CodedFrame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    end_idle_decoders()
+    with Decoders(1) as decoders:
+        results = [decoders.submit(frame) for frame in frames]
+        for frame, result in zip(frames, results, strict=True):
+            np.testing.assert_array_equal(result.result(), decode_frame(frame))
+    end_idle_decoders()
+
+
+def test_a_large_frame_leaves_no_memory_behind() -> None:
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(0, 60000, (2100, 2100), dtype=np.uint16)
+    planes = [pixels, pixels.T.copy()]
+    with Decoders(1) as decoders:
+        for plane in planes:
+            coded = CodedFrame(
+                bytes(encode_buffer(plane.tobytes(), *plane.shape, 1, 16)), 1, str(JPEGLSLossless),
+                *plane.shape, 1, 0, "MONOCHROME2", 16, 16, False,
+            )  # fmt: skip
+            np.testing.assert_array_equal(decoders.submit(coded).result(), plane)
+    held = [os.stat(f"/proc/self/fd/{name}") for name in _files_in_memory()]
+    assert sum(file.st_size for file in held) < plane.nbytes
+
+
+def _files_in_memory() -> list[str]:
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if "memfd:" in os.readlink(f"/proc/self/fd/{name}"):
+                found.append(name)
+    return found
 
 
 def test_a_process_that_cannot_start_is_told_as_such_and_not_as_a_bad_image(
     frames: list[CodedFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.sys, "executable", "/bin/false")
+    end_idle_decoders()
+    monkeypatch.setattr(decoder_handle.sys, "executable", "/bin/false")
     with Decoders(1) as broken, pytest.raises(ConfigurationError, match="does not start"):
         broken.submit(frames[0]).result()
 
