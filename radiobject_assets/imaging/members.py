@@ -8,7 +8,6 @@ at most one series for each worker, never the whole archive (but see `unpacking`
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -25,6 +24,7 @@ from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series_record import Series
 from radiobject_assets.imaging.sidecars import SUFFIXES
 from radiobject_assets.imaging.source import AttributeValue, ImageSource, Slab
+from radiobject_assets.temporary import temporary_folder
 
 # Room that is left for others on the disk that temporary copies go to.
 _SPARE_DISK_BYTES = 256 << 20
@@ -58,7 +58,7 @@ def copies(archive: Path, kind: Kind, into: Unpacked, limits: ArchiveLimits = LI
         If the archive as a whole is refused (`archives.members`).
     """
     text_bytes = 0
-    with tempfile.TemporaryDirectory(prefix="radiobject-member-") as folder:
+    with temporary_folder() as folder:
         scratch = Path(folder, "member")
         for member in members(archive, kind, limits):
             if member.refused:
@@ -100,7 +100,7 @@ def read_member(path: Path, max_bytes: int) -> bytes:
     found = split_member(path)
     if found is None:
         raise ImageReadError(Reason.FILE_CHANGED, "is no longer in an archive", path)
-    with tempfile.TemporaryDirectory(prefix="radiobject-member-") as folder:
+    with temporary_folder() as folder:
         local: dict[Path, Path] = {}
         unpack(found[0], {path}, Path(folder), local)
         if path not in local:
@@ -132,7 +132,7 @@ def local_copy(series: Series) -> Iterator[Series]:
     if not wanted:
         yield series
         return
-    with tempfile.TemporaryDirectory(prefix="radiobject-series-") as folder:
+    with temporary_folder() as folder:
         local: dict[Path, Path] = {}
         for archive, paths in wanted.items():
             unpack(archive, paths, Path(folder), local)

@@ -8,7 +8,6 @@ as often as it has series. What is unpacked together is bounded; series beyond t
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.archives import split_member
 from radiobject_assets.imaging.members import kind_of_archive, moved, needed_files, unpack
 from radiobject_assets.imaging.series_record import Series
+from radiobject_assets.temporary import temporary_folder
 
 _MAX_BYTES = 16 << 30
 _SHARE_OF_DISK = 0.5
@@ -30,7 +30,7 @@ def unpacked_together(series: Sequence[Series], max_bytes: int = _MAX_BYTES) -> 
     if not shared:
         yield list(series)
         return
-    with tempfile.TemporaryDirectory(prefix="radiobject-archive-") as folder:
+    with temporary_folder() as folder:
         local: dict[Path, Path] = {}
         for archive, numbers in shared.items():
             left = min(max_bytes, int(shutil.disk_usage(folder).free * _SHARE_OF_DISK))

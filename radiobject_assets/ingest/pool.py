@@ -34,6 +34,7 @@ from radiobject_assets.compute import Compute
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.memory import MB, MemoryBudget
+from radiobject_assets.temporary import temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def run_tasks(
             except Exception as error:  # noqa: BLE001  (a failed item must not stop the others; it is reported)
                 yield index, Failure(Reason.WORKER_DIED, f"{type(error).__name__}: {error}", error)
         return
-    with tempfile.TemporaryDirectory(prefix="radiobject-pool-") as board:
+    with temporary_folder() as board:
         yield from _run_in_processes(function, tasks, compute, budget, Path(board))
 
 

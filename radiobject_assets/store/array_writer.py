@@ -7,7 +7,6 @@ TileDB itself takes about thirty, one after another.
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from radiobject_assets.store.voxels import (
     create_array,
     write_meta,
 )
+from radiobject_assets.temporary import temporary_folder
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def write_array(
         return _write_at(uri, uri, plan, slabs, ctx)
     if not fresh and object_kind(uri, ctx) is not None:
         raise StorageError(f"cannot create the array {uri}: it already exists")
-    with tempfile.TemporaryDirectory(prefix="radiobject-assets-") as folder:
+    with temporary_folder() as folder:
         made = Path(folder) / "array"
         written = _write_at(str(made), uri, plan, slabs, ctx)
         with _removed_on_error(uri, ctx):
