@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def read_ahead(items: Generator[T, None, None]) -> Iterator[T]:
+def read_ahead(items: Generator[T, None, None]) -> Generator[T, None, None]:
     """The items of a generator, made by a thread of its own: one is made while the one before is in use.
 
-    Errors come out where the item would. The generator is closed on its thread, whoever stops first.
+    Errors come out where the item would. The generator is closed whoever stops first.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
 
@@ -26,4 +26,5 @@ def read_ahead(items: Generator[T, None, None]) -> Iterator[T]:
                 yield item
                 del item  # not held while the next one is waited for
         finally:
-            reader.submit(items.close).result()
+            wait([coming])  # a generator can be closed by any thread while none is in it
+            items.close()

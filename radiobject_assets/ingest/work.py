@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -173,34 +174,35 @@ def _stage(task: VolumeTask, source: ImageSource, image: ImageCandidate | None) 
     if depth > tile_depth:
         depth -= depth % tile_depth  # whole layers of tiles: what is left over would be copied
     depth = min(depth, source.shape[2])
-    staged = stage_volume(
-        task.collection_uri,
-        obs_id=task.obs_id,
-        obs_subject_id=task.subject_id,
-        shape=source.shape,
-        dtype=source.dtype,
-        affine=source.affine,
-        slabs=read_ahead(_slabs(source, depth)),
-        slope=source.slope,
-        intercept=source.intercept,
-        orientation_source=orientation_source("nifti" if series.nifti else "dicom", source.attributes),
-        tile=task.tile,
-        buffer_bytes=at_once,
-        sources=[instance.sop_instance_uid for instance in series.instances],
-        attributes={
-            **source.attributes,
-            **task.attributes,
-            "kind": task.kind,
-            "modality": series.modality,
-            "series_uid": series.series_uid,
-            "study_uid": series.study_uid,
-            "component": series.component,
-            "arrival": task.arrival,
-            "n_instances": len(series.files),
-            "labels_of_collection": image.collection if image else None,
-            "labels_of": image.obs_id if image else None,
-        },
-    )
+    with closing(read_ahead(_slabs(source, depth))) as slabs:
+        staged = stage_volume(
+            task.collection_uri,
+            obs_id=task.obs_id,
+            obs_subject_id=task.subject_id,
+            shape=source.shape,
+            dtype=source.dtype,
+            affine=source.affine,
+            slabs=slabs,
+            slope=source.slope,
+            intercept=source.intercept,
+            orientation_source=orientation_source("nifti" if series.nifti else "dicom", source.attributes),
+            tile=task.tile,
+            buffer_bytes=at_once,
+            sources=[instance.sop_instance_uid for instance in series.instances],
+            attributes={
+                **source.attributes,
+                **task.attributes,
+                "kind": task.kind,
+                "modality": series.modality,
+                "series_uid": series.series_uid,
+                "study_uid": series.study_uid,
+                "component": series.component,
+                "arrival": task.arrival,
+                "n_instances": len(series.files),
+                "labels_of_collection": image.collection if image else None,
+                "labels_of": image.obs_id if image else None,
+            },
+        )
     attributes = {**staged.attributes, "source_digest": source.source_digest()}
     return VolumeResult(
         staged=replace(staged, attributes=attributes),
