@@ -21,7 +21,7 @@ from radiobject_assets.imaging.contours import (
 )
 from radiobject_assets.imaging.geometry import Grid, spacing_mm
 from radiobject_assets.imaging.headers import reread_elements
-from radiobject_assets.imaging.labels import CLOSED
+from radiobject_assets.imaging.labels import CLOSED, CLOSED_PLANAR
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series_record import Series
 from radiobject_assets.imaging.source import AttributeValue, Slab
@@ -47,14 +47,18 @@ class ContourSource:
             raise ValueError(f"depth is {depth}, use 1 or more")
         columns, rows, n_slices = self.shape[:3]
         in_plane_mm = spacing_mm(self.affine)[:2]
+        own, others = self._contours()
         try:
             to_voxel = np.asarray(np.linalg.inv(self.affine), dtype=np.float64)
-            own, others = self._contours()
             planes = contour_planes(own, to_voxel, n_slices)
             gaps = [smallest_gap(_levels(contours, to_voxel)) for contours in others]
             sources = slices_of_planes(list(planes), n_slices, min([smallest_gap(list(planes)), *gaps]))
         except ValueError as error:
             raise ImageReadError(Reason.LABELS_OFF_GRID, str(error), self._instance.path) from error
+        if not any(_touches(ring, columns, rows) for rings in planes.values() for ring in rings):
+            raise ImageReadError(
+                Reason.LABELS_OFF_GRID, "the region lies beside its image", self._instance.path
+            )
         for z in range(0, n_slices, depth):
             thick = min(depth, n_slices - z)
             voxels = np.zeros((columns, rows, thick), self.dtype, order="F")
@@ -85,6 +89,7 @@ class ContourSource:
         others: list[list[Points]] = []
         for item in reread_elements(path, data).items(t.ROI_CONTOURS):
             found: list[Points] = []
+            drawn: set[bytes] = set()
             for contour in item.items(t.CONTOURS):
                 values = np.array(contour.numbers(t.CONTOUR_DATA), dtype=np.float64)
                 if contour.text(t.CONTOUR_TYPE) not in CLOSED or len(values) < 9:
@@ -93,7 +98,13 @@ class ContourSource:
                     if item.integer(t.OBSERVED_ROI) not in self._numbers:
                         continue
                     raise ImageReadError(Reason.BAD_GEOMETRY, "a contour has impossible coordinates", path)
-                found.append(values.reshape(-1, 3))
+                points = values.reshape(-1, 3)
+                # What is written twice is meant once: as rings that exclude each other nothing would be left.
+                same = np.unique(points.round(3), axis=0).tobytes()
+                if contour.text(t.CONTOUR_TYPE) == CLOSED_PLANAR and same in drawn:
+                    continue
+                drawn.add(same)
+                found.append(points)
             if item.integer(t.OBSERVED_ROI) in self._numbers:
                 own += found
             else:
@@ -107,6 +118,12 @@ class ContourSource:
         if not self._digest:
             raise ImageReadError(Reason.FILE_CHANGED, "nothing has been read yet: exhaust slabs() first")
         return self._digest
+
+
+def _touches(ring: Points, columns: int, rows: int) -> bool:
+    """Whether the box around a ring (n, 2; voxels) has anything in common with a slice."""
+    low, high = ring.min(axis=0), ring.max(axis=0)
+    return bool((high >= -0.5).all() and low[0] <= columns - 0.5 and low[1] <= rows - 0.5)
 
 
 def _levels(contours: list[Points], to_voxel: NDArray[np.float64]) -> list[float]:

@@ -86,6 +86,7 @@ def _judge(
     images: Mapping[str, Sequence[LabelledImage]],
     refused: Mapping[str, Series],
 ) -> list[Series]:
+    instance = _with_series_of_instances(instance, images, refused)
     grid, problem = _referenced_grid(instance, images, refused)
     problem = problem or _object_problem(instance)
     if problem is None and grid is not None and instance.sop_class_uid != RTSTRUCT_STORAGE:
@@ -123,6 +124,24 @@ def _referenced_grid(
     return None, Problem(Reason.REFERENCE_MISSING, "the image series that the labels name is not here")
 
 
+def _with_series_of_instances(
+    instance: Instance, images: Mapping[str, Sequence[LabelledImage]], refused: Mapping[str, Series]
+) -> Instance:
+    """The object with the series that has all image instances it names, if it names no series that is here.
+
+    An instance's UID is the world's only one, so that it names its series as well as the series' own does.
+    """
+    named = set(instance.reference_sops)
+    if not named or any(uid in images or uid in refused for uid in instance.references):
+        return instance
+    holding = [
+        uid
+        for uid, volumes in images.items()
+        if named <= frozenset().union(*(volume.sop_instance_uids for volume in volumes))
+    ]
+    return replace(instance, references=(holding[0],)) if len(holding) == 1 else instance
+
+
 def _placing_problem(instance: Instance, grid: Grid) -> Problem | None:
     placed = place_frames(instance.frames, instance.columns, instance.rows, grid)
     if isinstance(placed, Problem) and placed.reason is Reason.LABELS_OFF_GRID:
@@ -135,6 +154,8 @@ def _placing_problem(instance: Instance, grid: Grid) -> Problem | None:
 def _object_problem(instance: Instance) -> Problem | None:
     if not instance.segments and instance.sop_class_uid != LABELMAP_STORAGE:
         return Problem(Reason.LABELS_EMPTY, "the object describes no segment")
+    if (problem := _numbering_problem(instance)) is not None:
+        return problem
     if instance.sop_class_uid == RTSTRUCT_STORAGE:
         closed = any(segment.contours for segment in instance.segments)
         return None if closed else Problem(Reason.LABELS_EMPTY, "no region has a closed contour")
@@ -143,6 +164,23 @@ def _object_problem(instance: Instance) -> Problem | None:
             Reason.UNSUPPORTED_PIXELS, f"{instance.bits_allocated} bits allocated in a segmentation"
         )
     return encoding_problem(instance) or size_problem(instance)
+
+
+def _numbering_problem(instance: Instance) -> Problem | None:
+    """Why the numbers of segments or regions do not tell which voxels are whose."""
+    contours = instance.sop_class_uid == RTSTRUCT_STORAGE
+    numbers = [segment.number for segment in instance.segments]
+    what = "region" if contours else "segment"
+    if len(set(numbers)) < len(numbers):
+        return Problem(Reason.DAMAGED_HEADER, f"several {what}s have one number")
+    if contours or instance.sop_class_uid == LABELMAP_STORAGE or instance.segmentation_type == "LABELMAP":
+        return None
+    if numbers and min(numbers) < 1:
+        return Problem(Reason.DAMAGED_HEADER, "a segment has no number, or 0, which is the background's")
+    unknown = {frame.segment for frame in instance.frames} - set(numbers) - {None}
+    if unknown:
+        return Problem(Reason.DAMAGED_HEADER, f"frames of {len(unknown)} segments that are not described")
+    return None
 
 
 def _divided(instance: Instance) -> list[tuple[str, tuple[Segment, ...]]]:

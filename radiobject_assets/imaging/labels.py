@@ -13,7 +13,8 @@ from radiobject_assets.imaging.withholding import names_somebody, words_of_perso
 SEG_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
 LABELMAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 RTSTRUCT_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
-CLOSED = frozenset({"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"})
+CLOSED_PLANAR = "CLOSED_PLANAR"
+CLOSED = frozenset({CLOSED_PLANAR, "CLOSEDPLANAR_XOR"})
 """ContourGeometricType values that enclose an area (PS3.3 C.8.8.6.3)."""
 
 
@@ -37,6 +38,11 @@ def referenced_images(elements: Elements) -> tuple[tuple[str, ...], tuple[str, .
         for derivation in group.items(t.DERIVATION_IMAGES):
             for source in derivation.items(t.SOURCE_IMAGES):
                 instances[source.text(t.REFERENCED_SOP_INSTANCE)] = None
+    if not instances:  # a structure set may name its images with each contour alone
+        for region in elements.items(t.ROI_CONTOURS):
+            for contour in region.items(t.CONTOURS):
+                for image in contour.items(t.RT_CONTOUR_IMAGES):
+                    instances[image.text(t.REFERENCED_SOP_INSTANCE)] = None
     series.pop("", None)
     instances.pop("", None)
     return tuple(series), tuple(instances)

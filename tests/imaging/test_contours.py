@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from structure_sets import frame_of_reference, write_rtstruct
 
+from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.contours import distance_mm, mask_between
 from radiobject_assets.imaging.privacy import Release
 from radiobject_assets.imaging.reasons import Reason
@@ -180,3 +182,84 @@ def _named(series_uid: str) -> Dataset:
     image = Dataset()
     image.SeriesInstanceUID, image.SOPClassUID, image.SOPInstanceUID = series_uid, "1.2.3", "1.2.3.4"
     return image
+
+
+def _turned(ring: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.roll(ring[::-1], 7, axis=0)
+
+
+def test_a_contour_that_is_written_twice_is_meant_once_unless_rings_exclude_each_other(
+    tmp_path: Path,
+) -> None:
+    write_stack(tmp_path, ramp(*SHAPE), step=(0, 0, 1))
+
+    def change(ds: FileDataset) -> None:
+        for contour in ds.ROIContourSequence[3].ContourSequence:
+            contour.ContourGeometricType = "CLOSEDPLANAR_XOR"
+
+    ring = _circle(8, 3)
+    rings = {"Once": [ring], "Twice": [ring, ring], "Turned": [ring, _turned(ring)], "XOR": [ring, ring]}
+    write_rtstruct(tmp_path, rings, change)
+    once, twice, turned, excluded = map(_mask, _labels(tmp_path))
+    assert once.any()
+    assert np.array_equal(once, twice)
+    assert np.array_equal(once, turned)
+    assert not excluded.any()
+
+
+def _without_data(ds: FileDataset) -> None:
+    del ds.ROIContourSequence[0].ContourSequence[0].ContourData
+
+
+def _cut(ds: FileDataset) -> None:
+    contour = ds.ROIContourSequence[0].ContourSequence[0]
+    contour.ContourData = contour.ContourData[:-1]
+
+
+def _aside(ds: FileDataset) -> None:
+    contour = ds.ROIContourSequence[0].ContourSequence[0]
+    contour.ContourData = [value + 500 * (n % 3 == 0) for n, value in enumerate(contour.ContourData)]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_without_data, Reason.LABELS_EMPTY),
+        (_cut, Reason.BAD_GEOMETRY),
+        (_aside, Reason.LABELS_OFF_GRID),
+    ],
+)
+def test_a_region_that_cannot_be_drawn_says_why_and_the_others_are_drawn(
+    tmp_path: Path, change: Callable[[FileDataset], None], reason: Reason
+) -> None:
+    write_stack(tmp_path, ramp(*SHAPE), step=(0, 0, 1))
+    write_rtstruct(tmp_path, {"Bad": [_circle(5, 2)], "Good": [_circle(5, 2)]}, change)
+    bad, good = _labels(tmp_path)
+    with pytest.raises(ImageReadError) as caught:
+        read_all(open_series(bad))
+    assert caught.value.code == reason
+    assert _mask(good).any()
+
+
+def test_regions_of_one_number_are_a_reason_since_their_contours_cannot_be_told_apart(tmp_path: Path) -> None:
+    write_stack(tmp_path, ramp(*SHAPE), step=(0, 0, 1))
+
+    def change(ds: FileDataset) -> None:
+        ds.StructureSetROISequence[1].ROINumber = ds.ROIContourSequence[1].ReferencedROINumber = 1
+
+    write_rtstruct(tmp_path, {"One": [_circle(5, 2)], "Other": [_circle(9, 2)]}, change)
+    assert [series.reason for series in _labels(tmp_path)] == [Reason.DAMAGED_HEADER]
+
+
+def test_images_that_are_named_with_each_contour_alone_are_found(tmp_path: Path) -> None:
+    write_stack(tmp_path, ramp(*SHAPE), step=(0, 0, 1))
+
+    def change(ds: FileDataset) -> None:
+        study = ds.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+        images = study.RTReferencedSeriesSequence[0].ContourImageSequence
+        del ds.ReferencedFrameOfReferenceSequence
+        ds.ROIContourSequence[0].ContourSequence[0].ContourImageSequence = [images[2]]
+
+    write_rtstruct(tmp_path, {"Organ": [_circle(5, 2)]}, change)
+    (series,) = _labels(tmp_path)
+    assert np.flatnonzero(_mask(series).any(axis=(0, 1))).tolist() == [2]

@@ -30,7 +30,7 @@ from radiobject_assets.imaging.series import Series, build_series, open_series
 SHAPE = (6, 12, 10)  # slices, rows, columns
 
 
-def _images(folder: Path) -> list[Dataset]:
+def _images(folder: Path, **place: Any) -> list[Dataset]:
     change = {
         "FrameOfReferenceUID": "1.2.3.4", "PatientName": "", "PatientBirthDate": "", "PatientSex": "",
         "StudyDate": "20200101", "StudyTime": "101010", "AccessionNumber": "", "StudyID": "",
@@ -41,7 +41,8 @@ def _images(folder: Path) -> list[Dataset]:
         for name, value in change.items():
             setattr(ds, name, value)
 
-    paths = write_stack(folder, ramp(*SHAPE), origin=(-5, 7, 20), change=complete, pixel_spacing=(0.8, 0.6))
+    place = {"origin": (-5, 7, 20), "pixel_spacing": (0.8, 0.6)} | place
+    paths = write_stack(folder, ramp(*SHAPE), change=complete, **place)
     return [dcmread(path) for path in paths]
 
 
@@ -253,3 +254,79 @@ def test_tiles_of_a_slide_are_no_volume(tmp_path: Path) -> None:
     del ds.PerFrameFunctionalGroupsSequence
     ds.save_as(tmp_path / "seg")
     assert _labels(tmp_path)[0].reason is Reason.NO_GEOMETRY
+
+
+OBLIQUE = (0.806707, -0.142244, 0.573576, 0.359093, 0.889896, -0.284361)
+
+
+@pytest.mark.parametrize("lean", [0, 0.5], ids=["upright", "tilted"])
+@pytest.mark.parametrize("rises", [2, -2], ids=["rising", "falling"])
+@pytest.mark.parametrize("orientation", [(0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1), OBLIQUE])
+def test_labels_lie_where_highdicom_put_them_however_the_image_is_turned(
+    tmp_path: Path, orientation: tuple[float, ...], rises: float, lean: float
+) -> None:
+    normal = np.cross(orientation[:3], orientation[3:])
+    step = normal * rises + np.array(orientation[3:]) * lean
+    images = _images(tmp_path, orientation=orientation, step=step)
+    _write_seg(tmp_path, images, _truth(), segments=2)
+    (series,) = _labels(tmp_path)
+    labels = read_all(open_series(series))[..., 0]
+    assert series.affine is not None
+    found = np.argwhere(labels)
+    world = (series.affine @ np.c_[found, np.ones(len(found))].T)[:3].T * [-1, -1, 1]
+    z, y, x = np.argwhere(_truth()).T
+    origins = np.array([image.ImagePositionPatient for image in images], np.float64)
+    axes = np.array(orientation[:3]) * 0.6, np.array(orientation[3:]) * 0.8
+    truth = origins[z] + x[:, None] * axes[0] + y[:, None] * axes[1]
+    apart = np.linalg.norm(world[:, None] - truth[None], axis=2)
+    assert len(world) == len(truth)
+    assert apart.min(axis=1).max() < 1e-3
+    assert np.array_equal(labels[tuple(found.T)], _truth()[z, y, x][apart.argmin(axis=1)])
+
+
+def test_a_segmentation_whose_frames_cut_across_the_slices_is_taken_over(tmp_path: Path) -> None:
+    images = _images(tmp_path, pixel_spacing=(1, 1), step=(0, 0, 1))
+    across = hd.get_volume_from_series(images)
+    mask = np.zeros(across.array.shape, np.uint8)
+    mask[1:3, 2:5, 3:7] = 1
+    across = across.with_array(mask).permute_spatial_axes((1, 0, 2))
+    _write_seg(tmp_path, images, across)
+    (series,) = _labels(tmp_path)
+    assert np.array_equal(read_all(open_series(series))[..., 0], _as_highdicom(tmp_path / "seg", series, [1]))
+
+
+def _without_series(ds: Dataset) -> None:
+    del ds.ReferencedSeriesSequence
+
+
+def _with_wrong_series(ds: Dataset) -> None:
+    ds.ReferencedSeriesSequence[0].SeriesInstanceUID = "1.2.3.99"
+
+
+@pytest.mark.parametrize("change", [_without_series, _with_wrong_series])
+def test_the_instances_that_a_segmentation_names_tell_its_image(tmp_path: Path, change: Any) -> None:
+    images = _images(tmp_path)
+    _write_seg(tmp_path, images, _truth(), segments=2)
+    ds = dcmread(tmp_path / "seg")
+    change(ds)
+    ds.save_as(tmp_path / "seg")
+    (series,) = _labels(tmp_path)
+    assert series.references == (images[0].SeriesInstanceUID,)
+    assert np.array_equal(read_all(open_series(series))[..., 0], _truth().transpose(2, 1, 0))
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        del group.DerivationImageSequence
+    ds.pop("ReferencedSeriesSequence", None)
+    ds.save_as(tmp_path / "seg")
+    assert _labels(tmp_path)[0].reason is Reason.REFERENCE_MISSING
+
+
+@pytest.mark.parametrize("numbers", [(1, 1), (0, 2), (7, 2)], ids=["twice", "background", "not described"])
+def test_segments_that_are_not_told_apart_by_their_numbers_are_a_reason(
+    tmp_path: Path, numbers: tuple[int, int]
+) -> None:
+    _write_seg(tmp_path, _images(tmp_path), _truth(), segments=2)
+    ds = dcmread(tmp_path / "seg")
+    for segment, number in zip(ds.SegmentSequence, numbers, strict=True):
+        segment.SegmentNumber = number
+    ds.save_as(tmp_path / "seg")
+    assert _labels(tmp_path)[0].reason is Reason.DAMAGED_HEADER
