@@ -7,8 +7,10 @@ A test holds the file against what this would write.
 
 from __future__ import annotations
 
+import ast
 import inspect
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -67,9 +69,11 @@ def reference() -> str:
     for title, model in SECTIONS:
         lines += ["", f"## {title}", "", first_sentence(inspect.getdoc(model) or ""), ""]
         lines += ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+        meanings = meanings_of(model)
         for name, field in model.model_fields.items():
             if not field.exclude:
-                lines.append(f"| `{name}` | {type_of(field)} | {default_of(field)} | {meaning_of(field)} |")
+                meaning = meanings.get(name, "").replace("|", "\\|")
+                lines.append(f"| `{name}` | {type_of(field)} | {default_of(field)} | {meaning} |")
     return "\n".join([*lines, "", CHANGES])
 
 
@@ -117,9 +121,22 @@ def default_of(field: FieldInfo) -> str:
     return f"`{list(default) if isinstance(default, tuple) else default}`"
 
 
-def meaning_of(field: FieldInfo) -> str:
-    """The field's own docstring on one line."""
-    return " ".join((field.description or "").split()).replace("|", "\\|")
+def meanings_of(model: type[BaseModel]) -> dict[str, str]:
+    """The docstring under each field, on one line.
+
+    pydantic finds them too (`use_attribute_docstrings`), but whenever the module is imported.
+    """
+    (made,) = ast.parse(inspect.getsource(model)).body
+    assert isinstance(made, ast.ClassDef)
+    return {
+        field.target.id: " ".join(told.value.value.split())
+        for field, told in pairwise(made.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(told, ast.Expr)
+        and isinstance(told.value, ast.Constant)
+        and isinstance(told.value.value, str)
+    }
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ RESERVED_NAMES = frozenset({"raw_dicom", "series", "subjects", "dataset", "split
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # Validators are made when something is validated: without a dataset.yaml that is never.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def _compiled(pattern: str) -> str:
@@ -270,13 +271,13 @@ class DatasetConfig(_Section):
     """Collections by name. With none, every series goes to a collection named after its modality."""
     attributes: list[str] = Field(default_factory=list)
     """DICOM keywords that obs gets besides the default ones (docs/reference/attributes.md)."""
-    subjects: SubjectsConfig = SubjectsConfig()
+    subjects: SubjectsConfig = Field(default_factory=SubjectsConfig.model_construct)
     """Who a volume belongs to."""
-    imaging: ImagingConfig = ImagingConfig()
+    imaging: ImagingConfig = Field(default_factory=ImagingConfig.model_construct)
     """What is kept of unusual images."""
-    arrivals: ArrivalsConfig = ArrivalsConfig()
+    arrivals: ArrivalsConfig = Field(default_factory=ArrivalsConfig.model_construct)
     """When an arrival is complete, and how it is called."""
-    split: SplitConfig = SplitConfig()
+    split: SplitConfig = Field(default_factory=SplitConfig.model_construct)
     """How subjects are divided."""
     patches: PatchesConfig | None = None
     """Which patches are cut; without it there is no patch cache."""

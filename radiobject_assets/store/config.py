@@ -52,7 +52,8 @@ def _threads() -> int:
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Validators are made when something is validated: defaults are right as they are.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class TileConfig(_Settings):
@@ -123,9 +124,9 @@ class OrientationConfig(_Settings):
 class WriteConfig(_Settings):
     """How new arrays are laid out."""
 
-    tile: TileConfig = Field(default_factory=TileConfig)
-    compression: CompressionConfig = Field(default_factory=CompressionConfig)
-    orientation: OrientationConfig = Field(default_factory=OrientationConfig)
+    tile: TileConfig = Field(default_factory=TileConfig.model_construct)
+    compression: CompressionConfig = Field(default_factory=CompressionConfig.model_construct)
+    orientation: OrientationConfig = Field(default_factory=OrientationConfig.model_construct)
 
 
 class ReadConfig(_Settings):
@@ -179,9 +180,9 @@ class S3Config(_Settings):
 class RadiObjectConfig(_Settings):
     """The whole configuration of a process."""
 
-    write: WriteConfig = Field(default_factory=WriteConfig)
-    read: ReadConfig = Field(default_factory=ReadConfig)
-    s3: S3Config = Field(default_factory=S3Config)
+    write: WriteConfig = Field(default_factory=WriteConfig.model_construct)
+    read: ReadConfig = Field(default_factory=ReadConfig.model_construct)
+    s3: S3Config = Field(default_factory=S3Config.model_construct)
 
     @model_validator(mode="before")
     @classmethod
@@ -245,7 +246,7 @@ class RadiObjectConfig(_Settings):
             "vfs.s3.connect_scale_factor": str(self.s3.retry_scale_factor),
             DEADLINE_KEY: str(self.s3.deadline_s),
         }
-        if self.s3 != S3Config():
+        if self.s3 != S3Config.model_construct():
             # Threads that wait for S3 need no core, and TileDB has no more requests under way than threads.
             waiting = max(self.read.concurrency, self.s3.max_parallel_ops)
             settings["sm.io_concurrency_level"] = str(waiting)
@@ -262,7 +263,7 @@ class RadiObjectConfig(_Settings):
         return settings
 
 
-_current = RadiObjectConfig()
+_current = RadiObjectConfig.model_construct()
 _generation = 0
 
 
@@ -314,4 +315,4 @@ def set_radiobject_config(config: RadiObjectConfig) -> None:
 
 def reset_radiobject_config() -> None:
     """Return to the defaults."""
-    set_radiobject_config(RadiObjectConfig())
+    set_radiobject_config(RadiObjectConfig.model_construct())
