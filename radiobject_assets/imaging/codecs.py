@@ -21,13 +21,13 @@ _RLE_HEADER_BYTES = 64
 _MAX_SEGMENTS = 15
 
 
-def decode_rle(data: bytes, rows: int, columns: int, samples: int, sample_bytes: int) -> NDArray[np.uint8]:
+def decode_rle(data: bytes, rows: int, columns: int, samples: int, sample_bytes: int) -> NDArray[Any]:
     """Decode one RLE frame (PS3.5 annex G).
 
     Returns
     -------
-    NDArray[np.uint8]
-        Shape (rows, columns, samples, sample_bytes): the bytes of each sample in little endian order.
+    NDArray[Any]
+        Shape (rows, columns, samples): unsigned integers of `sample_bytes`, in little endian order.
 
     Raises
     ------
@@ -45,15 +45,20 @@ def decode_rle(data: bytes, rows: int, columns: int, samples: int, sample_bytes:
     if bounds[0] < _RLE_HEADER_BYTES or any(a >= b for a, b in pairwise(bounds)):
         raise ValueError("segments overlap or lie outside of the frame")
     pixels = rows * columns
-    out = np.empty((pixels, samples, sample_bytes), np.uint8)
+    out = np.empty((samples, pixels), f"<u{sample_bytes}")
     for number, (start, end) in enumerate(pairwise(bounds)):
         # A byte never needs more than two in the frame: what lies beyond is padding, not to be inflated.
         segment = decode_segment(data[start : min(end, start + 2 * pixels + 2)])
         if len(segment) < pixels:
             raise ValueError(f"segment {number + 1} holds {len(segment)} of {pixels} bytes")
-        sample, significance = divmod(number, sample_bytes)
-        out[:, sample, sample_bytes - 1 - significance] = np.frombuffer(segment, np.uint8, pixels)
-    return out.reshape(rows, columns, samples, sample_bytes)
+        sample, less_significant = divmod(number, sample_bytes)
+        values, plane = out[sample], np.frombuffer(segment, np.uint8, pixels)
+        if less_significant:
+            np.left_shift(values, 8, out=values)
+            np.bitwise_or(values, plane, out=values)
+        else:
+            values[:] = plane
+    return np.moveaxis(out.reshape(samples, rows, columns), 0, 2)
 
 
 def decode_jpeg12(data: bytes, rows: int, columns: int, syntax: str, *, signed: bool) -> NDArray[np.uint16]:

@@ -52,11 +52,6 @@ class CodedFrame:
     signed: bool
 
     @property
-    def needs_native_codec(self) -> bool:
-        """Whether a C library decodes it, which may crash or hang on damaged bytes."""
-        return self.transfer_syntax in NATIVE_CODECS
-
-    @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the values that the header announces."""
         return np.dtype(f"<{'i' if self.signed else 'u'}{self.bits_allocated // 8}")
@@ -114,8 +109,8 @@ def _check_size(frame: CodedFrame) -> None:
 
 
 def _decode_rle(frame: CodedFrame) -> NDArray[Any]:
-    planes = decode_rle(frame.data, frame.rows, frame.columns, frame.samples, frame.dtype.itemsize)
-    values = planes.view(frame.dtype)[..., 0]
+    unsigned = decode_rle(frame.data, frame.rows, frame.columns, frame.samples, frame.dtype.itemsize)
+    values = unsigned.view(frame.dtype)
     return values[..., 0] if frame.samples == 1 else as_rgb(values, frame.photometric)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ConfigurationError, ImageReadError
-from radiobject_assets.imaging.coded_frames import CodedFrame, decode_frame
+from radiobject_assets.imaging.coded_frames import CodedFrame
 from radiobject_assets.imaging.decoder_handle import DecoderHandle, EndedError, HangsError
 from radiobject_assets.imaging.decoder_keeper import keeper
 from radiobject_assets.imaging.reasons import Reason
@@ -71,8 +71,6 @@ class Decoders:
         Its exceptions are an ImageReadError (also with WORKER_DIED, WORKER_TIMEOUT), or a ConfigurationError
         where no process can be started.
         """
-        if not frame.needs_native_codec:
-            return self._threads.submit(decode_frame, frame)
         job = _Job(frame, Future())
         self._waiting.append(job)
         self._threads.submit(self._work)

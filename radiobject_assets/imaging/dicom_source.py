@@ -12,7 +12,8 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.acceptance import COMPRESSED, is_colour
+from radiobject_assets.imaging.acceptance import is_colour
+from radiobject_assets.imaging.coded_frames import NATIVE_CODECS
 from radiobject_assets.imaging.decoders import Decoders
 from radiobject_assets.imaging.mosaic import tile_of
 from radiobject_assets.imaging.pixels import PixelFile, clear_overflow_bits
@@ -25,8 +26,8 @@ _MAX_OPEN_FILES = 256
 # Small files are read and hashed this many ahead, in a thread, while planes are put in their place.
 _FILES_AHEAD = 4
 _SMALL_FILE_BYTES = 8 << 20
-# Compressed frames that are with decoders at once, so that none of them waits while a slab is written.
-_FRAMES_FOR_EACH_DECODER = 4
+# Frames that are with decoders at once, so that none of them waits while a slab is put together.
+_FRAMES_FOR_EACH_DECODER = 8
 _BYTES_BEING_DECODED = 32 << 20
 
 
@@ -36,7 +37,7 @@ class DicomSource:
     Parameters
     ----------
     decoders
-        Who decodes compressed frames; None: this thread does, and a codec that crashes ends the process.
+        Who decodes the frames of C codecs; None: this thread does, and one that crashes ends the process.
     """
 
     def __init__(self, series: Series, decoders: Decoders | None = None) -> None:
@@ -77,7 +78,8 @@ class DicomSource:
         if self._decoders is not None:
             self._to_decode = deque(self._compressed_frames(n_times * n_slices))
         small = all(
-            i.size_bytes <= _SMALL_FILE_BYTES and i.transfer_syntax not in COMPRESSED for i in self._instances
+            i.size_bytes <= _SMALL_FILE_BYTES and i.transfer_syntax not in NATIVE_CODECS
+            for i in self._instances
         )
         if small and len(self._instances) > _FILES_AHEAD:
             self._to_come = deque(dict.fromkeys(number for number, _ in self._planes))
@@ -156,12 +158,12 @@ class DicomSource:
         for number, index in planes:
             instance = self._instances[number]
             frame = number, 0 if instance.tiles else index
-            if instance.transfer_syntax in COMPRESSED and not (instance.tiles and frame == last):
+            if instance.transfer_syntax in NATIVE_CODECS and not (instance.tiles and frame == last):
                 yield frame
             last = frame
 
     def _stored(self, number: int, index: int) -> NDArray[Any]:
-        if self._decoders is None or self._instances[number].transfer_syntax not in COMPRESSED:
+        if self._decoders is None or self._instances[number].transfer_syntax not in NATIVE_CODECS:
             return self._file(number).frame(index)
         self._decode_ahead(self._decoders)
         try:

@@ -18,8 +18,9 @@ from radiobject_assets.compute import Compute
 from radiobject_assets.dataset import TileExtents, TileOrientation
 from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.imaging.coded_frames import NATIVE_CODECS
-from radiobject_assets.imaging.decoder_keeper import end_idle_decoders
+from radiobject_assets.imaging.decoder_keeper import end_idle_decoders, keeper
 from radiobject_assets.imaging.decoders import Decoders
+from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.series import Series
 from radiobject_assets.imaging.unpacking import unpacked_together
 from radiobject_assets.ingest.holdings import Holdings
@@ -277,6 +278,15 @@ class _Phase:
         for name, waiting in self._staged.items():
             discard_staged(self._uris[name], [staged for _, staged, _ in waiting])
         self._staged.clear()
+
+
+def start_decoders(instances: Sequence[Instance], budget: MemoryBudget, compute: Compute) -> None:
+    """Start decoder processes for what a scan has found: they are ready when it has been planned."""
+    fitting = workers_that_fit(compute.workers, budget)
+    if len({instance.series_uid for instance in instances}) < fitting and any(
+        instance.transfer_syntax in NATIVE_CODECS for instance in instances
+    ):
+        keeper().start(fitting)
 
 
 def needs_native_codec(series: Series) -> bool:

@@ -18,7 +18,7 @@ from radiobject_assets.ingest.holdings import referenced_images
 from radiobject_assets.ingest.plan import IngestPlan, plan_ingest
 from radiobject_assets.ingest.release import release_of
 from radiobject_assets.ingest.report import IN_STORE, IngestReport, SeriesOutcome
-from radiobject_assets.ingest.run import OnProgress, run_ingest
+from radiobject_assets.ingest.run import OnProgress, run_ingest, start_decoders
 from radiobject_assets.ingest.subjects import read_subject_tables, subject_tables_among
 from radiobject_assets.ingest.waiting import WaitingLabels, files_of, waiting_labels
 from radiobject_assets.ingest.waiting_list import WaitingList, files_on_disk
@@ -64,6 +64,7 @@ def ingest_sources(
             raise IngestError(
                 f"{', '.join(map(str, sources))}: holds no files; name a folder with DICOM or NIfTI"
             )
+        start_decoders(found.instances, budget, compute)
         plan = plan_ingest(found, dataset, known_images=referenced_images(store_uri, found))
     report = run_ingest(plan, store_uri, budget=budget, compute=compute, on_progress=on_progress)
 
