@@ -37,6 +37,7 @@ _DAMAGE = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,
     NotImplementedError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError,
 )  # fmt: skip
+_TAR_BLOCK = 512
 _OFFICE = "[Content_Types].xml"
 
 
@@ -168,6 +169,17 @@ def file_on_disk(path: Path) -> Path:
     """The file that holds `path`: itself, or the archive that it is a member of."""
     found = split_member(path)
     return path if found is None else found[0]
+
+
+def is_tar(start: bytes) -> bool:
+    """Whether bytes begin a tar archive: by its mark, or (the oldest kind has none) its header's checksum."""
+    if start[257:262] == b"ustar":
+        return True
+    block = start[:_TAR_BLOCK]
+    stated = block[148:156].strip(b" \0")
+    if len(block) < _TAR_BLOCK or not stated or stated.strip(b"01234567"):
+        return False
+    return int(stated, 8) == sum(block) - sum(block[148:156]) + 8 * ord(" ")
 
 
 def is_office_document(archive: Path) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.archives import LIMITS, ArchiveLimits, Kind, members, split_member
+from radiobject_assets.imaging.archives import LIMITS, ArchiveLimits, Kind, is_tar, members, split_member
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series_record import Series
 from radiobject_assets.imaging.sidecars import SUFFIXES
@@ -86,7 +86,7 @@ def kind_of_archive(path: Path) -> Kind | None:
         return "zip"
     if start[:2] == b"\x1f\x8b":
         return "tar.gz"
-    return "tar" if start[257:262] == b"ustar" else None
+    return "tar" if is_tar(start) else None
 
 
 def read_member(path: Path, max_bytes: int) -> bytes:

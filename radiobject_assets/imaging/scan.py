@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.archives import LIMITS, ArchiveLimits, is_office_document
+from radiobject_assets.imaging.archives import LIMITS, ArchiveLimits, is_office_document, is_tar
 from radiobject_assets.imaging.bids import described
 from radiobject_assets.imaging.duplicates import Seen, candidates
 from radiobject_assets.imaging.headers import looks_like_bare_dicom, read_instance
@@ -297,7 +297,7 @@ def _classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int)
             return replace(nifti, header_digest=header_digest_of(inflated))
         if refused := almost_nifti(inflated):
             return Unreadable(path, Reason.NIFTI_INVALID, refused)
-        if inflated[257:262] == b"ustar":
+        if is_tar(inflated):
             return Unreadable(path, Reason.ARCHIVE, "is a tar.gz archive")
         return Unreadable(path, Reason.NOT_AN_IMAGE, "is gzip data that is not NIfTI")
     if is_nifti(prefix):
@@ -305,7 +305,7 @@ def _classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int)
         return replace(nifti, header_digest=header_digest_of(prefix))
     if refused := almost_nifti(prefix):
         return Unreadable(path, Reason.NIFTI_INVALID, refused)
-    kind = _ARCHIVES.get(prefix[:4]) or ("tar" if prefix[257:262] == b"ustar" else None)
+    kind = _ARCHIVES.get(prefix[:4]) or ("tar" if is_tar(prefix) else None)
     if kind is not None:
         return Unreadable(path, Reason.ARCHIVE, f"is a {kind} archive")
     if looks_like_bare_dicom(prefix):

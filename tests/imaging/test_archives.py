@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import random
 import shutil
@@ -292,3 +293,23 @@ def test_extensions_of_a_header_in_an_archive_are_kept(
     assert "nifti_extensions" in given_up.attributes
     del given_up
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_tar_archive_of_the_oldest_kind_is_known_by_its_checksum(tmp_path: Path, compressed: bool) -> None:
+    write_stack(tmp_path / "in", ramp())
+    blocks = bytearray(pack(tmp_path / "in", "tar", tmp_path / "new").read_bytes())
+    at = 0
+    while blocks[at : at + 1] != b"\0":  # without mark, owner's name and version, as before POSIX
+        size = int(blocks[at + 124 : at + 135], 8)
+        blocks[at + 257 : at + 512] = bytes(255)
+        blocks[at + 148 : at + 156] = b" " * 8
+        blocks[at + 148 : at + 156] = f"{sum(blocks[at : at + 512]):06o}\0 ".encode()
+        at += 512 * (1 + (size + 511) // 512)
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    (drop / "a").write_bytes(gzip.compress(blocks) if compressed else blocks)
+    (series,) = build_series(scan([drop]))
+    assert (series.verdict, len(series.instances)) == ("ingestable", 4)
+    (plain,) = build_series(scan([tmp_path / "in"]))
+    np.testing.assert_array_equal(voxels(series), voxels(plain))
