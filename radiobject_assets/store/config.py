@@ -134,7 +134,8 @@ class ReadConfig(_Settings):
 
     `memory_budget_mb` bounds TileDB's own memory (`sm.mem.total_budget`) and the largest array that one call
     returns; `tile_cache_size_mb` bounds the cache of decoded tiles; `concurrency` is the number of threads
-    inside TileDB and of those that decode beside a reader, `max_workers` that of `map_on_threads`. Every
+    inside TileDB, of those that decode beside a reader and of those that compress for a writer,
+    `max_workers` that of `map_on_threads`. Every
     block's checksum is verified whenever it is read; `verify_checksums=False` saves a few percent of a read
     (a quarter where an array has no tile index) where something else guards the disks.
     """
