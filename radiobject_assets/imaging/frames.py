@@ -17,6 +17,7 @@ from radiobject_assets.imaging.diffusion import b_value_of, gradient_of
 from radiobject_assets.imaging.elements import Elements
 from radiobject_assets.imaging.geometry import slice_normal
 from radiobject_assets.imaging.instance import Frame, Six, Triple
+from radiobject_assets.imaging.real_world import in_place_of, rescale_of
 from radiobject_assets.imaging.source import AttributeValue
 from radiobject_assets.imaging.withholding import names_somebody, words_of_identity
 
@@ -69,15 +70,6 @@ def _thickness(elements: Elements | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _rescale(elements: Elements | None) -> tuple[float, float]:
-    if elements is None:
-        return 1.0, 0.0
-    slope, intercept = elements.number(t.SLOPE), elements.number(t.INTERCEPT)
-    usable = slope is not None and math.isfinite(slope) and slope != 0
-    offset = intercept if intercept is not None and math.isfinite(intercept) else 0.0
-    return (cast(float, slope) if usable else 1.0), offset
-
-
 def acquired_at(elements: Elements) -> str:
     """When a classic image was acquired: AcquisitionDateTime, or AcquisitionDate and AcquisitionTime."""
     moment = elements.text(t.ACQUISITION_DATE_TIME)
@@ -88,7 +80,9 @@ def acquired_at(elements: Elements) -> str:
 
 def classic_frame(elements: Elements, manufacturer: str) -> Frame:
     """The one frame of a classic (single-frame) instance; `manufacturer` in upper case."""
-    slope, intercept = _rescale(elements)
+    slope, intercept = rescale_of(elements)
+    if t.REAL_WORLD_MAPPING in elements.values:
+        slope, intercept = in_place_of((slope, intercept), elements.items(t.REAL_WORLD_MAPPING), manufacturer)
     component = component_of(elements.text(t.IMAGE_TYPE))
     if not component and t.COMPLEX_COMPONENT in elements.values:
         component = component_of(elements.text(t.COMPLEX_COMPONENT))
@@ -198,7 +192,8 @@ def _frame(own: Elements, shared: Elements, top: Elements, manufacturer: str) ->
         return own.first(tag) or shared.first(tag)
 
     content = macro(t.FRAME_CONTENT) or Elements({}, t.WANTED)
-    slope, intercept = _rescale(macro(t.PIXEL_TRANSFORMATION) or top)
+    mapping = own.items(t.REAL_WORLD_MAPPING) or shared.items(t.REAL_WORLD_MAPPING)
+    slope, intercept = in_place_of(rescale_of(macro(t.PIXEL_TRANSFORMATION) or top), mapping, manufacturer)
     echo = macro(t.MR_ECHO)
     cardiac = macro(t.CARDIAC)
     frame_type = macro(t.MR_FRAME_TYPE) or macro(t.CT_FRAME_TYPE)

@@ -318,7 +318,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
     if t.RADIOPHARMACEUTICALS in e.values:
         attributes = {**attributes, **tracer_attributes(e)}
     if t.REAL_WORLD_MAPPING in e.values:
-        attributes = {**attributes, **real_world_attributes(e)}
+        attributes = {**attributes, **real_world_attributes(e, manufacturer)}
     segments = describe_segments(e)
     mapped = PixelMapping()
     if has_pixels and (t.MODALITY_LUT in e.values or e.text(t.PHOTOMETRIC) == "PALETTE COLOR"):

@@ -150,6 +150,9 @@ def test_geometry_by_positions(shared_data: Path, folder: str) -> None:
                 float(dataset.get("RescaleSlope", 1)),
                 float(dataset.get("RescaleIntercept", 0)),
             )
+            if "RescaleSlope" not in dataset and "RealWorldValueMappingSequence" in dataset:  # Philips
+                (mapping,) = dataset.RealWorldValueMappingSequence
+                slope, intercept = mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept
             for _ in range(20):
                 row, column = int(rng.integers(dataset.Rows)), int(rng.integers(dataset.Columns))
                 iop = np.array(dataset.ImageOrientationPatient, float)

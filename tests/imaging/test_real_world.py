@@ -1,16 +1,27 @@
-"""A real-world mapping beside no rescale is told in obs, and the values stay those of the modality."""
+"""A real-world mapping is told in obs, but in Philips' files without a rescale, where it stands for it."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import ramp, write_stack
+from dcm2niix_reference import convert, unlike
+from dicom_files import FrameSpec, enhanced_dataset, ramp, write_stack
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import MRImageStorage
 
 from radiobject_assets.imaging.scan import ScanResult, scan
 from radiobject_assets.imaging.series import Series, build_series
+
+
+def _mapping(slope: float, intercept: float) -> Dataset:
+    item = Dataset()
+    item.RealWorldValueSlope, item.RealWorldValueIntercept = slope, intercept
+    item.RealWorldValueFirstValueMapped, item.RealWorldValueLastValueMapped = 0, 4095
+    item.LUTLabel = "x"
+    return item
 
 
 def _series(folder: Path, slopes: list[float], items: int = 1) -> Series:
@@ -18,11 +29,7 @@ def _series(folder: Path, slopes: list[float], items: int = 1) -> Series:
         for name in ("RescaleSlope", "RescaleIntercept"):
             if name in ds:
                 delattr(ds, name)
-        found = []
-        for _ in range(items):
-            item = Dataset()
-            item.RealWorldValueSlope, item.RealWorldValueIntercept = slopes[k % len(slopes)], 2.5
-            found.append(item)
+        found = [_mapping(slopes[k % len(slopes)] + n, 2.5) for n in range(items)]
         ds.RealWorldValueMappingSequence = found
 
     write_stack(folder, ramp(dtype="u2"), change=change)
@@ -43,8 +50,54 @@ def test_no_mapping_is_told_where_there_are_two_or_slices_differ(tmp_path: Path)
     assert "real_world_slope" not in _series(tmp_path / "differ", [4.0, 5.0]).attributes
 
 
-def test_a_philips_series_without_rescale_has_its_mapping_in_obs(shared_data: Path) -> None:
-    (series,) = build_series(scan([shared_data / "series" / "mr_philips_fmri4d_7t"]))
-    assert series.attributes["real_world_slope"] == pytest.approx(4.0075702, rel=1e-6)
-    assert (series.slope, series.intercept) == (1.0, 0.0)
+@pytest.mark.parametrize("rescale", [None, (1.0, 0.0), (2.0, -7.0)])
+@pytest.mark.parametrize("varying", [False, True])
+def test_values_of_philips_are_those_of_dcm2niix_with_and_without_a_rescale(
+    tmp_path: Path, rescale: tuple[float, float] | None, varying: bool
+) -> None:
+    folder = tmp_path / "philips"
+
+    def change(ds: FileDataset, k: int) -> None:
+        del ds.RescaleSlope, ds.RescaleIntercept
+        if rescale is not None:
+            ds.RescaleSlope, ds.RescaleIntercept = rescale
+        ds.Modality, ds.Manufacturer = "MR", "Philips Healthcare"
+        ds.RealWorldValueMappingSequence = [_mapping(0.5 + k * varying, -3.0)]
+
+    write_stack(folder, ramp(dtype="u2"), change=change, sop_class=MRImageStorage)
+    (series,) = found = build_series(scan([folder]))
+    assert unlike(found, convert(folder)) == []
+    if rescale == (2.0, -7.0) and not varying:
+        assert series.attributes["real_world_slope"] == 0.5  # told, since the rescale says something else
+    else:
+        assert "real_world_slope" not in series.attributes
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_so_are_those_of_its_enhanced_objects(tmp_path: Path, shared: bool) -> None:
+    folder = tmp_path / "philips"
+    folder.mkdir()
+    volume = ramp(dtype="u2")
+    ds = enhanced_dataset([FrameSpec(volume[k], (0, 0, 2 * k), (1, k + 1)) for k in range(4)])
+    ds.Manufacturer = "Philips"
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        del group.PixelValueTransformationSequence
+        if not shared:
+            group.RealWorldValueMappingSequence = [_mapping(0.5, -3.0)]
+    if shared:
+        ds.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence = [_mapping(0.5, -3.0)]
+    ds.save_as(folder / "one")
+    (series,) = found = build_series(scan([folder]))
+    assert (series.slope, series.intercept) == (0.5, -3.0)
+    assert unlike(found, convert(folder)) == []
+
+
+def test_a_real_philips_series_without_rescale_has_the_values_of_dcm2niix(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "philips"
+    shutil.copytree(shared_data / "series" / "mr_philips_fmri4d_7t", folder)
+    (series,) = found = build_series(scan([folder]))
+    assert unlike(found, convert(folder)) == []
+    assert series.slope == pytest.approx(4.0075702, rel=1e-6)
     assert np.dtype(series.dtype) == np.dtype("uint16")
