@@ -22,7 +22,7 @@ from radiobject_assets.store.columns import (
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.layout import OBS_ID, SUBJECT
 from radiobject_assets.store.rows import Positions, Rows
-from radiobject_assets.store.table import create_table
+from radiobject_assets.store.table_creation import create_table
 from radiobject_assets.store.uris import normalise, uri_exists
 
 INDEX_COLUMNS = (SUBJECT, OBS_ID)

@@ -23,7 +23,7 @@ _CHAR, _NO_ENCRYPTION = 4, 0
 _CHUNK_BYTES = 65536
 # Largest chunk, number of filters; gzip, length of its settings, gzip again, level.
 _GZIP = struct.pack("<IIBIBi", _CHUNK_BYTES, 1, 1, 5, 1, 1)
-_FANOUT = 10
+FANOUT = 10
 
 
 @dataclass(frozen=True)
@@ -50,27 +50,27 @@ class DenseFragment:
         dims, tiles = len(self.shape), len(self.offsets)
         # The fields are the attribute, the coordinates (of sparse arrays), and each dimension.
         fields = dims + 2
-        none = _counted(np.zeros(tiles, np.uint64))
-        offsets = _counted(np.array(self.offsets, np.uint64))
-        no_coordinates = _sized(bytes(tiles * dims * 4))
-        unused = [_sized(b"")] * dims
+        none = counted(np.zeros(tiles, np.uint64))
+        offsets = counted(np.array(self.offsets, np.uint64))
+        no_coordinates = sized(bytes(tiles * dims * 4))
+        unused = [sized(b"")] * dims
         tables = [
-            [struct.pack("<II", _FANOUT, 0)],
+            [struct.pack("<II", FANOUT, 0)],
             [offsets, *[none] * (fields - 1)],
             *[[none] * fields] * 3,  # of variable sizes and of validity
-            [_sized(np.array(self.lows, self.dtype).tobytes()), no_coordinates, *unused],
-            [_sized(np.array(self.highs, self.dtype).tobytes()), no_coordinates, *unused],
-            [_counted(self._sums()), none, *[_counted(np.empty(0, np.uint64))] * dims],
-            [_counted(np.empty(0, np.uint64))] * fields,
+            [sized(np.array(self.lows, self.dtype).tobytes()), no_coordinates, *unused],
+            [sized(np.array(self.highs, self.dtype).tobytes()), no_coordinates, *unused],
+            [counted(self._sums()), none, *[counted(np.empty(0, np.uint64))] * dims],
+            [counted(np.empty(0, np.uint64))] * fields,
             [self._whole()],
-            [_counted(np.empty(0, np.uint64))],  # conditions that were applied
+            [counted(np.empty(0, np.uint64))],  # conditions that were applied
         ]
         content, places = bytearray(), []
         made: dict[bytes, bytes] = {}
         for table in (table for group in tables for table in group):
             places.append(len(content))
             if table not in made:
-                made[table] = _generic_tile(table)
+                made[table] = generic_tile(table)
             content += made[table]
         footer = self._footer(places)
         return bytes(content) + footer + struct.pack("<Q", len(footer))
@@ -121,17 +121,17 @@ def _to_64_bits(total: int, dtype: np.dtype[Any]) -> int:
     return max(-(2**63), min(total, 2**63 - 1)) % 2**64
 
 
-def _counted(values: Any) -> bytes:
+def counted(values: Any) -> bytes:
     content: bytes = values.tobytes()
     return struct.pack("<Q", values.size) + content
 
 
-def _sized(content: bytes) -> bytes:
+def sized(content: bytes) -> bytes:
     """Values of one size: their bytes, and none of variable size."""
     return struct.pack("<QQ", len(content), 0) + content
 
 
-def _generic_tile(content: bytes) -> bytes:
+def generic_tile(content: bytes) -> bytes:
     """A tile that describes itself, compressed in chunks."""
     chunks = []
     for at in range(0, len(content), _CHUNK_BYTES):

@@ -27,7 +27,8 @@ from radiobject_assets.store.context import ctx_for_threads
 from radiobject_assets.store.deadline import on_storage
 from radiobject_assets.store.groups import create_group, group_metadata, meta_if_group, write_group_metadata
 from radiobject_assets.store.pins import newest_stamp
-from radiobject_assets.store.table import Table, create_table, now_ms
+from radiobject_assets.store.table import Table, now_ms
+from radiobject_assets.store.table_creation import create_table
 from radiobject_assets.store.uris import (
     join,
     last_part,

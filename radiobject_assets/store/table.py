@@ -14,20 +14,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import tiledb
 
 from radiobject_assets.errors import SchemaError, StorageError
 from radiobject_assets.store.checksums import check_small_files, note_checksum, note_fragments
-from radiobject_assets.store.columns import Column, ColumnType, parse_attribute, table_filters
+from radiobject_assets.store.columns import Column, ColumnType, parse_attribute
 from radiobject_assets.store.context import ctx_for_small_objects, keep_for_ever
-from radiobject_assets.store.deadline import DeadlineError, is_remote, on_storage, storage_errors
-from radiobject_assets.store.evolution import beside, evolve, remember_schema, schema_names
+from radiobject_assets.store.deadline import DeadlineError, is_remote, on_storage
+from radiobject_assets.store.evolution import beside, evolve, schema_names
 from radiobject_assets.store.patience import while_tidied
 from radiobject_assets.store.pins import newest_stamp, settle
 from radiobject_assets.store.table_cells import ROW_MARK, OneOf, decode, merge, read_columns, write_rows
-from radiobject_assets.store.uris import local_path, object_kind
+from radiobject_assets.store.table_fragment import columns_alike, encode_rows, schema_of, write_fragment
+from radiobject_assets.store.uris import local_path
 
 _DELETE_BATCH = 500
 _ATTEMPTS = 20
@@ -36,54 +36,6 @@ _ATTEMPTS = 20
 def now_ms() -> int:
     """This machine's clock in milliseconds since 1970, as TileDB stamps fragments."""
     return time.time_ns() // 1_000_000
-
-
-def create_table(uri: str, index: Sequence[str], columns: Iterable[Column], ctx: tiledb.Ctx) -> None:
-    """Create an empty table with string key columns `index`; fine if another writer was first."""
-    columns, filters = (ROW_MARK, *columns), table_filters(ctx)
-    dims = [
-        # A bytes dimension holds UTF-8; TileDB's own string dimension is ASCII only.
-        tiledb.Dim(name, domain=(None, None), tile=None, dtype=np.bytes_, filters=filters, ctx=ctx)
-        for name in index
-    ]
-    # Else TileDB makes a context of its own for this thread, and a fork from another thread hangs over it.
-    with tiledb.scope_ctx(ctx):
-        schema = tiledb.ArraySchema(
-            domain=tiledb.Domain(*dims, ctx=ctx),
-            attrs=[column.to_attr(ctx, filters) for column in columns],
-            sparse=True,
-            allows_duplicates=False,
-            capacity=10_000,
-            offsets_filters=filters,
-            validity_filters=filters,
-            ctx=ctx,
-        )
-    folder = local_path(uri)
-    writer = ctx_for_small_objects(ctx, uri, 0)
-    if folder is None:
-        try:
-            # One object: it is there or it is not.
-            on_storage("create the table", uri, ctx, lambda: tiledb.Array.create(uri, schema, ctx=writer))
-            if len(schema_names(uri, ctx)) > 1:  # another one's may hide what was added to it since
-                evolve(uri, ctx, {column.attribute: column for column in columns if not column.free})
-        except DeadlineError:
-            raise
-        except StorageError:
-            if object_kind(uri, ctx) != "array":  # else another writer was first
-                raise
-        return
-    # TileDB makes an array's folders one by one: who dies in between leaves something that looks like an
-    # array and cannot be opened. So it is made beside its place and moved there in one step.
-    with storage_errors("create the table", uri), beside(folder) as aside:
-        try:
-            tiledb.Array.create(str(aside), schema, ctx=ctx)
-            for made in schema_names(str(aside), ctx):
-                note_checksum(aside, f"__schema/{made}")
-                remember_schema(uri, made, (column.attribute for column in columns))
-            os.rename(aside, folder)
-        except OSError:
-            if not folder.is_dir():  # else another writer was first
-                raise
 
 
 class Table:
@@ -265,25 +217,57 @@ class Table:
 
     def _write(self, rows: pa.Table, newest: int) -> list[Column]:
         """Write rows in one fragment; or nothing, where the schema lacks some of their columns: these."""
+        check_small_files(self.uri, "__schema")
+        missing = self._write_here(rows, newest)
+        if missing is not None:
+            return missing
         ctx = ctx_for_small_objects(self._ctx, self.uri, rows.nbytes)
         # Of two rows with one key the later stamp wins: not that of a writer whose clock is ahead.
         stamp = newest + 1 if newest >= now_ms() else None
-        check_small_files(self.uri, "__schema")
         with tiledb.open(self.uri, "w", ctx=ctx, timestamp=stamp) as array:
             schema = array.schema
             index, physical = _key_names(schema), self._columns_of(schema)
-            written = [
-                self._core[name] if name in self._core else Column(name, _kind(rows.column(name).type))
-                for name in rows.column_names
-                if name not in index
-            ]
-            there = {column.attribute for column in physical}
-            missing = [column for column in written if column.attribute not in there]
+            written, missing = self._columns_to_write(rows, index, physical)
             if missing:
                 return missing
             fragment = write_rows(array, rows, index, written, physical, ctx)
         note_fragments(self.uri, {fragment})
         return []
+
+    def _write_here(self, rows: pa.Table, newest: int) -> list[Column] | None:
+        """`_write` without TileDB, which takes 20 ms for one row; None where TileDB must do it."""
+        folder = local_path(self.uri)
+        if folder is None:
+            return None
+        names = schema_names(self.uri, self._ctx)
+        if not names:
+            return None  # TileDB says what is there instead
+        schema = schema_of((folder / "__schema" / names[-1]).read_bytes(), names[-1], self._ctx)
+        if schema is None:
+            return None
+        physical = [parse_attribute(attribute, self._core) for attribute, _ in schema.attributes]
+        if not columns_alike(schema, physical):
+            return None
+        written, missing = self._columns_to_write(rows, schema.keys, physical)
+        if missing:
+            return missing
+        files = encode_rows(rows, written, physical, schema, names[-1])
+        if files is None:
+            return None
+        write_fragment(folder, files, max(newest + 1, now_ms()))
+        return []
+
+    def _columns_to_write(
+        self, rows: pa.Table, index: Sequence[str], physical: Sequence[Column]
+    ) -> tuple[list[Column], list[Column]]:
+        """The columns of rows beside the keys; and those of them that the table does not have."""
+        written = [
+            self._core[name] if name in self._core else Column(name, _kind(rows.column(name).type))
+            for name in rows.column_names
+            if name not in index
+        ]
+        there = {column.attribute for column in physical}
+        return written, [column for column in written if column.attribute not in there]
 
     def add_columns(self, columns: Sequence[Column]) -> None:
         """Add columns; rows that are there get null.

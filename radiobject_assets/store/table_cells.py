@@ -146,52 +146,84 @@ def write_rows(
     ctx: tiledb.Ctx,
 ) -> str:
     """Write rows in one fragment; returns its name."""
-    buffers: list[Any] = []  # TileDB reads them until finalize
+    buffers: list[Cells] = []  # TileDB reads them until finalize
     given = {column.attribute for column in written}
     query = lt.Query(ctx, lt.Array(ctx, array), lt.QueryType.WRITE)
     query.layout = lt.LayoutType.UNORDERED
     for name in index:
-        buffers += _set_text(query, name, rows.column(name), nullable=False)
+        buffers.append(_set(query, name, text_cells(name, rows.column(name), nullable=False)))
     for column in physical:
         values = rows.column(column.name) if column.attribute in given else None
-        if column.type is ColumnType.UTF8:
-            text = pa.nulls(rows.num_rows, pa.large_string()) if values is None else values
-            buffers += _set_text(query, column.attribute, text, column.nullable)
-        else:
-            buffers += _set_fixed(query, column, values, rows.num_rows)
+        cells = cells_of(column, values, rows.num_rows)
+        buffers.append(_set(query, column.attribute, cells))
     query._submit()
     query.finalize()
     return last_part(query.fragment_uri(0))
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The values of one column as TileDB takes them."""
+
+    data: Any
+    """Values of a fixed size; or bytes of text, at least one: TileDB refuses a null pointer."""
+    nbytes: int
+    """Of `data` that count."""
+    offsets: Any = None
+    """Of each text in `data`, uint64; None for values of a fixed size."""
+    valid: Any = None
+    """Where there is a value, uint8; None for columns that always have one."""
+
+
+def cells_of(column: Column, values: Any, count: int) -> Cells:
+    """The cells of a column; `values` of None: `count` times nothing.
+
+    Raises
+    ------
+    SchemaError
+        If a value is missing that must not be.
+    """
+    if column.type is ColumnType.UTF8:
+        text = pa.nulls(count, pa.large_string()) if values is None else values
+        return text_cells(column.attribute, text, column.nullable)
+    return _fixed_cells(column, values, count)
+
+
+def _set(query: Any, name: str, cells: Cells) -> Cells:
+    if cells.offsets is None:
+        query.set_data_buffer(name, cells.data, cells.data.size)
+    else:
+        query.set_offsets_buffer(name, cells.offsets, cells.offsets.size)
+        query.set_data_buffer(name, cells.data, cells.nbytes)
+    if cells.valid is not None:
+        query.set_validity_buffer(name, cells.valid, cells.valid.size)
+    return cells
 
 
 def _validity(array: pa.Array) -> Any:
     return np.ascontiguousarray(array.is_valid().to_numpy(zero_copy_only=False), dtype=np.uint8)
 
 
-def _set_text(query: Any, name: str, values: Any, nullable: bool) -> list[Any]:
+def text_cells(name: str, values: Any, nullable: bool) -> Cells:
+    """The cells of a text column, or of a key."""
     array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     array = array.cast(pa.large_string())
     if array.offset:
         array = pa.concat_arrays([array, pa.array([], pa.large_string())])
-    valid = _validity(array)
     if not nullable and array.null_count:
         raise SchemaError(f"column {name!r} may not be empty in any row")
+    valid = _validity(array) if nullable else None
     array = array.fill_null("")
     _, offset_buffer, data_buffer = array.buffers()
     offsets = np.frombuffer(offset_buffer, dtype=np.uint64)[array.offset : array.offset + len(array)]
     end = int(np.frombuffer(offset_buffer, dtype=np.uint64)[array.offset + len(array)])
     offsets, begin = offsets - offsets[0], int(offsets[0])
     data = np.frombuffer(data_buffer or b"", dtype=np.uint8)[begin:end]
-    # TileDB refuses a null data pointer even where all strings are empty.
     data = data.copy() if data.size else np.zeros(1, dtype=np.uint8)
-    query.set_offsets_buffer(name, offsets, offsets.size)
-    query.set_data_buffer(name, data, end - begin)
-    if nullable:
-        query.set_validity_buffer(name, valid, valid.size)
-    return [offsets, data, valid]
+    return Cells(data, end - begin, offsets, valid)
 
 
-def _set_fixed(query: Any, column: Column, values: Any, count: int) -> list[Any]:
+def _fixed_cells(column: Column, values: Any, count: int) -> Cells:
     dtype = column.type.disk_dtype
     if values is None:
         data, valid = np.zeros(count, dtype), np.zeros(count, np.uint8)
@@ -206,7 +238,4 @@ def _set_fixed(query: Any, column: Column, values: Any, count: int) -> list[Any]
         data = np.ascontiguousarray(array.fill_null(0).to_numpy(zero_copy_only=False)).astype(dtype)
     if not column.nullable and column != ROW_MARK and not valid.all():
         raise SchemaError(f"column {column.name!r} may not be empty in any row")
-    query.set_data_buffer(column.attribute, data, data.size)
-    if column.nullable:
-        query.set_validity_buffer(column.attribute, valid, valid.size)
-    return [data, valid]
+    return Cells(data, data.nbytes, valid=valid if column.nullable else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import time
@@ -114,12 +115,18 @@ def _die_at_call(number: int) -> None:
     def counted(real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal made
-            made += 1
+            made += not (real is to_disk and one_of_many(args[0]))
             if made == number:
                 os.kill(os.getpid(), signal.SIGKILL)
             return real(*args, **kwargs)
 
         return call
+
+    to_disk = os.fsync
+
+    def one_of_many(file: int) -> bool:
+        """Whether a file is a column of rows beyond the first: whoever dies there leaves the same."""
+        return re.search(r"/a[1-9]\d*(_\w+)?\.tdb$", os.readlink(f"/proc/self/fd/{file}")) is not None
 
     for owner, name in (
         (os, "writev"),

@@ -12,7 +12,8 @@ from radiobject_assets.errors import SchemaError
 from radiobject_assets.store import upsert_subjects
 from radiobject_assets.store.context import get_tiledb_ctx
 from radiobject_assets.store.layout import OBS_META
-from radiobject_assets.store.table import Table, create_table
+from radiobject_assets.store.table import Table
+from radiobject_assets.store.table_creation import create_table
 from radiobject_assets.store.uris import join
 
 TEXT = pa.large_string()
