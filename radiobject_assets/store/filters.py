@@ -125,7 +125,7 @@ class Condition:
         if value is None:
             if not isinstance(operator, (ast.Eq, ast.NotEq, ast.Is, ast.IsNot)):
                 raise SchemaError(f"filter {self.text!r}: None can only be compared with == and !=")
-            missing = np.asarray(pc.is_null(column, nan_is_null=True).to_numpy(zero_copy_only=False))
+            missing = _missing(column)
             return missing if isinstance(operator, (ast.Eq, ast.Is)) else ~missing
         return self._apply(operator, column, pa.scalar(value))
 
@@ -144,7 +144,7 @@ class Condition:
                 column, wanted = column.cast(pa.int64()), wanted.cast(pa.int64())
             result = _filled(pc.is_in(column, value_set=wanted), False)
         if len(known) < len(values):
-            result = result | np.asarray(pc.is_null(column).to_numpy(zero_copy_only=False))
+            result = result | _missing(column)
         return result
 
     def _apply(self, operator: ast.cmpop, column: pa.Array, other: Any) -> Mask:
@@ -168,6 +168,11 @@ def _kind(arrow: pa.DataType) -> str:
     if pa.types.is_timestamp(arrow):
         return "time"
     return "text" if pa.types.is_string(arrow) or pa.types.is_large_string(arrow) else "number"
+
+
+def _missing(column: pa.Array) -> Mask:
+    """Where there is no value, or one that is not a number."""
+    return np.asarray(pc.is_null(column, nan_is_null=True).to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 def _filled(values: Any, missing: bool) -> Mask:

@@ -12,6 +12,7 @@ from radiobject_assets.errors import RadiObjectError
 from radiobject_assets.store.deadline import DeadlineError
 from radiobject_assets.store.handles import open_array
 from radiobject_assets.store.layout import VOLUMES
+from radiobject_assets.store.table_cells import ROW_MARK
 from radiobject_assets.store.tile_cache import forget_array
 from radiobject_assets.store.uris import join, object_kind
 from radiobject_assets.store.voxel_check import file_problem
@@ -82,7 +83,15 @@ def verify_volume(volume: Volume) -> Problem | None:
 
 
 def verify_collection(collection: VolumeCollection) -> list[Problem]:
-    """`check_rows`, ids that two subjects share, and the digest of every volume's voxels."""
+    """`check_rows`, ids that two subjects share, and the digest of every volume's voxels.
+
+    Raises
+    ------
+    StorageError
+        If the table of rows is damaged.
+    """
+    # Its values mean nothing, so that nobody else reads them.
+    collection._rows.table.read([ROW_MARK.name])
     problems = [*shared_ids(collection), *check_rows(collection)]
     damaged = {problem.token for problem in problems}
     for volume in collection:

@@ -126,6 +126,21 @@ def test_verify_names_the_damaged_volume_and_only_that(store: str) -> None:
     assert np.array_equal(good.to_numpy(stored=True), voxels(1))
 
 
+def test_a_flipped_byte_in_any_column_that_verify_needs_is_told(store: str) -> None:
+    put(store, "ct", "s1", 1)
+    fragment = next(Path(store).glob("collections/ct/obs/__fragments/*"))
+    # `_row`, which means nothing, then the token, the number of axes, and the keys
+    for name in ("a0.tdb", "a1_var.tdb", "a2.tdb", "d0_var.tdb", "d1_var.tdb"):
+        content = bytearray((fragment / name).read_bytes())
+        content[-1] ^= 1
+        whole = (fragment / name).read_bytes()
+        (fragment / name).write_bytes(bytes(content))
+        with pytest.raises(StorageError):
+            RadiObject(store).ct.verify()
+        (fragment / name).write_bytes(whole)
+    assert RadiObject(store).ct.verify() == []
+
+
 def test_an_array_in_place_of_another_is_found(store: str) -> None:
     put(store, "ct", "s1", 1)
     put(store, "ct", "s2", 2)

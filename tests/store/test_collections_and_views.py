@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from radiobject_assets.errors import SchemaError, ShapeError, StorageError, ViewError
@@ -23,6 +24,7 @@ from radiobject_assets.store import (
     stage_volume,
     upsert_subjects,
 )
+from radiobject_assets.store.filters import Condition
 from tests.store.conftest import AFFINE, put, voxels
 
 
@@ -112,6 +114,13 @@ def test_one_filter_language_with_the_same_answer_on_roots_and_views(
     assert radi.ct[::-1].filter(expression).obs_ids == ids[::-1]
     assert radi.ct.obs.read(value_filter=expression)["obs_id"].tolist() == ids
     assert radi.ct.lazy().filter(expression).to_obs()["obs_id"].tolist() == ids
+
+
+@pytest.mark.parametrize("missing", ["dose == None", "dose in [None]", "dose in [None, 7.5]"])
+def test_what_is_not_a_number_is_missing_however_it_is_asked_for(missing: str) -> None:
+    doses = pa.array([float("nan"), 0.0, None])  # as the RadiObject package's own tables hold them
+    assert Condition(missing).mask(lambda name: doses, 3).tolist() == [True, False, True]
+    assert Condition(f"not ({missing})").mask(lambda name: doses, 3).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize(
