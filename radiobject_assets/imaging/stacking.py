@@ -20,6 +20,7 @@ from radiobject_assets.imaging.geometry import (
     dicom_affine,
     order_positions,
     slice_normal,
+    usual_gap,
 )
 from radiobject_assets.imaging.instance import Frame, Instance
 from radiobject_assets.imaging.policy import REFUSE, SeriesPolicy
@@ -153,7 +154,7 @@ def _positions(positions: Float, normal: Float) -> tuple[list[list[int]], Proble
 
 
 def _irregular(gaps: Float, missing: int) -> Problem:
-    usual = float(np.median(gaps))
+    usual = usual_gap(gaps)
     if missing:
         worst = int(np.argmax(gaps))
         return Problem(

@@ -130,7 +130,7 @@ def plan_ingest(
         Grids of images that the store holds already, by SeriesInstanceUID (`holdings.referenced_images`):
         labels may come in a later arrival than their image.
     """
-    policy = SeriesPolicy(**dataset.imaging.model_dump())
+    policy = SeriesPolicy(**dict(dataset.imaging))
     planned = [_plan_one(series, dataset, arrival) for series in build_series(scan, known_images, policy)]
     return IngestPlan(_of_one_issuer(_each_id_once(planned)), scan.unreadable, arrival)
 
