@@ -29,7 +29,9 @@ COMPUTED = {
     "components": "`rgb`, `rgba` or `complex`, where the last axis holds components",
     "slice_positions_mm": "JSON list of true slice positions, where spacing varies and is kept",
     "b_values_s_per_mm2": "JSON list: b-value of each time point",
-    "b_vectors_ras": "JSON list: gradient direction of each time point (unit vector, RAS+)",
+    "b_vectors_ras": "JSON list: gradient direction of each time point (unit vector, RAS+); what "
+    "vendors write along axes of the scan or the image is turned to the patient's, what enhanced objects "
+    "have is the patient's by the standard",
     "phase_encoding_ras": "JSON list: direction of phase encoding (unit vector, RAS+); Siemens EPI",
     "effective_echo_spacing_s, total_readout_time_s": "as BIDS defines them; Siemens EPI",
     "slice_timing_s": "JSON list: when each slice was acquired, seconds after the first; Siemens and UIH "
@@ -49,6 +51,9 @@ VOXELS = """\
 
 - **Stored values** of the file (the BitsStored bits, wherever HighBit puts them), with `slope` and
   `intercept` beside them, wherever one of each fits the volume; else physical values as floating point.
+- **Philips** writes slope and intercept of classic MR images as real-world value mapping, where its enhanced
+  export has a rescale: there the mapping is taken for the rescale, as `dcm2niix -p n` does. Its private
+  scaling (`dcm2niix -p y`) is not applied.
 - **A Modality LUT** that is a straight line over all values that a pixel can have is told as slope and
   intercept. Of any other the voxels are what the table gives (unsigned, 8 or 16 bits), and `rescale_type` is
   its ModalityLUTType. A palette without colour is treated in the same way.

@@ -1,8 +1,9 @@
 """Diffusion weighting of a frame: b-values and gradient directions, standard and vendor elements.
 
 Directions are unit vectors in LPS patient coordinates, as the standard's DiffusionGradientOrientation.
-GE, Canon and UIH write their directions in the frame of the scan or the image; they are turned into patient
-coordinates here.
+GE, Canon and UIH write those of classic images in the frame of the scan or the image; they are turned into
+patient coordinates here. Enhanced objects have them in MR Diffusion Gradient Direction Sequence, in patient
+coordinates by the standard (PS3.3 C.8.13.5.9); so they are taken, whoever wrote them, as dcm2niix does.
 """
 
 from __future__ import annotations
