@@ -308,4 +308,4 @@ def tile_config(tile: TileOrientation | TileExtents) -> TileConfig:
     """The store's tiling for what `dataset.yaml` says."""
     if isinstance(tile, TileExtents):
         return TileConfig(x=tile.x, y=tile.y, z=tile.z)
-    return TileConfig(orientation=SliceOrientation(tile.value))
+    return TileConfig.model_construct(orientation=SliceOrientation(tile.value))

@@ -112,7 +112,7 @@ def make_ctx(config: RadiObjectConfig | None = None, **settings: str) -> tiledb.
     config = config or get_radiobject_config()
     values = config.tiledb_settings()
     # Looking for credentials can take seconds where there are none, so only where S3 was configured.
-    if config.s3.include_credentials and config.s3 != type(config.s3)():
+    if config.s3.include_credentials and config.s3 != type(config.s3).model_construct():
         values.update(_credentials())
     values.update(settings)
     return tiledb.Ctx(tiledb.Config(values))
