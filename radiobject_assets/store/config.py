@@ -229,7 +229,9 @@ class RadiObjectConfig(_Settings):
         settings = {
             "sm.mem.total_budget": str(self.read.memory_budget_mb * MB),
             "sm.compute_concurrency_level": str(self.read.concurrency),
-            "sm.io_concurrency_level": str(self.read.concurrency),
+            # Threads that wait for a disk or for S3 need no core, and TileDB has no more files or requests
+            # under way than threads: the rows of a commit are about 200 files, each put on the disk by itself.
+            "sm.io_concurrency_level": str(max(self.read.concurrency, self.s3.max_parallel_ops)),
             "sm.skip_checksum_validation": str(not self.read.verify_checksums).lower(),
             # Trimming the heap after every query costs more than the query: reads are 2-3x faster without.
             "sm.mem.malloc_trim": "false",
@@ -248,9 +250,6 @@ class RadiObjectConfig(_Settings):
             DEADLINE_KEY: str(self.s3.deadline_s),
         }
         if self.s3 != S3Config.model_construct():
-            # Threads that wait for S3 need no core, and TileDB has no more requests under way than threads.
-            waiting = max(self.read.concurrency, self.s3.max_parallel_ops)
-            settings["sm.io_concurrency_level"] = str(waiting)
             # A round trip costs more than reading over a gap: 1 request for a 64^3 region instead of 3.
             settings["vfs.min_batch_size"] = str(8 * MB)
             settings["vfs.min_batch_gap"] = str(MB)
