@@ -134,8 +134,9 @@ class ReadConfig(_Settings):
 
     `memory_budget_mb` bounds TileDB's own memory (`sm.mem.total_budget`) and the largest array that one call
     returns; `tile_cache_size_mb` bounds the cache of decoded tiles; `concurrency` is the number of threads
-    inside TileDB, of those that decode beside a reader and of those that compress for a writer,
-    `max_workers` that of `map_on_threads`. Every
+    that compute inside TileDB (of those that wait for files there are `S3Config.max_parallel_ops` at least),
+    of those that decode beside a reader and of those that compress for a writer, `max_workers` that of
+    `map_on_threads`. Every
     block's checksum is verified whenever it is read; `verify_checksums=False` saves a few percent of a read
     (a quarter where an array has no tile index) where something else guards the disks.
     """

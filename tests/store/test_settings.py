@@ -150,8 +150,9 @@ print(json.dumps({"threads": len(os.listdir("/proc/self/task")) - before}))
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
 def test_concurrency_is_the_number_of_threads_inside_tiledb() -> None:
-    few, many = (in_a_process(_COUNT_THREADS, number)["threads"] for number in (2, 12))
-    assert many - few == 20  # ten more for computing, ten more for input and output
+    two, eight, eighteen = (in_a_process(_COUNT_THREADS, number)["threads"] for number in (2, 8, 18))
+    assert eighteen - eight == 20  # ten more for computing, ten more for input and output
+    assert eight - two == 6  # of those that wait for files there are eight (max_parallel_ops) at least
 
 
 def test_max_workers_is_the_number_of_threads_of_ours() -> None:
