@@ -49,6 +49,7 @@ class Reason(StrEnum):
     DECODER_FAILED = "decoder_failed"
     REFERENCE_MISSING = "reference_missing"
     REFERENCE_QUARANTINED = "reference_quarantined"
+    REFERENCE_AMBIGUOUS = "reference_ambiguous"
     LABELS_OFF_GRID = "labels_off_grid"
     LABELS_EMPTY = "labels_empty"
     SEGMENTS_OVERLAP = "segments_overlap"
@@ -194,6 +195,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.REFERENCE_QUARANTINED: Explanation(
         "The image that the labels refer to is quarantined itself.", "See the image's reason."
+    ),
+    Reason.REFERENCE_AMBIGUOUS: Explanation(
+        "Several images of the subject could be the one that the labels were drawn on.",
+        "Name images and labels after their session and run as BIDS does, or give each kind of image a "
+        "collection and set `labels_of`.",
     ),
     Reason.LABELS_OFF_GRID: Explanation(
         "The labels do not lie on their image's voxels.", "Check that the labels belong to this image."

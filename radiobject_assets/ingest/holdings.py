@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult
 from radiobject_assets.imaging.tags import ISSUER_COLUMN
+from radiobject_assets.ingest.labelled_image import TELLING, ImageCandidate, entities_of, image_of_labels
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.ingest.refresh import WITHDRAWABLE, RowChange, row_change
-from radiobject_assets.ingest.work import ImageCandidate
 from radiobject_assets.store.context import get_tiledb_ctx
 from radiobject_assets.store.layout import (
     AFFINE_COLUMNS,
@@ -34,6 +35,7 @@ from radiobject_assets.store.uris import join
 _READ = (
     "series_uid", "study_uid", "modality", "component", "source_digest", "arrival", "kind", "n_instances",
     "labels_of_collection", "labels_of", "slope", "intercept", ISSUER_COLUMN, *SIZE_COLUMNS, *AFFINE_COLUMNS,
+    *TELLING,
 )  # fmt: skip
 
 
@@ -103,13 +105,27 @@ class Holdings:
             return None
         grid = _grid(row)
         if planned.is_labels:
-            there = [image for image in self.image_candidates(planned) if image.grid.same_as(grid)]
             named = (row["labels_of_collection"], row["labels_of"])
-            if named not in {(image.collection, image.obs_id) for image in there}:
+            if named not in {
+                (image.collection, image.obs_id) for image in self._images_on(grid, planned, row)
+            }:
                 return None
         elif not _same_place_and_scale(planned, row, grid):
             return None
         return str(row["source_digest"])
+
+    def _images_on(
+        self, grid: Grid, planned: PlannedSeries, row: Mapping[str, Any]
+    ) -> Sequence[ImageCandidate]:
+        """The images that labels, which are stored on a grid, may be those of; NIfTI labels: the one."""
+        images = self.image_candidates(planned)
+        if planned.series.series_uid:
+            return [image for image in images if image.grid.same_as(grid)]
+        told = entities_of(planned.series.attributes, row["arrival"] or "")
+        try:
+            return [image_of_labels(grid, told, images)]
+        except ImageReadError:
+            return []  # read again, they get their reason
 
     def change(self, planned: PlannedSeries, arrival: str) -> RowChange | None:
         """What the stored row of this id should say and does not; None if it is right or not there."""
@@ -159,7 +175,8 @@ class Holdings:
                     continue
                 if planned.series.series_uid and row["series_uid"] not in references:
                     continue
-                found.append(ImageCandidate(str(row[OBS_ID]), name, _grid(row)))
+                told = entities_of(row, row["arrival"] or "")
+                found.append(ImageCandidate(str(row[OBS_ID]), name, _grid(row), told))
         return tuple(found)
 
 

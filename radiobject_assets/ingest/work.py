@@ -25,6 +25,7 @@ from radiobject_assets.imaging.opening import open_series
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series import Series
 from radiobject_assets.imaging.source import ImageSource
+from radiobject_assets.ingest.labelled_image import ImageCandidate, entities_of, image_of_labels
 from radiobject_assets.ingest.reading_ahead import read_ahead
 from radiobject_assets.memory import MB
 from radiobject_assets.orientation import orientation_source
@@ -45,15 +46,6 @@ _AT_ONCE_BYTES = 16 * MB
 # Beside the slabs: the compressed bytes of one file, codec scratch, TileDB's own state.
 FIXED_BYTES = 48 * MB
 _READ_BYTES = 4 * MB
-
-
-@dataclass(frozen=True)
-class ImageCandidate:
-    """A committed image volume that labels may belong to."""
-
-    obs_id: str
-    collection: str
-    grid: Grid
 
 
 @dataclass(frozen=True)
@@ -157,12 +149,7 @@ def _open(task: VolumeTask, decoders: Decoders | None) -> tuple[ImageSource, Ima
         raise ImageReadError(Reason.REFERENCE_MISSING, "the image that it refers to is not in the store")
     source = open_series(task.series, decoders=decoders)
     grid = Grid((source.shape[0], source.shape[1], source.shape[2]), source.affine)
-    for image in task.images:
-        if image.grid.same_as(grid):
-            return source, image
-    if task.images:
-        raise ImageReadError(Reason.LABELS_OFF_GRID, "no image of this subject has the labels' grid")
-    raise ImageReadError(Reason.REFERENCE_MISSING, "no image of this subject is in the store")
+    return source, image_of_labels(grid, entities_of(task.series.attributes, task.arrival), task.images)
 
 
 def _stage(task: VolumeTask, source: ImageSource, image: ImageCandidate | None) -> VolumeResult:

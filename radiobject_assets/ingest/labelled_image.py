@@ -1,0 +1,81 @@
+"""Which image of a subject NIfTI labels were drawn on: its grid, and what the names of both say.
+
+A grid alone does not tell: the sessions of a study that was registered to one space, or a scanner's usual
+field of view, have one grid for several images, and labels of one session must never go with another's image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.reasons import Reason
+
+_APART = ("session", "run")
+TELLING = (
+    *_APART, "task", "acquisition", "contrast_label", "tracer", "reconstruction", "direction", "echo", "part",
+    "inversion",
+)  # fmt: skip
+"""Columns of obs by which labels and images of one subject find each other (BIDS entities)."""
+
+Entities = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class ImageCandidate:
+    """A committed image volume that labels may belong to, and what its row says to tell it from others."""
+
+    obs_id: str
+    collection: str
+    grid: Grid
+    entities: Entities = ()
+
+
+def entities_of(values: Mapping[str, Any], arrival: str) -> Entities:
+    """What a row, or a series' attributes, says to tell an image from others of its subject."""
+    told = {name: values.get(name) for name in TELLING} | {"arrival": arrival}
+    return tuple((name, str(value)) for name, value in told.items() if value not in (None, ""))
+
+
+def image_of_labels(grid: Grid, entities: Entities, images: Sequence[ImageCandidate]) -> ImageCandidate:
+    """The image on the labels' grid that agrees best with them; of several collections the first.
+
+    Raises
+    ------
+    ImageReadError
+        REFERENCE_MISSING where none of the labels' session and run is here, LABELS_OFF_GRID where none has
+        their grid, REFERENCE_AMBIGUOUS where several of one collection agree with them equally.
+    """
+    own = dict(entities)
+    if not images:
+        raise ImageReadError(Reason.REFERENCE_MISSING, "no image of this subject is in the store")
+    on_grid = [image for image in images if image.grid.same_as(grid)]
+    if not on_grid:
+        raise ImageReadError(Reason.LABELS_OFF_GRID, "no image of this subject has the labels' grid")
+    possible = [image for image in on_grid if not _contradicts(own, dict(image.entities))]
+    if not possible:
+        raise ImageReadError(
+            Reason.REFERENCE_MISSING, "no image of the labels' session and run has their grid here"
+        )
+    best = max(_agreement(own, dict(image.entities)) for image in possible)
+    chosen = [image for image in possible if _agreement(own, dict(image.entities)) == best]
+    rivals = [image for image in chosen if image.collection == chosen[0].collection]
+    if len(rivals) > 1:
+        raise ImageReadError(
+            Reason.REFERENCE_AMBIGUOUS,
+            f"{len(rivals)} images of {chosen[0].collection!r} have the labels' grid, session and run alike",
+        )
+    return chosen[0]
+
+
+def _contradicts(labels: Mapping[str, str], image: Mapping[str, str]) -> bool:
+    return any(name in labels and name in image and labels[name] != image[name] for name in _APART)
+
+
+def _agreement(labels: Mapping[str, str], image: Mapping[str, str]) -> int:
+    """What both say alike, less what only one says or they say differently."""
+    alike = sum(labels[name] == image[name] for name in labels.keys() & image.keys())
+    return 2 * alike - len(labels.keys() | image.keys())

@@ -1,0 +1,102 @@
+"""NIfTI labels go with the image that they were drawn on, also where several images have one grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from radiobject_assets.compute import Compute
+from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.ingest import IngestReport, ingest_sources
+from radiobject_assets.memory import MemoryBudget
+from radiobject_assets.store import RadiObject
+
+DATASET = DatasetConfig.model_validate(
+    {
+        "collections": {
+            "t1w": {"match": {"files": "*_T1w.nii.gz"}},
+            "t2w": {"match": {"files": "*_T2w.nii.gz"}},
+            "lesion": {"match": {"files": "*_mask.nii.gz"}, "kind": "labels"},
+        }
+    }
+)
+AFFINE = np.array([[-0.8, 0.1, 0, 10], [0.1, 0.8, 0.05, -20], [0, -0.05, 2.5, 30], [0, 0, 0, 1]])
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def study(folder: Path, *names: str, affine: Any = AFFINE) -> Path:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(np.ones((4, 5, 6), np.uint8), affine), path)
+    return folder
+
+
+def ingest(source: Path, tmp_path: Path) -> IngestReport:
+    store = str(tmp_path / "store")
+    return ingest_sources([source], store, DATASET, budget=MemoryBudget(256), compute=Compute(workers=1))
+
+
+def pairs(tmp_path: Path) -> dict[tuple[Any, Any], tuple[Any, Any, str]]:
+    """By session and run of labels: those of their image, and its collection."""
+    radi = RadiObject(str(tmp_path / "store"))
+    found = {}
+    for row in radi.collection("lesion").to_obs().to_dict("records"):
+        images = radi.collection(row["labels_of_collection"]).to_obs().set_index("obs_id")
+        image = images.loc[row["labels_of"]]
+        found[row.get("session"), row.get("run")] = (
+            image.get("session"),
+            image.get("run"),
+            str(row["labels_of_collection"]),
+        )
+    return found
+
+
+def test_labels_of_a_session_and_run_go_with_its_image(tmp_path: Path) -> None:
+    names = [
+        f"sub-1/ses-{session}/anat/sub-1_ses-{session}_run-{run}_{kind}.nii.gz"
+        for session in ("a", "b")
+        for run in (1, 2)
+        for kind in ("T1w", "T2w", "mask")
+    ]
+    report = ingest(study(tmp_path / "in", *names), tmp_path)
+    assert not report.quarantined_by_reason
+    assert pairs(tmp_path) == {(s, r): (s, r, "t1w") for s in ("a", "b") for r in (1, 2)}
+    again = ingest(tmp_path / "in", tmp_path)
+    assert {outcome.status for outcome in again.outcomes} == {"unchanged"}
+
+
+def test_labels_do_not_go_with_the_image_of_another_session_but_wait_for_their_own(tmp_path: Path) -> None:
+    first = study(tmp_path / "first", "sub-1/ses-a/anat/sub-1_ses-a_T1w.nii.gz")
+    study(first, "sub-1/ses-b/anat/sub-1_ses-b_mask.nii.gz")
+    report = ingest(first, tmp_path)
+    assert report.quarantined_by_reason == {"reference_missing": 1}
+    report = ingest(study(tmp_path / "second", "sub-1/ses-b/anat/sub-1_ses-b_T1w.nii.gz"), tmp_path)
+    assert [outcome.collection for outcome in report.resolved] == ["lesion"]
+    ((image, _, _),) = pairs(tmp_path).values()
+    assert image == "b"
+
+
+def test_labels_that_could_be_those_of_several_images_are_a_reason(tmp_path: Path) -> None:
+    names = [f"sub-1/ses-{session}/anat/sub-1_ses-{session}_T1w.nii.gz" for session in ("a", "b")]
+    report = ingest(study(tmp_path / "in", *names, "sub-1/sub-1_mask.nii.gz"), tmp_path)
+    assert report.quarantined_by_reason == {"reference_ambiguous": 1}
+
+
+def test_the_grid_decides_where_names_say_nothing(tmp_path: Path) -> None:
+    other = AFFINE + np.array([[0, 0, 0, 3.0]] + [[0] * 4] * 3)
+    folder = study(tmp_path / "in", "sub-1/ses-a/anat/sub-1_ses-a_T1w.nii.gz", affine=other)
+    study(folder, "sub-1/ses-b/anat/sub-1_ses-b_T1w.nii.gz")
+    noise = np.vstack([np.random.default_rng(0).normal(0, 1e-4, (3, 4)), np.zeros(4)])
+    study(folder, "sub-1/sub-1_mask.nii.gz", affine=AFFINE + noise)
+    assert not ingest(folder, tmp_path).quarantined_by_reason
+    ((image, _, _),) = pairs(tmp_path).values()
+    assert image == "b"
