@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.acceptance import Problem
+from radiobject_assets.imaging.coded_frames import NATIVE_CODECS
 from radiobject_assets.imaging.contour_source import ContourSource
+from radiobject_assets.imaging.decoders import Decoders
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.label_resampling import ResampledLabels, overlaps, own_grid
 from radiobject_assets.imaging.labels import LABELMAP_STORAGE, RTSTRUCT_STORAGE
@@ -23,7 +25,9 @@ from radiobject_assets.imaging.series_record import Series
 from radiobject_assets.imaging.source import AttributeValue, ImageSource, Slab
 
 
-def open_labels(series: Series, image_grid: Grid | None = None) -> ImageSource:
+def open_labels(
+    series: Series, image_grid: Grid | None = None, decoders: Decoders | None = None
+) -> ImageSource:
     """Open a label series on `image_grid` (by default the grid that it was judged against)."""
     grid = image_grid or series.grid
     if grid is None:
@@ -34,21 +38,22 @@ def open_labels(series: Series, image_grid: Grid | None = None) -> ImageSource:
     if isinstance(place_frames(instance.frames, instance.columns, instance.rows, grid), Problem):
         own = own_grid(instance.frames, instance.columns, instance.rows)
         if own is not None and overlaps(own, grid):
-            return ResampledLabels(SegmentationSource(series, own), grid)
-    return SegmentationSource(series, grid)
+            return ResampledLabels(SegmentationSource(series, own, decoders), grid)
+    return SegmentationSource(series, grid, decoders)
 
 
 class SegmentationSource:
     """Label values of a SEG on its image's grid (`source.ImageSource`).
 
     Binary segments give their segment number; fractional ones their stored fraction (slope turns it into
-    0..1); label maps their stored values.
+    0..1); label maps their stored values. `decoders` are those of `DicomSource`.
     """
 
-    def __init__(self, series: Series, grid: Grid) -> None:
+    def __init__(self, series: Series, grid: Grid, decoders: Decoders | None = None) -> None:
         if series.dtype is None:
             raise ValueError("the label series is quarantined")
         self._instance = series.instances[0]
+        self._decoders = decoders if self._instance.transfer_syntax in NATIVE_CODECS else None
         self._segments = frozenset(segment.number for segment in series.segments)
         placed = place_frames(self._instance.frames, self._instance.columns, self._instance.rows, grid)
         if isinstance(placed, Problem):
@@ -89,7 +94,7 @@ class SegmentationSource:
         )
         if not labelmap and self._segments and segment not in self._segments:
             return
-        pixels = file.frame(number)
+        pixels = self._pixels(file, number)
         if labelmap or self._instance.segmentation_type == "FRACTIONAL":
             place.paste(pixels.astype(self.dtype), target, np.maximum)
             return
@@ -107,6 +112,14 @@ class SegmentationSource:
             return np.where(marked, self.dtype.type(segment), present)
 
         place.paste(pixels, target, combine)
+
+    def _pixels(self, file: PixelFile, number: int) -> NDArray[Any]:
+        if self._decoders is None:
+            return file.frame(number)
+        try:
+            return file.frame(number, self._decoders.submit(file.coded(number)).result())
+        except ImageReadError as error:
+            raise ImageReadError(error.code, error.detail, self._instance.path) from error
 
     def source_digest(self) -> str:
         """blake3 over the digest of the SEG's file; valid once `slabs` was exhausted."""

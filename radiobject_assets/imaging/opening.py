@@ -45,5 +45,5 @@ def _open(series: Series, image_grid: Grid | None, decoders: Decoders | None) ->
     if series.kind == "labels":
         from radiobject_assets.imaging.label_source import open_labels
 
-        return open_labels(series, image_grid)
+        return open_labels(series, image_grid, decoders)
     return DicomSource(series, decoders)

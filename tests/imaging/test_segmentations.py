@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import faulty_codec
 import highdicom as hd
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from pydicom.uid import (
 )
 
 from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.decoder_keeper import end_idle_decoders
+from radiobject_assets.imaging.decoders import Decoders
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import scan
 from radiobject_assets.imaging.series import Series, build_series, open_series
@@ -30,7 +33,7 @@ from radiobject_assets.imaging.series import Series, build_series, open_series
 SHAPE = (6, 12, 10)  # slices, rows, columns
 
 
-def _images(folder: Path, **place: Any) -> list[Dataset]:
+def _images(folder: Path, shape: tuple[int, int, int] = SHAPE, **place: Any) -> list[Dataset]:
     change = {
         "FrameOfReferenceUID": "1.2.3.4", "PatientName": "", "PatientBirthDate": "", "PatientSex": "",
         "StudyDate": "20200101", "StudyTime": "101010", "AccessionNumber": "", "StudyID": "",
@@ -42,7 +45,7 @@ def _images(folder: Path, **place: Any) -> list[Dataset]:
             setattr(ds, name, value)
 
     place = {"origin": (-5, 7, 20), "pixel_spacing": (0.8, 0.6)} | place
-    paths = write_stack(folder, ramp(*SHAPE), change=complete, **place)
+    paths = write_stack(folder, ramp(*shape), change=complete, **place)
     return [dcmread(path) for path in paths]
 
 
@@ -223,7 +226,28 @@ def test_every_kind_and_encoding_is_read_as_highdicom_reads_it(
         numbers = [segment.number for segment in series.segments if segment.number]
         theirs = _as_highdicom(tmp_path / "seg", series, numbers, combine_segments=kind != "FRACTIONAL")
         assert np.allclose(physical(source)[..., 0], theirs, atol=1e-6)
+        with Decoders(1) as decoders:
+            assert np.array_equal(read_all(open_series(series, decoders=decoders)), read_all(source))
     assert len(_labels(tmp_path)) == (2 if kind == "FRACTIONAL" else 1)
+
+
+def test_labels_whose_codec_crashes_have_that_as_their_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty_codec.install(tmp_path / "faulty", monkeypatch)
+    end_idle_decoders()
+    shape = (6, faulty_codec.CRASHES, 10)
+    labels = np.zeros(shape, np.uint8)
+    labels[2:4, 5:9, 3:6] = 1
+    kind = hd.seg.SegmentationTypeValues.LABELMAP
+    images = _images(tmp_path / "series", shape)
+    _write_seg(tmp_path / "series", images, labels, kind, transfer_syntax_uid=JPEGLSLossless)
+    (series,) = _labels(tmp_path / "series")
+    with Decoders(1) as decoders, pytest.raises(ImageReadError) as died:
+        read_all(open_series(series, decoders=decoders))
+    end_idle_decoders()
+    assert died.value.code == Reason.WORKER_DIED
+    assert np.array_equal(read_all(open_series(series))[..., 0], labels.transpose(2, 1, 0))
 
 
 def test_a_label_map_with_colours_to_show_it_in_keeps_its_labels(tmp_path: Path) -> None:
