@@ -208,8 +208,6 @@ class _Phase:
         keep all cores busy where there are fewer series than cores.
         """
         compressed = [planned for planned in todo if needs_native_codec(planned.series)]
-        if any(planned.series.kind == "labels" for planned in compressed):
-            return False  # their frames are decoded where they are read
         if compressed and len(todo) < self._fitting:
             return True
         return self._workers == 1 or sum(p.series.decoded_bytes for p in todo) <= IN_PROCESS_BYTES

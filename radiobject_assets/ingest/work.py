@@ -141,7 +141,7 @@ def _open(task: VolumeTask, decoders: Decoders | None) -> tuple[ImageSource, Ima
         refused: ImageReadError | None = None
         for image in task.images:
             try:
-                return open_series(task.series, image.grid), image
+                return open_series(task.series, image.grid, decoders), image
             except ImageReadError as error:
                 refused = error
         if refused is not None:
