@@ -58,7 +58,7 @@ format: $(VENV)/.dev-installed ## let ruff rewrite what it can
 
 bench: $(VENV)/.dev-installed ## speed and memory, side by side with peers (nothing else should run)
 	$(PIP) install -c constraints.txt -e '.[dev,bench]'
-	for each in ingest headers read scale train; do $(BIN)/python -m benchmarks.$$each || exit 1; done
+	for each in ingest ingest_many headers read scale train; do $(BIN)/python -m benchmarks.$$each || exit 1; done
 
 clean: ## remove what was made, but not data outside this folder
 	rm -rf $(HOME_DIR) $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

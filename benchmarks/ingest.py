@@ -138,7 +138,7 @@ def _contenders(
             WholeProcess(OURS_COMMAND, lambda out: [*command, str(out / "store")]), store, _read_store
         ),
     )
-    program = None if source == NIFTI else _dcm2niix()
+    program = None if source == NIFTI else dcm2niix_program()
     no_program = "reads DICOM only" if source == NIFTI else "the program is not installed"
     for name, flag in ((DCM2NIIX_GZ, "y"), ("dcm2niix -z n", "n")):
         offer(
@@ -180,7 +180,7 @@ def _contenders(
     offer(
         "RadiObject from .nii.gz",
         _absent("radiobject")
-        or (None if _dcm2niix() else "dcm2niix, which makes its input, is not installed"),
+        or (None if dcm2niix_program() else "dcm2niix, which makes its input, is not installed"),
         radiobject,
     )
     offer(
@@ -192,7 +192,7 @@ def _contenders(
     return contenders, skipped
 
 
-def _dcm2niix() -> str | None:
+def dcm2niix_program() -> str | None:
     return shutil.which("dcm2niix") or shutil.which("dcm2niix", path=str(Path(sys.executable).parent))
 
 
@@ -200,7 +200,7 @@ def _nifti_source(dicom: Path, work_dir: Path) -> Path:
     """A folder with the series as `.nii.gz`, made by dcm2niix."""
     folder = work_dir / "source"
     folder.mkdir(exist_ok=True)
-    command = [str(_dcm2niix()), "-z", "y", "-b", "n", "-f", "ct", "-o", str(folder), str(dicom)]
+    command = [str(dcm2niix_program()), "-z", "y", "-b", "n", "-f", "ct", "-o", str(folder), str(dicom)]
     subprocess.run(command, check=True, capture_output=True)
     return folder
 
