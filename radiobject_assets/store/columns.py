@@ -67,9 +67,14 @@ _ARROW: dict[ColumnType, pa.DataType] = {
 _NAME = re.compile(r"[^\x00-\x1f:]{1,200}")
 
 
+def is_column_name(name: object) -> bool:
+    """Whether a free column may have this name: 1-200 characters, no colon, no control characters."""
+    return isinstance(name, str) and bool(_NAME.fullmatch(name)) and not name.startswith("__")
+
+
 def validate_column_name(name: object) -> str:
-    """`name` if it may name a free column: 1-200 characters, no colon, no control characters."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or name.startswith("__"):
+    """`name` if it may name a free column."""
+    if not isinstance(name, str) or not is_column_name(name):
         raise SchemaError(
             f"column name {name!r}: use 1-200 characters without ':' or control characters, "
             "not beginning with '__'"

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from radiobject_assets import __version__
 from radiobject_assets.store.affine import affine_axcodes, spacing_mm
-from radiobject_assets.store.columns import Column, ColumnType, to_arrow, validate_column_name
+from radiobject_assets.store.columns import Column, ColumnType, is_column_name, to_arrow
 from radiobject_assets.store.layout import (
     AFFINE_COLUMNS,
     OBS_CORE,
@@ -58,9 +58,9 @@ def free_columns(attributes: Iterable[Mapping[str, Any]]) -> list[Column]:
             if value is not None and name not in OBS_CORE and name not in WITHOUT_COLUMN:
                 kinds.setdefault(name, set()).add(_PLAIN.get(type(value)))
     return [
-        Column(validate_column_name(name), kind)
+        Column(name, kind)
         for name, (kind, *others) in kinds.items()
-        if kind is not None and not others
+        if kind is not None and not others and is_column_name(name)
     ]
 
 
