@@ -139,7 +139,9 @@ def _open(task: VolumeTask, decoders: Decoders | None) -> tuple[ImageSource, Ima
         return open_series(task.series, decoders=decoders), None
     if task.series.series_uid:  # DICOM labels are drawn on the grid of the image that they refer to
         refused: ImageReadError | None = None
-        for image in task.images:
+        judged = task.series.grid
+        # of a series that is several volumes (two orientations) the one that the scan found to be meant
+        for image in sorted(task.images, key=lambda image: judged is None or not judged.same_as(image.grid)):
             try:
                 return open_series(task.series, image.grid, decoders), image
             except ImageReadError as error:

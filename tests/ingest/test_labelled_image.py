@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from radiobject_assets.dataset import DatasetConfig
 from radiobject_assets.ingest import IngestReport, ingest_sources
 from radiobject_assets.memory import MemoryBudget
 from radiobject_assets.store import RadiObject
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "imaging"))
+
+from dicom_files import ramp, write_stack
+from structure_sets import write_rtstruct
 
 DATASET = DatasetConfig.model_validate(
     {
@@ -100,3 +106,33 @@ def test_the_grid_decides_where_names_say_nothing(tmp_path: Path) -> None:
     assert not ingest(folder, tmp_path).quarantined_by_reason
     ((image, _, _),) = pairs(tmp_path).values()
     assert image == "b"
+
+
+@pytest.mark.parametrize("drawn_on", [0, 1])
+def test_contours_go_with_the_stack_that_they_are_drawn_on_in_a_series_of_two(
+    tmp_path: Path, drawn_on: int
+) -> None:
+    stacks = [tmp_path / "in" / name for name in ("axial", "coronal")]
+    planes = [((1, 0, 0, 0, 1, 0), (0, 0, 2)), ((1, 0, 0, 0, 0, -1), (0, 2, 0))]
+    for number, (folder, (orientation, step)) in enumerate(zip(stacks, planes, strict=True)):
+
+        def change(ds: Any, k: int, number: int = number) -> None:
+            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number + 1}.{k + 1}"
+
+        write_stack(folder, ramp(6, 12, 10), orientation=orientation, step=step, change=change)
+    axes = np.array(planes[drawn_on][0], float).reshape(2, 3)
+    square = np.array([(2, 2), (6, 2), (6, 6), (2, 6)], float) @ axes + np.array(planes[drawn_on][1]) * 3
+    write_rtstruct(stacks[drawn_on], {"Organ": [square]})
+    store = str(tmp_path / "store")
+    report = ingest_sources(
+        [tmp_path / "in"], store, DatasetConfig(), budget=MemoryBudget(256), compute=Compute(workers=1)
+    )
+    assert not report.quarantined_by_reason
+    radi = RadiObject(store)
+    (labels,) = radi.collection("rtstruct").to_obs().to_dict("records")
+    images = radi.collection("ct").to_obs().set_index("obs_id")
+    assert len(images) == 2
+    image = images.loc[labels["labels_of"]]
+    for column in ("affine_02", "affine_12", "affine_22"):
+        assert image[column] == labels[column]
+    assert np.count_nonzero(radi.collection("rtstruct")[str(labels["obs_id"])].to_numpy()) == 16
