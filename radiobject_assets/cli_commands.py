@@ -11,6 +11,7 @@ from rich.markup import escape
 from radiobject_assets.cli_ingest import IngestRequest, take_in
 from radiobject_assets.cli_output import SHOWN, JsonFlag, out, progress, table_of
 from radiobject_assets.cli_plain import print_json, store_uri
+from radiobject_assets.cli_start import loading, pyarrow_without_pandas
 from radiobject_assets.cli_store import import_old, snapshots
 from radiobject_assets.errors import ConfigurationError
 
@@ -84,7 +85,9 @@ def describe(
     as_json: JsonFlag = False,
 ) -> None:
     """Show a store's subjects, collections, shapes and snapshots."""
-    from radiobject_assets.export import describe_store
+    with loading():
+        pyarrow_without_pandas()
+        from radiobject_assets.describe import describe_store
 
     description = describe_store(store_uri(store))
     if as_json:

@@ -1,4 +1,4 @@
-"""Out of the store again: NIfTI files with their sources beside them, and a description of what is there."""
+"""Out of the store again: NIfTI files with their sources beside them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,7 @@ from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.export_bids import BidsNames, write_bids_tables
 from radiobject_assets.imaging.sidecars import to_gradients, to_sidecar
 from radiobject_assets.store.export import write_nifti
-from radiobject_assets.store.layout import FORMAT_VERSION, SIZE_COLUMNS
 from radiobject_assets.store.radi_object import RadiObject
-from radiobject_assets.store.snapshots import list_snapshots
 from radiobject_assets.store.uris import local_path
 from radiobject_assets.store.volume import Volume
 
@@ -30,55 +27,6 @@ _UNSAFE_IN_FILE_NAMES = re.compile(r'[\x00-\x1f<>:"/\\|?*%]')
 _LONGEST_NAME_BYTES = 230
 # What the store keeps for itself; the rest of a row goes into the sidecar.
 _INTERNAL = re.compile(r"affine_\d\d|size_[xyzt]|ndim|volume|voxel_bytes|stored_bytes|obs_subject_id")
-
-
-def describe_store(uri: str) -> dict[str, Any]:
-    """What a store holds: subjects, collections with shapes and sizes, snapshots. JSON-ready.
-
-    Raises
-    ------
-    StorageError
-        There is no store at `uri`.
-    """
-    radi = RadiObject(uri)
-    return {
-        "uri": uri,
-        "format_version": FORMAT_VERSION,
-        "n_subjects": len(radi),
-        "subject_columns": radi.obs_meta.columns,
-        "collections": [_describe_collection(name, radi) for name in radi.collection_names],
-        "snapshots": [
-            {
-                "name": snapshot.name,
-                "created_at": datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC).isoformat(),
-                "timestamp_ms": snapshot.timestamp_ms,
-                "counts": dict(snapshot.counts),
-                "digest": snapshot.digest,
-            }
-            for snapshot in list_snapshots(uri)
-        ],
-    }
-
-
-def _describe_collection(name: str, radi: RadiObject) -> dict[str, Any]:
-    columns = ["kind", "dtype", "modality", "voxel_bytes", "stored_bytes", "ndim", *SIZE_COLUMNS]
-    obs = radi.collection(name).obs.read(columns)
-    shapes = {_shape(row) for row in obs[["ndim", *SIZE_COLUMNS]].drop_duplicates().to_dict("records")}
-    return {
-        "name": name,
-        "kinds": sorted(set(obs["kind"].dropna())),
-        "n_volumes": len(obs),
-        "n_subjects": int(obs["obs_subject_id"].nunique()),
-        "shapes": [list(shape) for shape in sorted(shapes)],
-        "dtypes": sorted(set(obs["dtype"])),
-        "modalities": sorted(set(obs["modality"].dropna())),
-        "voxel_bytes": int(obs["voxel_bytes"].sum()),
-        "stored_bytes": int(obs["stored_bytes"].sum()),
-    }
-
-
-def _shape(row: dict[Any, Any]) -> tuple[int, ...]:
-    return tuple(int(row[f"size_{axis}"]) for axis in "xyzt"[: int(row["ndim"])])
 
 
 def export_store(

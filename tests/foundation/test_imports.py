@@ -28,17 +28,37 @@ def test_the_store_and_the_ingest_work_without_torch_and_dagster() -> None:
     assert not loaded & {"torch", "dagster", "ray"}
 
 
-def test_the_ingest_command_loads_neither_pandas_nor_dagster_nor_pydicom(tmp_path: Path) -> None:
-    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), tmp_path / "image.nii.gz")
-    command = ["-m", "radiobject_assets.cli", "ingest", str(tmp_path / "image.nii.gz"), "--json"]
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", *command, "--store", str(tmp_path / "store")],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line}
+def loaded_by_command(*arguments: str) -> set[str]:
+    command = [sys.executable, "-X", "importtime", "-m", "radiobject_assets.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line}
+
+
+def test_ingest_and_describe_load_neither_pandas_nor_dagster_nor_pydicom(tmp_path: Path) -> None:
+    image, store = str(tmp_path / "image.nii.gz"), str(tmp_path / "store")
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), image)
+    loaded = loaded_by_command("ingest", image, "--store", store, "--json")
     assert {"tiledb", "pyarrow"} <= loaded
-    assert not loaded & {"pandas.core", "torch", "dagster", "pydicom", "pebble", "matplotlib"}
-    assert not loaded & {"typer", "rich", "yaml", "asyncio"}
+    heavy = {"pandas.core", "torch", "dagster", "pydicom", "pebble", "matplotlib"}
+    assert not loaded & heavy
+    # what only people, descriptions of data sets, checks of settings and worker processes need
+    little = {
+        "typer",
+        "rich",
+        "yaml",
+        "asyncio",
+        "numpy.ma",
+        "psutil",
+        "multiprocessing",
+        "importlib.metadata",
+    }
+    assert not loaded & little
+    assert not loaded_by_command("describe", store, "--json") & heavy
+
+
+def test_help_loads_nothing_of_what_commands_work_with() -> None:
+    loaded = loaded_by_command("ingest", "--help")
+    assert not loaded & {"numpy", "tiledb", "pyarrow", "pandas.core", "dagster"}
 
 
 def test_pyarrow_knows_pandas_as_soon_as_something_loads_it() -> None:

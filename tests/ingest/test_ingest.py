@@ -17,8 +17,9 @@ import pytest
 
 from radiobject_assets.compute import Compute
 from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.describe import describe_store
 from radiobject_assets.errors import IngestError, StorageError
-from radiobject_assets.export import describe_store, export_store
+from radiobject_assets.export import export_store
 from radiobject_assets.imaging.phantom import make_subject
 from radiobject_assets.imaging.phantom_truth import CohortTruth, VolumeTruth
 from radiobject_assets.ingest import IngestReport, ingest_sources
