@@ -327,8 +327,8 @@ def write_fragment(folder: Path, files: Mapping[str, bytes], stamp: int) -> None
 def _to_disk(files: Sequence[int]) -> None:
     """Wait until files are on the disk.
 
-    Each is a wait of its own, behind the writes of others a long one. So all are on their way before the first
-    is waited for (half the time on an idle disk), and several are waited for at once (half on a busy one).
+    Each is a wait of its own, behind the writes of others a long one. So all are on their way before one is
+    waited for (half the time on an idle disk), and several are waited for at once (half on a busy one).
     """
     if hasattr(os, "posix_fadvise"):
         for file in files:
