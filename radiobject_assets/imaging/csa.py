@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 
 _MAX_TAGS = 1024
 _MAX_ADDED = 64
@@ -19,6 +20,7 @@ _NAME = re.compile(rb"[A-Za-z][A-Za-z0-9_]*")
 Tags = dict[str, tuple[str, ...]]
 
 
+@lru_cache(maxsize=4)  # diffusion and phase encoding of one image both ask
 def read_csa(data: bytes) -> Tags:
     """Name to values (as text) of all tags; empty where the bytes are not a CSA header."""
     if data[:4] == b"SV10":

@@ -22,6 +22,7 @@ _GE_OFFSET = 1_000_000_000
 _NUMBER = r"([-+]?[0-9]*\.?[0-9]+)"
 _CANON_COMMENT = re.compile(rf"b={_NUMBER}(?:\({_NUMBER},{_NUMBER},{_NUMBER}\))?")
 _SCAN_AXES = ("GE", "CANON")
+_COMMENTING = ("CANON", "TOSHIBA")
 _VENDOR_TAGS = frozenset({t.SIEMENS_B_VALUE, t.GE_B_VALUE, t.PHILIPS_B_VALUE, t.UIH_B_VALUE})
 
 
@@ -39,7 +40,7 @@ def b_value_of(elements: Elements, manufacturer: str) -> float | None:
             value = elements.number(t.PHILIPS_B_VALUE)
         elif "UIH" in manufacturer or "UNITED" in manufacturer:
             value = elements.number(t.UIH_B_VALUE)
-    if value is None and manufacturer.startswith("CANON"):
+    if value is None and manufacturer.startswith(_COMMENTING):
         value = next(iter(_canon_comment(elements)), None)
     return value if value is not None and math.isfinite(value) and value >= 0 else None
 
@@ -74,7 +75,7 @@ def gradient_of(elements: Elements, manufacturer: str) -> Triple | None:
     elif manufacturer.startswith("GE"):
         parts = [elements.number(tag) or 0.0 for tag in t.GE_GRADIENT]
         direction = _from_scan_axes(elements, parts)
-    elif manufacturer.startswith("CANON"):
+    elif manufacturer.startswith(_COMMENTING):
         comment = _canon_comment(elements)
         direction = _from_scan_axes(elements, (comment[2], comment[1], comment[3])) if comment[1:] else ()
     length = math.sqrt(sum(v * v for v in direction)) if len(direction) == 3 else 0.0
@@ -98,7 +99,7 @@ _SIGNS: dict[tuple[str, str], Callable[[float, float, float], Triple]] = {
 
 
 def _canon_comment(elements: Elements) -> tuple[float, ...]:
-    """b-value and maybe direction in Canon's ImageComments; () where the text is anything else.
+    """b-value and maybe direction in ImageComments of Toshiba and Canon; () where they say anything else.
 
     The direction is along phase, frequency and slice.
     """

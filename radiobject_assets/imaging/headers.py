@@ -42,6 +42,7 @@ from radiobject_assets.imaging.mosaic import (
     phase_encoding_of,
     tile_rows,
     tiles_across,
+    with_csa_diffusion,
 )
 from radiobject_assets.imaging.quiet import pydicom_quietly
 from radiobject_assets.imaging.real_world import real_world_attributes
@@ -306,7 +307,9 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         frames = grid_frames(e, classic_frame(e, manufacturer))
         tiles = len(frames) or -1
     elif has_pixels:
-        frames = (classic_frame(e, manufacturer),)
+        frame = classic_frame(e, manufacturer)
+        echo_planar = "SIEMENS" in manufacturer and "EP" in e.text(t.SCANNING_SEQUENCE)
+        frames = (with_csa_diffusion(frame, e) if echo_planar else frame,)
     references, reference_sops = referenced_images(e)
     attributes, extras = _interned_attributes(e)
     if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:

@@ -120,7 +120,7 @@ def mosaic_frames(elements: Elements, whole: Frame) -> tuple[Frame, ...]:
     inward_y = whole.pixel_spacing[0] * (rows - rows // across) / 2
     orientation = np.array(whole.orientation)
     first = np.array(whole.position) + orientation[:3] * inward_x + orientation[3:] * inward_y
-    whole = _with_diffusion(whole, csa)
+    whole = with_csa_diffusion(whole, elements)
     places = (first + step * number for number in range(tiles))
     return tuple(
         replace(
@@ -162,9 +162,15 @@ def phase_encoding_of(
     return found
 
 
-def _with_diffusion(frame: Frame, csa: dict[str, tuple[str, ...]]) -> Frame:
-    # Older software writes diffusion weighting nowhere but in the CSA header.
-    if frame.b_value is not None or not csa.get("B_value"):
+def with_csa_diffusion(frame: Frame, elements: Elements) -> Frame:
+    """The frame with the diffusion weighting of its CSA header, where the header's elements have none.
+
+    Older software writes it nowhere else, and some de-identification leaves it nowhere else.
+    """
+    if frame.b_value is not None or t.SIEMENS_CSA not in elements.values:
+        return frame
+    csa = read_csa(elements.raw(t.SIEMENS_CSA))
+    if not csa.get("B_value"):
         return frame
     try:
         b_value = float(csa["B_value"][0])

@@ -173,7 +173,9 @@ def test_diffusion_weighting_is_what_dcm2niix_finds(tmp_path: Path, vendor: str)
     assert compare(open_series(series), image) == []
 
 
-@pytest.mark.parametrize("maker", ["GE", "GE MEDICAL SYSTEMS", "CANON_MEC", "comment"])
+@pytest.mark.parametrize(
+    "maker", ["GE", "GE MEDICAL SYSTEMS", "CANON_MEC", "CANON comment", "TOSHIBA comment"]
+)
 @pytest.mark.parametrize("phase", ["COL", "ROW", ""])
 @pytest.mark.parametrize(
     "orientation", [(1, 0, 0, 0, 1, 0), (0.8, 0, 0.6, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1)]
@@ -184,8 +186,8 @@ def test_directions_along_scan_axes_are_those_of_dcm2niix_in_every_plane(
     def vendor(ds: FileDataset, b_value: float, direction: NDArray[np.float64]) -> None:
         if maker == "GE":
             _ge_raw(ds, b_value, direction)
-        elif maker == "comment":
-            ds.Manufacturer, ds.DiffusionBValue = "CANON_MEC", b_value
+        elif maker.endswith("comment"):
+            ds.Manufacturer, ds.DiffusionBValue = maker.split()[0], b_value
             ds.ImageComments = (
                 "b={:g}({:.4f},{:.4f},{:.4f})".format(b_value, *direction) if b_value else "b=0"
             )
@@ -198,7 +200,9 @@ def test_directions_along_scan_axes_are_those_of_dcm2niix_in_every_plane(
     _write_dwi(tmp_path / "dwi", vendor, orientation)
     _, vectors, _ = _reference(tmp_path / "dwi")
     ours = json.loads(str(_one(tmp_path / "dwi").attributes["b_vectors_ras"]))
-    assert np.allclose(ours, vectors, atol=2e-3)
+    # of Toshiba's series dcm2niix may give the unweighted volume an image of its own
+    assert np.allclose(ours[-len(vectors) :], vectors, atol=2e-3)
+    assert len(vectors) >= 2
 
 
 def test_shells_of_ge_have_the_weighting_of_their_vectors(tmp_path: Path) -> None:
@@ -335,6 +339,21 @@ def test_a_mosaic_with_the_older_csa_header_lies_where_nibabel_puts_it(
         place = (there @ [*index, 1])[:3]
         assert np.allclose(place, np.round(place), atol=1e-4)
         assert voxels[tuple(np.round(place).astype(int))] == values[index]
+
+
+def test_slices_whose_weighting_is_in_the_csa_header_alone_have_it(tmp_path: Path) -> None:
+    def vendor(ds: FileDataset, b_value: float, direction: NDArray[np.float64]) -> None:
+        ds.Manufacturer, ds.ScanningSequence = "SIEMENS", ["EP", "SE"]
+        tags = {"EchoLinePosition": ["3"], "B_value": [str(int(b_value))]}
+        if b_value:
+            tags["DiffusionGradientDirection"] = [f"{v:.8f}" for v in direction]
+        _private(ds, 0x0029, "SIEMENS CSA HEADER", {0x10: ("OB", _csa(tags, second=True))})
+
+    _write_dwi(tmp_path / "dwi", vendor)
+    b_values, vectors, _ = _reference(tmp_path / "dwi")
+    series = _one(tmp_path / "dwi")
+    assert json.loads(str(series.attributes["b_values_s_per_mm2"])) == b_values == list(B_VALUES)
+    assert np.allclose(json.loads(str(series.attributes["b_vectors_ras"])), vectors, atol=2e-3)
 
 
 @pytest.mark.parametrize("second", [False, True])
