@@ -7,6 +7,7 @@ the next tiles are made. The fragment appears with its commit file, after all el
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from radiobject_assets.errors import ShapeError
 from radiobject_assets.store.fragment_metadata import FORMAT_VERSION, METADATA_FILE, DenseFragment
 from radiobject_assets.store.table import now_ms
 from radiobject_assets.store.tile_encoder import EncodedTile, TileEncoder
@@ -128,7 +130,12 @@ class FragmentWriter:
         ------
         OSError
             If the disk does not take it.
+        ShapeError
+            If what was written are not the array's tiles.
         """
+        expected = math.prod(self._layout.grid)
+        if len(self._tiles) != expected:
+            raise ShapeError(f"{len(self._tiles)} tiles were written of an array of {expected}")
         self._flush()
         fragment = DenseFragment(
             self._schema,

@@ -185,12 +185,12 @@ def aligned_chunks(
     # Whole time points where several fit, else layers of tiles.
     depth = nz if volumes else max(1, int(max_bytes // slice_bytes) // extents[2]) * extents[2]
     t_extent = extents[3] if len(shape) == 4 else 1
-    if not volumes and t_extent > 1:
+    if t_extent > 1 and volumes < t_extent:
         raise ShapeError(
             f"tile extent t={t_extent} needs {t_extent} whole volumes of {slice_bytes * nz} bytes in memory, "
             f"and {max_bytes} are allowed: use t=1"
         )
-    times = min(nt, max(1, volumes // t_extent * t_extent))
+    times = min(nt, max(1, volumes // t_extent * t_extent))  # whole tiles: a chunk begins at a tile's corner
     done = 0  # slices received
     total = nz * nt
     buffer: NDArray[Any] | None = None
@@ -199,19 +199,19 @@ def aligned_chunks(
     for z, t, voxels in slabs:
         if voxels.ndim != 3 or voxels.shape[:2] != (nx, ny):
             raise ShapeError(f"slab at z={z}, t={t} has shape {voxels.shape}; expected ({nx}, {ny}, depth)")
-        if t * nz + z != done or z + voxels.shape[2] > nz:
+        if t * nz + z != done or z + voxels.shape[2] > nz or t >= nt:
             raise ShapeError(
                 f"slab z={z}..{z + voxels.shape[2] - 1}, t={t} does not follow slice {done - 1} of {total}: "
                 "slabs come in order, each slice once"
             )
-        voxels = voxels.astype(dtype, copy=False)
         taken = 0
         while taken < voxels.shape[2]:
             if buffer is None:
                 first = done
                 room = times * nz if depth == nz else min(depth, nz - done % nz)
                 room = min(room, total - done)
-                if taken == 0 and voxels.shape[2] == room and voxels.flags.f_contiguous:
+                whole = taken == 0 and voxels.shape[2] == room
+                if whole and voxels.flags.f_contiguous and voxels.dtype == dtype:
                     done, taken = done + room, room
                     yield Chunk(_start(first, nz, len(shape)), _shaped(voxels, room, nz, len(shape)))
                     continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +133,66 @@ def test_slabs_out_of_order_or_missing_are_refused(store: str) -> None:
         ([(0, 0, a[:, :, :4])], "only 4 of 5"),
         ([(0, 0, a[:, :, :4]), (3, 0, a[:, :, 3:])], "in order"),
         ([(0, 0, a[:-1])], "expected"),
+        ([(0, 0, a), (0, 1, a)], "in order"),  # more than all
     ):
         with pytest.raises(ShapeError, match=message):
             stage_volume(uri, obs_id="v", obs_subject_id="s", shape=a.shape, dtype=a.dtype, slabs=slabs)
+
+
+def test_tiles_of_several_time_points_are_whole_or_refused_where_memory_is_short(store: str) -> None:
+    uri = ensure_collection(store, "bold")
+    series = voxels(1, (6, 5, 4, 7))
+    one = series[..., 0].nbytes
+    for points in (1, 2):
+        with pytest.raises(ShapeError, match="use t=1"):
+            stage_volume(
+                uri,
+                obs_id="v",
+                obs_subject_id="s",
+                voxels=series,
+                tile=TileConfig(x=4, y=4, z=4, t=3),
+                buffer_bytes=points * one,
+            )
+    for points in (3, 5, 7):
+        staged = stage_volume(
+            uri,
+            obs_id="v",
+            obs_subject_id="s",
+            voxels=series,
+            tile=TileConfig(x=4, y=4, z=4, t=3),
+            buffer_bytes=points * one,
+        )
+        volume = Volume(f"{uri}/volumes/{staged.token}")
+        assert np.array_equal(volume.to_numpy(), series)
+        assert volume.verify()
+
+
+def test_slabs_may_all_come_in_one_buffer_of_the_caller(store: str) -> None:
+    uri = ensure_collection(store, "ct")
+    series = voxels(1, (40, 30, 12, 3))
+
+    def slabs() -> Iterator[tuple[int, int, np.ndarray]]:
+        buffer = np.empty((40, 30, 4), np.int16, order="F")
+        for t in range(3):
+            for z in range(0, 12, 4):
+                buffer[:] = series[:, :, z : z + 4, t]
+                yield z, t, buffer
+                buffer[:] = -1
+
+    for limit in (1, series[..., 0].nbytes, 2 * series[..., 0].nbytes):
+        staged = stage_volume(
+            uri,
+            obs_id="v",
+            obs_subject_id="s",
+            shape=series.shape,
+            dtype=series.dtype,
+            slabs=slabs(),
+            tile=TileConfig(x=16, y=16, z=4),
+            buffer_bytes=limit,
+        )
+        volume = Volume(f"{uri}/volumes/{staged.token}")
+        assert np.array_equal(volume.to_numpy(), series)
+        assert volume.verify()
 
 
 def test_physical_values_apply_the_rescale_and_stored_ones_do_not(tmp_path: Path) -> None:
