@@ -34,6 +34,8 @@ from radiobject_assets.memory import MB, MemoryBudget
 log = logging.getLogger(__name__)
 
 _WATCH_INTERVAL_S = 0.1
+# How often pebble looks whether a pool is to end, or a worker has: every call waits for that at its end.
+_POLL_S = 0.02
 _STARTED = "started"
 _NO_START = (
     'worker processes do not start: put what your script does under `if __name__ == "__main__":`, because '
@@ -139,8 +141,9 @@ def _run_call(call: _Call[Any, Any]) -> Any:
 
 
 def _started_pool(workers: int) -> Any:
-    from pebble import ProcessPool  # brings asyncio: 0.05 s, which little work in this process does without
+    from pebble import CONSTS, ProcessPool  # brings asyncio: 0.05 s, which little work here does without
 
+    CONSTS.sleep_unit = _POLL_S
     context = _process_context()
     if sys.platform == "linux":
         # Ctrl-C reaches the whole process group, but the parent alone decides what to finish and what to
