@@ -2,8 +2,9 @@
 
 Schemas, fragment metadata, delete conditions and group metadata have no checksum of TileDB's. A flipped byte
 in one of them can end the process that reads it, or corrupt its memory. So whoever publishes one notes its
-BLAKE3 beside it. A file without a note is read as it is: the writer died between the two, or was another
-program. Objects on S3 are guarded by S3 itself.
+BLAKE3 beside it. A file without a note, or with an empty one, is read as it is: the writer died between the
+two, the power went before the note was on the disk, or the writer was another program. Objects on S3 are
+guarded by S3 itself.
 """
 
 from __future__ import annotations
@@ -82,5 +83,5 @@ def check_small_files(uri: str, kind: str = "__") -> None:
             continue  # merged and removed meanwhile
         except (OSError, ValueError) as error:
             raise StorageError(f"cannot read {path}: {error}") from error
-        if blake3(content).hexdigest() != noted:
+        if noted and blake3(content).hexdigest() != noted:
             raise StorageError(f"{path} is damaged: its checksum is not the one noted when it was written")

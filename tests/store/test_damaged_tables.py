@@ -78,6 +78,14 @@ def test_a_flipped_byte_in_any_of_them_is_told_and_never_returned(lived_in: Path
     assert everything(lived_in) == truth
 
 
+def test_notes_that_a_power_cut_left_empty_make_nothing_unreadable(lived_in: Path) -> None:
+    truth = everything(lived_in)
+    for folder in lived_in.rglob(SUMS):
+        for note in folder.iterdir():
+            note.write_text("")
+    assert everything(lived_in) == truth
+
+
 def test_what_is_damaged_is_not_merged(lived_in: Path) -> None:
     put(str(lived_in), "chest", "s5", 5)
     path = next(lived_in.glob("collections/ct/obs/__fragments/*/__fragment_metadata.tdb"))
