@@ -17,9 +17,9 @@ Float = NDArray[np.float64]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # Two directions are one orientation below this difference of any cosine (scanners round to 1e-4 and worse).
 SAME_DIRECTION = 1e-3
-# A slice may be this share of the spacing off its place in a regular stack, or as much as the rounding of
-# positions to 0.1 mm explains (0.05 mm for the slice and as much for the end it is measured from), which is
-# common; but never more than a fifth of the spacing.
+# A slice may be this share of the spacing off its place in a regular stack, or in each coordinate as much as
+# the rounding of positions to 0.1 mm explains (0.05 mm for the slice and as much for the end it is measured
+# from), which is common; but never more than a fifth of the spacing.
 SPACING_TOLERANCE = 0.05
 ROUNDING_MM = 0.1
 LARGEST_TOLERANCE = 0.2
@@ -123,6 +123,8 @@ class Stack:
         Distances along the normal between neighbours, mm, shape (n - 1,).
     deviation_mm
         Largest distance of any slice from its place in the regular stack.
+    coordinate_deviation_mm
+        The same in any one of x, y and z.
     missing
         Number of slices that are missing if the gaps are whole multiples of the usual one; else 0.
     """
@@ -131,14 +133,17 @@ class Stack:
     step: Float
     gaps: Float
     deviation_mm: float
+    coordinate_deviation_mm: float
     missing: int
 
     @property
     def regular(self) -> bool:
         """True if one affine fits all slices."""
         spacing = float(np.linalg.norm(self.step))
-        tolerance = min(max(SPACING_TOLERANCE * spacing, ROUNDING_MM), LARGEST_TOLERANCE * spacing)
-        return self.deviation_mm <= tolerance
+        rounded = self.coordinate_deviation_mm <= ROUNDING_MM and self.deviation_mm <= (
+            LARGEST_TOLERANCE * spacing
+        )
+        return rounded or self.deviation_mm <= SPACING_TOLERANCE * spacing
 
 
 def order_positions(positions: Float, normal: Float) -> Stack:
@@ -149,8 +154,9 @@ def order_positions(positions: Float, normal: Float) -> Stack:
     gaps = np.diff(along[order])
     step = (ordered[-1] - ordered[0]) / (len(ordered) - 1)
     ideal = ordered[0] + np.arange(len(ordered))[:, None] * step
-    deviation_mm = float(np.linalg.norm(ordered - ideal, axis=1).max())
-    return Stack(order, step, gaps, deviation_mm, _missing_slices(gaps))
+    off = ordered - ideal
+    deviation_mm = float(np.linalg.norm(off, axis=1).max())
+    return Stack(order, step, gaps, deviation_mm, float(np.abs(off).max()), _missing_slices(gaps))
 
 
 def usual_gap(gaps: Float) -> float:

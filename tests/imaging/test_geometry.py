@@ -70,6 +70,15 @@ def test_positions_rounded_to_a_tenth_of_a_millimetre_are_still_regular() -> Non
     assert order_positions(np.outer(z, [0, 0, 1.0]), np.array([0, 0, 1.0])).regular
 
 
+def test_so_are_those_of_an_oblique_stack() -> None:
+    normal = np.array([0.48, 0.6, 0.64])
+    rounded = np.round([3.04, 4.21, 5.33] + 1.2 * np.arange(200)[:, None] * normal, 1)
+    assert order_positions(rounded, normal).regular
+    shifted = rounded.copy()
+    shifted[7] += normal * 0.3  # more than rounding explains
+    assert not order_positions(shifted, normal).regular
+
+
 def test_a_grid_is_the_same_as_one_within_a_hundredth_of_a_millimetre() -> None:
     grid = Grid((4, 5, 6), np.eye(4))
     moved = np.eye(4)
