@@ -19,6 +19,7 @@ from radiobject_assets.imaging.quiet import native_stderr_silenced
 
 _RLE_HEADER_BYTES = 64
 _MAX_SEGMENTS = 15
+_END_OF_IMAGE = b"\xff\xd9"
 
 
 def decode_rle(data: bytes, rows: int, columns: int, samples: int, sample_bytes: int) -> NDArray[Any]:
@@ -129,6 +130,8 @@ def decode_jpeg_ls(data: bytes, rows: int, columns: int, *, bits: int, signed: b
     """
     from jpeg_ls import decode_pixel_data
 
+    if not data.endswith((_END_OF_IMAGE, _END_OF_IMAGE + b"\0")):
+        data += _END_OF_IMAGE  # without it CharLS looks for the rest of a frame that is cut for 15 s and more
     try:
         buffer, _ = decode_pixel_data(data)
     except RuntimeError as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -284,7 +285,8 @@ def start_decoders(instances: Sequence[Instance], budget: MemoryBudget, compute:
     if len({instance.series_uid for instance in instances}) < fitting and any(
         instance.transfer_syntax in NATIVE_CODECS for instance in instances
     ):
-        keeper().start(fitting)
+        with suppress(ConfigurationError):  # who needs one will say so
+            keeper().start(fitting)
 
 
 def needs_native_codec(series: Series) -> bool:

@@ -56,9 +56,21 @@ def test_near_lossless_frames_are_off_by_no_more_than_they_say(bits: int) -> Non
     assert 0 < np.abs(decoded.astype(int) - values).max() <= 2
 
 
-def test_a_damaged_frame_is_a_reason() -> None:
-    frame = _frame(_values(12, signed=False), 12, signed=False)
-    half = frame.data[: len(frame.data) // 2]
-    with pytest.raises(ImageReadError) as caught:
-        decode_frame(replace(frame, data=half))
-    assert caught.value.code == Reason.DECODER_FAILED
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("bits", [8, 12])
+def test_a_frame_that_is_cut_anywhere_is_refused_at_once(bits: int) -> None:
+    values = _values(bits, signed=False)
+    frame = _frame(values, bits, signed=False)
+    scan_starts = frame.data.index(b"\xff\xda")
+    for length in range(scan_starts, len(frame.data) - 2):
+        with pytest.raises(ImageReadError) as caught:
+            decode_frame(replace(frame, data=frame.data[:length]))
+        assert caught.value.code == Reason.DECODER_FAILED
+
+
+@pytest.mark.parametrize("tail", [b"", b"\xff\xd9", b"\xff\xd9\0", b"\xff\xd9\0\0"])
+def test_a_whole_frame_may_lack_its_end_or_be_padded(tail: bytes) -> None:
+    values = _values(12, signed=True)
+    frame = _frame(values, 12, signed=True)
+    assert frame.data.endswith(b"\xff\xd9")
+    np.testing.assert_array_equal(decode_frame(replace(frame, data=frame.data[:-2] + tail)), values)
