@@ -245,7 +245,7 @@ class Table:
         schema = schema_of((folder / "__schema" / names[-1]).read_bytes(), names[-1], self._ctx)
         if schema is None:
             return None
-        physical = [parse_attribute(attribute, self._core) for attribute, _ in schema.attributes]
+        physical = [parse_attribute(attribute, self._core) for attribute, *_ in schema.attributes]
         if not columns_alike(schema, physical):
             return None
         written, missing = self._columns_to_write(rows, schema.keys, physical)

@@ -24,7 +24,7 @@ import tiledb
 from zstandard import ZstdCompressor
 
 from radiobject_assets.store.checksums import note_checksum
-from radiobject_assets.store.columns import Column
+from radiobject_assets.store.columns import Column, ColumnType
 from radiobject_assets.store.fragment_metadata import (
     FANOUT,
     FORMAT_VERSION,
@@ -42,6 +42,7 @@ _MOST_BYTES = 60_000
 _MOST_ROWS = 1_000
 # Threads that wait for the disk.
 _WAITING = 4
+_TEXT = "text"
 _NONE = counted(np.zeros(1, np.uint64))
 _EMPTY = counted(np.empty(0, np.uint64))
 _COORDINATES = struct.pack("<QBQBQQ", 1, 0, 1, 0, 0, 0)
@@ -52,8 +53,8 @@ class TableSchema:
     """A schema whose fragments can be made here."""
 
     keys: tuple[str, ...]
-    attributes: tuple[tuple[str, bool], ...]
-    """Name, and whether values may be missing; in the schema's order."""
+    attributes: tuple[tuple[str, str, bool], ...]
+    """Name, type on the disk, and whether values may be missing; in the schema's order."""
     level: int
     """Of the compressor, for every buffer."""
 
@@ -93,9 +94,14 @@ def _read(content: bytes, name: str, ctx: tiledb.Ctx) -> TableSchema | None:
     (level, *others) = levels
     if not usual or others or level is None:
         return None
-    return TableSchema(
-        tuple(dim.name for dim in dims), tuple((a.name, bool(a.isnullable)) for a in attributes), level
-    )
+    told = tuple((each.name, _type_of(each), bool(each.isnullable)) for each in attributes)
+    return TableSchema(tuple(dim.name for dim in dims), told, level)
+
+
+def _type_of(attribute: tiledb.Attr) -> str:
+    if attribute.isvar:
+        return _TEXT if attribute.dtype.kind == "U" else "other values of any size"
+    return str(attribute.dtype.name) if attribute.ncells == 1 else "several values"
 
 
 def _level(filters: tiledb.FilterList) -> int | None:
@@ -348,5 +354,8 @@ def _wait(files: Sequence[int]) -> None:
 
 
 def columns_alike(schema: TableSchema, physical: Sequence[Column]) -> bool:
-    """Whether columns are those that a schema has, nullable where it says so."""
-    return tuple((column.attribute, column.nullable) for column in physical) == schema.attributes
+    """Whether columns are those that a schema has, of these types and nullable where it says so."""
+    return schema.attributes == tuple(
+        (c.attribute, _TEXT if c.type is ColumnType.UTF8 else c.type.disk_dtype.name, c.nullable)
+        for c in physical
+    )

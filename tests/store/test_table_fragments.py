@@ -21,7 +21,7 @@ from radiobject_assets.store.evolution import schema_names
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.table_cells import write_rows
 from radiobject_assets.store.table_creation import create_table
-from radiobject_assets.store.table_fragment import encode_rows, schema_of
+from radiobject_assets.store.table_fragment import columns_alike, encode_rows, schema_of
 
 FIXED = Column("fixed", ColumnType.FLOAT64, nullable=False, free=False)
 TEXT = Column("text", ColumnType.UTF8, nullable=False, free=False)
@@ -42,12 +42,14 @@ def values_of(kind: ColumnType) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def tables(draw: st.DrawFn) -> pa.Table:
-    """Rows with two keys, both columns of the format, and some free ones."""
-    keys = draw(st.lists(st.tuples(ASCII, ASCII), min_size=1, max_size=12, unique=True))
+def tables(draw: st.DrawFn) -> tuple[tuple[str, ...], pa.Table]:
+    """Names of one or two keys; and rows with them, both columns of the format, and some free ones."""
+    index = draw(st.sampled_from([("a",), ("a", "b")]))
+    key = st.tuples(*[ASCII] * len(index))
+    keys = draw(st.lists(key, min_size=1, max_size=12, unique=True))
     columns = {
-        "a": pa.array([key[0] for key in keys], pa.large_string()),
-        "b": pa.array([key[1] for key in keys], pa.large_string()),
+        name: pa.array([key[position] for key in keys], pa.large_string())
+        for position, name in enumerate(index)
     }
     for column in (FIXED, TEXT):
         values = draw(st.lists(values_of(column.type), min_size=len(keys), max_size=len(keys)))
@@ -57,7 +59,7 @@ def tables(draw: st.DrawFn) -> pa.Table:
         values = draw(st.lists(maybe, min_size=len(keys), max_size=len(keys)))
         plain = pa.int64() if kind is ColumnType.TIME_MS else kind.arrow
         columns[f"free {kind}"] = pa.array(values, plain).cast(kind.arrow)
-    return pa.table(columns)
+    return index, pa.table(columns)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -65,19 +67,23 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in fragment.iterdir()}
 
 
-@settings(max_examples=40, deadline=None)
-@given(rows=tables())
-def test_the_files_are_those_of_tiledb(rows: pa.Table, tmp_path_factory: pytest.TempPathFactory) -> None:
+@settings(max_examples=25, deadline=None)
+@given(table=tables())
+def test_the_files_are_those_of_tiledb(
+    table: tuple[tuple[str, ...], pa.Table], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    index, rows = table
     folder, ctx = tmp_path_factory.mktemp("table") / "t", get_tiledb_ctx()
-    free = [Column(name, ColumnType(name[5:])) for name in rows.column_names[4:]]
+    free = [Column(name, ColumnType(name[5:])) for name in rows.column_names if "free" in name]
     unset = [Column("unset", ColumnType.INT16), Column("unset", ColumnType.UTF8)]
-    create_table(str(folder), ("a", "b"), [*CORE.values(), *unset, *free], ctx)
+    create_table(str(folder), index, [*CORE.values(), *unset, *free], ctx)
     physical, written = Table(str(folder), ctx, CORE).physical, [*CORE.values(), *free]
     with tiledb.open(str(folder), "w", ctx=ctx) as array:
-        write_rows(array, rows, ("a", "b"), written, physical, ctx)
+        write_rows(array, rows, index, written, physical, ctx)
     (name,) = schema_names(str(folder), ctx)
     schema = schema_of((folder / "__schema" / name).read_bytes(), name, ctx)
     assert schema is not None
+    assert columns_alike(schema, physical)
     assert encode_rows(rows, written, physical, schema, name) == files_of(folder)
 
 
