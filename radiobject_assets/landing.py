@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -94,8 +95,43 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
+class Landing(ABC):
+    """What landing zones have in common, wherever they lie."""
+
+    settings: ArrivalsConfig
+
+    @abstractmethod
+    def arrivals(self) -> tuple[Arrival, ...]:
+        """All arrivals by key; entries whose names begin with a dot are left alone."""
+
+    @abstractmethod
+    def _names_of_files(self) -> list[str]:
+        """Names of the files that lie in the landing zone itself."""
+
+    def find(self, key: str) -> Arrival:
+        """The arrival of that key.
+
+        Raises
+        ------
+        IngestError
+            Nothing goes by it (any more).
+        """
+        for arrival in self.arrivals():
+            if arrival.key == key:
+                return arrival
+        raise IngestError(
+            f"arrival {key!r} is no longer in the landing zone; put it back there, or delete the partition"
+        )
+
+    def loose_files(self) -> LooseFiles:
+        """Files in the landing zone itself that belong to no arrival."""
+        names = sorted(self._names_of_files())
+        markers = {name + self.settings.complete_marker for name in names if is_archive(name)}
+        return LooseFiles(Counter(kind_of_name(n) for n in names if not is_archive(n) and n not in markers))
+
+
 @dataclass(frozen=True)
-class LandingZone:
+class LandingZone(Landing):
     """A local folder in which each sub-folder, and each archive, is one arrival."""
 
     path: Path
@@ -137,28 +173,8 @@ class LandingZone:
         """As `fetch`."""
         return self.find(key)
 
-    def loose_files(self) -> LooseFiles:
-        """Files in the landing zone itself that belong to no arrival."""
-        names = [entry.name for entry in self._entries() if entry.is_file()]
-        markers = {name + self.settings.complete_marker for name in names if is_archive(name)}
-        return LooseFiles(
-            Counter(kind_of_name(n) for n in sorted(names) if not is_archive(n) and n not in markers)
-        )
-
-    def find(self, key: str) -> Arrival:
-        """The arrival of that key.
-
-        Raises
-        ------
-        IngestError
-            No folder or archive goes by it (any more).
-        """
-        for arrival in self.arrivals():
-            if arrival.key == key:
-                return arrival
-        raise IngestError(
-            f"arrival {key!r} is no longer in the landing zone; put it back there, or delete the partition"
-        )
+    def _names_of_files(self) -> list[str]:
+        return [entry.name for entry in self._entries() if entry.is_file()]
 
     def state(self, arrival: Arrival) -> ArrivalState:
         """What is there now. Reads folders, never files.

@@ -12,7 +12,6 @@ import hashlib
 import json
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,10 +24,9 @@ from radiobject_assets.errors import IngestError, StorageError
 from radiobject_assets.landing import (
     Arrival,
     ArrivalState,
-    LooseFiles,
+    Landing,
     arrival_key,
     is_archive,
-    kind_of_name,
 )
 
 _AT_ONCE = 8
@@ -76,7 +74,7 @@ class _Copy:
 
 
 @dataclass(frozen=True)
-class S3LandingZone:
+class S3LandingZone(Landing):
     """A prefix on S3 in which each prefix below, and each archive, is one arrival.
 
     Parameters
@@ -124,26 +122,8 @@ class S3LandingZone:
         found += [self._arrival(name, name) for name in files if is_archive(name)]
         return tuple(sorted(found, key=lambda arrival: arrival.key))
 
-    def loose_files(self) -> LooseFiles:
-        """Objects directly below the URI that belong to no arrival."""
-        _, names = self._entries()
-        markers = {name + self.settings.complete_marker for name in names if is_archive(name)}
-        return LooseFiles(Counter(kind_of_name(n) for n in names if not is_archive(n) and n not in markers))
-
-    def find(self, key: str) -> Arrival:
-        """The arrival of that key.
-
-        Raises
-        ------
-        IngestError
-            No prefix or archive goes by it (any more).
-        """
-        for arrival in self.arrivals():
-            if arrival.key == key:
-                return arrival
-        raise IngestError(
-            f"arrival {key!r} is no longer in the landing zone; put it back there, or delete the partition"
-        )
+    def _names_of_files(self) -> list[str]:
+        return self._entries()[1]
 
     def state(self, arrival: Arrival) -> ArrivalState:
         """What is there now, from its listing."""
