@@ -76,6 +76,8 @@ class Keeper:
             while self._idle and self._idle[0][0] <= until:
                 ended.append(self._idle.popleft()[1])
         for handle in ended:
+            handle.stop()  # all of them at once, then wait for each
+        for handle in ended:
             self.drop(handle)
 
     def end(self) -> None:

@@ -26,7 +26,6 @@ from radiobject_assets.imaging.decoder_keeper import keeper
 from radiobject_assets.imaging.reasons import Reason
 
 _FRAME_TIMEOUT_S = 600.0
-_STOPPED = "decoding was stopped"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,22 +109,20 @@ class Decoders:
         """A process that is ready for a frame."""
         failure = ""
         for _ in range(2):
-            if self._closed:
-                raise ImageReadError(Reason.WORKER_DIED, _STOPPED)
-            handle = keeper().take()
             with self._lock:
-                closed = self._closed
-                if not closed:
-                    self._busy.add(handle)
-            if closed:
-                keeper().give(handle)
-                raise ImageReadError(Reason.WORKER_DIED, _STOPPED)
+                if self._closed:
+                    raise ImageReadError(Reason.WORKER_DIED, "decoding was stopped")
+                handle = keeper().take()
+                self._busy.add(handle)
             try:
                 handle.wait_until_ready()
                 return handle
             except EndedError as error:
                 failure = str(error)
                 self._drop(handle)
+            except BaseException:
+                self._drop(handle)
+                raise
         raise ConfigurationError(
             f"a process that decodes compressed images does not start ({failure}): is there memory for it, "
             f"and can {sys.executable} import this package?"

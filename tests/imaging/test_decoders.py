@@ -105,7 +105,7 @@ def test_frames_that_wait_behind_one_that_crashes_are_decoded(frames: list[Coded
 @pytest.mark.usefixtures("faulty")
 def test_a_codec_that_hangs_is_ended_after_its_time(frames: list[CodedFrame]) -> None:
     with Decoders(1, frame_timeout_s=0.5) as hanging:
-        hanging.submit(frames[0]).result()
+        hanging.start()
         (pid,) = keeper().idle_pids
         with pytest.raises(ImageReadError) as hung:
             hanging.submit(replace(frames[0], rows=faulty_codec.HANGS)).result()
@@ -122,7 +122,7 @@ def test_a_process_that_is_at_work_when_decoding_stops_is_ended_and_not_kept(
         (pid,) = keeper().idle_pids
         hanging = stopped.submit(replace(frames[0], rows=faulty_codec.HANGS))
         waiting = stopped.submit(frames[1])
-        while not hanging.running():
+        while keeper().idle_pids:
             time.sleep(0.01)
     with pytest.raises(ImageReadError) as ended:
         hanging.result()
