@@ -313,7 +313,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
     references, reference_sops = referenced_images(e)
     attributes, extras = _interned_attributes(e)
     if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:
-        attributes = {**multiframe_attributes(e), **attributes}
+        attributes = {**multiframe_attributes(e), **real_world_attributes(e, manufacturer), **attributes}
     if has_pixels and "SIEMENS" in manufacturer and "EP" in e.text(t.SCANNING_SEQUENCE) and len(frames) > 0:
         across = tiles_across(tiles) if tiles > 0 else 1
         plane = (e.integer(t.COLUMNS) or 0) // across, (e.integer(t.ROWS) or 0) // across

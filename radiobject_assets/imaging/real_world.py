@@ -44,11 +44,21 @@ def in_place_of(
 
 def real_world_attributes(elements: Elements, manufacturer: str) -> dict[str, AttributeValue]:
     """Slope and intercept of an image's mapping where it is not applied; empty for none, several, a table."""
-    items = elements.items(t.REAL_WORLD_MAPPING)
+    items = _items(elements)
     line = _line(items)
     if line is None or in_place_of(rescale_of(elements), items, manufacturer) == line:
         return {}
     return dict(zip(COLUMNS, line, strict=True))
+
+
+def _items(elements: Elements) -> Sequence[Elements]:
+    """Of an image's mapping, or of those of all frames of an enhanced object."""
+    shared = elements.first(t.SHARED_GROUPS)
+    for group in (elements, shared):
+        if group is not None and (items := group.items(t.REAL_WORLD_MAPPING)):
+            return items
+    frames = [group.items(t.REAL_WORLD_MAPPING) for group in elements.items(t.FRAME_GROUPS)]
+    return [item for items in frames for item in items] if all(frames) else []
 
 
 def rescale_of(elements: Elements | None) -> tuple[float, float]:

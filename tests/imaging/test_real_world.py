@@ -92,6 +92,25 @@ def test_so_are_those_of_its_enhanced_objects(tmp_path: Path, shared: bool) -> N
     assert unlike(found, convert(folder)) == []
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_mapping_of_an_enhanced_object_is_told_where_its_frames_have_one(
+    tmp_path: Path, shared: bool
+) -> None:
+    ds = enhanced_dataset([FrameSpec(ramp()[k], (0, 0, 2 * k), (1, k + 1)) for k in range(4)])
+    ds.Manufacturer = "ACME"
+    groups = ds.SharedFunctionalGroupsSequence if shared else ds.PerFrameFunctionalGroupsSequence
+    for group in groups:
+        group.RealWorldValueMappingSequence = [_mapping(2.0, 3.0)]
+    ds.save_as(tmp_path / "one")
+    (series,) = build_series(scan([tmp_path]))
+    assert (series.slope, series.attributes["real_world_slope"]) == (1.0, 2.0)
+    if not shared:
+        ds.PerFrameFunctionalGroupsSequence[2].RealWorldValueMappingSequence = [_mapping(4.0, 3.0)]
+        ds.save_as(tmp_path / "one")
+        (series,) = build_series(scan([tmp_path]))
+        assert "real_world_slope" not in series.attributes
+
+
 def test_a_real_philips_series_without_rescale_has_the_values_of_dcm2niix(
     shared_data: Path, tmp_path: Path
 ) -> None:
