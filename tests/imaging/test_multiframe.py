@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,68 @@ def test_several_files_are_the_time_points_of_one_series(shared_data: Path, tmp_
     voxels, _ = _volume(tmp_path)
     assert voxels.shape == (128, 128, 96, 3)
     assert [int(voxels[..., t].min()) for t in range(3)] == [1000, 2000, 3000]
+
+
+def _item(**values: object) -> Dataset:
+    item = Dataset()
+    for name, value in values.items():
+        setattr(item, name, value)
+    return item
+
+
+def _echo(t: int) -> dict[str, Dataset]:
+    return {"MREchoSequence": _item(EffectiveEchoTime=5.0 + 3 * t)}
+
+
+def _weight(t: int) -> dict[str, Dataset]:
+    if t == 0:
+        return {"MRDiffusionSequence": _item(DiffusionBValue=0.0, DiffusionDirectionality="NONE")}
+    direction = _item(DiffusionGradientOrientation=[[0.6, 0.8, 0.0], [0.36, 0.48, 0.8]][t - 1])
+    weight = _item(DiffusionBValue=500.0 * t, DiffusionDirectionality="DIRECTIONAL")
+    weight.DiffusionGradientDirectionSequence = [direction]
+    return {"MRDiffusionSequence": weight}
+
+
+def _component(t: int) -> dict[str, Dataset]:
+    kind = _item(
+        ComplexImageComponent=("MAGNITUDE", "PHASE")[t], FrameType=["ORIGINAL", "PRIMARY", "T1", "NONE"]
+    )
+    return {"MRImageFrameTypeSequence": kind}
+
+
+@pytest.mark.parametrize(("macros", "n"), [(_echo, 2), (_weight, 3), (_component, 2)])
+def test_a_scanner_that_writes_a_file_for_each_volume_is_read_as_by_dcm2niix(
+    shared_data: Path, tmp_path: Path, macros: Callable[[int], dict[str, Dataset]], n: int
+) -> None:
+    """As Siemens' XA does; the rest of the headers is of a real one."""
+    folder = tmp_path / "xa"
+    folder.mkdir()
+    ds = dcmread(_original(shared_data))
+    groups = list(ds.PerFrameFunctionalGroupsSequence)[:4]
+    for t in range(n):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{t + 1}"
+        ds.InstanceNumber = ds.AcquisitionNumber = t + 1
+        ds.PerFrameFunctionalGroupsSequence, ds.NumberOfFrames = groups, len(groups)
+        pixels = np.random.default_rng(t).integers(1, 4000, (len(groups), ds.Rows, ds.Columns))
+        ds.PixelData = pixels.astype("<u2").tobytes()
+        for group in groups:
+            content = group.FrameContentSequence[0]
+            content.TemporalPositionIndex = t + 1
+            content.DimensionIndexValues = [1, content.InStackPositionNumber, t + 1]
+            for name, item in macros(t).items():
+                ds.SharedFunctionalGroupsSequence[0].pop(name, None)
+                setattr(group, name, [item])
+        if macros is _component:
+            ds.ComplexImageComponent = ("MAGNITUDE", "PHASE")[t]
+            ds.ImageType = ["ORIGINAL", "PRIMARY", "MP"[t], "NONE"]
+        ds.save_as(folder / str(t))
+    found = build_series(scan([folder]))
+    references = convert(folder)
+    assert unlike(found, references) == []
+    if macros is _weight:
+        assert json.loads(str(found[0].attributes["b_values_s_per_mm2"])) == gradients(references[0])[0]
+        vectors = json.loads(str(found[0].attributes["b_vectors_ras"]))
+        assert np.allclose(vectors, gradients(references[0])[1], atol=2e-3)
 
 
 def test_magnitude_and_phase_in_one_file_are_two_volumes(shared_data: Path, tmp_path: Path) -> None:

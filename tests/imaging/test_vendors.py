@@ -17,7 +17,11 @@ import pytest
 from dcm2niix_reference import compare, convert, gradients, read_all
 from dicom_files import ramp, slice_dataset
 from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataelem import DataElement
 from pydicom.dataset import FileDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element
 from pydicom.uid import MRImageStorage
 
 with warnings.catch_warnings():
@@ -203,6 +207,44 @@ def test_directions_along_scan_axes_are_those_of_dcm2niix_in_every_plane(
     # of Toshiba's series dcm2niix may give the unweighted volume an image of its own
     assert np.allclose(ours[-len(vectors) :], vectors, atol=2e-3)
     assert len(vectors) >= 2
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_private_elements_of_unknown_vr_are_read_too(tmp_path: Path, vendor: str) -> None:
+    """As a gateway writes them that got them without a VR."""
+
+    def unknown(ds: FileDataset, b_value: float, direction: NDArray[np.float64]) -> None:
+        VENDORS[vendor](ds, b_value, direction)
+        for element in [e for e in ds if e.tag.is_private and not e.tag.is_private_creator]:
+            buffer = DicomBytesIO()
+            buffer.is_little_endian = buffer.is_implicit_VR = True
+            write_data_element(buffer, element, ["ascii"])
+            ds[element.tag] = DataElement(element.tag, "UN", buffer.getvalue()[8:])
+
+    _write_dwi(tmp_path / "dwi", unknown)
+    series = _one(tmp_path / "dwi")
+    assert json.loads(str(series.attributes["b_values_s_per_mm2"])) == list(B_VALUES)
+    ours = np.array(json.loads(str(series.attributes["b_vectors_ras"])))
+    assert np.allclose(ours, DIRECTIONS * [-1, -1, 1], atol=1e-6)
+
+
+def test_private_elements_that_an_archive_wrote_twice_do_not_cost_the_file(tmp_path: Path) -> None:
+    """One block moved upon another: the same tags twice, and not in rising order."""
+    _write_dwi(tmp_path / "dwi", _siemens)
+    for path in (tmp_path / "dwi").iterdir():
+        ds = dcmread(path)
+        _private(ds, 0x0021, "SIEMENS MR SDS 01", {0x04: ("DS", "1"), 0x45: ("CS", "YES")})
+        ds.save_as(path)
+        data = path.read_bytes()
+        last = struct.pack("<HH2sH", 0x0021, 0x1045, b"CS", 4) + b"YES "
+        again = struct.pack("<HH2sH", 0x0021, 0x0010, b"LO", 18) + b"SIEMENS MR SDI 02 "
+        again += struct.pack("<HH2sH", 0x0021, 0x1004, b"DS", 2) + b"0 "
+        at = data.index(last) + len(last)
+        path.write_bytes(data[:at] + again + data[at:])
+    _, vectors, image = _reference(tmp_path / "dwi")
+    series = _one(tmp_path / "dwi")
+    assert compare(open_series(series), image) == []
+    assert np.allclose(json.loads(str(series.attributes["b_vectors_ras"])), vectors, atol=2e-3)
 
 
 def test_shells_of_ge_have_the_weighting_of_their_vectors(tmp_path: Path) -> None:
