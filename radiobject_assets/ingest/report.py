@@ -117,7 +117,8 @@ class IngestReport:
         return {
             "series": [outcome.to_json() for outcome in self.outcomes],
             "unreadable": [
-                {"path": path_text(item.path), "reason": str(item.reason), "detail": item.detail}
+                # the path as it is: JSON escapes what is no text, so that the file can be found again
+                {"path": str(item.path), "reason": str(item.reason), "detail": item.detail}
                 for item in self.unreadable
             ],
             "problems": list(self.problems),
