@@ -68,12 +68,12 @@ class Keeper:
         with self._lock:
             self._all.discard(handle)
 
-    def end_idle(self, for_s: float = 0.0) -> None:
-        """End the processes that wait for `for_s` seconds or longer."""
+    def end_idle(self, for_s: float = 0.0, leave: int = 0) -> None:
+        """End the processes that wait for `for_s` seconds or longer, but for the `leave` latest."""
         until = time.monotonic() - for_s
         ended = []
         with self._lock:
-            while self._idle and self._idle[0][0] <= until:
+            while len(self._idle) > leave and self._idle[0][0] <= until:
                 ended.append(self._idle.popleft()[1])
         for handle in ended:
             handle.stop()  # all of them at once, then wait for each
@@ -125,9 +125,9 @@ def keeper() -> Keeper:
     return _keeper
 
 
-def end_idle_decoders() -> None:
-    """End the decoder processes that wait for work, where their memory is wanted for something else."""
-    _keeper.end_idle()
+def end_idle_decoders(leave: int = 0) -> None:
+    """End the decoder processes that wait, but for `leave`: their memory is wanted for something else."""
+    _keeper.end_idle(leave=leave)
 
 
 def _let_go() -> None:

@@ -173,9 +173,8 @@ class _Phase:
         in_process = self._in_process(todo)
         decoders = Decoders(self._fitting, self._compute.task_timeout_s)
         try:
-            if not in_process:
-                end_idle_decoders()  # the budget is for the workers
-            elif any(needs_native_codec(planned.series) for planned in todo):
+            end_idle_decoders(leave=self._fitting if in_process else 0)  # the budget has no room for more
+            if in_process and any(needs_native_codec(planned.series) for planned in todo):
                 decoders.start()
             function = partial(ingest_volume, decoders=decoders) if in_process else ingest_volume
             with unpacked_together([planned.series for planned in todo]) as local:

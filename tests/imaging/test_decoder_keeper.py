@@ -99,12 +99,21 @@ def test_a_process_that_something_else_ended_while_it_waited_is_replaced() -> No
 def test_processes_that_nobody_wants_end_and_leave_nothing() -> None:
     descriptors = set(os.listdir("/proc/self/fd"))
     short = Keeper(idle_s=0.05)
-    short.start(2)
-    pids = short.idle_pids
-    assert len(pids) == 2
+    handles = [short.take(), short.take()]
+    pids = [handle.pid for handle in handles]
+    for handle in handles:
+        short.give(handle)
     assert _soon(lambda: not any(map(psutil.pid_exists, pids)))
     assert _soon(lambda: set(os.listdir("/proc/self/fd")) <= descriptors)
     assert short.idle_pids == []
+
+
+def test_no_more_processes_wait_than_there_is_room_for() -> None:
+    keeper().start(3)
+    pids = keeper().idle_pids
+    end_idle_decoders(leave=1)
+    assert keeper().idle_pids == pids[-1:]
+    assert not any(map(psutil.pid_exists, pids[:-1]))
 
 
 def test_processes_end_with_the_one_that_started_them() -> None:
