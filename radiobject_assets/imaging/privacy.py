@@ -39,7 +39,7 @@ _MAX_SHIFT_DAYS = 3650
 _OLDEST_YEARS = 90
 # Well-known UIDs (SOP classes, standard frames of reference) name no study.
 _STANDARD_ROOT = "1.2.840.10008."
-_PLAIN_STACK = re.compile(r"[A-Za-z0-9_-]{1,16}")
+_PLAIN_STACK = re.compile(r"[A-Za-z]?[0-9]{1,4}|[A-Za-z]")
 _LOOKS_LIKE_NUMBER = re.compile(r"\d{6}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,12 @@ def test_attributes_that_nobody_asked_for_do_not_pass_the_release(tmp_path: Path
     assert passed.extras == {}
     assert passed.attributes["study_date"] == "20200131"
     assert "protocol_name" not in passed.attributes
+
+
+@pytest.mark.parametrize(("name", "kept"), [("1", True), ("A2", True), ("QWERTZ", False), ("4711234", False)])
+def test_names_of_stacks_are_told_where_they_are_numbers(tmp_path: Path, name: str, kept: bool) -> None:
+    found = instance(tmp_path)
+    stacked = replace(found, frames=tuple(replace(frame, stack=name) for frame in found.frames))
+    (frame,) = Release().scan(ScanResult((stacked,))).instances[0].frames
+    assert (frame.stack == name) is kept
+    assert frame.stack
