@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from radiobject_assets.errors import SchemaError
-from radiobject_assets.store import upsert_subjects
+from radiobject_assets.store import scratch, upsert_subjects
 from radiobject_assets.store.context import get_tiledb_ctx
 from radiobject_assets.store.layout import OBS_META
 from radiobject_assets.store.table import Table
@@ -65,3 +66,20 @@ def test_subjects_written_again_unchanged_leave_no_fragment(store: str) -> None:
     assert table.fragment_count() == 2
     table.close()
     assert table.columns == ("age", "site", "note")
+
+
+def test_what_killed_processes_left_in_scratch_is_removed_and_what_is_in_use_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "_MEMORY", str(tmp_path))
+    old, young = tmp_path / "radiobject-scratch-1", tmp_path / "radiobject-scratch-2"
+    foreign = tmp_path / "another"
+    for folder in (old, young, foreign):
+        folder.mkdir()
+        (folder / "schema").write_text("x")
+    for folder in (old, foreign):
+        os.utime(folder, (0, 0))
+    with scratch.scratch() as mine:
+        assert mine.parent == tmp_path
+        assert sorted(tmp_path.iterdir()) == sorted((young, foreign, mine))
+    assert sorted(tmp_path.iterdir()) == sorted((young, foreign))
