@@ -185,6 +185,13 @@ def attributes_page() -> str:
         "",
         *table(("entity", "column"), named),
         "",
+        paragraph(
+            """Where dataset.yaml lists no collections, an image goes to that of its suffix (`t1w`, `bold`).
+            NIfTI labels go with the image on their grid that agrees best with these columns; one of another
+            session or run is never theirs, and where several could be meant they are
+            `reference_ambiguous`."""
+        ),
+        "",
         VOXELS,
         NEVER,
         "Looked for in other texts: " + ", ".join(dictionary_description(tag) for tag in IDENTITY) + ".",
