@@ -36,9 +36,10 @@ from radiobject_assets.store import (
     ensure_collection,
     stage_volume,
 )
+from radiobject_assets.store.index_files import write_index
 from radiobject_assets.store.stored_files import MAX_KEPT_OPEN
 from radiobject_assets.store.tile_cache import forget_array
-from radiobject_assets.store.tile_index import INDEX_NAME, TileIndex
+from radiobject_assets.store.tile_index import DATA_FILE, INDEX_NAME, TileIndex, build_index
 from radiobject_assets.store.voxel_source import INDEXES, read_by_tiledb
 from tests.store.conftest import put, voxels
 
@@ -49,6 +50,26 @@ def index_of(volume: Volume) -> TileIndex | None:
     """The index through which a volume is read here."""
     indexed = INDEXES.get(volume.uri, volume._ctx.get())
     return None if indexed is None else indexed.index
+
+
+def in_layers(folder: Path, content: Any) -> None:
+    """Make the array in `folder` one of several fragments, a layer of tiles each, as other writers may."""
+    decoded = TileIndex.decode((folder / INDEX_NAME).read_bytes())
+    for part in ("__fragments", "__commits"):
+        shutil.rmtree(folder / part)
+    names = []
+    for z in range(0, content.shape[2], decoded.layout.tile[2]):
+        with tiledb.open(str(folder), "w") as array:
+            layer = slice(z, z + decoded.layout.tile[2])
+            array[:, :, layer] = content[:, :, layer]
+        (made,) = {path.name for path in (folder / "__fragments").iterdir()} - set(names)
+        names.append(made)
+    files = []
+    for name in map(DATA_FILE.format, names):
+        stored = (folder / name).read_bytes()
+        files.append((name, len(stored), lambda at, size, stored=stored: stored[at : at + size]))
+    write_index(folder, build_index(decoded.layout, files, {}))
+    forget_array(str(folder))
 
 
 @st.composite
@@ -90,7 +111,7 @@ def test_any_region_of_any_array_is_what_tiledb_reads(
             voxels=content,
             tile=made["tile"],
             compression=made["compression"],
-            buffer_bytes=1 if several else None,  # one fragment for each layer of tiles
+            buffer_bytes=1 if several else None,  # a layer of tiles at once
         )
         volume = Volume(f"{folder}/volumes/{staged.token}")
         assert index_of(volume) is not None
@@ -286,7 +307,8 @@ def test_many_threads_read_one_volume_while_its_index_is_forgotten(large: tuple[
 def test_a_volume_in_several_fragments_has_one_index(store: str) -> None:
     content = voxels(3, (64, 40, 96))
     uri = ensure_collection(store, "ct")
-    staged = stage_volume(uri, obs_id="a", obs_subject_id="a", voxels=content, buffer_bytes=1)
+    staged = stage_volume(uri, obs_id="a", obs_subject_id="a", voxels=content)
+    in_layers(Path(uri, "volumes", staged.token), content)
     volume = Volume(f"{uri}/volumes/{staged.token}")
     index = index_of(volume)
     assert index is not None
@@ -299,9 +321,10 @@ def test_a_volume_in_many_files_holds_few_of_them_open(store: str) -> None:
     uri = ensure_collection(store, "ct")
     content = voxels(2, (5, 4, 24))
     tile = TileConfig(x=4, y=4, z=2)
-    staged = stage_volume(uri, obs_id="a", obs_subject_id="a", voxels=content, buffer_bytes=1, tile=tile)
+    staged = stage_volume(uri, obs_id="a", obs_subject_id="a", voxels=content, tile=tile)
     commit_volumes(uri, [staged])
     folder = Path(uri) / "volumes" / staged.token
+    in_layers(folder, content)
     assert len(list(folder.glob("__fragments/*"))) == 12
     volume = RadiObject(store).ct["a"]
     assert np.array_equal(volume.to_numpy(), content)
