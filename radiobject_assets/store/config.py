@@ -231,7 +231,7 @@ class RadiObjectConfig(_Settings):
             "sm.mem.total_budget": str(self.read.memory_budget_mb * MB),
             "sm.compute_concurrency_level": str(self.read.concurrency),
             # Threads that wait for a disk or for S3 need no core, and TileDB has no more files or requests
-            # under way than threads: the rows of a commit are about 200 files, each put on the disk by itself.
+            # under way than threads: the rows of a commit are about 200 files, each put on disk by itself.
             "sm.io_concurrency_level": str(max(self.read.concurrency, self.s3.max_parallel_ops)),
             "sm.skip_checksum_validation": str(not self.read.verify_checksums).lower(),
             # Trimming the heap after every query costs more than the query: reads are 2-3x faster without.
