@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from radiobject_assets.store.fragment_writer import FragmentWriter
 from radiobject_assets.store.index_files import write_index
 from radiobject_assets.store.s3_objects import s3_objects
 from radiobject_assets.store.tile_index import describe_layout
-from radiobject_assets.store.uris import join, local_path, object_kind, remove_tree, tree_bytes
+from radiobject_assets.store.uris import join, list_names, local_path, remove_tree, tree_bytes
 from radiobject_assets.store.voxels import (
     VoxelDigest,
     aligned_chunks,
@@ -86,12 +86,14 @@ def write_array(
     StorageError
         If something is there already, or storage fails.
     """
+    if not fresh and list_names(uri, ctx):  # whatever it is, it would be removed with an array that fails
+        raise StorageError(f"cannot create the array {uri}: it already exists, or other files are there")
     if not is_remote(uri):
         return _write_at(uri, uri, plan, slabs, ctx)
-    if not fresh and object_kind(uri, ctx) is not None:
-        raise StorageError(f"cannot create the array {uri}: it already exists")
-    with temporary_folder() as folder:
-        made = Path(folder) / "array"
+    with ExitStack() as until_there:
+        with storage_errors("make a temporary folder for", uri, ctx):
+            folder = until_there.enter_context(temporary_folder())
+        made = folder / "array"
         written = _write_at(str(made), uri, plan, slabs, ctx)
         with _removed_on_error(uri, ctx):
             on_storage(_DOING, uri, ctx, partial(_upload, made, uri, ctx), nbytes=plan.nbytes)
@@ -148,12 +150,13 @@ def _write_at(
     """Make the array at `uri`, on a local disk; errors of the slabs name `place`, where it is meant for."""
     folder = local_path(uri)
     assert folder is not None
+    doing = _DOING if uri == place else f"write voxels to {folder}, a temporary folder, for"
     digest = VoxelDigest()
     extents = create_array(uri, plan.shape, plan.dtype, plan.tile, plan.compression, ctx)
     layout = describe_layout(plan.shape, extents, carrier_dtype(plan.dtype), plan.compression.algorithm)
     with _removed_on_error(uri, ctx):
         with (
-            storage_errors(_DOING, place, ctx),
+            storage_errors(doing, place, ctx),
             FragmentWriter(folder, layout, plan.compression.level, plan.threads) as writer,
             ThreadPoolExecutor(1, thread_name_prefix="voxel-digest") as beside,
         ):
@@ -162,7 +165,7 @@ def _write_at(
                 writer.write(chunk.voxels)
                 hashed.result()  # the chunk's buffer may be used again for the next
             index = writer.finish()
-        with storage_errors("finish writing", uri, ctx):
+        with storage_errors(doing, place, ctx):
             with tiledb.open(uri, "w", ctx=ctx) as array:
                 write_meta(array, plan.describe(digest.value))
             write_index(folder, index)

@@ -7,7 +7,6 @@ import re
 import secrets
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote, urlsplit
 
 import tiledb
 
@@ -29,9 +28,9 @@ def normalise(uri: str | os.PathLike[str]) -> str:
 
 
 def local_path(uri: str) -> Path | None:
-    """The path of a local URI; None for S3 and other remote ones."""
+    """The path of a local URI, which TileDB takes as it is written; None for S3 and other remote ones."""
     if uri.startswith("file://"):
-        return Path(unquote(urlsplit(uri).path))
+        return Path(uri.removeprefix("file://"))
     return None if "://" in uri else Path(uri)
 
 

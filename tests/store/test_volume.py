@@ -324,3 +324,20 @@ def test_something_else_at_the_uri_is_said_so(tmp_path: Path, store: str) -> Non
         Volume(tmp_path / "nothing")
     with pytest.raises(StorageError, match="not a radiobject-assets volume"):
         Volume(f"{store}/obs_meta")
+
+
+def test_a_volume_is_never_written_where_other_files_are(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "notes.txt").write_text("mine")
+    for uri in (str(tmp_path / "v"), f"file://{tmp_path}/v"):
+        with pytest.raises(StorageError, match="other files"):
+            Volume.from_numpy(uri, voxels(1))
+    assert (tmp_path / "v" / "notes.txt").read_text() == "mine"
+    assert len(list((tmp_path / "v").iterdir())) == 1
+
+
+def test_uris_of_files_are_taken_as_they_are_written(tmp_path: Path) -> None:
+    for name in ("a b", "a%20b", "a%", "a#b?c"):
+        volume = Volume.from_numpy(f"file://{tmp_path}/{name}", voxels(1))
+        assert np.array_equal(volume.to_numpy(), voxels(1))
+        assert np.array_equal(Volume(tmp_path / name).to_numpy(), voxels(1))
