@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ShapeError
+from radiobject_assets.store.disk import write_all, write_through
 from radiobject_assets.store.fragment_metadata import FORMAT_VERSION, METADATA_FILE, DenseFragment
 from radiobject_assets.store.table import now_ms
 from radiobject_assets.store.tile_encoder import EncodedTile, TileEncoder
@@ -113,7 +114,7 @@ class FragmentWriter:
             self._sizes += tile.sizes
             self._checksums += tile.checksums
             self._nbytes += len(tile.content)
-        _write_all(self._file.fileno(), [tile.content for tile in tiles])
+        write_all(self._file.fileno(), [tile.content for tile in tiles])
         if self._nbytes - self._flushed >= _FLUSH_BYTES and (not self._flushing or self._flushing.done()):
             self._flush()
 
@@ -162,21 +163,3 @@ class FragmentWriter:
             np.array(self._sizes, np.uint32),
             np.array(self._checksums, np.uint64),
         )
-
-
-def write_through(path: Path, content: bytes) -> None:
-    """Write a small file that is on the disk when this returns."""
-    with path.open("wb", buffering=0) as file:
-        _write_all(file.fileno(), [content])
-        os.fsync(file.fileno())
-
-
-def _write_all(handle: int, parts: Sequence[bytes]) -> None:
-    """Write all parts; a disk that takes only some of them at once (it is nearly full) is asked again."""
-    left = deque(memoryview(part) for part in parts if part)
-    while left:
-        written = os.writev(handle, list(left)[:512])
-        while left and written >= len(left[0]):
-            written -= len(left.popleft())
-        if written:
-            left[0] = left[0][written:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from radiobject_assets.store.fragment_writer import write_through
+from radiobject_assets.store.disk import write_through
 from radiobject_assets.store.tile_index import INDEX_NAME, TileIndex, checksum_of
 
 

@@ -25,6 +25,7 @@ from zstandard import ZstdCompressor
 
 from radiobject_assets.store.checksums import note_checksum
 from radiobject_assets.store.columns import Column, ColumnType
+from radiobject_assets.store.disk import write_all
 from radiobject_assets.store.fragment_metadata import (
     FANOUT,
     FORMAT_VERSION,
@@ -42,6 +43,8 @@ _MOST_BYTES = 60_000
 _MOST_ROWS = 1_000
 # Threads that wait for the disk.
 _WAITING = 4
+# Files that are open at once: some systems allow a process 256.
+_MOST_OPEN = 128
 _TEXT = "text"
 _NONE = counted(np.zeros(1, np.uint64))
 _EMPTY = counted(np.empty(0, np.uint64))
@@ -316,12 +319,15 @@ def write_fragment(folder: Path, files: Mapping[str, bytes], stamp: int) -> None
     place = folder / "__fragments" / name
     place.mkdir(parents=True)
     try:
-        with ExitStack() as opened:
-            made = [opened.enter_context(open(place / file, "wb")) for file in files]
-            for file, content in zip(made, files.values(), strict=True):
-                file.write(content)
-                file.flush()
-            _to_disk([file.fileno() for file in made])
+        each = list(files.items())
+        for first in range(0, len(each), _MOST_OPEN):
+            with ExitStack() as opened:
+                handles = []
+                for file, content in each[first : first + _MOST_OPEN]:
+                    made = opened.enter_context(open(place / file, "wb", buffering=0))
+                    write_all(made.fileno(), [content])
+                    handles.append(made.fileno())
+                _to_disk(handles)
         note_checksum(folder, f"__fragments/{name}/{METADATA_FILE}", files[METADATA_FILE])
         with open(folder / "__commits" / f"{name}.wrt", "wb") as commit:
             os.fsync(commit.fileno())
