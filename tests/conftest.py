@@ -8,6 +8,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
+
+# No test is about time: the first example imports things, and machines are busy.
+settings.register_profile("unhurried", parent=settings(), deadline=None)
+settings.load_profile("unhurried")
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
