@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -124,6 +124,7 @@ def _upload(folder: Path, uri: str, ctx: tiledb.Ctx) -> None:
     put(files[0])
     for first in range(1, len(files), together):
         under_way = [begin(partial(put, path)) for path in files[first : first + together]]
+        wait(under_way)  # what is put after the others were removed would stay
         for one in under_way:
             one.result()
 

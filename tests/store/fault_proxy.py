@@ -114,9 +114,12 @@ class FaultProxy:
         """From now on, let each request wait this long."""
         self._ask("latency", seconds)
 
-    def fail(self, kind: FaultKind, times: int = 1_000_000, where: str = "") -> None:
-        """From now on, let requests that match `where` (as in `GET .*__fragments`) meet a fault."""
-        self._ask("fail", kind, times, where)
+    def fail(self, kind: FaultKind, times: int = 1_000_000, where: str = "", also: bool = False) -> None:
+        """From now on, let requests that match `where` (as in `GET .*__fragments`) meet a fault.
+
+        It takes the place of earlier ones, or with `also` is beside them.
+        """
+        self._ask("fail", also, kind, times, where)
 
     def heal(self) -> None:
         """From now on, let everything pass."""
@@ -156,7 +159,8 @@ class _Server:
                 case "latency":
                     self._latency_s = values[0]
                 case "fail":
-                    self._faults = [Fault(*values)]
+                    also, *fault = values
+                    self._faults = [*(self._faults if also else ()), Fault(*fault)]
                 case "heal":
                     self._faults = []
                 case "met":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store import RadiObject, Volume, consolidate
@@ -145,6 +146,20 @@ def test_a_write_that_gets_no_answer_changes_nothing_visible_and_is_completed_by
     assert radi.ct.obs_ids == ["a_ct", "b_ct", "new_ct"]
     assert np.array_equal(radi.ct["a_ct"].to_numpy(), voxels(7))
     assert radi.ct.verify() == []
+
+
+def test_nothing_arrives_after_a_failed_write_was_removed(
+    s3_server: S3Server, proxy: FaultProxy, written: str
+) -> None:
+    ctx = s3_server.ctx(proxy.endpoint, max_tries=2)
+    place = f"{written}-volume"
+    proxy.fail("reset", where=r"^PUT .*(wrt|metadata\.tdb|__meta/|index)")
+    proxy.fail("slow down", times=2, where=r"^PUT .*/a0\.tdb", also=True)
+    with pytest.raises(StorageError, match="write voxels"):
+        Volume.from_numpy(place, voxels(1), ctx=ctx)
+    tried = [r for r in proxy.requests() if r.method == "PUT" and r.target.endswith("/a0.tdb")]
+    assert len(tried) == 3
+    assert tiledb.VFS(ctx=s3_server.ctx()).ls_recursive(place) == []
 
 
 _GIVE_UP = """
