@@ -51,7 +51,8 @@ def test_files_of_such_names_are_taken_in(
     report = ingest_sources([drop], store, dataset, budget=MemoryBudget(256), compute=Compute(workers=1))
     assert [outcome.status for outcome in report.outcomes] == ["written"]
     assert len(report.unreadable) == 1
-    json.dumps(report.to_json(), ensure_ascii=False).encode("utf-8")
+    (unreadable,) = json.loads(json.dumps(report.to_json()).encode("ascii"))["unreadable"]
+    assert Path(unreadable["path"]).exists()  # by the bytes of its name
     (row,) = RadiObject(store).collection("nifti").to_obs().to_dict("records")
     assert row["echo_time_ms"] == 10
     (path,) = export_store(store, tmp_path / "out")
