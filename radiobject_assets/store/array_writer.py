@@ -32,6 +32,7 @@ from radiobject_assets.store.voxels import (
     aligned_chunks,
     carrier_dtype,
     create_array,
+    fitting_tile,
     write_meta,
 )
 from radiobject_assets.temporary import temporary_folder
@@ -153,7 +154,8 @@ def _write_at(
     assert folder is not None
     doing = _DOING if uri == place else f"write voxels to {folder}, a temporary folder, for"
     digest = VoxelDigest()
-    extents = create_array(uri, plan.shape, plan.dtype, plan.tile, plan.compression, ctx)
+    tile = fitting_tile(plan.tile, plan.shape, plan.dtype.itemsize, plan.buffer_bytes)
+    extents = create_array(uri, plan.shape, plan.dtype, tile, plan.compression, ctx)
     layout = describe_layout(plan.shape, extents, carrier_dtype(plan.dtype), plan.compression.algorithm)
     with _removed_on_error(uri, ctx):
         with (

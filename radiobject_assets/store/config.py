@@ -57,7 +57,10 @@ class _Settings(BaseModel):
 
 
 class TileConfig(_Settings):
-    """Tile extents in voxels; those left out follow from `orientation`."""
+    """Tile extents in voxels; those left out follow from `orientation`.
+
+    Where a layer of tiles does not fit the memory of a writer they are thinner along z, unless `z` is given.
+    """
 
     orientation: SliceOrientation = SliceOrientation.ISOTROPIC
     x: int | None = Field(default=None, ge=1)

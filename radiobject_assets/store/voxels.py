@@ -105,6 +105,20 @@ def create_array(
     return extents
 
 
+def fitting_tile(tile: TileConfig, shape: tuple[int, ...], itemsize: int, max_bytes: int) -> TileConfig:
+    """`tile`, thinner along z where a layer of its tiles (X, Y, tile extent in z) has more than `max_bytes`.
+
+    A layer is put together in memory before it is written. An extent that was given as a number is kept.
+    """
+    thick = tile.extents_for_shape(shape)[2]
+    slice_bytes = shape[0] * shape[1] * itemsize
+    if tile.z is not None or thick * slice_bytes <= max_bytes:
+        return tile
+    while thick > 1 and thick * slice_bytes > max_bytes:
+        thick = -(-thick // 2)
+    return tile.model_copy(update={"z": thick})
+
+
 def read_region(
     array: Any, ctx: tiledb.Ctx, start: tuple[int, ...], size: tuple[int, ...], dtype: np.dtype[Any]
 ) -> NDArray[Any]:

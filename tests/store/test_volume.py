@@ -341,3 +341,26 @@ def test_uris_of_files_are_taken_as_they_are_written(tmp_path: Path) -> None:
         volume = Volume.from_numpy(f"file://{tmp_path}/{name}", voxels(1))
         assert np.array_equal(volume.to_numpy(), voxels(1))
         assert np.array_equal(Volume(tmp_path / name).to_numpy(), voxels(1))
+
+
+@pytest.mark.parametrize("orientation", ["sagittal", "coronal", "isotropic"])
+def test_tiles_are_thinner_where_a_layer_of_them_does_not_fit_the_memory(
+    store: str, orientation: str
+) -> None:
+    uri = ensure_collection(store, "ct")
+    whole = voxels(1, (30, 40, 50))
+    limit = 7 * whole[..., 0].nbytes
+    staged = stage_volume(
+        uri,
+        obs_id="v",
+        obs_subject_id="s",
+        voxels=whole,
+        tile=TileConfig(orientation=SliceOrientation(orientation)),
+        buffer_bytes=limit,
+    )
+    volume = Volume(f"{uri}/volumes/{staged.token}")
+    x, y, z = volume.tile_extents
+    assert (x, y) == {"sagittal": (1, 40), "coronal": (30, 1), "isotropic": (30, 40)}[orientation]
+    assert 1 < z <= 7
+    assert np.array_equal(volume.to_numpy(), whole)
+    assert volume.verify()
