@@ -70,6 +70,7 @@ class DecoderHandle:
         self._channel = Channel(self._pipes[1].fileno(), self._pipes[0].fileno(), self._memory)
         self._ready = False
         self._sent = 0
+        self._unsent = ""
         self._under_way: deque[tuple[int, CodedFrame]] = deque()
 
     @property
@@ -98,13 +99,20 @@ class DecoderHandle:
         self._ready = True
 
     def send(self, frame: CodedFrame) -> None:
-        """Give the process a frame, before `frames_at_once` wait to be received; EndedError if it is gone."""
+        """Give the process a frame, before `frames_at_once` wait to be received; EndedError if it is gone.
+
+        Where one frame could not be sent no other is, so that no answer can be taken for that of another.
+        """
+        if self._unsent:
+            raise EndedError(self._unsent)
         document = {name: getattr(frame, name) for name in _DESCRIPTION}
         slot = self._sent % self.frames_at_once
         try:
             self._channel.send({"request": self._sent, **document}, memoryview(frame.data), slot)
         except OSError as error:
-            raise EndedError(self._ending()) from error
+            gone = isinstance(error, BrokenPipeError)
+            self._unsent = self._ending() if gone else f"a frame that cannot be sent: {error.strerror}"
+            raise EndedError(self._unsent) from error
         self._under_way.append((self._sent, frame))
         self._sent += 1
 
@@ -118,6 +126,8 @@ class DecoderHandle:
         EndedError, HangsError
             The process is of no use any more.
         """
+        if not self._under_way:
+            raise EndedError(self._unsent or "nothing to answer")
         document, length, slot = self._answer(timeout_s)
         request, frame = self._under_way.popleft()
         if document.get("request") != request or slot != request % self.frames_at_once:

@@ -79,11 +79,10 @@ class Decoders:
         """Drop the frames that nobody has taken yet, and end the processes that are at work on others."""
         with self._lock:
             self._closed = True
-            busy = list(self._busy)
+            for handle in self._busy:  # under the lock: one that is given back may be at work for others
+                handle.stop()  # the thread that waits for it does the rest
         while self._waiting:
             self._waiting.popleft().future.cancel()
-        for handle in busy:
-            handle.stop()  # the thread that waits for it does the rest
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _next(self) -> _Job | None:
@@ -165,8 +164,12 @@ class Decoders:
 
     def _give_back(self, handle: DecoderHandle) -> None:
         with self._lock:
+            stopped = self._closed and handle in self._busy
             self._busy.discard(handle)
-        keeper().give(handle)
+        if stopped:
+            keeper().drop(handle)
+        else:
+            keeper().give(handle)
 
     def _drop(self, handle: DecoderHandle) -> None:
         keeper().drop(handle)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,32 @@ def test_frames_that_wait_behind_one_that_crashes_are_decoded(frames: list[Coded
                 with pytest.raises(ImageReadError) as died:
                     result.result()
                 assert died.value.code == Reason.WORKER_DIED
+            else:
+                np.testing.assert_array_equal(result.result(), decode_frame(frame))
+
+
+@pytest.fixture
+def small_files() -> Iterator[Callable[[], None]]:
+    """Lets this process write files of a megabyte at most, also those in memory."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_after_a_frame_that_cannot_be_sent_no_other_is_taken_for_it(
+    frames: list[CodedFrame], small_files: Callable[[], None]
+) -> None:
+    unsendable = replace(frames[1], data=frames[1].data + bytes(2 << 20))
+    given = [frames[0], unsendable, frames[2], frames[0], unsendable, frames[1]]
+    end_idle_decoders()
+    with Decoders(1, frame_timeout_s=60) as decoders:
+        decoders.submit(frames[0]).result()
+        small_files()
+        results = [decoders.submit(frame) for frame in given]
+        for frame, result in zip(given, results, strict=True):
+            if frame is unsendable:
+                with contextlib.suppress(ImageReadError):  # a process started since has no files in memory
+                    np.testing.assert_array_equal(result.result(), decode_frame(frame))
             else:
                 np.testing.assert_array_equal(result.result(), decode_frame(frame))
 
