@@ -121,7 +121,7 @@ def decode(raw: pa.Table, column: Column) -> pa.Array:
 
 
 def merge(siblings: Sequence[pa.Array]) -> pa.Array:
-    """One column from its siblings: the same type if alone, a wider number, or text."""
+    """One column from its siblings: the same type if alone, a number that holds all of them, or text."""
     if len(siblings) == 1:
         return siblings[0]
     filled = [s for s in siblings if s.null_count < len(s)] or list(siblings[:1])
@@ -134,7 +134,11 @@ def merge(siblings: Sequence[pa.Array]) -> pa.Array:
         target = pa.float64()
     else:
         target = pa.large_string()
-    return pc.coalesce(*[s.cast(target) for s in filled])
+    try:
+        same = [s.cast(target) for s in filled]
+    except pa.ArrowInvalid:  # an integer that is too large for the others' type
+        same = [s.cast(pa.large_string()) for s in filled]
+    return pc.coalesce(*same)
 
 
 def write_rows(

@@ -48,6 +48,14 @@ def test_rows_are_found_by_the_values_of_a_column_as_they_are_now(table: Table) 
         table.rows_where("n", ["1"])
 
 
+def test_a_column_of_several_types_is_text_where_no_number_holds_all_of_it(table: Table) -> None:
+    table.upsert(rows("a", n=pa.array([2**60 + 1], pa.int64()), m=pa.array([2**63 + 5], pa.uint64())))
+    table.upsert(rows("b", n=pa.array([1.5], pa.float64()), m=pa.array([-1], pa.int8())))
+    found = table.read().to_pydict()
+    assert found["n"] == [str(2**60 + 1), "1.5"]
+    assert found["m"] == [str(2**63 + 5), "-1"]
+
+
 def test_subjects_written_again_unchanged_leave_no_fragment(store: str) -> None:
     frame = pd.DataFrame({"obs_subject_id": ["a", "b"], "age": [30, None], "site": ["x", None]})
     upsert_subjects(store, frame)
