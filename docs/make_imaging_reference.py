@@ -188,8 +188,12 @@ def attributes_page() -> str:
         paragraph(
             """Where dataset.yaml lists no collections, an image goes to that of its suffix (`t1w`, `bold`).
             NIfTI labels go with the image on their grid that agrees best with these columns; one of another
-            session or run is never theirs, and where several could be meant they are
-            `reference_ambiguous`."""
+            session or run is never theirs. Where several agree alike, the names and folders of what came
+            together tell: an image whose name is in that of the labels (`p1_v2_t1` and `p1_v2_seg`), then
+            those in the labels' folder, then the contrast that the labels' name has. Images in one folder
+            whose names differ in the contrast alone (`t1`, `t2`, `flair`; channels of `imagesTr`) are one
+            examination, and the labels go with the first of them. Where several could be meant still, the
+            labels are `reference_ambiguous`."""
         ),
         "",
         VOXELS,

@@ -141,7 +141,8 @@ class SubjectsConfig(_Section):
     id_column: str = "participant_id"
     """Column of the table that holds the subject's id."""
     file_name: str = r"^(?P<subject>[^_]+)"
-    """Regular expression that finds `subject` in a NIfTI file's name."""
+    """Regular expression that finds `subject` in a NIfTI file's name; with a `/`, in its path below the
+    folder that is taken in: `^(?P<subject>[^/]+)/` for a folder of each subject."""
 
     @field_validator("file_name")
     @classmethod

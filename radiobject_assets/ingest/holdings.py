@@ -14,6 +14,7 @@ from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult
 from radiobject_assets.imaging.tags import ISSUER_COLUMN
+from radiobject_assets.ingest.file_place import FilePlace
 from radiobject_assets.ingest.labelled_image import TELLING, ImageCandidate, entities_of, image_of_labels
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.ingest.refresh import WITHDRAWABLE, RowChange, row_change
@@ -50,6 +51,8 @@ class Holdings:
     read_told: Callable[[str], Mapping[tuple[str, str], Mapping[str, Any]]] = lambda name: {}
     """Attributes of a collection's rows by subject and id. They are many columns, and only series whose files
     are unchanged ask for them."""
+    files: Mapping[tuple[str, str, str], FilePlace] = field(default_factory=dict)
+    """Of NIfTI images that are in the same plan, by collection, subject and id."""
     _by_id: Mapping[tuple[str, str, str], Mapping[str, Any]] = field(init=False, repr=False)
     _issuers: Mapping[str, Sequence[tuple[str, str, str]]] = field(init=False, repr=False)
 
@@ -64,8 +67,10 @@ class Holdings:
         object.__setattr__(self, "_issuers", issuers)
 
     @classmethod
-    def read(cls, store_uri: str, batch: Sequence[PlannedSeries]) -> Holdings:
-        """Read the rows that concern `batch`, whatever else is in the store."""
+    def read(
+        cls, store_uri: str, batch: Sequence[PlannedSeries], plan: Sequence[PlannedSeries] = ()
+    ) -> Holdings:
+        """Read the rows that concern `batch`, a part of `plan`, whatever else is in the store."""
         ctx = get_tiledb_ctx()
         subjects = sorted({planned.subject_id for planned in batch})
         uids = sorted({p.series.series_uid for p in batch if p.series.series_uid})
@@ -88,7 +93,12 @@ class Holdings:
             found = table.read([c for c in table.columns if c in said or c in _READ], keys=[subjects])
             return {(row[SUBJECT], row[OBS_ID]): row for row in found.to_pylist()}
 
-        return cls(rows, owners, read_told)
+        files: dict[tuple[str, str, str], FilePlace] = {}
+        if any(planned.is_labels and planned.series.nifti is not None for planned in batch):
+            for item in plan:
+                if (file := item.file_place) is not None:
+                    files[item.collection or "", item.subject_id, item.obs_id or ""] = file
+        return cls(rows, owners, read_told, files)
 
     def _row(self, planned: PlannedSeries) -> Mapping[str, Any] | None:
         return self._by_id.get((planned.collection or "", planned.subject_id, planned.obs_id or ""))
@@ -123,7 +133,7 @@ class Holdings:
             return [image for image in images if image.grid.same_as(grid)]
         told = entities_of(planned.series.attributes, row["arrival"] or "")
         try:
-            return [image_of_labels(grid, told, images)]
+            return [image_of_labels(grid, told, images, planned.file_place)]
         except ImageReadError:
             return []  # read again, they get their reason
 
@@ -176,7 +186,8 @@ class Holdings:
                 if planned.series.series_uid and row["series_uid"] not in references:
                     continue
                 told = entities_of(row, row["arrival"] or "")
-                found.append(ImageCandidate(str(row[OBS_ID]), name, _grid(row), told))
+                file = self.files.get((name, row[SUBJECT], str(row[OBS_ID])))
+                found.append(ImageCandidate(str(row[OBS_ID]), name, _grid(row), told, file))
         return tuple(found)
 
 

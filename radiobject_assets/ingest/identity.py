@@ -44,7 +44,8 @@ def subject_id_of(series: Series, subjects: SubjectsConfig) -> str:
         if subjects.key == "patient_id" and patient_id:
             return patient_id
         return f"study-{token(series.study_uid or series.key, 10)}"
-    found = subject_in_file_name(path_text(series.files[0].name), subjects)
+    name = series.files[0].name if series.nifti is None else series.nifti.name
+    found = subject_in_file_name(path_text(name), subjects)
     return found or f"file-{token(series.key, 10)}"
 
 

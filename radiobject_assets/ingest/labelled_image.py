@@ -13,6 +13,7 @@ from typing import Any
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.ingest.file_place import FilePlace, one_acquisition, those_of_labels
 
 _APART = ("session", "run")
 TELLING = (
@@ -32,6 +33,8 @@ class ImageCandidate:
     collection: str
     grid: Grid
     entities: Entities = ()
+    file: FilePlace | None = None
+    """Of an image that came with the labels: where its file lies."""
 
 
 def entities_of(values: Mapping[str, Any], arrival: str) -> Entities:
@@ -40,8 +43,13 @@ def entities_of(values: Mapping[str, Any], arrival: str) -> Entities:
     return tuple((name, str(value)) for name, value in told.items() if value not in (None, ""))
 
 
-def image_of_labels(grid: Grid, entities: Entities, images: Sequence[ImageCandidate]) -> ImageCandidate:
+def image_of_labels(
+    grid: Grid, entities: Entities, images: Sequence[ImageCandidate], file: FilePlace | None = None
+) -> ImageCandidate:
     """The image on the labels' grid that agrees best with them; of several collections the first.
+
+    Where several agree alike, and all came with the labels, whose file is `file`: the files' folders and
+    names decide; images of one acquisition (`file_place.one_acquisition`) are all theirs, and one is taken.
 
     Raises
     ------
@@ -62,13 +70,18 @@ def image_of_labels(grid: Grid, entities: Entities, images: Sequence[ImageCandid
         )
     best = max(_agreement(own, dict(image.entities)) for image in possible)
     chosen = [image for image in possible if _agreement(own, dict(image.entities)) == best]
+    files = [image.file for image in chosen if image.file is not None]
+    told = file is not None and len(files) == len(chosen)
+    if file is not None and told and len(chosen) > 1:
+        chosen = [chosen[i] for i in those_of_labels(file, files)]
     rivals = [image for image in chosen if image.collection == chosen[0].collection]
-    if len(rivals) > 1:
+    named = {image.file: image for image in rivals if image.file is not None}
+    if len(rivals) > 1 and not (told and len(named) == len(rivals) and one_acquisition([*named])):
         raise ImageReadError(
             Reason.REFERENCE_AMBIGUOUS,
             f"{len(rivals)} images of {chosen[0].collection!r} have the labels' grid, session and run alike",
         )
-    return chosen[0]
+    return named[min(named, key=lambda place: place.contrasts)] if len(rivals) > 1 else chosen[0]
 
 
 def _contradicts(labels: Mapping[str, str], image: Mapping[str, str]) -> bool:

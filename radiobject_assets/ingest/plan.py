@@ -16,6 +16,7 @@ from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult, Unreadable
 from radiobject_assets.imaging.series import Series, build_series
 from radiobject_assets.imaging.tags import ISSUER_COLUMN
+from radiobject_assets.ingest.file_place import FilePlace
 from radiobject_assets.ingest.identity import obs_id_of, subject_id_of, token, volume_key
 from radiobject_assets.ingest.matching import collection_by_modality, matching_collection
 from radiobject_assets.ingest.report import SeriesOutcome, Status, source_of
@@ -39,6 +40,11 @@ class PlannedSeries:
         if self.settings is not None:
             return self.settings.kind == "labels"
         return self.series.kind == "labels"
+
+    @property
+    def file_place(self) -> FilePlace | None:
+        """Folder and name of a NIfTI image, as far as they say what it is of."""
+        return None if self.series.nifti is None else FilePlace.of(self.series.nifti.path)
 
     @property
     def series_token(self) -> str:

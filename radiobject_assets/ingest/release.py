@@ -36,8 +36,8 @@ def release_of(dataset: DatasetConfig) -> Release:
 
 
 def subject_in_file_name(name: str, subjects: SubjectsConfig) -> str:
-    """The subject that a NIfTI file's name tells (`subjects.file_name`), "" if none."""
-    found = re.search(subjects.file_name, name)
+    """The subject that a NIfTI file tells (`subjects.file_name`), "" if none; `name` is its relative path."""
+    found = re.search(subjects.file_name, name if "/" in subjects.file_name else name.rpartition("/")[2])
     if not found or not found.group("subject"):
         return ""
     return unicodedata.normalize("NFC", found.group("subject").removesuffix(".gz").removesuffix(".nii"))

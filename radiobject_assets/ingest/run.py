@@ -155,7 +155,7 @@ class _Phase:
         self._compute = compute
         self._fitting = workers_that_fit(compute.workers, budget)
         self._workers = min(self._fitting, max(1, len(batch)))
-        self._holdings = Holdings.read(store_uri, batch)
+        self._holdings = Holdings.read(store_uri, batch, plan.planned)
         self._staged: dict[str, list[tuple[PlannedSeries, StagedVolume, SeriesOutcome]]] = {}
         self._changes: dict[str, list[RowChange]] = {}
         self._committed_s = time.monotonic()
@@ -227,6 +227,7 @@ class _Phase:
             tile=tile_config(planned.settings.tile if planned.settings else TileOrientation.ISOTROPIC),
             stored_digest=self._holdings.source_digest(planned),
             images=self._holdings.image_candidates(planned) if labels else (),
+            file=planned.file_place if labels else None,
             config=get_radiobject_config(),
         )
 

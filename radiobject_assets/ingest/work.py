@@ -25,6 +25,7 @@ from radiobject_assets.imaging.opening import open_series
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series import Series
 from radiobject_assets.imaging.source import ImageSource
+from radiobject_assets.ingest.file_place import FilePlace
 from radiobject_assets.ingest.labelled_image import ImageCandidate, entities_of, image_of_labels
 from radiobject_assets.ingest.reading_ahead import read_ahead
 from radiobject_assets.memory import MB
@@ -65,6 +66,8 @@ class VolumeTask:
     """source_digest of the row that the store has now; equal files are not written again."""
     images: tuple[ImageCandidate, ...] = ()
     """For labels: the images that they may lie on."""
+    file: FilePlace | None = None
+    """For NIfTI labels: where they lie, wherever the file that is read is now."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     config: RadiObjectConfig | None = None
 
@@ -151,7 +154,8 @@ def _open(task: VolumeTask, decoders: Decoders | None) -> tuple[ImageSource, Ima
         raise ImageReadError(Reason.REFERENCE_MISSING, "the image that it refers to is not in the store")
     source = open_series(task.series, decoders=decoders)
     grid = Grid((source.shape[0], source.shape[1], source.shape[2]), source.affine)
-    return source, image_of_labels(grid, entities_of(task.series.attributes, task.arrival), task.images)
+    told = entities_of(task.series.attributes, task.arrival)
+    return source, image_of_labels(grid, told, task.images, task.file)
 
 
 def _stage(task: VolumeTask, source: ImageSource, image: ImageCandidate | None) -> VolumeResult:

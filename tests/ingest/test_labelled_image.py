@@ -136,3 +136,73 @@ def test_contours_go_with_the_stack_that_they_are_drawn_on_in_a_series_of_two(
     for column in ("affine_02", "affine_12", "affine_22"):
         assert image[column] == labels[column]
     assert np.count_nonzero(radi.collection("rtstruct")[str(labels["obs_id"])].to_numpy()) == 16
+
+
+PLAIN = {
+    "subjects": {"file_name": "^(?P<subject>[^/]+)/"},
+    "collections": {
+        "mr": {
+            "match": {
+                "files": ["*t1*.nii.gz", "*t2*.nii.gz", "*flair.nii.gz", "*_T1w.nii.gz", "*_000?.nii.gz"]
+            }
+        },
+        "lesion": {"match": {"files": ["*seg.nii.gz", "labelsTr/*"]}, "kind": "labels"},
+    },
+}
+
+
+def plain(source: Path, tmp_path: Path) -> tuple[dict[str, int], dict[str, str]]:
+    """Reasons, and by file of labels: that of their image."""
+    data = {**PLAIN, "collections": dict(reversed(PLAIN["collections"].items()))}
+    report = ingest_sources(
+        [source], str(tmp_path / "store"), DatasetConfig.model_validate(data),
+        budget=MemoryBudget(256), compute=Compute(workers=1),
+    )  # fmt: skip
+    files = {
+        outcome.obs_id: Path(outcome.source).relative_to(source).as_posix() for outcome in report.outcomes
+    }
+    found = {}
+    if "lesion" in (radi := RadiObject(str(tmp_path / "store"))).collection_names:
+        for row in radi.collection("lesion").to_obs().to_dict("records"):
+            found[files[row["obs_id"]]] = files[row["labels_of"]]
+    return report.quarantined_by_reason, found
+
+
+def test_labels_of_registered_contrasts_in_one_collection_and_folder_are_taken(tmp_path: Path) -> None:
+    folder = study(
+        tmp_path / "in", *(f"p{n}/{k}.nii.gz" for n in (1, 2) for k in ("t1", "t2", "flair", "seg"))
+    )
+    for _ in range(2):  # the second time they are there, and stay
+        assert plain(folder, tmp_path) == (
+            {}, {"p1/seg.nii.gz": "p1/flair.nii.gz", "p2/seg.nii.gz": "p2/flair.nii.gz"}
+        )  # fmt: skip
+
+
+def test_labels_whose_name_tells_the_contrast_go_with_it(tmp_path: Path) -> None:
+    names = ("p_t1", "p_t2", "p_flair", "p_t2_seg")
+    folder = study(tmp_path / "in", *(f"p/{name}.nii.gz" for name in names))
+    assert plain(folder, tmp_path) == ({}, {"p/p_t2_seg.nii.gz": "p/p_t2.nii.gz"})
+
+
+def test_folders_or_names_of_visits_keep_labels_apart(tmp_path: Path) -> None:
+    visits = [f"p/{visit}/{kind}.nii.gz" for visit in ("a", "b") for kind in ("t1", "t2", "seg")]
+    named = [f"q/q_{visit}_{kind}.nii.gz" for visit in ("a", "b") for kind in ("t1", "t2", "seg")]
+    reasons, found = plain(study(tmp_path / "in", *visits, *named), tmp_path)
+    assert not reasons
+    assert found == {path.replace("t1", "seg"): path for path in visits + named if "t1" in path}
+
+
+def test_labels_that_do_not_tell_their_visit_are_a_reason(tmp_path: Path) -> None:
+    names = ["p/a_t1", "p/b_t1", "p/seg", "q/a/t1", "q/b/t1", "q/seg"]
+    reasons, found = plain(study(tmp_path / "in", *(f"{name}.nii.gz" for name in names)), tmp_path)
+    assert (reasons, found) == ({"reference_ambiguous": 2}, {})
+
+
+def test_labels_go_with_the_channels_of_their_case(tmp_path: Path) -> None:
+    names = [f"d/imagesTr/c{case}_000{channel}" for case in (1, 2) for channel in (0, 1)]
+    folder = study(
+        tmp_path / "in", *(f"{name}.nii.gz" for name in [*names, "d/labelsTr/c1", "d/labelsTr/c2"])
+    )
+    reasons, found = plain(folder, tmp_path)
+    assert not reasons
+    assert found == {f"d/labelsTr/c{n}.nii.gz": f"d/imagesTr/c{n}_0000.nii.gz" for n in (1, 2)}
