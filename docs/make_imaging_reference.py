@@ -37,6 +37,8 @@ COMPUTED = {
     "slice_timing_s": "JSON list: when each slice was acquired, seconds after the first; Siemens and UIH "
     "mosaics",
     "slice_encoding_ras": "JSON list: direction (unit vector, RAS+) in which `slice_timing_s` lists slices",
+    "volume_interval_s": "mean time between the time points of a 4D volume by AcquisitionTime, where they "
+    "are evenly spaced and RepetitionTime says otherwise; not of GE, not of enhanced objects",
     **tracer.COLUMNS,
     **real_world.COLUMNS,
     "segments": "JSON list: value, label, coded type and category, algorithm of each segment",

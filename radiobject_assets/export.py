@@ -96,7 +96,7 @@ def _write_volume(volume: Volume, row: dict[Any, Any], collection: str, path: Pa
 
 def _time_step_s(row: dict[Any, Any]) -> float | None:
     """Seconds between the time points of a 4D volume, as its files gave them."""
-    for column, seconds in (("time_step_s", 1.0), ("repetition_time_ms", 1e-3)):
+    for column, seconds in (("time_step_s", 1.0), ("volume_interval_s", 1.0), ("repetition_time_ms", 1e-3)):
         value = row.get(column)
         if value is not None and not pd.isna(value) and float(value) > 0:
             return float(value) * seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from radiobject_assets.imaging.duplicates import without_duplicates
 from radiobject_assets.imaging.geometry import TILT_DEG, slice_normal, tilt_deg
 from radiobject_assets.imaging.grouping import Component, planes_of, split
 from radiobject_assets.imaging.instance import Instance, Six
+from radiobject_assets.imaging.interval import interval_s
 from radiobject_assets.imaging.mosaic import plane_size
 from radiobject_assets.imaging.policy import REFUSE, SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
@@ -209,7 +210,21 @@ def _attributes(stacked: Stacked) -> dict[str, AttributeValue]:
         attributes["components"] = "rgb"
     attributes.update(_diffusion(stacked))
     attributes.update(_slice_timing(stacked))
+    attributes.update(_interval(stacked, attributes))
     return attributes
+
+
+def _interval(stacked: Stacked, attributes: Mapping[str, AttributeValue]) -> dict[str, AttributeValue]:
+    """Time between volumes of classic images; GE gives a series one time, or each slice its own."""
+    times = stacked.planes[:: stacked.n_slices]
+    if len(times) < 2 or str(attributes.get("manufacturer", "")).upper().startswith("GE"):
+        return {}
+    repetition = attributes.get("repetition_time_ms")
+    found = interval_s(
+        [p.frame.acquired_at for p in times], repetition if isinstance(repetition, float | int) else None
+    )
+    classic = len({p.instance.path for p in times}) == len(times)
+    return {"volume_interval_s": found} if found is not None and classic else {}
 
 
 def _slice_timing(stacked: Stacked) -> dict[str, AttributeValue]:

@@ -41,6 +41,7 @@ _OLDEST_YEARS = 90
 _STANDARD_ROOT = "1.2.840.10008."
 _PLAIN_STACK = re.compile(r"[A-Za-z]?[0-9]{1,4}|[A-Za-z]")
 _LOOKS_LIKE_NUMBER = re.compile(r"\d{6}")
+_DATE = re.compile(r"\d{8}")
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Release:
             reference_sops=tuple(map(uid, i.reference_sops)),
             segments=tuple(replace(s, references=tuple(map(uid, s.references))) for s in i.segments),
             frames=tuple(
-                replace(f, acquired_at=_moved(f.acquired_at, days)) if f.acquired_at[:8].isdigit() else f
+                replace(f, acquired_at=_moved(f.acquired_at, days)) if _DATE.match(f.acquired_at) else f
                 for f in frames
             ),
             attributes=self._moved_attributes(attributes, uid, days),

@@ -28,6 +28,7 @@ WITHDRAWABLE: Final = frozenset(
         "suffix",
         "datatype",
         "b_values_s_per_mm2",
+        "volume_interval_s",
         "b_vectors_ras",
         "nifti_description",
         ISSUER_COLUMN,
