@@ -8,6 +8,7 @@ published format specification ("Fragment", "Tile", "Generic Tile").
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -316,7 +317,7 @@ def write_fragment(folder: Path, files: Mapping[str, bytes], stamp: int) -> None
         If the disk does not take it; nothing of it remains.
     """
     name = f"__{stamp}_{stamp}_{new_token()}_{FORMAT_VERSION}"
-    place = folder / "__fragments" / name
+    place, commit = folder / "__fragments" / name, folder / "__commits" / f"{name}.wrt"
     place.mkdir(parents=True)
     try:
         each = list(files.items())
@@ -329,10 +330,13 @@ def write_fragment(folder: Path, files: Mapping[str, bytes], stamp: int) -> None
                     handles.append(made.fileno())
                 _to_disk(handles)
         note_checksum(folder, f"__fragments/{name}/{METADATA_FILE}", files[METADATA_FILE])
-        with open(folder / "__commits" / f"{name}.wrt", "wb") as commit:
-            os.fsync(commit.fileno())
+        with open(commit, "wb") as last:
+            os.fsync(last.fileno())
     except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
+        # A commit without its fragment makes the whole table unreadable: it goes first, or both stay.
+        with contextlib.suppress(OSError):
+            commit.unlink(missing_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
         raise
 
 

@@ -146,6 +146,29 @@ def test_a_disk_that_refuses_leaves_nothing_of_a_commit(
     assert table.read().column("fixed").to_pylist() == [1.0]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, os.strerror(errno.EIO))], ids=repr)
+def test_a_commit_that_is_stopped_while_it_waits_for_its_last_file_leaves_a_table_that_can_be_read(
+    table: Table, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    wait = os.fsync
+
+    def stop(file: int) -> None:
+        wait(file)
+        if list(Path(table.uri, "__commits").iterdir()) != before:
+            raise error
+
+    table.upsert(rows_with(["s1"], [1.0]))
+    before = list(Path(table.uri, "__commits").iterdir())
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", stop)
+        with pytest.raises((KeyboardInterrupt, StorageError)):
+            table.upsert(rows_with(["s1"], [2.0]))
+    assert table.read().column("fixed").to_pylist() == [1.0]
+    table.upsert(rows_with(["s1"], [3.0]))
+    assert table.read().column("fixed").to_pylist() == [3.0]
+    assert len(list(Path(table.uri, "__fragments").iterdir())) == 2
+
+
 def test_a_table_that_another_program_made_is_written_with_its_own_filters(tmp_path: Path) -> None:
     ctx = get_tiledb_ctx()
     filters = tiledb.FilterList(
