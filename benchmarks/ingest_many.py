@@ -17,22 +17,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from benchmarks import ingest
 from benchmarks.ingest import DCM2NIIX_GZ, OURS_COMMAND, OURS_IN_PROCESS, dcm2niix_program
 from benchmarks.measure import Contender, InProcess, WholeProcess, compare, show, wide_console, write_json
 
 if TYPE_CHECKING:
     from radiobject_assets.imaging.phantom_truth import VolumeTruth
 
-COLUMNS = {
-    "name": "what",
-    "kind": "measured as",
-    "median_s": "median s",
-    "min_s": "min s",
-    "max_s": "max s",
-    "peak_rss_mb": "peak MB",
-    "output_bytes": "bytes out",
-    "largest_difference": "largest error",
-}
+COLUMNS = {name: title for name, title in ingest.COLUMNS.items() if name != "patch_ms"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

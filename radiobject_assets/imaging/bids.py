@@ -40,7 +40,7 @@ IMAGE_SUFFIXES = frozenset(
     """T1w T2w T1rho T1map T2map T2star T2starw T2starmap FLAIR FLASH PD PDw PDmap PDT2 inplaneT1 inplaneT2
     angio defacemask UNIT1 Chimap R1map R2map R2starmap S0map M0map MTRmap MTVmap MTsat MWFmap MESE MEGRE VFA
     IRT1 MP2RAGE MPM MTS MTR bold cbv sbref phase dwi ADC FA S0 trace colFA expADC asl m0scan phasediff phase1
-    phase2 magnitude magnitude1 magnitude2 fieldmap epi pet dseg probseg mask boldref""".split()  # noqa: SIM905
+    phase2 magnitude magnitude1 magnitude2 fieldmap epi pet dseg probseg mask boldref""".split()  # noqa: SIM905 - no better one a line
 )
 """Suffixes of images that BIDS has; another may be anybody's word."""
 

@@ -16,7 +16,7 @@ from radiobject_assets.imaging.path_text import path_text
 
 _CONTRASTS = frozenset(
     """t1 t1w t1n t1c t1ce t1gd t1map t2 t2w t2f t2s t2star t2flair t2map flair pd pdw dwi adc fa swi mra
-    inplanet1 inplanet2 ct cta pet""".split()  # noqa: SIM905
+    inplanet1 inplanet2 ct cta pet""".split()  # noqa: SIM905 - no better one a line
 )
 """Words for what an image shows, in small letters: images whose names differ in these alone are of one
 examination. No word that may stand for a time (`pre`, `post`) is among them."""

@@ -23,7 +23,7 @@ def typer_request() -> Any:
     """What typer's own parser makes of the arguments of `ingest`; None where it refuses them."""
     from typer.main import get_command
 
-    command: Any = get_command(app).commands["ingest"]  # type: ignore[attr-defined]
+    command: Any = get_command(app).commands["ingest"]  # type: ignore[attr-defined]  # it is a group
 
     def parse(arguments: list[str]) -> IngestRequest | None:
         try:

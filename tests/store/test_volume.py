@@ -142,27 +142,19 @@ def test_slabs_out_of_order_or_missing_are_refused(store: str) -> None:
 def test_tiles_of_several_time_points_are_whole_or_refused_where_memory_is_short(store: str) -> None:
     uri = ensure_collection(store, "bold")
     series = voxels(1, (6, 5, 4, 7))
-    one = series[..., 0].nbytes
+    tile = TileConfig(x=4, y=4, z=4, t=3)
+
+    def staged(points: int) -> Volume:
+        """Written with room for so many time points at once."""
+        room = points * series[..., 0].nbytes
+        made = stage_volume(uri, obs_id="v", obs_subject_id="s", voxels=series, tile=tile, buffer_bytes=room)
+        return Volume(f"{uri}/volumes/{made.token}")
+
     for points in (1, 2):
         with pytest.raises(ShapeError, match="use t=1"):
-            stage_volume(
-                uri,
-                obs_id="v",
-                obs_subject_id="s",
-                voxels=series,
-                tile=TileConfig(x=4, y=4, z=4, t=3),
-                buffer_bytes=points * one,
-            )
+            staged(points)
     for points in (3, 5, 7):
-        staged = stage_volume(
-            uri,
-            obs_id="v",
-            obs_subject_id="s",
-            voxels=series,
-            tile=TileConfig(x=4, y=4, z=4, t=3),
-            buffer_bytes=points * one,
-        )
-        volume = Volume(f"{uri}/volumes/{staged.token}")
+        volume = staged(points)
         assert np.array_equal(volume.to_numpy(), series)
         assert volume.verify()
 
