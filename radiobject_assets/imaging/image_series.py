@@ -280,7 +280,6 @@ def _problem(
     component: Component, conflicts: set[Path], policy: SeriesPolicy, *, three_planes: bool
 ) -> Problem | None:
     instances, _ = _indexed(component.planes)
-    first = instances[0]
     found = [
         (instance, problem) for instance in instances if (problem := problem_of(instance, policy)) is not None
     ]
@@ -295,7 +294,7 @@ def _problem(
     differing = sum(instance.path in conflicts for instance in instances)
     if differing:
         return Problem(Reason.CONFLICTING_DUPLICATES, f"{differing} instances have copies with other content")
-    if _LOCALIZER_TYPE.search(first.image_type.upper()):
+    if all(_LOCALIZER_TYPE.search(i.image_type.upper()) for i in instances):
         return Problem(Reason.LOCALIZER, "ImageType says localizer")
     if three_planes:
         return Problem(Reason.LOCALIZER, "few slices in three orthogonal orientations")
