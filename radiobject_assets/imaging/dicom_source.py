@@ -138,6 +138,8 @@ class DicomSource:
             stored = tile_of(stored, instance, index)
         if self._components > 1:
             stored = stored[..., component]
+        if self._frames[plane].rows_reversed:
+            stored = stored[::-1]
         if self._per_slice:
             values = stored.astype(stored_dtype(instance))
             clear_overflow_bits(values, instance)

@@ -1,8 +1,8 @@
 """Which planes of one SeriesInstanceUID belong together: one group per volume, as dcm2niix splits a series.
 
 Planes are split where pixels cannot be in one array (matrix size, type, colour), where geometry differs
-(orientation, pixel spacing, stack) and where contrast does (echo, phase or magnitude). Philips' trace images
-are no part of the directions that they were made of. SeriesNumber,
+(orientation, pixel spacing, stack) and where contrast does (echo, phase or magnitude, polarity of GE's phase
+encoding). Philips' trace images are no part of the directions that they were made of. SeriesNumber,
 ImageType, echo number and flip angle split only planes that lie at the same positions (copies of a series
 that kept its UID, water and fat of a Dixon series, the angles of a T1 map), because a slice of a volume may
 well carry a label that its neighbours lack.
@@ -59,6 +59,7 @@ def split(planes: Sequence[Plane]) -> list[Component]:
             f.component,
             f.stack,
             i.tiles,
+            bool(f.rows_reversed),
         )
         groups[key].append(plane)
     parts = list(groups.items())
@@ -81,7 +82,7 @@ def split(planes: Sequence[Plane]) -> list[Component]:
 
 def _is_plain(key: tuple[Hashable, ...], varying: list[int]) -> bool:
     # Magnitude needs no name beside phase, real and imaginary; directions need none beside their trace.
-    return all(_PARTS[n] in (_complex, _trace) and key[n] == "" for n in varying)
+    return all(_PARTS[n] in (_complex, _trace, _polarity) and not key[n] for n in varying)
 
 
 def _matrix(value: Hashable, plane: Plane) -> str:
@@ -118,6 +119,10 @@ def _mosaic(value: Hashable, plane: Plane) -> str:
     return "mosaic" if value else ""
 
 
+def _polarity(value: Hashable, plane: Plane) -> str:
+    return "reversed" if value else ""
+
+
 def _trace(value: Hashable, plane: Plane) -> str:
     return str(value)
 
@@ -141,7 +146,7 @@ def _flip_angle(value: Hashable, plane: Plane) -> str:
 
 
 _PARTS = (
-    _matrix, _pixels, _plane_name, _spacing_name, _echo, _complex, _stack, _mosaic, _trace,
+    _matrix, _pixels, _plane_name, _spacing_name, _echo, _complex, _stack, _mosaic, _polarity, _trace,
     _series_number, _image_type, _echo_number, _flip_angle,
 )  # fmt: skip
 """How each part of a component's key is said in its name."""

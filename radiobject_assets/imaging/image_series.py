@@ -31,6 +31,7 @@ from radiobject_assets.imaging.series_record import Series, quarantined, series_
 from radiobject_assets.imaging.source import AttributeValue
 from radiobject_assets.imaging.stacking import Plane, Stacked, stack
 from radiobject_assets.imaging.values import value_range
+from radiobject_assets.imaging.vendor_rules import rules_of_directions
 
 # Three planes with more slices than this are reformats, or three scans, that came as one series.
 _MOST_LOCALIZER_SLICES = 15
@@ -260,4 +261,5 @@ def _diffusion(stacked: Stacked) -> dict[str, AttributeValue]:
     return {
         "b_values_s_per_mm2": json.dumps([b if b is not None else 0.0 for b in b_values]),
         "b_vectors_ras": json.dumps([[-x + 0.0, -y + 0.0, z] for x, y, z in vectors]),
+        **rules_of_directions(p.frame.direction_rule for p in times),
     }

@@ -46,6 +46,11 @@ class Frame:
         SpacingBetweenSlices, else SliceThickness: taken for geometry only where one slice has no neighbour.
     slice_time_ms
         When the slice was acquired after the start of its volume, where a mosaic tells it.
+    rows_reversed
+        True where the stored rows run against what the orientation says: they are turned when they are read.
+        None where the header says that some images of its series are so, and not which.
+    direction_rule
+        Name of the rule by which `gradient` was understood (`vendor_rules.RULES`); "" where there is none.
     """
 
     position: Triple | None = None
@@ -67,6 +72,8 @@ class Frame:
     slice_time_ms: float | None = None
     volume_numbers: tuple[int, ...] = ()
     image_type: str = ""
+    rows_reversed: bool | None = False
+    direction_rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,9 @@ class Instance:
         "" and 0 where there is none, or where slope and intercept say the same.
     detail
         What is wrong with the header, if it parsed but cannot be used.
+    source_series
+        SeriesInstanceUID of the enhanced series of which the instance is an alternate (Related Series
+        Sequence with that purpose), "" where it names none.
     attributes
         Allow-listed acquisition parameters (`tags.ATTRIBUTES`).
     extras
@@ -153,6 +163,7 @@ class Instance:
     detail: str = ""
     table: TableKind = ""
     table_bits: int = 0
+    source_series: str = ""
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
     extras: dict[str, AttributeValue] = field(default_factory=dict)
 

@@ -22,7 +22,7 @@ def interval_s(acquired_at: Sequence[str], repetition_time_ms: float | None) -> 
     None where some do not say when, where they are not in order of time or uneven, or where the repetition
     time says the same.
     """
-    moments = [_moment(text) for text in acquired_at]
+    moments = [moment(text) for text in acquired_at]
     known = [moment for moment in moments if moment is not None]
     if len(known) < max(2, len(moments)):
         return None
@@ -35,7 +35,7 @@ def interval_s(acquired_at: Sequence[str], repetition_time_ms: float | None) -> 
     return round(mean, 6)
 
 
-def _moment(text: str) -> datetime | None:
+def moment(text: str) -> datetime | None:
     """A DICOM date and time, or a time alone (on some day); None where it is neither."""
     whole, _, rest = text.partition(".")
     whole = {6: "20000101", 14: ""}.get(len(whole), "x") + whole
