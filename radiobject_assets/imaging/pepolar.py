@@ -10,15 +10,20 @@ description (vendor_rules.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.elements import Elements
+from radiobject_assets.imaging.instance import Instance
 
 Polarity = Literal["forward", "reversed", "unknown"]
 
 _FORWARD, _REVERSED, _REVERSED_FIRST, _FORWARD_FIRST = range(4)
 POLARITY_COLUMN: Final = "phase_encoding_polarity"
+TURNED: Final = b"rows turned"
+"""What the digest of a source has besides its files, where rows are turned: a volume that was stored before
+they were is written anew."""
 
 
 def polarity_of(elements: Elements, manufacturer: str) -> Polarity | None:
@@ -40,6 +45,11 @@ def polarity_of(elements: Elements, manufacturer: str) -> Polarity | None:
         return "unknown"
     first_kind = volume % 2 == 1
     return "reversed" if first_kind == (mode == _REVERSED_FIRST) else "forward"
+
+
+def turns_rows(instances: Iterable[Instance]) -> bool:
+    """Whether rows of a volume are turned when it is read: a part of its digest, beside its files."""
+    return any(frame.rows_reversed for instance in instances for frame in instance.frames)
 
 
 def rows_reversed(polarity: Polarity | None) -> bool | None:

@@ -162,11 +162,40 @@ RULES: Final = (
         "issues 149, 163 and 245 of dcm2niix; the plain number in a real file of a Discovery MR750",
     ),
     VendorRule(
+        "siemens-b-value",
+        "Siemens",
+        "The b-value is (0019,100C), or B_value of the CSA header.",
+        "real file",
+        "a Siemens B17 diffusion mosaic (nibabel's test data) against dcm2niix",
+    ),
+    VendorRule(
+        "philips-b-value",
+        "Philips",
+        "The b-value is (2001,1003) where the standard's element is absent.",
+        "real file",
+        "a classic diffusion series (reference data) that has both, equal, against dcm2niix",
+    ),
+    VendorRule(
+        "uih-b-value",
+        "UIH",
+        "The b-value is (0065,1009) where the standard's element is absent.",
+        "vendor documentation",
+        "UIH's table of private elements (issue 225 of dcm2niix)",
+    ),
+    VendorRule(
         "ge-unweighted",
         "GE",
         "In a series that has directions, a volume without one is unweighted, whatever its b-value.",
         "published data",
         "GE's engineer in issue 777 of dcm2niix: software before 29.1 labels such volumes wrongly",
+    ),
+    VendorRule(
+        "ge-times",
+        "GE",
+        "Acquisition times are one for the whole series, or each slice's own: no time between volumes is "
+        "made of them.",
+        "real file",
+        "functional and diffusion series of a Discovery MR750 (reference data): one time each",
     ),
     VendorRule(
         "ge-component",
@@ -260,8 +289,8 @@ RULES: Final = (
         "Volumes are ordered by the numbers of b-value (2005,1412) and direction (2005,1413), the temporal "
         "position, the spin label (2005,1429) and the phase (2001,1008): instance numbers follow no order.",
         "published data",
-        "issues 529 and 533 of dcm2niix; real files of functional and diffusion series (reference data) for "
-        "temporal position, b-value and direction",
+        "issues 529 and 533 of dcm2niix; in real files (a functional series, two echoes) the temporal "
+        "position alone differs",
     ),
     VendorRule(
         "philips-scaling",
@@ -273,9 +302,9 @@ RULES: Final = (
     VendorRule(
         "philips-suv",
         "Philips",
-        "(7053,1000) is the factor from stored values to SUV by body weight.",
-        "vendor documentation",
-        "Philips' conformance statements for PET; no file was seen",
+        "(7053,1000) of a PET image in counts is the factor from physical values to SUV by body weight.",
+        "published data",
+        "vendor-neutral pseudo-code of the Quantitative Imaging Biomarkers Alliance; no file was seen",
     ),
     VendorRule(
         "hitachi-hyperfine",
