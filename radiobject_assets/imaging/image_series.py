@@ -91,7 +91,7 @@ def _judge(
     """The series of a component: one, but for colours in time, where no axis is left for it."""
     first = component.planes[0].instance
     base = Series(
-        series_uid=first.series_uid,
+        series_uid=uid if first.series_uid else "",
         component=component.name,
         key=series_key(uid, component.name),
         kind="image",

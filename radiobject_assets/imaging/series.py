@@ -1,8 +1,8 @@
 """Series: instances that form one volume, with a verdict.
 
-`build_series` is a pure function of a scan: group by SeriesInstanceUID, join what one scan was split into
-(`one_scan`), then images (`image_series`) and labels (`label_series`) each in their way; every NIfTI is a
-series of its own.
+`build_series` is a pure function of a scan: group by SeriesInstanceUID, join what goes by several of them
+(`one_scan`, `split_uids`), then images (`image_series`) and labels (`label_series`) each in their way; every
+NIfTI is a series of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult
 from radiobject_assets.imaging.series_record import Kind, Series, Verdict, fallback_uid, quarantined
 from radiobject_assets.imaging.source import AttributeValue
+from radiobject_assets.imaging.split_uids import join_numbered
 
 __all__ = ["Kind", "Series", "Verdict", "build_series", "open_series"]
 
@@ -51,7 +52,7 @@ def build_series(
     for instance in scan.instances:
         groups[instance.series_uid or fallback_uid(instance)].append(instance)
     images_of = {uid: [i for i in group if kind_of(i) == "image"] for uid, group in groups.items()}
-    joined = join_scans({uid: images for uid, images in images_of.items() if images})
+    joined = join_numbered(join_scans({uid: images for uid, images in images_of.items() if images}))
     found = [part for uid, images in joined.items() for part in image_series(uid, images, policy)]
     labels: list[tuple[str, list[Instance]]] = []
     for uid, group in groups.items():

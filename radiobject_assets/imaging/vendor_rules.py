@@ -154,6 +154,14 @@ RULES: Final = (
         "columns)",
     ),
     VendorRule(
+        "canon-uid-of-each-slice",
+        "Canon",
+        "Series of one SeriesNumber whose UIDs differ in their last number are the slices of one series, "
+        "where that number counts along the slices and each has the same number of images.",
+        "published data",
+        "issue 495 of dcm2niix (Galan 3T, V6.0SP2001, classic images); no file was seen",
+    ),
+    VendorRule(
         "ge-b-value",
         "GE",
         "The b-value is the first number in (0043,1039), modulo 1e9; where a vector is shorter than 1, it is "

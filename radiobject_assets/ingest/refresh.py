@@ -18,6 +18,7 @@ from radiobject_assets.imaging import (
     pepolar,
     real_world,
     sidecars,
+    split_uids,
     tracer,
     vendor_rules,
 )
@@ -39,6 +40,7 @@ WITHDRAWABLE: Final = frozenset(
         "volume_interval_s",
         "b_vectors_ras",
         *one_scan.COLUMNS,
+        *split_uids.COLUMNS,
         pepolar.POLARITY_COLUMN,
         *vendor_rules.COLUMNS,
         "nifti_description",
