@@ -104,6 +104,8 @@ def join_scans(groups: Mapping[str, Sequence[Instance]]) -> dict[str, list[Insta
         for volume in volumes:
             if apart:
                 said: dict[str, AttributeValue] = {"scan_point": volume.point, "scan_apart": apart}
+            elif len(volumes) == 1:
+                said = {"scan_point": volume.point}
             else:
                 numbers = [v.scan * _PER_SCAN + v.point for v in volumes]
                 said = {"joined_series": json.dumps(numbers), "series_number": numbers[0]}
@@ -137,7 +139,8 @@ def _why_apart(volumes: Sequence[_Volume]) -> str:
     """What the headers leave open about these volumes being one scan in this order; "" where nothing is."""
     points = [volume.point for volume in volumes]
     if len(points) == 1:
-        return "no other volume of the scan is here"
+        alone = {i.attributes.get("scan_points") for i in volumes[0].instances} == {1}
+        return "" if alone else "no other volume of the scan is here"
     if len(set(points)) < len(points):
         return "two series claim to be the same volume of the scan"
     missing = sorted(set(range(1, points[-1] + 1)) - set(points))

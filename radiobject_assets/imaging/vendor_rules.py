@@ -133,7 +133,7 @@ RULES: Final = (
         "InPlanePhaseEncodingDirection, and not from the patient's position.",
         "published data",
         "GE's engineer in issues 737, 970 and 971 of dcm2niix (all planes, both phase directions, head first "
-        "and feet first) and in 2517 and 2523 of MRtrix3 (tensors fitted to axial scans of both directions)",
+        "and feet first) and in 2517 and 2523 of MRtrix3 (a tensor of an axial scan, phase along rows)",
     ),
     VendorRule(
         "ge-gradient-no-phase",

@@ -107,6 +107,20 @@ def test_a_volume_alone_says_which_it_is(folder: Path) -> None:
     _assert_apart(_found(folder), [7003], "no other volume of the scan is here")
 
 
+def test_a_scan_of_one_volume_is_whole(folder: Path) -> None:
+    for path in [path for number in NUMBERS[1:] for path in folder.glob(f"{number}*")]:
+        path.unlink()
+
+    def alone(ds: FileDataset) -> None:
+        ds.NumberOfTemporalPositions = 1
+
+    (series,) = _found(change(folder, alone))
+    assert series.shape == (64, 64, 4)
+    assert (series.attributes["scan_number"], series.attributes["scan_point"]) == (7, 1)
+    assert "scan_apart" not in series.attributes
+    assert "joined_series" not in series.attributes
+
+
 def _moved(ds: FileDataset) -> None:
     x, y, z = map(float, ds.ImagePositionPatient)
     ds.ImagePositionPatient = [x + 1, y, z]
