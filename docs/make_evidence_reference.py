@@ -13,6 +13,7 @@ from pathlib import Path
 
 from radiobject_assets.imaging.evidence.order_evidence import EVIDENCE
 from radiobject_assets.imaging.evidence.rules import DIVIDING, FREE, IN_PLACE, LAST, REFUSED, TRACE, Rule
+from radiobject_assets.imaging.vendor_rules import RULES
 
 PAGE = Path(__file__).resolve().parent / "reference" / "evidence.md"
 
@@ -102,6 +103,18 @@ def page() -> str:
                 ("`channel`", "by configuration of a collection of NIfTI images", "names"),
                 ("`unknown`", "numbers alone give the order", "none"),
             ],
+        ),
+        "## Vendors",
+        "",
+        *_paragraph(
+            """What is taken for granted of each vendor's headers. *Real file*: files of such a scanner, read
+            by an independent tool, show it. *Published data*: others published headers or measurements that
+            show it. *Standard*, *vendor documentation*: a text alone. *Nothing*: a reading that is possible;
+            what it gives is marked in obs (`b_vectors_unproved`) or refused."""
+        ),
+        *_table(
+            ("rule", "vendor", "what", "rests on", "source"),
+            [(f"`{r.name}`", r.vendor, r.what, r.rests_on, r.source) for r in RULES],
         ),
     ]
     return "\n".join(lines).rstrip("\n") + "\n"

@@ -36,8 +36,17 @@ COMPUTED = {
     "slice_positions_mm": "JSON list of true slice positions, where spacing varies and is kept",
     "b_values_s_per_mm2": "JSON list: b-value of each time point",
     "b_vectors_ras": "JSON list: gradient direction of each time point (unit vector, RAS+); what "
-    "vendors write along axes of the scan or the image is turned to the patient's, what enhanced objects "
-    "have is the patient's by the standard",
+    "vendors write along axes of the scan or the image is turned to the patient's",
+    "b_vectors_rule": "names of the rules by which directions were understood (`imaging/vendor_rules.py`)",
+    "b_vectors_unproved": "what is not known of the directions, where a rule rests on nothing: do not use "
+    "them without a look at a tensor",
+    "phase_encoding_polarity": "`forward` or `reversed`: of GE's epi_pepolar, whose reversed volumes are a "
+    "component of their own and have their rows turned",
+    "joined_series": "JSON list of SeriesNumber: series of one Siemens scan that this volume was joined of",
+    "joined_uids": "how many SeriesInstanceUIDs the images of this series have, that were numbered as one",
+    "scan_number, scan_point, scan_points": "scan and volume of it that a Siemens series with MFSPLIT is (7 "
+    "and 1 of SeriesNumber 7001), and how many volumes the header says that the scan has",
+    "scan_apart": "why the series was not joined with the others of its scan",
     "phase_encoding_ras": "JSON list: direction of phase encoding (unit vector, RAS+); Siemens EPI",
     "effective_echo_spacing_s, total_readout_time_s": "as BIDS defines them; Siemens EPI",
     "slice_timing_s": "JSON list: when each slice was acquired, seconds after the first; Siemens and UIH "

@@ -16,6 +16,7 @@ from radiobject_assets.imaging.acceptance import is_colour
 from radiobject_assets.imaging.coded_frames import NATIVE_CODECS
 from radiobject_assets.imaging.decoders import Decoders
 from radiobject_assets.imaging.mosaic import tile_of
+from radiobject_assets.imaging.pepolar import TURNED, turns_rows
 from radiobject_assets.imaging.pixels import PixelFile, clear_overflow_bits
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series_record import Series
@@ -138,6 +139,8 @@ class DicomSource:
             stored = tile_of(stored, instance, index)
         if self._components > 1:
             stored = stored[..., component]
+        if self._frames[plane].rows_reversed:
+            stored = stored[::-1]
         if self._per_slice:
             values = stored.astype(stored_dtype(instance))
             clear_overflow_bits(values, instance)
@@ -216,4 +219,6 @@ class DicomSource:
         hasher = blake3()
         for number in range(len(self._instances)):
             hasher.update(self._digests[number])
+        if turns_rows(self._instances):
+            hasher.update(TURNED)
         return hasher.hexdigest()

@@ -13,10 +13,11 @@ from functools import lru_cache
 from typing import cast
 
 from radiobject_assets.imaging import tags as t
-from radiobject_assets.imaging.diffusion import b_value_of, gradient_of
+from radiobject_assets.imaging.diffusion import b_value_of, direction_of
 from radiobject_assets.imaging.elements import Elements
 from radiobject_assets.imaging.geometry import slice_normal
 from radiobject_assets.imaging.instance import Frame, Six, Triple
+from radiobject_assets.imaging.pepolar import polarity_of, rows_reversed
 from radiobject_assets.imaging.real_world import in_place_of, rescale_of
 from radiobject_assets.imaging.source import AttributeValue
 from radiobject_assets.imaging.withholding import names_somebody, words_of_identity
@@ -94,6 +95,7 @@ def classic_frame(elements: Elements, manufacturer: str) -> Frame:
         component = component_of(elements.text(t.COMPLEX_COMPONENT))
     if not component and t.GE_COMPONENT in elements.values and manufacturer.startswith("GE"):
         component = _GE_COMPONENTS.get(elements.integer(t.GE_COMPONENT) or 0, "")
+    direction = direction_of(elements, manufacturer)
     return Frame(
         position=position(elements),
         orientation=_orientation(elements),
@@ -107,13 +109,15 @@ def classic_frame(elements: Elements, manufacturer: str) -> Frame:
         trigger_time_ms=finite(elements.number(t.TRIGGER_TIME)),
         acquired_at=acquired_at(elements),
         b_value=b_value_of(elements, manufacturer),
-        gradient=gradient_of(elements, manufacturer),
+        gradient=direction.vector if direction else None,
+        direction_rule=direction.rule if direction else "",
         thickness_mm=_thickness(elements),
         slice_location=finite(elements.number(t.SLICE_LOCATION)),
         content_at=elements.text(t.CONTENT_TIME),
         reference_time_ms=finite(elements.number(t.FRAME_REFERENCE_TIME)),
         duration_ms=finite(elements.number(t.FRAME_DURATION)),
         rescaled=not _RESCALE.isdisjoint(elements.values),
+        rows_reversed=rows_reversed(polarity_of(elements, manufacturer)),
     )
 
 
@@ -238,6 +242,7 @@ def _frame(own: Elements, shared: Elements, top: Elements, manufacturer: str) ->
             frame_type.text(t.FRAME_TYPE)
         )
     diffusion = macro(t.MR_DIFFUSION)
+    direction = direction_of(diffusion, manufacturer) if diffusion else None
     identification = macro(t.SEGMENT_IDENTIFICATION)
     return Frame(
         position=position(macro(t.PLANE_POSITION)),
@@ -258,7 +263,8 @@ def _frame(own: Elements, shared: Elements, top: Elements, manufacturer: str) ->
         rescaled=bool(mapping) or not _RESCALE.isdisjoint((macro(t.PIXEL_TRANSFORMATION) or top).values),
         acquired_at=content.text(t.FRAME_ACQUIRED_AT),
         b_value=b_value_of(diffusion, manufacturer) if diffusion else None,
-        gradient=gradient_of(diffusion, manufacturer) if diffusion else None,
+        gradient=direction.vector if direction else None,
+        direction_rule=direction.rule if direction else "",
         dimension_index=tuple(int(value) for value in content.numbers(t.DIMENSION_INDEX)),
         segment=identification.integer(t.REFERENCED_SEGMENT) if identification else None,
         thickness_mm=_thickness(macro(t.PIXEL_MEASURES)),

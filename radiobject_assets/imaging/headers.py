@@ -44,6 +44,8 @@ from radiobject_assets.imaging.mosaic import (
     tiles_across,
     with_csa_diffusion,
 )
+from radiobject_assets.imaging.one_scan import scan_attributes, source_series_of
+from radiobject_assets.imaging.pepolar import POLARITY_COLUMN, polarity_of
 from radiobject_assets.imaging.quiet import pydicom_quietly
 from radiobject_assets.imaging.real_world import real_world_attributes
 from radiobject_assets.imaging.reasons import Reason
@@ -318,6 +320,11 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         across = tiles_across(tiles) if tiles > 0 else 1
         plane = (e.integer(t.COLUMNS) or 0) // across, (e.integer(t.ROWS) or 0) // across
         attributes = {**attributes, **phase_encoding_of(e, frames[0].orientation, plane)}
+    polarity = polarity_of(e, manufacturer)
+    if polarity in ("forward", "reversed"):
+        attributes = {**attributes, POLARITY_COLUMN: polarity}
+    if t.N_TEMPORAL_POSITIONS in e.values:
+        attributes = {**attributes, **scan_attributes(e)}
     if t.RADIOPHARMACEUTICALS in e.values:
         attributes = {**attributes, **tracer_attributes(e)}
     if t.REAL_WORLD_MAPPING in e.values:
@@ -368,6 +375,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         detail=mapped.detail,
         table=mapped.kind,
         table_bits=mapped.bits,
+        source_series=source_series_of(e),
         attributes=attributes if not mapped.units else {**attributes, "rescale_type": mapped.units},
         extras=extras,
     )

@@ -35,6 +35,7 @@ from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series_record import Series, quarantined, series_key
 from radiobject_assets.imaging.source import AttributeValue
 from radiobject_assets.imaging.values import value_range
+from radiobject_assets.imaging.vendor_rules import rules_of_directions
 
 # Three planes with more slices than this are reformats, or three scans, that came as one series.
 _MOST_LOCALIZER_SLICES = 15
@@ -190,7 +191,7 @@ def _as_series(uid: str, judged: _Judged) -> list[Series]:
 def _base(uid: str, name: str, planes: Sequence[Plane], files: tuple[Path, ...]) -> Series:
     first = planes[0].instance
     return Series(
-        series_uid=first.series_uid,
+        series_uid=uid if first.series_uid else "",
         component=name,
         key=series_key(uid, name),
         kind="image",
@@ -403,4 +404,5 @@ def _diffusion(stacked: Stacked) -> dict[str, AttributeValue]:
     return {
         "b_values_s_per_mm2": json.dumps([b if b is not None else 0.0 for b in b_values]),
         "b_vectors_ras": json.dumps([[-x + 0.0, -y + 0.0, z] for x, y, z in vectors]),
+        **rules_of_directions(p.frame.direction_rule for p in times),
     }

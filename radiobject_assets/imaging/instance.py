@@ -62,6 +62,11 @@ class Frame:
         Whether the header has a rescale, a mapping or a table at all.
     own
         Acquisition parameters (name, value) that an enhanced object says of this frame and not of all.
+    rows_reversed
+        True where the stored rows run against what the orientation says: they are turned when they are read.
+        None where the header says that some images of its series are so, and not which.
+    direction_rule
+        Name of the rule by which `gradient` was understood (`vendor_rules.RULES`); "" where there is none.
     """
 
     position: Triple | None = None
@@ -92,6 +97,8 @@ class Frame:
     respiratory_percent: float | None = None
     rescaled: bool = True
     own: tuple[tuple[str, AttributeValue], ...] = ()
+    rows_reversed: bool | None = False
+    direction_rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,9 @@ class Instance:
         "" and 0 where there is none, or where slope and intercept say the same.
     detail
         What is wrong with the header, if it parsed but cannot be used.
+    source_series
+        SeriesInstanceUID of the enhanced series of which the instance is an alternate (Related Series
+        Sequence with that purpose), "" where it names none.
     attributes
         Allow-listed acquisition parameters (`tags.ATTRIBUTES`).
     extras
@@ -178,6 +188,7 @@ class Instance:
     detail: str = ""
     table: TableKind = ""
     table_bits: int = 0
+    source_series: str = ""
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
     extras: dict[str, AttributeValue] = field(default_factory=dict)
 

@@ -137,6 +137,7 @@ class Release:
             sop_instance_uid=uid(sop),
             series_uid=uid(i.series_uid),
             study_uid=uid(i.study_uid),
+            source_series=uid(i.source_series),
             references=tuple(map(uid, i.references)),
             reference_sops=tuple(map(uid, i.reference_sops)),
             segments=tuple(replace(s, references=tuple(map(uid, s.references))) for s in i.segments),

@@ -38,6 +38,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     NO_GEOMETRY = "no_geometry"
     BAD_GEOMETRY = "bad_geometry"
+    ROW_ORDER_UNKNOWN = "row_order_unknown"
     LOCALIZER = "localizer"
     SINGLE_SLICE = "single_slice"
     SINGLE_POSITION = "single_position"
@@ -161,6 +162,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.BAD_GEOMETRY: Explanation(
         "Position, orientation or spacing has impossible values.", "Check the sender, or export again."
+    ),
+    Reason.ROW_ORDER_UNKNOWN: Explanation(
+        "GE's epi_pepolar sequence stores the rows of some volumes in reverse order, and the header does not "
+        "say of which.",
+        "Send the images with GE's private elements (0019,109C) and (0019,10B3) and with "
+        "TemporalPositionIdentifier, as they left the scanner.",
     ),
     Reason.LOCALIZER: Explanation("A localizer (scout) is not a volume.", "Nothing."),
     Reason.SINGLE_SLICE: Explanation(

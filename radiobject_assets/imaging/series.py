@@ -1,7 +1,8 @@
 """Series: instances that form one volume, with a verdict.
 
-`build_series` is a pure function of a scan: group by SeriesInstanceUID, then images (`image_series`) and
-labels (`label_series`) each in their way; every NIfTI is a series of its own.
+`build_series` is a pure function of a scan: group by SeriesInstanceUID, join what goes by several of them
+(`one_scan`, `split_uids`), then images (`image_series`) and labels (`label_series`) each in their way; every
+NIfTI is a series of its own.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from radiobject_assets.imaging.image_series import image_series
 from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.label_series import LabelledImage, label_series
 from radiobject_assets.imaging.nifti_header import NiftiFile
+from radiobject_assets.imaging.one_scan import join_scans
 from radiobject_assets.imaging.opening import open_series
 from radiobject_assets.imaging.policy import REFUSE, SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult
 from radiobject_assets.imaging.series_record import Kind, Series, Verdict, fallback_uid, quarantined
 from radiobject_assets.imaging.source import AttributeValue
+from radiobject_assets.imaging.split_uids import join_numbered
 
 __all__ = ["Kind", "Series", "Verdict", "build_series", "open_series"]
 
@@ -48,18 +51,19 @@ def build_series(
     groups: dict[str, list[Instance]] = defaultdict(list)
     for instance in scan.instances:
         groups[instance.series_uid or fallback_uid(instance)].append(instance)
-    found: list[Series] = []
+    images_of = {uid: [i for i in group if kind_of(i) == "image"] for uid, group in groups.items()}
+    joined = join_numbered(join_scans({uid: images for uid, images in images_of.items() if images}))
+    empty = {uid: _without_pixels(group, images_of[uid]) for uid, group in groups.items()}
+    found = [
+        part
+        for uid, images in joined.items()
+        for part in image_series(uid, images, policy, empty.get(uid, ()))
+    ]
     labels: list[tuple[str, list[Instance]]] = []
     for uid, group in groups.items():
-        images = [i for i in group if kind_of(i) == "image"]
-        others = [i for i in group if kind_of(i) == "other"]
-        if images:
-            classes = {i.sop_class_uid for i in images}
-            empty = [i for i in others if not i.pixel_keyword and i.sop_class_uid in classes]
-            others = [i for i in others if i not in empty]
-            found.extend(image_series(uid, images, policy, empty))
+        others = [i for i in group if kind_of(i) == "other" and i not in empty[uid]]
         found.extend(_other_series(uid, others, alone=len(others) == len(group)))
-        if len(images) + len(others) < len(group):
+        if len(images_of[uid]) + len(empty[uid]) + len(others) < len(group):
             labels.append((uid, [i for i in group if kind_of(i) == "labels"]))
     referable = _labelled_images(found, known_images or {})
     refused = {s.series_uid: s for s in found if s.kind == "image" and s.verdict == "quarantined"}
@@ -67,6 +71,12 @@ def build_series(
         found.extend(label_series(uid, group, referable, refused))
     found.extend(_nifti_series(nifti, policy) for nifti in scan.niftis)
     return tuple(sorted(_with_unique_keys(found), key=lambda s: s.key))
+
+
+def _without_pixels(group: Sequence[Instance], images: Sequence[Instance]) -> list[Instance]:
+    """Instances of the kind of a series' images that came without pixel data."""
+    classes = {i.sop_class_uid for i in images}
+    return [i for i in group if not i.pixel_keyword and i.sop_class_uid in classes]
 
 
 def _other_series(uid: str, instances: Sequence[Instance], *, alone: bool) -> list[Series]:
@@ -87,7 +97,8 @@ def _labelled_images(found: Sequence[Series], known: Mapping[str, Grid]) -> dict
     for series in found:
         if series.grid is not None:
             uids = frozenset(instance.sop_instance_uid for instance in series.instances)
-            present[series.series_uid].append(LabelledImage(series.grid, uids))
+            for uid in {series.series_uid, *(instance.series_uid for instance in series.instances)}:
+                present[uid].append(LabelledImage(series.grid, uids))
     return {uid: [LabelledImage(grid)] for uid, grid in known.items()} | present
 
 

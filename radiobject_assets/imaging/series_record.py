@@ -107,7 +107,7 @@ def quarantined(
     members = tuple(instances)
     first = members[0]
     return Series(
-        series_uid=first.series_uid,
+        series_uid=uid if first.series_uid else "",
         component=component,
         key=series_key(uid, component),
         kind=kind,

@@ -22,6 +22,7 @@ from radiobject_assets.imaging.decoders import Decoders
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.members import local_copy
 from radiobject_assets.imaging.opening import open_series
+from radiobject_assets.imaging.pepolar import TURNED, turns_rows
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series import Series
 from radiobject_assets.imaging.source import ImageSource
@@ -127,6 +128,8 @@ def _digest_of_local_files(series: Series) -> str:
         each = blake3()
         _update_from_file(each, instance.path)
         hasher.update(each.digest())
+    if turns_rows(series.instances):
+        hasher.update(TURNED)
     return str(hasher.hexdigest())
 
 

@@ -177,7 +177,7 @@ def _clock(second: float) -> str:
 
 
 ORDERS: dict[str, tuple[Values, str, list[float] | None]] = {
-    "acquisition times": (lambda t, k: {"AcquisitionTime": _clock(36000 + 3 * t + 0.1 * k)}, "time", [0, 3, 6]),
+    "acquisition times": (lambda t, k: {"AcquisitionTime": _clock(9e3 + 3 * t + k / 9)}, "time", [0, 3, 6]),
     "times over midnight": (lambda t, k: {"AcquisitionTime": _clock(86396 + 2 * t)}, "time", [0, 2, 4]),
     "times over midnight, one date": (
         lambda t, k: {"AcquisitionTime": _clock(86396 + 2 * t), "AcquisitionDate": "20240101"},

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 
 from radiobject_assets.imaging.evidence.places import place_numbers
 from radiobject_assets.imaging.evidence.plane import Plane
-from radiobject_assets.imaging.evidence.rules import COMPLEX, DIVIDING, IN_PLACE, LAST, TRACE, Rule
+from radiobject_assets.imaging.evidence.rules import (
+    COMPLEX,
+    DIVIDING,
+    IN_PLACE,
+    LAST,
+    POLARITY,
+    TRACE,
+    Rule,
+)
 
 _ORDER: tuple[Rule, ...] = (*DIVIDING, TRACE, *IN_PLACE, *LAST)
 _Key = tuple[Hashable, ...]
@@ -67,7 +75,7 @@ def _named(parts: list[tuple[_Key, list[Plane]]]) -> list[Component]:
 
 def _is_plain(key: _Key, varying: list[int]) -> bool:
     # Magnitude needs no name beside phase, real and imaginary; directions need none beside their trace.
-    return all(_ORDER[n] in (COMPLEX, TRACE) and key[n] == "" for n in varying)
+    return all(_ORDER[n] in (COMPLEX, TRACE, POLARITY) and not key[n] for n in varying)
 
 
 def _without_traces(planes: list[Plane]) -> list[tuple[str, list[Plane]]]:

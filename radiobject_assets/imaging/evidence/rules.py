@@ -70,6 +70,14 @@ COMPLEX = Rule(
     _STANDARD + "C.8.13.3.1.1; dcm2niix; mr_philips_dualecho, mr_siemens_phase of the reference images",
     each(lambda p: p.frame.component),
 )
+POLARITY = Rule(
+    "(0019,109C), (0019,10B3) of GE: rows of pepolar volumes that are stored in reverse order",
+    Effect.VOLUME,
+    "the same polarity of phase encoding",
+    "GE epi_pepolar (dcm2niix issue 532, heudiconv issue 479), a public series of it",
+    each(lambda p: bool(p.frame.rows_reversed)),
+    lambda value, plane: "reversed" if value else "",
+)
 TRACE = Rule(
     "DiffusionBValue without a direction, in a Philips series that has directions",
     Effect.VOLUME,
@@ -134,6 +142,7 @@ DIVIDING: tuple[Rule, ...] = (
         each(lambda p: p.instance.tiles),
         lambda value, plane: "mosaic" if value else "",
     ),
+    POLARITY,
 )
 """Rules that divide wherever planes are."""
 IN_PLACE: tuple[Rule, ...] = (
