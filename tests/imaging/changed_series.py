@@ -93,10 +93,9 @@ def bits_stored_lowered(planes: Planes, random: Random) -> Planes:
     return at(planes, some(planes, random), change)
 
 
-def bits_allocated_lowered(planes: Planes, random: Random) -> Planes:
-    """Some slices whose values fit in 8 bits have 8 bits."""
+def _to_8_bits(planes: Planes, places: set[int]) -> Planes:
     native(planes)
-    places, changed = some(planes, random), 0
+    changed = 0
 
     def change(ds: Dataset) -> None:
         nonlocal changed
@@ -113,6 +112,16 @@ def bits_allocated_lowered(planes: Planes, random: Random) -> Planes:
     if not changed:
         raise NotApplicableError("no slice fits in 8 bits")
     return result
+
+
+def bits_allocated_lowered(planes: Planes, random: Random) -> Planes:
+    """Some slices whose values fit in 8 bits have 8 bits."""
+    return _to_8_bits(planes, some(planes, random))
+
+
+def bits_allocated_lowered_everywhere(planes: Planes, random: Random) -> Planes:
+    """Each slice whose values fit in 8 bits has 8 bits."""
+    return _to_8_bits(planes, {plane.z for plane in planes})
 
 
 def bits_allocated_raised(planes: Planes, random: Random) -> Planes:

@@ -42,6 +42,7 @@ LARGE = (
 RIGHT: dict[str, dict[Change, tuple[frozenset[str], frozenset[str]]]] = {
     "pixels": {
         changed.bits_stored_lowered: (EXACT, EXACT),
+        changed.bits_allocated_lowered: (EXACT, EXACT),
         changed.bits_allocated_raised: (EXACT, EXACT),
         changed.sign_changed: (EXACT, EXACT),
         changed.other_transfer_syntax: (EXACT, EXACT),
@@ -174,15 +175,14 @@ def test_a_changed_series_is_exact_or_refused_as_a_whole(
     assert not wrong, "\n".join([str(CHANGES[change].__doc__), *wrong])
 
 
-@pytest.mark.parametrize(
-    "name", ["ct_philips_tilt", "mr_ge_anat_implicit", "mr_hitachi_anat", "mr_philips_anat"]
-)
+@pytest.mark.parametrize("name", ["ct_philips_tilt", "mr_hitachi_anat"])
 def test_dark_slices_at_both_ends_with_8_bits_are_part_of_the_volume(
     shared_data: Path, tmp_path: Path, name: str
 ) -> None:
     for good in map(darkened, series_of(shared_data, (name,))):
         assert outcome(good, good.planes, tmp_path / "dark") == "exact"
-        assert tried(good, (changed.bits_allocated_lowered,), 1, tmp_path / "lowered") == "exact"
+        found = tried(good, (changed.bits_allocated_lowered_everywhere,), 1, tmp_path / "lowered")
+        assert found == "exact"
 
 
 def pairs() -> list[tuple[str, str]]:
