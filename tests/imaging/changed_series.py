@@ -393,7 +393,7 @@ def numbers_shuffled(planes: Planes, random: Random) -> Planes:
         for plane, n in zip(planes, order, strict=True):
             at_place.setdefault((plane.of, plane.z), []).append((int(n), plane.t))
         orders = {tuple(t for _, t in sorted(numbers)) for numbers in at_place.values()}
-        if max(plane.t for plane in planes) == 0 or len(orders) > 1:
+        if max(plane.t for plane in planes) == 0 or len(at_place) == 1 or len(orders) > 1:
             break
     return [plane.edited(setting(InstanceNumber=int(n) + 1)) for plane, n in zip(planes, order, strict=True)]
 

@@ -86,6 +86,8 @@ class Good:
     name: str
     planes: tuple[Plane, ...]
     volumes: dict[str, Volume]
+    mosaic: bool = False
+    """Each file has all places of one point."""
 
     @property
     def n_points(self) -> int:
@@ -117,6 +119,18 @@ def load_good(shared_data: Path, name: str) -> Good:
         planes += found
         volumes[kind] = volume
     return Good(name, tuple(planes), volumes)
+
+
+@cache
+def load_mosaic(shared_data: Path, name: str) -> Good:
+    """A series of mosaics: one file for each point of the fourth axis, as dcm2niix has them."""
+    image = nib.load(shared_data / "ref" / name / f"{name}.nii.gz")
+    volume = Volume(np.asarray(image.dataobj, np.float64), np.asarray(image.affine))
+    planes = []
+    for path in sorted((shared_data / "series" / name).iterdir()):
+        ds = pydicom.dcmread(path, stop_before_pixels=True)
+        planes.append(Plane(path.read_bytes(), path.name, "", 0, int(ds.InstanceNumber) - 1))
+    return Good(name, tuple(planes), {"": volume}, mosaic=True)
 
 
 def _truth(
@@ -241,11 +255,11 @@ def outcome(good: Good, planes: Sequence[Plane], folder: Path, *, parts: bool = 
     if _one_to_one(volumes, list(_groups(good, planes, lambda plane: plane.of).values())) and not refused:
         return "exact"
     right = _groups(good, planes, lambda plane: plane.kind, parts=parts)
-    if all(any(_difference(ours, one) is None for one in right.values()) for ours in volumes):
+    if all(any(unlike(ours, one) is None for one in right.values()) for ours in volumes):
         return "divided"
     if len(volumes) == 1 and not refused:
         (whole,) = [*_groups(good, planes, lambda plane: plane.of).values()][:1] or [None]
-        why = _difference(volumes[0], whole) if whole is not None else "nothing is right of it"
+        why = unlike(volumes[0], whole) if whole is not None else "nothing is right of it"
         return f"taken and wrong: {shapes[0]}, {why}"
     return f"taken {shapes}, refused {[(reason, detail[:90]) for reason, detail in told]}"
 
@@ -264,9 +278,11 @@ def _groups(
         points = sorted({plane.t for plane in group})
         distinct = {(plane.z, plane.t): plane for plane in group}
         run = places == list(range(places[0], places[-1] + 1))
-        complete = len(places) == whole.voxels.shape[2] or (parts and run and len(places) > 1)
+        complete = len(places) == whole.voxels.shape[2] or (parts and run and len(places) > 1) or good.mosaic
         if any(p.damaged for p in group) or not complete or len(distinct) < len(places) * len(points):
             continue
+        if good.mosaic:
+            places = list(range(whole.voxels.shape[2]))
         affine = whole.affine.copy()
         affine[:3, 3] += affine[:3, 2] * places[0]
         result[f"{of}/{name}"] = Volume(whole.voxels[:, :, places][..., points], affine)
@@ -276,14 +292,15 @@ def _groups(
 def _one_to_one(volumes: Sequence[Volume], right: Sequence[Volume]) -> bool:
     left = list(right)
     for volume in volumes:
-        equal = next((n for n, one in enumerate(left) if _difference(volume, one) is None), None)
+        equal = next((n for n, one in enumerate(left) if unlike(volume, one) is None), None)
         if equal is None:
             return False
         left.pop(equal)
     return not left
 
 
-def _difference(ours: Volume, right: Volume) -> str | None:
+def unlike(ours: Volume, right: Volume) -> str | None:
+    """In what a volume differs from the right one, through world coordinates; None where in nothing."""
     to_right = np.linalg.inv(right.affine) @ ours.affine
     whole = np.round(to_right).astype(int)
     shape = ours.voxels.shape[:3]
