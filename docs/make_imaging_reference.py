@@ -27,6 +27,12 @@ COMPUTED = {
     "gantry_tilt_deg": "angle of a tilted gantry: the affine is sheared",
     "complex_component": "`phase`, `real` or `imaginary`; absent for magnitude",
     "components": "`rgb`, `rgba` or `complex`, where the last axis holds components",
+    "fourth_axis": "what the fourth axis is (docs/reference/evidence.md): `time`, `b_value`, `phase`, "
+    "`inversion_time`, `channel`, `component`, `unknown`...",
+    "fourth_axis_values, fourth_axis_unit": "JSON list: the value of each point, and its unit",
+    "fourth_axis_evidence": "DICOM elements that prove the order of the points",
+    "frame_duration_s": "JSON list: how long each point was acquired (PET frames)",
+    "<column>_by_point": "JSON list: an attribute that differs between the points and not within them",
     "slice_positions_mm": "JSON list of true slice positions, where spacing varies and is kept",
     "b_values_s_per_mm2": "JSON list: b-value of each time point",
     "b_vectors_ras": "JSON list: gradient direction of each time point (unit vector, RAS+); what "
@@ -164,6 +170,11 @@ def attributes_page() -> str:
         "## By default",
         "",
         *table(("column", "DICOM attribute", "tag", "type"), default),
+        "",
+        paragraph(
+            """A column says of a volume only what all its planes say: one that differs from slice to slice
+            (the tube current of a CT) is empty."""
+        ),
         "",
         "Besides these: `modality`, `series_uid`, `study_uid`, `component` (what splits a series), and:",
         "",

@@ -143,9 +143,13 @@ class DicomSource:
             clear_overflow_bits(values, instance)
             frame = self._frames[plane]
             target[...] = values.astype(np.float64) * frame.slope + frame.intercept
-        else:
+        elif stored_dtype(instance) == target.dtype:
             target[...] = stored
             clear_overflow_bits(target, instance)
+        else:  # a slice of fewer bits than others: its sign is where its own type has it
+            values = stored.astype(stored_dtype(instance))
+            clear_overflow_bits(values, instance)
+            target[...] = values
         self._left[number] -= 1
         if self._left[number] == 0:
             self._file(number).check_unchanged()

@@ -46,6 +46,22 @@ class Frame:
         SpacingBetweenSlices, else SliceThickness: taken for geometry only where one slice has no neighbour.
     slice_time_ms
         When the slice was acquired after the start of its volume, where a mosaic tells it.
+    slice_location
+        SliceLocation, mm: no place (vendors count it from anywhere), but slices of one place have one.
+    content_at
+        ContentTime alone: when pixels were made, which is no proof of when they were acquired.
+    reference_time_ms
+        FrameReferenceTime of PET.
+    duration_ms
+        ActualFrameDuration, or FrameAcquisitionDuration of an enhanced object.
+    temporal_offset_s
+        TemporalPositionTimeOffset of an enhanced object.
+    cardiac_percent, respiratory_percent
+        Nominal percentage of the cardiac or respiratory phase, of an enhanced object.
+    rescaled
+        Whether the header has a rescale, a mapping or a table at all.
+    own
+        Acquisition parameters (name, value) that an enhanced object says of this frame and not of all.
     """
 
     position: Triple | None = None
@@ -67,6 +83,15 @@ class Frame:
     slice_time_ms: float | None = None
     volume_numbers: tuple[int, ...] = ()
     image_type: str = ""
+    slice_location: float | None = None
+    content_at: str = ""
+    reference_time_ms: float | None = None
+    duration_ms: float | None = None
+    temporal_offset_s: float | None = None
+    cardiac_percent: float | None = None
+    respiratory_percent: float | None = None
+    rescaled: bool = True
+    own: tuple[tuple[str, AttributeValue], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,10 @@ def build_series(
         images = [i for i in group if kind_of(i) == "image"]
         others = [i for i in group if kind_of(i) == "other"]
         if images:
-            found.extend(image_series(uid, images, policy))
+            classes = {i.sop_class_uid for i in images}
+            empty = [i for i in others if not i.pixel_keyword and i.sop_class_uid in classes]
+            others = [i for i in others if i not in empty]
+            found.extend(image_series(uid, images, policy, empty))
         found.extend(_other_series(uid, others, alone=len(others) == len(group)))
         if len(images) + len(others) < len(group):
             labels.append((uid, [i for i in group if kind_of(i) == "labels"]))

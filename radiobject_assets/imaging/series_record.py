@@ -50,7 +50,9 @@ class Series:
     segments
         Segments of a label volume (value, label, coded meaning, algorithm).
     attributes
-        Allow-listed acquisition parameters of the volume.
+        Allow-listed acquisition parameters of the volume: what all its planes say.
+    also
+        What else is wrong, where more than one thing is.
     """
 
     series_uid: str
@@ -78,6 +80,7 @@ class Series:
     nifti: NiftiFile | None = None
     segments: tuple[Segment, ...] = ()
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    also: tuple[Problem, ...] = ()
 
     @property
     def n_instances(self) -> int:
