@@ -44,6 +44,9 @@ class Reason(StrEnum):
     MISSING_SLICE = "missing_slice"
     VARIABLE_SPACING = "variable_spacing"
     INCOMPLETE_TIME_SERIES = "incomplete_time_series"
+    DUPLICATE_POSITIONS = "duplicate_positions"
+    UNPROVED_ORDER = "unproved_order"
+    PARTS_DIFFER = "parts_differ"
     CONFLICTING_DUPLICATES = "conflicting_duplicates"
     MIXED_IDENTITY = "mixed_identity"
     DECODER_FAILED = "decoder_failed"
@@ -179,6 +182,25 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.INCOMPLETE_TIME_SERIES: Explanation(
         "Not every position has the same number of time points (or echoes, b-values).",
         "Send the missing instances.",
+    ),
+    Reason.DUPLICATE_POSITIONS: Explanation(
+        "Some positions, not all, hold two or more slices with different pixels: blocks that overlap, a "
+        "scan that was repeated in part, or two scans under one series UID. Nothing says which to take.",
+        "Decide which slices form the volume and remove the others, or export each block as a series of its "
+        "own. Sending the series again changes nothing.",
+    ),
+    Reason.UNPROVED_ORDER: Explanation(
+        "Several images lie at each position, and no header proves in which order they were taken or what "
+        "tells them apart, or two kinds of evidence (times, numbers, b-values) contradict each other. An "
+        "order that is guessed may be wrong, so the series is held back.",
+        "Export the original images from the scanner or archive: anonymising often removes or changes the "
+        "dates, times and numbers that prove the order. The detail says what is missing or contradicts.",
+    ),
+    Reason.PARTS_DIFFER: Explanation(
+        "Slices of one stack differ in something that one volume cannot hold (matrix, pixel spacing, "
+        "orientation, echo, number type), so no part of it is taken in without its rest.",
+        "If the parts are separate scans, export each as a series of its own; if they are one, export it "
+        "again with the same value in all slices. The detail says what differs and in how many slices.",
     ),
     Reason.CONFLICTING_DUPLICATES: Explanation(
         "Several instances claim to be the same one and differ.", "Keep the right one and ingest again."
