@@ -35,6 +35,8 @@ class Series:
         with the first of them only, so that files are counted once.
     detail
         Numbers behind the verdict, for a person; never an identifier.
+    also
+        What else is wrong with a quarantined series, besides `reason`.
     shape, dtype, affine, slope, intercept
         Of the volume that `open_series` will give; None unless ingestable.
     references
@@ -78,6 +80,7 @@ class Series:
     nifti: NiftiFile | None = None
     segments: tuple[Segment, ...] = ()
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    also: tuple[Problem, ...] = ()
 
     @property
     def n_instances(self) -> int:

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from radiobject_assets.dataset import CollectionConfig, DatasetConfig
 from radiobject_assets.errors import SchemaError
 from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult, Unreadable
 from radiobject_assets.imaging.series import Series, build_series
 from radiobject_assets.imaging.tags import ISSUER_COLUMN
-from radiobject_assets.ingest.file_place import FilePlace
+from radiobject_assets.ingest.file_place import FilePlace, segment_of
 from radiobject_assets.ingest.identity import obs_id_of, subject_id_of, token, volume_key
 from radiobject_assets.ingest.matching import collection_by_modality, matching_collection
 from radiobject_assets.ingest.report import SeriesOutcome, Status, source_of
@@ -79,6 +80,8 @@ class PlannedSeries:
             series_token=self.series_token,
             voxel_bytes=series.decoded_bytes if ingestable else 0,
             spacing_mm=_spacing_mm(series.affine),
+            also=tuple((str(problem.reason), problem.detail) for problem in series.also),
+            flat=len(series.instances) == 1 and _is_flat(series.instances[0]),
         )
 
 
@@ -181,7 +184,7 @@ def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSe
         told = {name: value for name, value in series.attributes.items() if name != ISSUER_COLUMN}
         series = replace(series, attributes=told)
     name, settings = matching_collection(series, dataset)
-    if dataset.collects_by_modality:
+    if name is None and dataset.collects_by_modality:
         name = collection_by_modality(series)
     if name is None:
         planned = PlannedSeries(series, subject_id, None, None, None)
@@ -189,6 +192,8 @@ def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSe
             return planned
         detail = f"no collection of the data set matches this {series.modality or 'NIfTI'} series"
         return replace(planned, series=_held(series, Reason.NO_COLLECTION, detail))
+    if settings is not None and settings.segment_name is not None and series.nifti is not None:
+        series = replace(series, attributes={**series.attributes, "segments": segment_of(series.nifti.path)})
     obs_id = obs_id_of(subject_id, name, volume_key(series, arrival))
     if series.verdict == "ingestable":
         try:
@@ -197,6 +202,10 @@ def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSe
         except SchemaError as error:
             series = _held(series, Reason.DAMAGED_HEADER, str(error))
     return PlannedSeries(series, subject_id, name, obs_id, settings)
+
+
+def _is_flat(instance: Instance) -> bool:
+    return instance.n_frames == 1 and not instance.tiles
 
 
 def _spacing_mm(affine: NDArray[np.float64] | None) -> tuple[float, ...] | None:
