@@ -143,7 +143,8 @@ class SubjectsConfig(_Section):
     secret_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "RADIOBJECT_PSEUDONYM_KEY"
     """For `pseudonym`: the environment variable that holds the secret; the secret itself is never written."""
     table: Annotated[str, Field(pattern=r"^[^/\\]+$")] = "participants.tsv"
-    """File name of the subjects' table, looked for in each arrival (tab or comma separated)."""
+    """File name of the subjects' table, looked for in each arrival (`.csv` with commas or semicolons,
+    else tabs)."""
     id_column: str = "participant_id"
     """Column of the table that holds the subject's id."""
     file_name: str = r"^(?P<subject>[^_]+)"

@@ -174,13 +174,14 @@ def outcomes_table(
     rows = [
         {
             **{name: getattr(outcome, name) for name in shown},
+            "also": "; ".join(f"{code}: {detail}" for code, detail in outcome.also) or None,
             "shape": "x".join(map(str, outcome.shape)) if outcome.shape else None,
             "dtype": outcome.dtype,
             "spacing_mm": " x ".join(f"{s:.3g}" for s in outcome.spacing_mm) if outcome.spacing_mm else None,
         }
         for outcome in outcomes
     ]
-    return pd.DataFrame(rows, columns=[*shown, "shape", "dtype", "spacing_mm"])
+    return pd.DataFrame(rows, columns=[*shown, "also", "shape", "dtype", "spacing_mm"])
 
 
 def source_of(files: Sequence[Path]) -> str:
