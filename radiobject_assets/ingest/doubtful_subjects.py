@@ -18,7 +18,7 @@ from radiobject_assets.dataset import SubjectsConfig
 from radiobject_assets.dataset_layouts import LAYOUTS
 from radiobject_assets.imaging.bids import parse
 from radiobject_assets.imaging.path_text import path_text
-from radiobject_assets.ingest.named_files import NamedFile, has_number, is_generic, named_files
+from radiobject_assets.ingest.named_files import NamedFile, has_number, is_generic, named_files, tells_no_one
 from radiobject_assets.ingest.release import subject_in_file_name
 
 Kind = Literal["merged", "nameless", "divided", "unnamed"]
@@ -108,7 +108,10 @@ class SubjectDoubt:
                 f"`subjects: {{file_name: '{self.file_name}'}}`"
             )
         one = " If they are of one person, there is nothing to do." if self.kind == "merged" else ""
-        return f"{mend}. Ingest again then: volumes that are in move to their subject.{one}"
+        return (
+            f"{mend}. Then ingest into a new store, since this one keeps what it has under the wrong subject "
+            f"(in Dagster, volumes move by themselves).{one}"
+        )
 
     @property
     def public(self) -> SubjectDoubt:
@@ -208,17 +211,16 @@ def _is_several(subject: str, files: Sequence[NamedFile], n_subjects: int) -> bo
     cases = max(map(len, numbers.values()))
     many = max(alike.values()) >= _MORE_THAN_VISITS
     if all(subject in file.path.split("/")[:-1] for file in files):  # a folder of its own
-        nameless = is_generic(subject) and not has_number(subject)
-        return nameless or many or (n_subjects == 1 and cases > 2)
+        return tells_no_one(subject) or many or (n_subjects == 1 and cases > 2)
     places: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     for file in files:
         if not file.lies_with(subject):
             places[file.name].add(file.folders)
     if any(len(folders) > 1 for folders in places.values()):  # one name in the folders of several people
         return True
-    if is_generic(subject):
-        return not has_number(subject) or cases > 1
-    if not has_number(subject):
+    if tells_no_one(subject):
+        return True
+    if is_generic(subject) or not has_number(subject):
         return cases > 1
     return cases >= _MORE_THAN_VISITS or (n_subjects == 1 and cases > 2)
 

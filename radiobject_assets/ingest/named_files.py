@@ -76,9 +76,14 @@ def named_files(paths: Iterable[str]) -> list[NamedFile]:
 
 
 def is_generic(name: str) -> bool:
-    """Whether a name says what an image is of or what kind of file it is, and nothing of whom."""
+    """Whether a name says what an image is of or what kind of file it is, whatever number it has."""
     letters = [part for part in _PARTS.findall(name.lower()) if not part.isdigit()]
     return bool(letters) and ("".join(letters) in _GENERIC or all(part in _GENERIC for part in letters))
+
+
+def tells_no_one(name: str) -> bool:
+    """Whether a name can't be a subject's: a modality, an organ, a contrast (`T1`), a kind of file."""
+    return name.lower() in _GENERIC or (is_generic(name) and not has_number(name))
 
 
 def has_number(name: str) -> bool:
@@ -132,7 +137,7 @@ class NamedFile:
     @cached_property
     def folders(self) -> tuple[str, ...]:
         """The folders that tell whom a file is of: not those for kinds of files, nor for visits."""
-        return tuple(part for part in PurePosixPath(self.path).parts[:-1] if not _tells_no_one(part))
+        return tuple(part for part in PurePosixPath(self.path).parts[:-1] if not _is_of_no_one(part))
 
     def lies_with(self, subject: str) -> bool:
         """Whether a folder above it is called after a subject."""
@@ -149,7 +154,7 @@ class NamedFile:
         return (self.folders, tuple(w for w in left if w != "*")) if telling or self.folders else None
 
 
-def _tells_no_one(folder: str) -> bool:
+def _is_of_no_one(folder: str) -> bool:
     parts = _PARTS.findall(folder.lower())
     letters = [part for part in parts if not part.isdigit()]
     if not letters:
