@@ -23,6 +23,8 @@ from radiobject_assets.ingest.matching import collection_by_modality, matching_c
 from radiobject_assets.ingest.report import SeriesOutcome, Status, source_of
 from radiobject_assets.store.staging import validate_id
 
+_NAMED = 4
+
 
 @dataclass(frozen=True)
 class PlannedSeries:
@@ -150,9 +152,11 @@ def _of_one_issuer(planned: Sequence[PlannedSeries]) -> tuple[PlannedSeries, ...
     for item in planned:
         if (issuer := item.series.attributes.get(ISSUER_COLUMN)) is not None:
             issuers.setdefault(item.subject_id, set()).add(issuer)
+    detail = "series of this PatientID name {} issuers (IssuerOfPatientID), who may mean as many patients"
     return tuple(
         replace(
-            item, series=_held(item.series, Reason.SUBJECT_CONFLICT, "its PatientID has two issuers here")
+            item,
+            series=_held(item.series, Reason.SUBJECT_CONFLICT, detail.format(len(issuers[item.subject_id]))),
         )
         if item.series.verdict == "ingestable" and len(issuers.get(item.subject_id, ())) > 1
         else item
@@ -190,8 +194,7 @@ def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSe
         planned = PlannedSeries(series, subject_id, None, None, None)
         if series.verdict == "quarantined":
             return planned
-        detail = f"no collection of the data set matches this {series.modality or 'NIfTI'} series"
-        return replace(planned, series=_held(series, Reason.NO_COLLECTION, detail))
+        return replace(planned, series=_held(series, Reason.NO_COLLECTION, _unmatched(series, dataset)))
     if settings is not None and settings.segment_name is not None and series.nifti is not None:
         series = replace(series, attributes={**series.attributes, "segments": segment_of(series.nifti.path)})
     obs_id = obs_id_of(subject_id, name, volume_key(series, arrival))
@@ -202,6 +205,21 @@ def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSe
         except SchemaError as error:
             series = _held(series, Reason.DAMAGED_HEADER, str(error))
     return PlannedSeries(series, subject_id, name, obs_id, settings)
+
+
+def _unmatched(series: Series, dataset: DatasetConfig) -> str:
+    """Why a series goes nowhere: what was tried."""
+    number = len(dataset.collections)
+    names = ", ".join([*list(dataset.collections)[:_NAMED], *(["..."] if number > _NAMED else [])])
+    tried = f"{number} collection{'s' * (number != 1)} ({names})"
+    if series.nifti is None:
+        return (
+            f"this {series.modality} series of {len(series.files)} files fits the `match` of none of {tried}"
+        )
+    told = f"the file's name and folder fit the `match.files` of none of {tried}"
+    if dataset.layout is None:
+        return told
+    return f"{told}; for `layout: {dataset.layout}` hand in the folder that docs/layouts.md begins with"
 
 
 def _is_flat(instance: Instance) -> bool:
