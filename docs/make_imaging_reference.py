@@ -140,7 +140,7 @@ EXIT_CODES = """\
 Some reasons depend on what they are told of. `not_an_image` counts as a volume where the file's name says so
 (`.nii.gz`, `.dcm`, `.nrrd`...), `empty_file` does not where the name is a note's (`.txt`, `.gitkeep`), and
 `no_geometry` does not for one flat image alone, which is a capture. A series that is no volume for one reason
-is none, whatever else is wrong with it.
+is none, whatever else is wrong with it. Labels on a quarantined image count with the image.
 
 Nothing taken in is no fault where all that came is DICOM of kinds that hold no volume (`unsupported_object`:
 reports, whole-slide images): nobody can do anything about it. A folder of scouts, notes or unlisted series

@@ -255,8 +255,9 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Ingest the image; labels whose files stay where they are then follow by themselves.",
     ),
     Reason.REFERENCE_QUARANTINED: Explanation(
-        "The image that the labels refer to is quarantined itself, so they have nothing to lie on.",
-        "Mend the image (its own reason says how); the labels then follow.",
+        "The image that the labels refer to is quarantined itself, under the reason that is named.",
+        "Nothing for the labels: what the image's own reason asks for. They follow when the image is in.",
+        left_out=False,
     ),
     Reason.REFERENCE_AMBIGUOUS: Explanation(
         "Several images of the subject could be the one that the labels were drawn on.",

@@ -4,6 +4,7 @@
     report, a scout, one flat image), was not asked for (`no_collection`), or is held more completely already.
 1   something was left out that is a volume or may be one; or nothing at all was taken in.
 
+Labels count with their image: where it is quarantined, its own reason decides.
 Nothing taken in is no fault where all that came is DICOM of kinds that hold no volume (reports, plans,
 whole-slide images and what was drawn on them): nobody can do anything about it, and nothing is lost.
 """
@@ -28,6 +29,8 @@ _NAME_OF_A_NOTE = re.compile(
     r"\.(txt|md|rst|log|csv|tsv|json|ya?ml|xml|html?|pdf|docx?|xlsx?|png|jpe?g|gif|bmp|py|sh|bvec|bval)$",
     re.IGNORECASE,
 )
+# What holds no volume, and labels on it.
+_OTHER_OBJECTS = frozenset({Reason.UNSUPPORTED_OBJECT, Reason.REFERENCE_QUARANTINED})
 
 
 def series_left_out(outcome: SeriesOutcome) -> bool:
@@ -57,5 +60,6 @@ def nothing_taken_in(
     held = [o for o in outcomes if o.status != "quarantined" or o.reason == Reason.PARTIAL_RESEND]
     if held or resolved or not (outcomes or unreadable):
         return False
-    only_other_objects = bool(outcomes) and all(o.reason == Reason.UNSUPPORTED_OBJECT for o in outcomes)
+    reasons = {o.reason for o in outcomes}
+    only_other_objects = Reason.UNSUPPORTED_OBJECT in reasons and reasons <= _OTHER_OBJECTS
     return not only_other_objects or any(map(file_left_out, unreadable))

@@ -148,6 +148,17 @@ def test_reports_alone_end_with_0_since_nobody_can_do_anything(tmp_path: Path) -
     assert "nothing could be" in done.stdout
 
 
+def test_labels_on_what_holds_no_volume_do_not_make_it_1(tmp_path: Path) -> None:
+    HARMLESS["a report"](tmp_path)
+    (planned,) = plan_ingest(scan([tmp_path]), DatasetConfig()).planned
+    image = planned.outcome("quarantined")
+    labels = replace(image, reason="reference_quarantined")
+    assert not IngestReport((image, labels), (), 1.0, 1.0, 1).needs_attention
+    volume = replace(image, reason="missing_slice")
+    assert IngestReport((volume, labels), (), 1.0, 1.0, 1).left_out == (volume,)
+    assert IngestReport((labels,), (), 1.0, 1.0, 1).needs_attention  # nothing was taken in
+
+
 def test_what_was_taken_in_before_is_in(tmp_path: Path) -> None:
     ct(tmp_path / "in")
     assert code_and_report(tmp_path / "in", tmp_path / "store")[0] == 0
