@@ -108,10 +108,8 @@ class SubjectDoubt:
                 f"`subjects: {{file_name: '{self.file_name}'}}`"
             )
         one = " If they are of one person, there is nothing to do." if self.kind == "merged" else ""
-        return (
-            f"{mend}. Then ingest into a new store, since this one keeps what it has under the wrong subject "
-            f"(in Dagster, volumes move by themselves).{one}"
-        )
+        again = "Then ingest into a new store: this one keeps what it has under the wrong subject"
+        return f"{mend}. {again}.{one}"
 
     @property
     def public(self) -> SubjectDoubt:
