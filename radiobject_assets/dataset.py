@@ -114,18 +114,22 @@ class CollectionConfig(_Section):
     """`labels` for segmentations: integers, never interpolated, aligned with the image that they describe."""
     labels_of: str | None = None
     """For `kind: labels`: the image collection that they belong to."""
-    segment_name: Literal["file_name"] | None = None
-    """For `kind: labels` with a NIfTI mask for each structure: `file_name` tells the name of the structure in
-    the obs column `segments`, as the file is called (`liver.nii.gz`). Not for files named after a patient."""
     tile: TileOrientation | TileExtents = TileOrientation.ISOTROPIC
     """`axial`, `sagittal`, `coronal` (whole slices), `isotropic` (cubes, for 3D patches), or extents."""
     description: str = ""
     """A sentence shown beside the asset in Dagster."""
+    segment_name: Literal["file_name"] | None = None
+    """For `kind: labels` with a NIfTI mask for each structure: `file_name` tells the name of the structure in
+    the obs column `segments`, as the file is called (`liver.nii.gz`). Not for files named after a patient."""
 
     @model_validator(mode="after")
     def _labels_name_their_image(self) -> CollectionConfig:
         if self.labels_of is not None and self.kind != "labels":
             raise ValueError("`labels_of` goes with `kind: labels`")
+        return self
+
+    @model_validator(mode="after")
+    def _segments_are_labels(self) -> CollectionConfig:
         if self.segment_name is not None and self.kind != "labels":
             raise ValueError("`segment_name` goes with `kind: labels`")
         return self

@@ -265,9 +265,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "collection and set `labels_of`.",
     ),
     Reason.LABELS_OFF_GRID: Explanation(
-        "The labels do not lie on their image's voxels.",
-        "Check that they were drawn on this image and not on another scan, a resampled or a turned copy; the "
-        "detail says by how much they are off.",
+        "The labels do not lie on their image's voxels: by how much, and what usually does that, is said.",
+        "Take the labels of this image, or resample them onto it (nearest neighbour) and ingest them again.",
     ),
     Reason.LABELS_EMPTY: Explanation(
         "The labels contain no region.", "Nothing, or check the annotation.", left_out=False

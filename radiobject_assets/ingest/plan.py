@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from radiobject_assets.dataset import CollectionConfig, DatasetConfig
 from radiobject_assets.errors import SchemaError
 from radiobject_assets.imaging.geometry import Grid
-from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult, Unreadable
@@ -83,7 +82,7 @@ class PlannedSeries:
             voxel_bytes=series.decoded_bytes if ingestable else 0,
             spacing_mm=_spacing_mm(series.affine),
             also=tuple((str(problem.reason), problem.detail) for problem in series.also),
-            flat=len(series.instances) == 1 and _is_flat(series.instances[0]),
+            flat=[(i.n_frames, i.tiles) for i in series.instances] == [(1, 0)],
         )
 
 
@@ -182,6 +181,21 @@ def _each_id_once(planned: Sequence[PlannedSeries]) -> tuple[PlannedSeries, ...]
     return tuple(kept.values())
 
 
+def _unmatched(series: Series, dataset: DatasetConfig) -> str:
+    """Why a series goes nowhere: what was tried."""
+    number = len(dataset.collections)
+    names = ", ".join([*list(dataset.collections)[:_NAMED], *(["..."] if number > _NAMED else [])])
+    tried = f"{number} collection{'s' * (number != 1)} ({names})"
+    if series.nifti is None:
+        return (
+            f"this {series.modality} series of {len(series.files)} files fits the `match` of none of {tried}"
+        )
+    told = f"the file's name and folder fit the `match.files` of none of {tried}"
+    if dataset.layout is None:
+        return told
+    return f"{told}; for `layout: {dataset.layout}` hand in the folder that docs/layouts.md begins with"
+
+
 def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSeries:
     subject_id = subject_id_of(series, dataset.subjects)
     if dataset.subjects.issuer == "ignore" or dataset.subjects.key == "study":
@@ -205,25 +219,6 @@ def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSe
         except SchemaError as error:
             series = _held(series, Reason.DAMAGED_HEADER, str(error))
     return PlannedSeries(series, subject_id, name, obs_id, settings)
-
-
-def _unmatched(series: Series, dataset: DatasetConfig) -> str:
-    """Why a series goes nowhere: what was tried."""
-    number = len(dataset.collections)
-    names = ", ".join([*list(dataset.collections)[:_NAMED], *(["..."] if number > _NAMED else [])])
-    tried = f"{number} collection{'s' * (number != 1)} ({names})"
-    if series.nifti is None:
-        return (
-            f"this {series.modality} series of {len(series.files)} files fits the `match` of none of {tried}"
-        )
-    told = f"the file's name and folder fit the `match.files` of none of {tried}"
-    if dataset.layout is None:
-        return told
-    return f"{told}; for `layout: {dataset.layout}` hand in the folder that docs/layouts.md begins with"
-
-
-def _is_flat(instance: Instance) -> bool:
-    return instance.n_frames == 1 and not instance.tiles
 
 
 def _spacing_mm(affine: NDArray[np.float64] | None) -> tuple[float, ...] | None:
