@@ -142,6 +142,30 @@ later, is made of what it lets out.
 """
 
 
+EXIT_CODES = """\
+## Exit codes of `ingest`
+
+- **0**: every volume that was handed in is in the store, now or from before. What else there was is no
+  volume (a note, a thumbnail, a report, a scout), was not asked for (`no_collection`), or is held more
+  completely already (`partial_resend`).
+- **1**: something was left out that is a volume or may be one (*a volume* in the table above), or nothing at
+  all was taken in; or there is an entry under `problems`: a subjects' table that can't be read.
+- **2**: the command could not run: a mistake in what was asked for, or a store that can't be written.
+
+Some reasons depend on what they are told of. `not_an_image` counts as a volume where the file's name says so
+(`.nii.gz`, `.dcm`, `.nrrd`...), `empty_file` does not where the name is a note's (`.txt`, `.gitkeep`), and
+`no_geometry` does not for one flat image alone, which is a capture. A series that is no volume for one reason
+is none, whatever else is wrong with it. Labels on a quarantined image count with the image.
+
+Nothing taken in is no fault where all that came is DICOM of kinds that hold no volume (`unsupported_object`:
+reports, whole-slide images): nobody can do anything about it. A folder of scouts, notes or unlisted series
+alone does end with 1: it is most likely the wrong folder, or the wrong `match`.
+
+Subjects that look wrong (`warnings`) do not change the exit code: their volumes are in, and the names may be
+right after all. They are told on stderr or in the summary, with settings that fit.
+"""
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table."""
     lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
@@ -236,7 +260,12 @@ def _note(column: str) -> str:
 def reasons_page() -> str:
     """The page on reason codes."""
     rows = [
-        (f"`{reason}`", EXPLANATIONS[reason].meaning, EXPLANATIONS[reason].action)
+        (
+            f"`{reason}`",
+            EXPLANATIONS[reason].meaning,
+            EXPLANATIONS[reason].action,
+            "yes" if EXPLANATIONS[reason].left_out else "",
+        )
         for reason in sorted(Reason)
     ]
     lines = [
@@ -244,12 +273,14 @@ def reasons_page() -> str:
         "",
         paragraph(
             """Why a file or a series is not taken in. The list is closed: `ingest --json`, the `series`
-            table, the checks and Dagster use these codes and no others. An action that begins with
-            *Nothing* needs nobody's attention: a run in which only such reasons occur ends with exit code
-            0. Written by `docs/make_imaging_reference.py`."""
+            table, the checks and Dagster use these codes and no others. Where several things are wrong with a
+            series, `reasons` lists all their codes, the first of which is `reason`. Written by
+            `docs/make_imaging_reference.py`."""
         ),
         "",
-        *table(("code", "what it means", "what to do"), rows),
+        *table(("code", "what it means", "what to do", "a volume"), rows),
+        "",
+        *EXIT_CODES.splitlines(),
         "",
         "## Archives",
         "",

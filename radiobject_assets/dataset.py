@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from radiobject_assets.dataset_keywords import MATCHABLE_KEYWORDS, OPTIONAL_KEYWORDS
+from radiobject_assets.dataset_layouts import LAYOUTS, with_layout
 from radiobject_assets.errors import ConfigurationError
 
 COLLECTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -117,11 +118,20 @@ class CollectionConfig(_Section):
     """`axial`, `sagittal`, `coronal` (whole slices), `isotropic` (cubes, for 3D patches), or extents."""
     description: str = ""
     """A sentence shown beside the asset in Dagster."""
+    segment_name: Literal["file_name"] | None = None
+    """For `kind: labels` with a NIfTI mask for each structure: `file_name` tells the name of the structure in
+    the obs column `segments`, as the file is called (`liver.nii.gz`). Not for files named after a patient."""
 
     @model_validator(mode="after")
     def _labels_name_their_image(self) -> CollectionConfig:
         if self.labels_of is not None and self.kind != "labels":
             raise ValueError("`labels_of` goes with `kind: labels`")
+        return self
+
+    @model_validator(mode="after")
+    def _segments_are_labels(self) -> CollectionConfig:
+        if self.segment_name is not None and self.kind != "labels":
+            raise ValueError("`segment_name` goes with `kind: labels`")
         return self
 
 
@@ -137,7 +147,8 @@ class SubjectsConfig(_Section):
     secret_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "RADIOBJECT_PSEUDONYM_KEY"
     """For `pseudonym`: the environment variable that holds the secret; the secret itself is never written."""
     table: Annotated[str, Field(pattern=r"^[^/\\]+$")] = "participants.tsv"
-    """File name of the subjects' table, looked for in each arrival (tab or comma separated)."""
+    """File name of the subjects' table, looked for in each arrival (`.csv` with commas or semicolons,
+    else tabs)."""
     id_column: str = "participant_id"
     """Column of the table that holds the subject's id."""
     file_name: str = r"^(?P<subject>[^_]+)"
@@ -268,6 +279,11 @@ class DatasetConfig(_Section):
     """Local path, `file://` or `s3://` URI of the store."""
     owners: list[str] = Field(default_factory=list)
     """Dagster owners of the assets: e-mail addresses or `team:name`."""
+    layout: Literal["bids", "nnunet", "decathlon", "totalsegmentator", "brats", "flat", "folders"] | None = (
+        None
+    )
+    """How a public data set lays out its files (docs/layouts.md): sets `subjects.file_name` and
+    `collections`; what this file says itself comes first."""
     collections: dict[str, CollectionConfig] = Field(default_factory=dict)
     """Collections by name. With none, every series goes to a collection named after its modality."""
     attributes: list[str] = Field(default_factory=list)
@@ -291,6 +307,9 @@ class DatasetConfig(_Section):
             raise ValueError("use a local folder (relative to this file or absolute), or s3://bucket/prefix")
         return value
 
+    _settings_of_its_layout = model_validator(mode="before")(
+        lambda content: with_layout(content) if isinstance(content, dict) else content
+    )
     _store_is_reachable = field_validator("store")(lambda v: check_store_uri(v))
 
     @field_validator("attributes")
@@ -351,8 +370,8 @@ class DatasetConfig(_Section):
 
     @property
     def collects_by_modality(self) -> bool:
-        """True when no collections are listed: a series goes to the collection named after its modality."""
-        return not self.collections
+        """True when a series that no listed collection matches goes to the one named after its modality."""
+        return not self.collections or (self.layout is not None and LAYOUTS[self.layout].rest_by_modality)
 
 
 def load_dataset(path: Path | str) -> DatasetConfig:

@@ -53,6 +53,8 @@ _ARCHIVES = {
     b"BZh9": "bzip2",
     b"\xfd7zX": "xz",
 }
+# AppleDouble: what macOS keeps of a file beside it, as `._name`; and `.DS_Store`.
+_SYSTEM_FILES = (b"\0\5\x16\7", b"\0\0\0\1Bud1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +290,8 @@ def _classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int)
 
     if size == 0:
         return Unreadable(path, Reason.EMPTY_FILE, "the file is empty")
+    if prefix.startswith(_SYSTEM_FILES):
+        return Unreadable(path, Reason.SYSTEM_FILE, "is a file of macOS about another file or a folder")
     if prefix[128:132] == b"DICM":
         return read_instance(path, read, prefix, size)
     if prefix[:2] == b"\x1f\x8b":

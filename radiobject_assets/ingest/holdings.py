@@ -154,7 +154,8 @@ class Holdings:
         held = self.owners.get(planned.collection or "", {}).get(series.series_uid, frozenset())
         # the same arrival may correct itself: what it said before is withdrawn (`moved`)
         if any(subject != planned.subject_id and (not arrival or by != arrival) for subject, by in held):
-            return (Reason.SUBJECT_CONFLICT, "the same series is in the store under another subject")
+            detail = "the store holds this series under another subject: its PatientID has changed"
+            return (Reason.SUBJECT_CONFLICT, f"{detail}, or one UID was used for two people")
         issuer = series.attributes.get(ISSUER_COLUMN)
         if issuer is not None and any(
             other != issuer and obs_id != planned.obs_id and (not arrival or by != arrival)

@@ -16,11 +16,13 @@ from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult, Unreadable
 from radiobject_assets.imaging.series import Series, build_series
 from radiobject_assets.imaging.tags import ISSUER_COLUMN
-from radiobject_assets.ingest.file_place import FilePlace
+from radiobject_assets.ingest.file_place import FilePlace, segment_of
 from radiobject_assets.ingest.identity import obs_id_of, subject_id_of, token, volume_key
 from radiobject_assets.ingest.matching import collection_by_modality, matching_collection
 from radiobject_assets.ingest.report import SeriesOutcome, Status, source_of
 from radiobject_assets.store.staging import validate_id
+
+_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class PlannedSeries:
             series_token=self.series_token,
             voxel_bytes=series.decoded_bytes if ingestable else 0,
             spacing_mm=_spacing_mm(series.affine),
+            also=tuple((str(problem.reason), problem.detail) for problem in series.also),
+            flat=[(i.n_frames, i.tiles) for i in series.instances] == [(1, 0)],
         )
 
 
@@ -147,9 +151,11 @@ def _of_one_issuer(planned: Sequence[PlannedSeries]) -> tuple[PlannedSeries, ...
     for item in planned:
         if (issuer := item.series.attributes.get(ISSUER_COLUMN)) is not None:
             issuers.setdefault(item.subject_id, set()).add(issuer)
+    detail = "series of this PatientID name {} issuers (IssuerOfPatientID), who may mean as many patients"
     return tuple(
         replace(
-            item, series=_held(item.series, Reason.SUBJECT_CONFLICT, "its PatientID has two issuers here")
+            item,
+            series=_held(item.series, Reason.SUBJECT_CONFLICT, detail.format(len(issuers[item.subject_id]))),
         )
         if item.series.verdict == "ingestable" and len(issuers.get(item.subject_id, ())) > 1
         else item
@@ -175,20 +181,36 @@ def _each_id_once(planned: Sequence[PlannedSeries]) -> tuple[PlannedSeries, ...]
     return tuple(kept.values())
 
 
+def _unmatched(series: Series, dataset: DatasetConfig) -> str:
+    """Why a series goes nowhere: what was tried."""
+    number = len(dataset.collections)
+    names = ", ".join([*list(dataset.collections)[:_NAMED], *(["..."] if number > _NAMED else [])])
+    tried = f"{number} collection{'s' * (number != 1)} ({names})"
+    if series.nifti is None:
+        return (
+            f"this {series.modality} series of {len(series.files)} files fits the `match` of none of {tried}"
+        )
+    told = f"the file's name and folder fit the `match.files` of none of {tried}"
+    if dataset.layout is None:
+        return told
+    return f"{told}; for `layout: {dataset.layout}` hand in the folder that docs/layouts.md begins with"
+
+
 def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSeries:
     subject_id = subject_id_of(series, dataset.subjects)
     if dataset.subjects.issuer == "ignore" or dataset.subjects.key == "study":
         told = {name: value for name, value in series.attributes.items() if name != ISSUER_COLUMN}
         series = replace(series, attributes=told)
     name, settings = matching_collection(series, dataset)
-    if dataset.collects_by_modality:
+    if name is None and dataset.collects_by_modality:
         name = collection_by_modality(series)
     if name is None:
         planned = PlannedSeries(series, subject_id, None, None, None)
         if series.verdict == "quarantined":
             return planned
-        detail = f"no collection of the data set matches this {series.modality or 'NIfTI'} series"
-        return replace(planned, series=_held(series, Reason.NO_COLLECTION, detail))
+        return replace(planned, series=_held(series, Reason.NO_COLLECTION, _unmatched(series, dataset)))
+    if settings is not None and settings.segment_name is not None and series.nifti is not None:
+        series = replace(series, attributes={**series.attributes, "segments": segment_of(series.nifti.path)})
     obs_id = obs_id_of(subject_id, name, volume_key(series, arrival))
     if series.verdict == "ingestable":
         try:
