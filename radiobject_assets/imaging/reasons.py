@@ -52,6 +52,8 @@ class Reason(StrEnum):
     REFERENCE_AMBIGUOUS = "reference_ambiguous"
     LABELS_OFF_GRID = "labels_off_grid"
     LABELS_EMPTY = "labels_empty"
+    LABELS_NOT_WHOLE = "labels_not_whole"
+    LABELS_WITH_CHANNELS = "labels_with_channels"
     SEGMENTS_OVERLAP = "segments_overlap"
     FILE_CHANGED = "file_changed"
     WORKER_DIED = "worker_died"
@@ -194,7 +196,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Ingest the image; labels whose files stay where they are then follow by themselves.",
     ),
     Reason.REFERENCE_QUARANTINED: Explanation(
-        "The image that the labels refer to is quarantined itself.", "See the image's reason."
+        "The image that the labels refer to is quarantined itself, under the reason that is named.",
+        "Nothing for the labels: what the image's own reason asks for. They follow when the image is in.",
     ),
     Reason.REFERENCE_AMBIGUOUS: Explanation(
         "Several images of the subject could be the one that the labels were drawn on.",
@@ -202,10 +205,21 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "collection and set `labels_of`.",
     ),
     Reason.LABELS_OFF_GRID: Explanation(
-        "The labels do not lie on their image's voxels.", "Check that the labels belong to this image."
+        "The labels do not lie on their image's voxels: by how much, and what usually does that, is said.",
+        "Take the labels of this image, or resample them onto it (nearest neighbour) and ingest them again.",
     ),
     Reason.LABELS_EMPTY: Explanation(
         "The labels object contains no region.", "Nothing, or check the annotation."
+    ),
+    Reason.LABELS_NOT_WHOLE: Explanation(
+        "A collection of `kind: labels` holds whole numbers, and voxels of this image are none.",
+        "Make the labels again without interpolation (nearest neighbour); if they are probabilities, give "
+        "them a collection of `kind: image`.",
+    ),
+    Reason.LABELS_WITH_CHANNELS: Explanation(
+        "The labels have a fourth axis that is not their image's: one channel for each structure, mostly.",
+        "Set the collection's `channels` in dataset.yaml (`one_hot`, or `one_hot_with_background`), or save "
+        "one value for each voxel.",
     ),
     Reason.SEGMENTS_OVERLAP: Explanation(
         "Segments overlap, so one label per voxel cannot hold them.", "Export one segmentation per segment."

@@ -36,7 +36,7 @@ from radiobject_assets.store.uris import join
 _READ = (
     "series_uid", "study_uid", "modality", "component", "source_digest", "arrival", "kind", "n_instances",
     "labels_of_collection", "labels_of", "slope", "intercept", ISSUER_COLUMN, *SIZE_COLUMNS, *AFFINE_COLUMNS,
-    *TELLING,
+    *TELLING, "dtype", "ndim", "fourth_axis",
 )  # fmt: skip
 
 
@@ -120,6 +120,8 @@ class Holdings:
                 (image.collection, image.obs_id) for image in self._images_on(grid, planned, row)
             }:
                 return None
+            if planned.series.kind == "image" and not _whole(row):
+                return None
         elif not _same_place_and_scale(planned, row, grid):
             return None
         return str(row["source_digest"])
@@ -129,11 +131,12 @@ class Holdings:
     ) -> Sequence[ImageCandidate]:
         """The images that labels, which are stored on a grid, may be those of; NIfTI labels: the one."""
         images = self.image_candidates(planned)
-        if planned.series.series_uid:
+        if planned.series.kind == "labels":
             return [image for image in images if image.grid.same_as(grid)]
         told = entities_of(planned.series.attributes, row["arrival"] or "")
+        study = planned.series.study_uid
         try:
-            return [image_of_labels(grid, told, images, planned.file_place)]
+            return [image_of_labels(grid, told, images, planned.file_place, study)]
         except ImageReadError:
             return []  # read again, they get their reason
 
@@ -173,7 +176,8 @@ class Holdings:
         return None
 
     def image_candidates(self, planned: PlannedSeries) -> tuple[ImageCandidate, ...]:
-        """Image volumes that labels may lie on: those they refer to, or (NIfTI) any of the same subject."""
+        """Image volumes that labels may lie on: those that a SEG or RTSTRUCT refers to; else any of the
+        subject."""
         target = planned.settings.labels_of if planned.settings else None
         references = set(planned.series.references)
         found: list[ImageCandidate] = []
@@ -183,12 +187,26 @@ class Holdings:
             for row in rows:
                 if row["kind"] != "image" or row[SUBJECT] != planned.subject_id:
                     continue
-                if planned.series.series_uid and row["series_uid"] not in references:
+                if planned.series.kind == "labels" and row["series_uid"] not in references:
                     continue
-                told = entities_of(row, row["arrival"] or "")
-                file = self.files.get((name, row[SUBJECT], str(row[OBS_ID])))
-                found.append(ImageCandidate(str(row[OBS_ID]), name, _grid(row), told, file))
+                found.append(
+                    ImageCandidate(
+                        obs_id=str(row[OBS_ID]),
+                        collection=name,
+                        grid=_grid(row),
+                        entities=entities_of(row, row["arrival"] or ""),
+                        file=self.files.get((name, row[SUBJECT], str(row[OBS_ID]))),
+                        study_uid=str(row["study_uid"] or ""),
+                        n_points=int(row["size_t"] or 1) if row.get("ndim") == 4 else 1,
+                        fourth_axis=str(row.get("fourth_axis") or ""),
+                    )
+                )
         return tuple(found)
+
+
+def _whole(row: Mapping[str, Any]) -> bool:
+    """Whether stored labels are integers without a scaling, as they are taken in today."""
+    return (row["slope"], row["intercept"]) == (1.0, 0.0) and np.dtype(row["dtype"]).kind in "iu"
 
 
 def _same_place_and_scale(planned: PlannedSeries, row: Mapping[str, Any], grid: Grid) -> bool:

@@ -228,6 +228,7 @@ class _Phase:
             stored_digest=self._holdings.source_digest(planned),
             images=self._holdings.image_candidates(planned) if labels else (),
             file=planned.file_place if labels else None,
+            channels=planned.settings.channels if planned.settings else "quarantine",
             config=get_radiobject_config(),
         )
 
