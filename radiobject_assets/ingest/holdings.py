@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.acceptance import kind_of
 from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.label_images import LabelledImage
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult
 from radiobject_assets.imaging.tags import ISSUER_COLUMN
@@ -32,6 +34,7 @@ from radiobject_assets.store.layout import (
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join
 
+_FRAME = "frame_of_reference_uid"
 # Read for every plan.
 _READ = (
     "series_uid", "study_uid", "modality", "component", "source_digest", "arrival", "kind", "n_instances",
@@ -196,6 +199,7 @@ class Holdings:
                         grid=_grid(row),
                         entities=entities_of(row, row["arrival"] or ""),
                         file=self.files.get((name, row[SUBJECT], str(row[OBS_ID]))),
+                        series_uid=str(row["series_uid"] or ""),
                         study_uid=str(row["study_uid"] or ""),
                         n_points=int(row["size_t"] or 1) if row.get("ndim") == 4 else 1,
                         fourth_axis=str(row.get("fourth_axis") or ""),
@@ -218,24 +222,34 @@ def _same_place_and_scale(planned: PlannedSeries, row: Mapping[str, Any], grid: 
     return bool(row["slope"] == slope and row["intercept"] == intercept)
 
 
-def referenced_images(store_uri: str, scan: ScanResult) -> dict[str, Grid]:
-    """Grids of the store's images that labels in a scan refer to, by SeriesInstanceUID.
+def referenced_images(store_uri: str, scan: ScanResult) -> tuple[LabelledImage, ...]:
+    """The store's images that labels in a scan may lie on: those that they name, and those of their study.
 
-    A series that was split into several volumes is left out: its UID alone does not name one of them.
+    What obs has of the frame of reference (if dataset.yaml lists `FrameOfReferenceUID`) is known of them too.
     """
-    wanted = sorted({uid for instance in scan.instances for uid in instance.references if uid})
+    labels = [instance for instance in scan.instances if kind_of(instance) == "labels"]
     ctx = get_tiledb_ctx()
-    if not wanted or not is_store(store_uri, ctx):
-        return {}
-    found: dict[str, list[Grid]] = {}
+    if not labels or not is_store(store_uri, ctx):
+        return ()
+    wanted = {
+        "series_uid": {uid for instance in labels for uid in instance.references},
+        "study_uid": {instance.study_uid for instance in labels},
+    }
+    found: dict[str, LabelledImage] = {}
     for entry in list_collections(store_uri, ctx):
         table = Table(join(entry.uri, OBS), ctx, OBS_CORE)
-        columns = ["series_uid", "kind", *SIZE_COLUMNS, *AFFINE_COLUMNS]
-        rows = table.rows_where("series_uid", wanted, columns)
-        for row in rows.to_pylist():
-            if row["kind"] == "image":
-                found.setdefault(row["series_uid"], []).append(_grid(row))
-    return {uid: grids[0] for uid, grids in found.items() if len(grids) == 1}
+        optional = [name for name in (_FRAME,) if name in table.columns]
+        columns = ["series_uid", "study_uid", "kind", "volume", *optional, *SIZE_COLUMNS, *AFFINE_COLUMNS]
+        for column, uids in wanted.items():
+            for row in table.rows_where(column, sorted(filter(None, uids)), columns).to_pylist():
+                if row["kind"] == "image" and row["series_uid"]:
+                    found[row["volume"]] = LabelledImage(
+                        grid=_grid(row),
+                        series_uid=row["series_uid"],
+                        study_uid=row["study_uid"] or "",
+                        frame_of_reference_uid=row.get(_FRAME) or "",
+                    )
+    return tuple(found[token] for token in sorted(found))
 
 
 def _grid(row: Mapping[str, Any]) -> Grid:

@@ -13,9 +13,12 @@ from dataclasses import replace
 from typing import Literal
 
 from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.contour_source import lies_on
 from radiobject_assets.imaging.decoders import Decoders
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.grid_difference import difference
+from radiobject_assets.imaging.labels import RTSTRUCT_STORAGE
+from radiobject_assets.imaging.members import local_copy
 from radiobject_assets.imaging.one_hot import OneHotLabels
 from radiobject_assets.imaging.opening import open_series
 from radiobject_assets.imaging.reasons import Reason
@@ -41,17 +44,54 @@ def open_drawn_labels(
     ImageReadError
         There is none, or the labels lie on none of them (the reason of the last that was tried).
     """
+    found_by = str(series.attributes.get("labels_found_by") or "reference")
+    if series.instances[0].sop_class_uid == RTSTRUCT_STORAGE:
+        images = _drawn_on(series, images, certain=found_by in ("reference", "instances"))
     refused: ImageReadError | None = None
-    judged = series.grid
-    # of a series that is several volumes (two orientations) the one that the scan found to be meant
-    for image in sorted(images, key=lambda image: judged is None or not judged.same_as(image.grid)):
+    for image in _likeliest_first(series, images):
         try:
-            return open_series(series, image.grid, decoders), image
+            return open_series(series, image.grid, decoders), replace(image, found_by=found_by)
         except ImageReadError as error:
             refused = error
     if refused is not None:
         raise refused
     raise ImageReadError(Reason.REFERENCE_MISSING, "the image that it refers to is not in the store")
+
+
+def _likeliest_first(series: Series, images: Sequence[ImageCandidate]) -> list[ImageCandidate]:
+    """Of a series that is several volumes (orientations) first the one that the scan found to be meant."""
+    judged = series.grid
+    order = {uid: number for number, uid in enumerate(series.references)}
+    return sorted(
+        images,
+        key=lambda image: (
+            judged is None or not judged.same_as(image.grid),
+            order.get(image.series_uid, len(order)),
+        ),
+    )
+
+
+def _drawn_on(series: Series, images: Sequence[ImageCandidate], *, certain: bool) -> Sequence[ImageCandidate]:
+    """Of several images those on whose slices contours lie.
+
+    Where the image is not certain (the contours do not name it), what lies on slices of several series, or on
+    those of none, is held back.
+    """
+    distinct = {image.series_uid for image in images}
+    named_space = series.attributes.get("labels_found_by") != "grid"
+    if len(images) < 2 and named_space:
+        return images
+    with local_copy(series) as local:
+        on = [image for image in images if lies_on(local, image.grid)]
+    if certain:
+        return on or images
+    if len({image.series_uid for image in on}) == 1 or (named_space and len(distinct) == 1):
+        return on or images
+    where = f"lie on the slices of {len({image.series_uid for image in on}) or 'none'} of {len(distinct)}"
+    raise ImageReadError(
+        Reason.REFERENCE_AMBIGUOUS if on or named_space else Reason.REFERENCE_MISSING,
+        f"the contours name no image series, and {where} that may be theirs",
+    )
 
 
 def open_image_of_labels(

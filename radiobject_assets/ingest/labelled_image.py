@@ -37,6 +37,7 @@ class ImageCandidate:
     entities: Entities = ()
     file: FilePlace | None = None
     """Of an image that came with the labels: where its file lies."""
+    series_uid: str = ""
     study_uid: str = ""
     n_points: int = 1
     """Along the fourth axis."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.dataset import CollectionConfig, DatasetConfig
 from radiobject_assets.errors import SchemaError
-from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.label_images import LabelledImage
 from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult, Unreadable
@@ -120,7 +120,7 @@ def plan_ingest(
     dataset: DatasetConfig,
     *,
     arrival: str = "",
-    known_images: Mapping[str, Grid] | None = None,
+    known_images: Sequence[LabelledImage] = (),
 ) -> IngestPlan:
     """Decide for every series of a scan where it goes.
 
@@ -133,8 +133,8 @@ def plan_ingest(
     arrival
         Key of the arrival that the files came in with; part of the identity of NIfTI volumes.
     known_images
-        Grids of images that the store holds already, by SeriesInstanceUID (`holdings.referenced_images`):
-        labels may come in a later arrival than their image.
+        Images that the store holds already (`holdings.referenced_images`): labels may come in a later
+        arrival than their image.
     """
     policy = SeriesPolicy(**dict(dataset.imaging))
     planned = [_plan_one(series, dataset, arrival) for series in build_series(scan, known_images, policy)]

@@ -250,6 +250,7 @@ class _Phase:
                 planned.outcome(unwritten if result.unchanged else "written"),
                 shape=result.shape,
                 dtype=result.dtype,
+                detail=result.detail or planned.series.detail,
             )
             if result.staged is None:
                 outcomes[id(planned)] = done

@@ -195,8 +195,10 @@ def _stage(task: VolumeTask, source: ImageSource, image: ImageCandidate | None) 
             },
         )
     attributes = {**staged.attributes, "source_digest": source.source_digest()}
+    clipped = staged.attributes.get("contours_clipped")
     return VolumeResult(
         staged=replace(staged, attributes=attributes),
+        detail=f"{clipped} contours reach beyond the image and were clipped" if clipped else "",
         shape=tuple(source.shape),
         dtype=str(source.dtype),
     )

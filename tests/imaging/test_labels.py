@@ -16,6 +16,7 @@ from structure_sets import write_rtstruct
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.contours import Between, contour_planes, fill_rings, slices_of_planes
 from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.label_images import LabelledImage
 from radiobject_assets.imaging.instance import Frame
 from radiobject_assets.imaging.placing import place_frames
 from radiobject_assets.imaging.reasons import Reason
@@ -119,7 +120,7 @@ def test_labels_without_their_image_are_quarantined_unless_the_image_is_known(tm
         path.unlink()
     assert _labels(tmp_path)[0].reason is Reason.REFERENCE_MISSING
     assert image.grid is not None
-    (known,) = build_series(scan([tmp_path]), {image.series_uid: image.grid})
+    (known,) = build_series(scan([tmp_path]), [LabelledImage(image.grid, series_uid=image.series_uid)])
     assert known.verdict == "ingestable"
     assert known.grid is not None
     assert known.grid.same_as(image.grid)
