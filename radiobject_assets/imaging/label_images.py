@@ -145,12 +145,15 @@ def _by_instances(labels: Instance, images: Sequence[LabelledImage]) -> FoundIma
 def _why_not(labels: Instance, refused: Collection[Series]) -> Problem | None:
     """Why the image that labels name cannot be theirs; None where they name none."""
     named = set(labels.reference_sops)
-    for series in refused:
-        of_series = series.series_uid and series.series_uid in labels.references
-        if of_series or any(instance.sop_instance_uid in named for instance in series.instances):
-            return Problem(
-                Reason.REFERENCE_QUARANTINED, f"its image is quarantined ({series.reason}): {series.detail}"
-            )
+    theirs = [
+        series
+        for series in refused
+        if (series.series_uid and series.series_uid in labels.references)
+        or any(instance.sop_instance_uid in named for instance in series.instances)
+    ]
+    if theirs and {series.series_uid for series in theirs}.issuperset(labels.references):
+        told = f"({theirs[0].reason}): {theirs[0].detail}"
+        return Problem(Reason.REFERENCE_QUARANTINED, f"its image is quarantined {told}")
     if labels.reference_classes and all(map(_never_a_volume, labels.reference_classes)):
         return Problem(
             Reason.REFERENCE_QUARANTINED,

@@ -50,6 +50,7 @@ class Reason(StrEnum):
     REFERENCE_MISSING = "reference_missing"
     REFERENCE_QUARANTINED = "reference_quarantined"
     REFERENCE_AMBIGUOUS = "reference_ambiguous"
+    FOURTH_AXIS_DIFFERS = "fourth_axis_differs"
     LABELS_OFF_GRID = "labels_off_grid"
     LABELS_EMPTY = "labels_empty"
     LABELS_NOT_WHOLE = "labels_not_whole"
@@ -203,6 +204,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Several images of the subject could be the one that the labels were drawn on.",
         "Name images and labels after their session and run as BIDS does, or give each kind of image a "
         "collection and set `labels_of`.",
+    ),
+    Reason.FOURTH_AXIS_DIFFERS: Explanation(
+        "The volume's fourth axis has another number of points than dataset.yaml says.",
+        "Correct the collection's `fourth_axis`, or give such volumes a collection of their own.",
     ),
     Reason.LABELS_OFF_GRID: Explanation(
         "The labels do not lie on their image's voxels: by how much, and what usually does that, is said.",

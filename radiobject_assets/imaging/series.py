@@ -17,6 +17,7 @@ from radiobject_assets.imaging.image_series import image_series
 from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.label_images import LabelledImage, images_here, refused_images
 from radiobject_assets.imaging.label_series import label_series
+from radiobject_assets.imaging.nifti_axis import fourth_axis
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.opening import open_series
 from radiobject_assets.imaging.policy import REFUSE, SeriesPolicy
@@ -109,6 +110,7 @@ def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
         detail="",
         nifti=nifti,
         attributes={name: value for name, value in attributes.items() if value is not None}
+        | fourth_axis(nifti)
         | nifti.attributes,
     )
     kept = nifti.component_dtype is not None and policy.components == "keep"

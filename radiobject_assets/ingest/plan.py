@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from radiobject_assets.dataset import CollectionConfig, DatasetConfig
 from radiobject_assets.errors import SchemaError
 from radiobject_assets.imaging.label_images import LabelledImage
+from radiobject_assets.imaging.nifti_axis import AXIS, AXIS_VALUES, axis_attributes
 from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult, Unreadable
@@ -189,6 +190,8 @@ def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSe
             return planned
         detail = f"no collection of the data set matches this {series.modality or 'NIfTI'} series"
         return replace(planned, series=_held(series, Reason.NO_COLLECTION, detail))
+    if settings is not None and not series.instances:
+        series = _with_axis(series, settings)
     obs_id = obs_id_of(subject_id, name, volume_key(series, arrival))
     if series.verdict == "ingestable":
         try:
@@ -197,6 +200,20 @@ def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSe
         except SchemaError as error:
             series = _held(series, Reason.DAMAGED_HEADER, str(error))
     return PlannedSeries(series, subject_id, name, obs_id, settings)
+
+
+def _with_axis(series: Series, settings: CollectionConfig) -> Series:
+    """A series with the fourth axis that its collection says; what no header tells is the user's to say."""
+    told = {name: value for name, value in series.attributes.items() if name not in (AXIS, AXIS_VALUES)}
+    if settings.channels in ("one_hot", "one_hot_with_background"):
+        return replace(series, attributes=told)  # the channels become values
+    axis = settings.fourth_axis
+    if axis is None or series.shape is None or len(series.shape) != 4:
+        return series
+    if axis.values and len(axis.values) != series.shape[3]:
+        detail = f"{series.shape[3]} points along the fourth axis, and dataset.yaml names {len(axis.values)}"
+        return _held(series, Reason.FOURTH_AXIS_DIFFERS, detail)
+    return replace(series, attributes={**told, **axis_attributes(axis.name, axis.values)})
 
 
 def _spacing_mm(affine: NDArray[np.float64] | None) -> tuple[float, ...] | None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import tiledb
 
 from radiobject_assets.imaging import bids, real_world, sidecars, tracer
+from radiobject_assets.imaging.nifti_axis import AXIS, AXIS_VALUES
 from radiobject_assets.imaging.tags import ATTRIBUTES, ISSUER_COLUMN, OPTIONAL_ATTRIBUTES
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.store.layout import OBS, OBS_CORE, OBS_ID, SUBJECT
@@ -27,6 +28,8 @@ WITHDRAWABLE: Final = frozenset(
         *bids.COLUMNS.values(),
         "suffix",
         "datatype",
+        AXIS,
+        AXIS_VALUES,
         "b_values_s_per_mm2",
         "volume_interval_s",
         "b_vectors_ras",
