@@ -249,6 +249,9 @@ class PatchesConfig(_Section):
     """Image collection that patches are cut from."""
     labels: str | None = None
     """Label collection cut at the same place; also what foreground sampling looks at."""
+    point: str | float | None = None
+    """Of images with a fourth axis the one point to cut, by its entry in obs `fourth_axis_values`: the name
+    of a channel (`FLAIR`), or a number. Without it each patch is of a point that is drawn."""
     size_voxels: tuple[
         Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
     ] = (64, 64, 64)

@@ -62,15 +62,15 @@ def _cause(labels: Grid, turned: Grid, image: Grid) -> str:
     """What moves labels of the image's shape away from it, by the two affines; "" where nothing is known."""
     if _placeless(labels) and not _placeless(image):
         return "the labels' header has no place (an affine of ones): it was lost on saving"
-    if not _same_spacing(turned, image):
-        voxel = [" x ".join(f"{s:.4g}" for s in spacing_mm(g.affine)) for g in (turned, image)]
-        return f"the labels' voxels measure {voxel[0]} mm, the image's {voxel[1]} mm"
     tilts = tilt_deg(image.affine), tilt_deg(turned.affine)
     if abs(tilts[0] - tilts[1]) > TILT_DEG:
         return (
             f"the image's slices lean by {tilts[0]:.3g} degrees (a tilted gantry), the labels' by "
             f"{tilts[1]:.3g}: a tool that keeps no shear lost it on saving"
         )
+    if not _same_spacing(turned, image):
+        voxel = [" x ".join(f"{s:.4g}" for s in spacing_mm(g.affine)) for g in (turned, image)]
+        return f"the labels' voxels measure {voxel[0]} mm, the image's {voxel[1]} mm"
     return _mirrored(labels, image) or _moved(turned, image)
 
 
