@@ -105,6 +105,25 @@ class MatchConfig(_Section):
         return tuple([self.files] if isinstance(self.files, str) else self.files or [])
 
 
+class FourthAxisConfig(_Section):
+    """What the fourth axis of a collection's NIfTI volumes is, where their headers do not say."""
+
+    name: Literal["time", "echo", "b_value", "phase", "energy", "inversion_time", "channel"]
+    """What differs from point to point."""
+    values: list[str | float] = Field(default_factory=list)
+    """One entry for each point: names of channels (`[FLAIR, T1w, T1gd, T2w]`), else numbers (`time` in s,
+    `echo`, `phase` and `inversion_time` in ms, `b_value` in s/mm2, `energy` in kV)."""
+
+    @model_validator(mode="after")
+    def _values_fit_the_name(self) -> FourthAxisConfig:
+        kind = str if self.name == "channel" else float
+        if not all(isinstance(value, kind) for value in self.values):
+            raise ValueError(f"`values` of {self.name!r} are {'names' if kind is str else 'numbers'}")
+        if len(set(self.values)) < len(self.values):
+            raise ValueError("`values` has one entry twice")
+        return self
+
+
 class CollectionConfig(_Section):
     """One collection: volumes of one kind, and one Dagster asset of the same name."""
 
@@ -114,6 +133,12 @@ class CollectionConfig(_Section):
     """`labels` for segmentations: integers, never interpolated, aligned with the image that they describe."""
     labels_of: str | None = None
     """For `kind: labels`: the image collection that they belong to."""
+    channels: Literal["quarantine", "one_hot", "one_hot_with_background", "each_point"] = "quarantine"
+    """For `kind: labels` with a fourth axis: `one_hot` makes one value of channels of 0 and 1 (the first
+    channel is value 1), `one_hot_with_background` takes the first channel for the background, `each_point`
+    keeps labels for each point of their image's fourth axis."""
+    fourth_axis: FourthAxisConfig | None = None
+    """For `kind: image`: what the fourth axis of its NIfTI volumes is."""
     tile: TileOrientation | TileExtents = TileOrientation.ISOTROPIC
     """`axial`, `sagittal`, `coronal` (whole slices), `isotropic` (cubes, for 3D patches), or extents."""
     description: str = ""
@@ -126,6 +151,10 @@ class CollectionConfig(_Section):
     def _labels_name_their_image(self) -> CollectionConfig:
         if self.labels_of is not None and self.kind != "labels":
             raise ValueError("`labels_of` goes with `kind: labels`")
+        if self.channels != "quarantine" and self.kind != "labels":
+            raise ValueError("`channels` goes with `kind: labels`")
+        if self.fourth_axis is not None and self.kind != "image":
+            raise ValueError("`fourth_axis` goes with `kind: image`")
         return self
 
     @model_validator(mode="after")
@@ -175,6 +204,9 @@ class ImagingConfig(_Section):
     single_slices: Literal["quarantine", "keep"] = "quarantine"
     """An image alone in its series: `keep` stores it as a volume of one slice, as thick as its header
     says. Localizers stay out."""
+    labels_on: Literal["named_image", "same_frame_of_reference"] = "named_image"
+    """Segmentations and contours (SEG, RTSTRUCT) go on the image that they name. `same_frame_of_reference`
+    puts them on another image of the same FrameOfReferenceUID where the one that they name is not here."""
     nifti_description: Literal["drop", "keep"] = "drop"
     """The free text `descrip` of NIfTI headers may name somebody. `keep` stores it in the obs column
     `nifti_description`, and exports write it again. Never kept with pseudonyms."""
@@ -228,6 +260,9 @@ class PatchesConfig(_Section):
     """Image collection that patches are cut from."""
     labels: str | None = None
     """Label collection cut at the same place; also what foreground sampling looks at."""
+    point: str | float | None = None
+    """Of images with a fourth axis the one point to cut, by its entry in obs `fourth_axis_values`: the name
+    of a channel (`FLAIR`), or a number. Without it each patch is of a point that is drawn."""
     size_voxels: tuple[
         Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
     ] = (64, 64, 64)

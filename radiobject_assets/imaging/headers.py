@@ -32,7 +32,7 @@ from radiobject_assets.imaging.frames import (
     tomographic_frames,
 )
 from radiobject_assets.imaging.instance import Frame, Instance, header_length
-from radiobject_assets.imaging.labels import describe_segments, referenced_images
+from radiobject_assets.imaging.labels import describe_segments, frame_of_reference, referenced_images
 from radiobject_assets.imaging.lookup import PixelMapping, pixel_mapping
 from radiobject_assets.imaging.mosaic import (
     grid_frames,
@@ -312,7 +312,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         frame = classic_frame(e, manufacturer)
         echo_planar = "SIEMENS" in manufacturer and "EP" in e.text(t.SCANNING_SEQUENCE)
         frames = (with_csa_diffusion(frame, e) if echo_planar else frame,)
-    references, reference_sops = referenced_images(e)
+    named = referenced_images(e)
     attributes, extras = _interned_attributes(e)
     if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:
         attributes = {**multiframe_attributes(e), **real_world_attributes(e, manufacturer), **attributes}
@@ -366,8 +366,10 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         frames=frames,
         tiles=tiles,
         tile_rows=tile_rows(tiles) if tiles > 0 and is_grid(e, manufacturer) else 0,
-        references=references,
-        reference_sops=reference_sops,
+        references=named.series,
+        reference_sops=named.instances,
+        reference_owners=named.owners,
+        reference_classes=named.classes,
         segments=segments,
         segmentation_type=e.text(t.SEGMENTATION_TYPE),
         max_fraction=e.integer(t.MAX_FRACTION) or 0,
@@ -378,6 +380,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         source_series=source_series_of(e),
         attributes=attributes if not mapped.units else {**attributes, "rescale_type": mapped.units},
         extras=extras,
+        frame_of_reference_uid=frame_of_reference(e),
     )
 
 

@@ -55,8 +55,11 @@ class Reason(StrEnum):
     REFERENCE_MISSING = "reference_missing"
     REFERENCE_QUARANTINED = "reference_quarantined"
     REFERENCE_AMBIGUOUS = "reference_ambiguous"
+    FOURTH_AXIS_DIFFERS = "fourth_axis_differs"
     LABELS_OFF_GRID = "labels_off_grid"
     LABELS_EMPTY = "labels_empty"
+    LABELS_NOT_WHOLE = "labels_not_whole"
+    LABELS_WITH_CHANNELS = "labels_with_channels"
     SEGMENTS_OVERLAP = "segments_overlap"
     FILE_CHANGED = "file_changed"
     WORKER_DIED = "worker_died"
@@ -271,12 +274,26 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Name images and labels after their session and run as BIDS does, or give each kind of image a "
         "collection and set `labels_of`.",
     ),
+    Reason.FOURTH_AXIS_DIFFERS: Explanation(
+        "The volume's fourth axis has another number of points than dataset.yaml says.",
+        "Correct the collection's `fourth_axis`, or give such volumes a collection of their own.",
+    ),
     Reason.LABELS_OFF_GRID: Explanation(
         "The labels do not lie on their image's voxels: by how much, and what usually does that, is said.",
         "Take the labels of this image, or resample them onto it (nearest neighbour) and ingest them again.",
     ),
     Reason.LABELS_EMPTY: Explanation(
         "The labels contain no region.", "Nothing, or check the annotation.", left_out=False
+    ),
+    Reason.LABELS_NOT_WHOLE: Explanation(
+        "A collection of `kind: labels` holds whole numbers, and voxels of this image are none.",
+        "Make the labels again without interpolation (nearest neighbour); if they are probabilities, give "
+        "them a collection of `kind: image`.",
+    ),
+    Reason.LABELS_WITH_CHANNELS: Explanation(
+        "The labels have a fourth axis that is not their image's: one channel for each structure, mostly.",
+        "Set the collection's `channels` in dataset.yaml (`one_hot`, or `one_hot_with_background`), or save "
+        "one value for each voxel.",
     ),
     Reason.SEGMENTS_OVERLAP: Explanation(
         "Segments overlap, so one label per voxel cannot hold them.",

@@ -24,6 +24,7 @@ from radiobject_assets.imaging.duplicates import Seen, candidates
 from radiobject_assets.imaging.headers import looks_like_bare_dicom, read_instance
 from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.members import Unpacked, copies, kind_of_archive
+from radiobject_assets.imaging.nifti_axis import with_channel_names
 from radiobject_assets.imaging.nifti_header import (
     NiftiFile,
     almost_nifti,
@@ -174,6 +175,7 @@ def scan(
         on_progress(len(roots), len(roots))
     niftis, unreadable = _claim_data_files(niftis, unreadable, texts)
     niftis, unreadable = described(niftis, unreadable, texts)
+    niftis = with_channel_names(niftis, (item.path for item in unreadable), texts)
     instances = _with_pixel_digests(instances)
     return ScanResult(
         tuple(sorted(instances, key=_place)),

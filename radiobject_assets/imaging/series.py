@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from radiobject_assets.imaging.acceptance import kind_of, problem_of
-from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.image_series import image_series
 from radiobject_assets.imaging.instance import Instance
-from radiobject_assets.imaging.label_series import LabelledImage, label_series
+from radiobject_assets.imaging.label_images import LabelledImage, images_here, refused_images
+from radiobject_assets.imaging.label_series import label_series
+from radiobject_assets.imaging.nifti_axis import fourth_axis
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.one_scan import join_scans
 from radiobject_assets.imaging.opening import open_series
@@ -32,14 +33,14 @@ __all__ = ["Kind", "Series", "Verdict", "build_series", "open_series"]
 
 
 def build_series(
-    scan: ScanResult, known_images: Mapping[str, Grid] | None = None, policy: SeriesPolicy = REFUSE
+    scan: ScanResult, known_images: Sequence[LabelledImage] = (), policy: SeriesPolicy = REFUSE
 ) -> tuple[Series, ...]:
     """Group the instances of a scan into series, order their slices, and judge each.
 
     Parameters
     ----------
     known_images
-        Grids of images that are already in a store, by SeriesInstanceUID: labels may refer to them.
+        Images that are already in a store: labels may refer to them.
     policy
         What to do with colour, complex and irregularly spaced images; by default they are quarantined.
 
@@ -65,10 +66,9 @@ def build_series(
         found.extend(_other_series(uid, others, alone=len(others) == len(group)))
         if len(images_of[uid]) + len(empty[uid]) + len(others) < len(group):
             labels.append((uid, [i for i in group if kind_of(i) == "labels"]))
-    referable = _labelled_images(found, known_images or {})
-    refused = {s.series_uid: s for s in found if s.kind == "image" and s.verdict == "quarantined"}
+    referable, refused = images_here(found, known_images), refused_images(found)
     for uid, group in labels:
-        found.extend(label_series(uid, group, referable, refused))
+        found.extend(label_series(uid, group, referable, refused, policy))
     found.extend(_nifti_series(nifti, policy) for nifti in scan.niftis)
     return tuple(sorted(_with_unique_keys(found), key=lambda s: s.key))
 
@@ -90,16 +90,6 @@ def _other_series(uid: str, instances: Sequence[Instance], *, alone: bool) -> li
             component = "" if alone and number == 0 else f"other{number + 1}"
             result.append(quarantined(uid, component, "other", group, problem))
     return result
-
-
-def _labelled_images(found: Sequence[Series], known: Mapping[str, Grid]) -> dict[str, list[LabelledImage]]:
-    present: dict[str, list[LabelledImage]] = defaultdict(list)
-    for series in found:
-        if series.grid is not None:
-            uids = frozenset(instance.sop_instance_uid for instance in series.instances)
-            for uid in {series.series_uid, *(instance.series_uid for instance in series.instances)}:
-                present[uid].append(LabelledImage(series.grid, uids))
-    return {uid: [LabelledImage(grid)] for uid, grid in known.items()} | present
 
 
 def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
@@ -133,6 +123,7 @@ def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
         detail="",
         nifti=nifti,
         attributes={name: value for name, value in attributes.items() if value is not None}
+        | fourth_axis(nifti)
         | nifti.attributes,
     )
     kept = nifti.component_dtype is not None and policy.components == "keep"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from radiobject_assets.dataset import CollectionConfig, DatasetConfig
 from radiobject_assets.errors import SchemaError
-from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.evidence.fourth_axis import AXIS, AXIS_VALUES, axis_attributes
+from radiobject_assets.imaging.label_images import LabelledImage
 from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult, Unreadable
@@ -124,7 +125,7 @@ def plan_ingest(
     dataset: DatasetConfig,
     *,
     arrival: str = "",
-    known_images: Mapping[str, Grid] | None = None,
+    known_images: Sequence[LabelledImage] = (),
 ) -> IngestPlan:
     """Decide for every series of a scan where it goes.
 
@@ -137,8 +138,8 @@ def plan_ingest(
     arrival
         Key of the arrival that the files came in with; part of the identity of NIfTI volumes.
     known_images
-        Grids of images that the store holds already, by SeriesInstanceUID (`holdings.referenced_images`):
-        labels may come in a later arrival than their image.
+        Images that the store holds already (`holdings.referenced_images`): labels may come in a later
+        arrival than their image.
     """
     policy = SeriesPolicy(**dict(dataset.imaging))
     planned = [_plan_one(series, dataset, arrival) for series in build_series(scan, known_images, policy)]
@@ -211,6 +212,8 @@ def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSe
         return replace(planned, series=_held(series, Reason.NO_COLLECTION, _unmatched(series, dataset)))
     if settings is not None and settings.segment_name is not None and series.nifti is not None:
         series = replace(series, attributes={**series.attributes, "segments": segment_of(series.nifti.path)})
+    if settings is not None and not series.instances:
+        series = _with_axis(series, settings)
     obs_id = obs_id_of(subject_id, name, volume_key(series, arrival))
     if series.verdict == "ingestable":
         try:
@@ -219,6 +222,20 @@ def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSe
         except SchemaError as error:
             series = _held(series, Reason.DAMAGED_HEADER, str(error))
     return PlannedSeries(series, subject_id, name, obs_id, settings)
+
+
+def _with_axis(series: Series, settings: CollectionConfig) -> Series:
+    """A series with the fourth axis that its collection says; what no header tells is the user's to say."""
+    told = {name: value for name, value in series.attributes.items() if name not in (AXIS, AXIS_VALUES)}
+    if settings.channels in ("one_hot", "one_hot_with_background"):
+        return replace(series, attributes=told)  # the channels become values
+    axis = settings.fourth_axis
+    if axis is None or series.shape is None or len(series.shape) != 4:
+        return series
+    if axis.values and len(axis.values) != series.shape[3]:
+        detail = f"{series.shape[3]} points along the fourth axis, and dataset.yaml names {len(axis.values)}"
+        return _held(series, Reason.FOURTH_AXIS_DIFFERS, detail)
+    return replace(series, attributes={**told, **axis_attributes(axis.name, axis.values)})
 
 
 def _spacing_mm(affine: NDArray[np.float64] | None) -> tuple[float, ...] | None:
