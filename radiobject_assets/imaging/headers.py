@@ -374,7 +374,11 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
 
 
 def _high_bit(e: Elements) -> int:
+    """HighBit, or where that cannot be (too low for BitsStored, or beyond BitsAllocated) the last stored bit.
+
+    The values then lie in the lowest bits, which is where pydicom, dcm2niix and GDCM look whatever it says.
+    """
     high = e.integer(t.HIGH_BIT)
-    if high is not None:
-        return high
-    return (e.integer(t.BITS_STORED) or e.integer(t.BITS_ALLOCATED) or 1) - 1
+    allocated = e.integer(t.BITS_ALLOCATED) or 1
+    stored = e.integer(t.BITS_STORED) or allocated
+    return high if high is not None and stored - 1 <= high < allocated else stored - 1

@@ -108,6 +108,9 @@ class Instance:
         What is wrong with the header, if it parsed but cannot be used.
     attributes
         Allow-listed acquisition parameters (`tags.ATTRIBUTES`).
+    gzipped
+        True for a file that was compressed by itself (`.dcm.gz`): offsets and sizes are of what is in it, and
+        it is unpacked before it is read (`members.local_copy`).
     extras
         Those that a data set may allow besides (`tags.OPTIONAL_ATTRIBUTES`), by DICOM keyword; `privacy`
         moves the allowed ones to `attributes` and drops the others.
@@ -155,6 +158,7 @@ class Instance:
     table_bits: int = 0
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
     extras: dict[str, AttributeValue] = field(default_factory=dict)
+    gzipped: bool = False
 
 
 def header_length(size_bytes: int, pixel_offset: int) -> int:

@@ -15,6 +15,7 @@ class Reason(StrEnum):
 
     EMPTY_FILE = "empty_file"
     NOT_AN_IMAGE = "not_an_image"
+    FOREIGN_FORMAT = "foreign_format"
     NOT_READABLE = "not_readable"
     ARCHIVE = "archive"
     ARCHIVE_DAMAGED = "archive_damaged"
@@ -78,8 +79,12 @@ class Explanation:
 EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.EMPTY_FILE: Explanation("The file has no bytes.", "Transfer it again."),
     Reason.NOT_AN_IMAGE: Explanation(
-        "The content is neither DICOM nor NIfTI.",
+        "The content is neither DICOM nor a volume of another format.",
         "Nothing, if the file is a note or a table; else transfer it again.",
+    ),
+    Reason.FOREIGN_FORMAT: Explanation(
+        "The file holds a volume, or part of one, in a format that is not read.",
+        "Convert it to NIfTI with a tool that knows the format, and ingest again.",
     ),
     Reason.NOT_READABLE: Explanation(
         "The operating system refused to read the file.", "Check its permissions and the disk."
@@ -128,7 +133,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Split or reshape the image into 3D or 4D volumes.",
     ),
     Reason.UNSUPPORTED_OBJECT: Explanation(
-        "The DICOM object is not a volume image (report, plan, waveform, dose, projection, video...).",
+        "The DICOM object is not a volume image (report, plan, waveform, projection, photograph, video...).",
         "Nothing, unless it should have been an image: then check what the sender exported.",
     ),
     Reason.UNSUPPORTED_ENCODING: Explanation(
