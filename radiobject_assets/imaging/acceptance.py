@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from radiobject_assets.imaging.coded_frames import NATIVE_CODECS, RLE
+from radiobject_assets.imaging.dose import RTDOSE_STORAGE
 from radiobject_assets.imaging.headers import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.labels import LABELMAP_STORAGE, RTSTRUCT_STORAGE, SEG_STORAGE
@@ -18,7 +19,6 @@ from radiobject_assets.imaging.reasons import Reason
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 SECONDARY_CAPTURE = frozenset(_STORAGE + suffix for suffix in ("7", "7.1", "7.2", "7.3", "7.4"))
-RTDOSE_STORAGE = _STORAGE + "481.2"
 ULTRASOUND_VOLUME = _STORAGE + "6.2"
 IMAGE_CLASSES = SECONDARY_CAPTURE | frozenset(
     _STORAGE + suffix
@@ -226,6 +226,14 @@ def _description_problem(i: Instance) -> Problem | None:
         return Problem(
             Reason.NO_GEOMETRY, "an ultrasound volume that is placed by its transducer, not in the patient"
         )
+    if i.sop_class_uid == RTDOSE_STORAGE:
+        if len(i.frames) != i.n_frames:
+            return Problem(
+                Reason.NO_GEOMETRY,
+                f"GridFrameOffsetVector does not say where the {i.n_frames} planes of the dose are",
+            )
+        if not all(frame.slope > 0 for frame in i.frames):
+            return Problem(Reason.UNSUPPORTED_PIXELS, "DoseGridScaling is absent: the values are no dose")
     if i.tiles == 0 and len(i.frames) != i.n_frames:
         return Problem(Reason.NO_GEOMETRY, f"{i.n_frames} frames whose places in space are not described")
     if i.tiles < 0:

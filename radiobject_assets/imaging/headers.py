@@ -23,6 +23,7 @@ from blake3 import blake3
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.alike import Alike
+from radiobject_assets.imaging.dose import RTDOSE_STORAGE, dose_attributes, dose_frames
 from radiobject_assets.imaging.elements import Elements, Header, OddElements, Read, Value, read_elements
 from radiobject_assets.imaging.frames import (
     classic_frame,
@@ -298,6 +299,8 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
     tiles = 0
     if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:
         frames = multiframe_frames(e, min(max(n_frames, 0), _MAX_FRAMES), manufacturer)
+    elif has_pixels and e.text(t.SOP_CLASS_UID) == RTDOSE_STORAGE:
+        frames = dose_frames(e, min(max(n_frames, 0), _MAX_FRAMES), manufacturer)
     elif n_frames > 1 and is_tomographic(e):
         frames = tomographic_frames(e, min(n_frames, _MAX_FRAMES), manufacturer)
     elif has_pixels and is_mosaic(e, manufacturer):
@@ -320,6 +323,8 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         attributes = {**attributes, **phase_encoding_of(e, frames[0].orientation, plane)}
     if t.RADIOPHARMACEUTICALS in e.values:
         attributes = {**attributes, **tracer_attributes(e)}
+    if t.DOSE_UNITS in e.values and e.text(t.SOP_CLASS_UID) == RTDOSE_STORAGE:
+        attributes = {**attributes, **dose_attributes(e)}
     if t.REAL_WORLD_MAPPING in e.values:
         attributes = {**attributes, **real_world_attributes(e, manufacturer)}
     segments = describe_segments(e)
