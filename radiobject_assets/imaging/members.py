@@ -116,7 +116,9 @@ def inflate(packed: Path, target: Path, limits: ArchiveLimits = LIMITS) -> None:
                     _check_room(target.parent, len(data))
                 file.write(data)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ImageReadError(Reason.ARCHIVE_DAMAGED, "its gzip data is damaged or cut short", packed) from error
+        raise ImageReadError(
+            Reason.ARCHIVE_DAMAGED, "its gzip data is damaged or cut short", packed
+        ) from error
 
 
 def read_member(path: Path, max_bytes: int) -> bytes:

@@ -25,6 +25,8 @@ from radiobject_assets.imaging.foreign import Foreign, arrays_in, data_names, fo
 from radiobject_assets.imaging.headers import looks_like_bare_dicom, read_instance
 from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.members import Unpacked, copies, inflate, kind_of_archive
+from radiobject_assets.imaging.metaimage_header import is_metaimage, read_metaimage
+from radiobject_assets.imaging.mgh_header import is_mgh, read_mgh
 from radiobject_assets.imaging.nifti_header import (
     NiftiFile,
     almost_nifti,
@@ -34,8 +36,10 @@ from radiobject_assets.imaging.nifti_header import (
     read_nifti,
     with_data_file,
 )
+from radiobject_assets.imaging.nrrd_header import is_nrrd, read_nrrd
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.sidecars import read_sidecars, sidecars_of
+from radiobject_assets.imaging.volume_file import FORMATS, data_path, with_volume_data
 from radiobject_assets.temporary import temporary_folder
 
 if TYPE_CHECKING:
@@ -321,14 +325,22 @@ def _classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int)
             return replace(nifti, header_digest=header_digest_of(inflated))
         if refused := almost_nifti(inflated):
             return Unreadable(path, Reason.NIFTI_INVALID, refused)
+        if is_mgh(inflated):
+            return read_mgh(path, root, inflated, size, compressed=True)
         if is_tar(inflated):
             return Unreadable(path, Reason.ARCHIVE, "is a tar.gz archive")
         return _other_gzip(path, root, prefix, size)
+    if is_nrrd(prefix):
+        return read_nrrd(path, root, read, prefix, size)
+    if is_metaimage(prefix):
+        return read_metaimage(path, root, read, prefix, size)
     if is_nifti(prefix):
         nifti = read_nifti(path, root, prefix, size, compressed=False)
         return replace(nifti, header_digest=header_digest_of(prefix))
     if refused := almost_nifti(prefix):
         return Unreadable(path, Reason.NIFTI_INVALID, refused)
+    if is_mgh(prefix):
+        return read_mgh(path, root, prefix, size, compressed=False)
     kind = _ARCHIVES.get(prefix[:4]) or ("tar" if is_tar(prefix) else None)
     if kind is not None:
         return Unreadable(path, Reason.ARCHIVE, f"is a {kind} archive")
@@ -358,6 +370,8 @@ def _other_gzip(path: Path, root: Path, prefix: bytes, size: int) -> Record:
     if inflated[128:132] == b"DICM" or looks_like_bare_dicom(inflated):
         return Unreadable(path, Reason.ARCHIVE, _GZIPPED_DICOM)
     found = foreign(inflated, read, len(inflated))
+    if is_nrrd(inflated) or is_metaimage(inflated):
+        found = Foreign("is an NRRD or MetaImage file: unpack it")
     if found is not None:
         return _named(path, replace(found, text=found.text.replace("is ", "is (gzipped) ", 1)))
     return Unreadable(path, Reason.NOT_AN_IMAGE, "is gzip data that holds no image")
@@ -381,7 +395,9 @@ def _with_foreign_data(unreadable: list[Unreadable]) -> list[Unreadable]:
         header = found.get((item.path.parent, item.path.name.lower()))
         if header is not None and header.path != item.path and item.reason is not Reason.FOREIGN_FORMAT:
             item = replace(
-                item, reason=header.reason, detail=f"has the voxels of a file beside it, which {header.detail}"
+                item,
+                reason=header.reason,
+                detail=f"has the voxels of a file beside it, which {header.detail}",
             )
         result.append(item)
     return result
@@ -413,16 +429,27 @@ def _claim_data_files(
         if nifti.single_file:
             kept.append(_with_sidecars(nifti, others, texts))
             continue
-        data = nifti_data_file(nifti.path, others)
-        if data is None or (data not in others and data.parent == nifti.path.parent and not data.is_file()):
-            others[nifti.path] = Unreadable(
-                nifti.path, Reason.NIFTI_DATA_MISSING, "has no .img file beside it"
-            )
+        data = nifti_data_file(nifti.path, others) if nifti.format == "nifti" else data_path(nifti)
+        if data is None or (data not in others and not data.is_file()):
+            others[nifti.path] = _without_data(nifti)
             continue
         others.pop(data, None)
-        pair = with_data_file(nifti, data, data.stat().st_size if data.is_file() else None)
+        join = with_data_file if nifti.format == "nifti" else with_volume_data
+        pair = join(nifti, data, data.stat().st_size if data.is_file() else None)
         kept.append(_with_sidecars(pair, others, texts))
     return kept, list(others.values())
+
+
+def _without_data(header: NiftiFile) -> Unreadable:
+    if header.format == "nifti":
+        return Unreadable(header.path, Reason.NIFTI_DATA_MISSING, "has no .img file beside it")
+    if header.problem:
+        code, _, detail = header.problem.partition(" ")
+        return Unreadable(header.path, Reason(code), detail)
+    name = FORMATS[header.format]
+    return Unreadable(
+        header.path, Reason.VOLUME_DATA_MISSING, f"is an {name} header whose data file is not beside it"
+    )
 
 
 def _with_sidecars(
@@ -434,6 +461,5 @@ def _with_sidecars(
         del others[path]
     if not present:
         return nifti
-    return replace(
-        nifti, files=(*nifti.files, *present), attributes=read_sidecars(present, nifti.matrix, texts)
-    )
+    told = read_sidecars(present, nifti.matrix, texts)
+    return replace(nifti, files=(*nifti.files, *present), attributes={**nifti.attributes, **told})

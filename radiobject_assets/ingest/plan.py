@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +74,7 @@ class PlannedSeries:
             n_instances=len(series.files),
             shape=series.shape,
             dtype=None if series.dtype is None else str(series.dtype),
-            source=source_of(series.files or [instance.path for instance in series.instances]),
+            source=source_of(series.files or _opened_files(series)),
             status=status,
             modality=series.modality,
             series_token=self.series_token,
@@ -197,6 +198,12 @@ def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSe
         except SchemaError as error:
             series = _held(series, Reason.DAMAGED_HEADER, str(error))
     return PlannedSeries(series, subject_id, name, obs_id, settings)
+
+
+def _opened_files(series: Series) -> list[Path]:
+    if series.nifti is not None:
+        return [series.nifti.path]
+    return [instance.path for instance in series.instances]
 
 
 def _spacing_mm(affine: NDArray[np.float64] | None) -> tuple[float, ...] | None:
