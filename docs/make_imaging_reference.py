@@ -58,6 +58,7 @@ COMPUTED = {
     **real_world.COLUMNS,
     "segments": "JSON list: value, label, coded type and category, algorithm of each segment",
     "segmentation_type": "`BINARY`, `FRACTIONAL`, `LABELMAP` or `CONTOURS`",
+    "dose_type, dose_summation_type": "of an RT Dose; `pixel_units` is its DoseUnits, `GY` or `RELATIVE`",
     "nifti_version, sform_code, qform_code, time_step_s, xyzt_units": "of a NIfTI header",
     "nifti_intent_code, nifti_intent_parameters": "what the values of a NIfTI image mean, where it says so",
     "nifti_fifth_axis": "1 where the fourth axis of the volume was the fifth of the NIfTI image",
@@ -86,6 +87,33 @@ VOXELS = """\
   added beyond the first and the last contour. Points and open lines enclose nothing.
 """
 
+FORMATS = """\
+## Files that are read
+
+| format | what of it |
+| --- | --- |
+| DICOM | under any name, with or without preamble, in archives, gzipped by itself (`.dcm.gz`) |
+| NIfTI-1 and -2 | `.nii`, `.nii.gz`, `.hdr` with `.img` |
+| FreeSurfer MGH | `.mgh`, `.mgz`; values of the points of a surface are no volume |
+| NRRD | `.nrrd`, `.nhdr` with its data file, raw, gzip or bzip2; in LPS, RAS or LAS space |
+| Slicer's segmentations | `.seg.nrrd`: labels with `segments`; a volume for each layer of overlapping ones |
+| MetaImage | `.mha`, `.mhd` with its data file, raw or zlib |
+
+All are known by their first bytes, and treated alike: subjects, collections and labels are told by file names
+(`match.files`), and without a collection volumes go to one named after the format. A fourth axis is what the
+header says (time, b-value, component), else `unknown`. An NRRD file whose header does not say how its space
+lies in the patient is refused; a MetaImage without directions has those that the format defines.
+
+**RT Dose** is a volume in gray on its own grid, one for each file. GridFrameOffsetVector is read in both ways
+of PS3.3 C.8.8.3.2, relative to the first plane and as z coordinates. **Any object of DICOM** whose frames all
+have a position, an orientation, a spacing and grey pixels is a volume; projections and photographs are not,
+whatever they say. A **HighBit** that cannot be (below BitsStored, beyond BitsAllocated) is passed over.
+
+Volumes of AFNI, MINC, ECAT, Philips PAR/REC, Analyze, NumPy, MRtrix, Bruker, Interfile, VTK, GIPL, MRC, TIFF,
+HDF5 and MATLAB files are not read, and named: `foreign_format`. Surfaces, streamlines, transforms, pictures
+and documents are named, too, and ask for nothing.
+"""
+
 NEVER = """\
 ## What never leaves
 
@@ -109,6 +137,9 @@ elements only the numbers that geometry, diffusion and scaling need are looked a
   `imaging.nifti_description` and `imaging.nifti_extensions` say `keep`, and never with pseudonyms. `Volume`,
   `RadiObject.from_images` and `append`, which take a caller's own files, keep both: they are meant to come
   out as they went in.
+- **NRRD, MetaImage and MGH**: only the fields of geometry, type and encoding are looked at; of the key/value
+  pairs of NRRD those of segments and diffusion. The name of a segment that repeats a word of the other pairs,
+  or has a long number in it, is left out.
 - **Paths** of files are told to whoever ran the command (`ingest --json`: `source`, `path`) and kept in the
   work folder, which is as confidential as the landing zone. They are not in the store, in logs or in Dagster.
 - **The subjects' table** gives up columns whose heading speaks of names, birth, addresses, telephone, e-mail,
@@ -242,6 +273,7 @@ def attributes_page() -> str:
             labels are `reference_ambiguous`."""
         ),
         "",
+        FORMATS,
         VOXELS,
         NEVER,
         "Looked for in other texts: " + ", ".join(dictionary_description(tag) for tag in IDENTITY) + ".",

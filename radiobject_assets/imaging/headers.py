@@ -23,6 +23,7 @@ from blake3 import blake3
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.alike import Alike
+from radiobject_assets.imaging.dose import RTDOSE_STORAGE, dose_attributes, dose_frames
 from radiobject_assets.imaging.elements import Elements, Header, OddElements, Read, Value, read_elements
 from radiobject_assets.imaging.frames import (
     classic_frame,
@@ -300,6 +301,8 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
     tiles = 0
     if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:
         frames = multiframe_frames(e, min(max(n_frames, 0), _MAX_FRAMES), manufacturer)
+    elif has_pixels and e.text(t.SOP_CLASS_UID) == RTDOSE_STORAGE:
+        frames = dose_frames(e, min(max(n_frames, 0), _MAX_FRAMES), manufacturer)
     elif n_frames > 1 and is_tomographic(e):
         frames = tomographic_frames(e, min(n_frames, _MAX_FRAMES), manufacturer)
     elif has_pixels and is_mosaic(e, manufacturer):
@@ -327,6 +330,8 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         attributes = {**attributes, **scan_attributes(e)}
     if t.RADIOPHARMACEUTICALS in e.values:
         attributes = {**attributes, **tracer_attributes(e)}
+    if t.DOSE_UNITS in e.values and e.text(t.SOP_CLASS_UID) == RTDOSE_STORAGE:
+        attributes = {**attributes, **dose_attributes(e)}
     if t.REAL_WORLD_MAPPING in e.values:
         attributes = {**attributes, **real_world_attributes(e, manufacturer)}
     segments = describe_segments(e)
@@ -385,7 +390,11 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
 
 
 def _high_bit(e: Elements) -> int:
+    """HighBit, or where that cannot be (too low for BitsStored, or beyond BitsAllocated) the last stored bit.
+
+    The values then lie in the lowest bits, which is where pydicom, dcm2niix and GDCM look whatever it says.
+    """
     high = e.integer(t.HIGH_BIT)
-    if high is not None:
-        return high
-    return (e.integer(t.BITS_STORED) or e.integer(t.BITS_ALLOCATED) or 1) - 1
+    allocated = e.integer(t.BITS_ALLOCATED) or 1
+    stored = e.integer(t.BITS_STORED) or allocated
+    return high if high is not None and stored - 1 <= high < allocated else stored - 1

@@ -151,6 +151,9 @@ class Instance:
         Sequence with that purpose), "" where it names none.
     attributes
         Allow-listed acquisition parameters (`tags.ATTRIBUTES`).
+    gzipped
+        True for a file that was compressed by itself (`.dcm.gz`): offsets and sizes are of what is in it, and
+        it is unpacked before it is read (`members.local_copy`).
     extras
         Those that a data set may allow besides (`tags.OPTIONAL_ATTRIBUTES`), by DICOM keyword; `privacy`
         moves the allowed ones to `attributes` and drops the others.
@@ -202,6 +205,7 @@ class Instance:
     frame_of_reference_uid: str = ""
     reference_owners: tuple[int, ...] = ()
     reference_classes: tuple[str, ...] = ()
+    gzipped: bool = False
 
 
 def header_length(size_bytes: int, pixel_offset: int) -> int:

@@ -16,6 +16,7 @@ class Reason(StrEnum):
     EMPTY_FILE = "empty_file"
     NOT_AN_IMAGE = "not_an_image"
     SYSTEM_FILE = "system_file"
+    FOREIGN_FORMAT = "foreign_format"
     NOT_READABLE = "not_readable"
     ARCHIVE = "archive"
     ARCHIVE_DAMAGED = "archive_damaged"
@@ -30,6 +31,9 @@ class Reason(StrEnum):
     NIFTI_DATA_MISSING = "nifti_data_missing"
     NIFTI_DATATYPE = "nifti_datatype"
     NIFTI_NO_SPACE = "nifti_no_space"
+    VOLUME_HEADER = "volume_header"
+    VOLUME_DATA_MISSING = "volume_data_missing"
+    VOLUME_AXES = "volume_axes"
     UNSUPPORTED_OBJECT = "unsupported_object"
     UNSUPPORTED_ENCODING = "unsupported_encoding"
     UNSUPPORTED_PIXELS = "unsupported_pixels"
@@ -95,6 +99,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Nothing.",
         left_out=False,
     ),
+    Reason.FOREIGN_FORMAT: Explanation(
+        "The file holds a volume, or part of one, in a format that is not read.",
+        "Convert it to NIfTI with a tool that knows the format, and ingest again.",
+    ),
     Reason.NOT_READABLE: Explanation(
         "The operating system refused to read the file or folder, so what it holds is not known.",
         "Check its permissions and the disk, and ingest again.",
@@ -153,6 +161,19 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.NIFTI_NO_SPACE: Explanation(
         "The image's dimensions are not those of a 3D or 4D volume.",
         "Split or reshape the image into 3D or 4D volumes.",
+    ),
+    Reason.VOLUME_HEADER: Explanation(
+        "The header of an MGH, NRRD or MetaImage file is damaged, contradicts itself or the file's size, or "
+        "lacks what its format asks for.",
+        "Save the volume again with the program that wrote it, or convert it to NIfTI.",
+    ),
+    Reason.VOLUME_DATA_MISSING: Explanation(
+        "The header of a volume (.mhd, .nhdr) names a data file that is not in its folder.",
+        "Supply the data file under the name that the header says.",
+    ),
+    Reason.VOLUME_AXES: Explanation(
+        "The axes of an MGH, NRRD or MetaImage file are not those of one 3D or 4D volume.",
+        "Split or reshape it into 3D or 4D volumes; nothing, if it holds values of a surface.",
     ),
     Reason.UNSUPPORTED_OBJECT: Explanation(
         "The DICOM object is of a kind that holds no volume, or none that is read here: a report, plan, "

@@ -69,7 +69,8 @@ def build_series(
     referable, refused = images_here(found, known_images), refused_images(found)
     for uid, group in labels:
         found.extend(label_series(uid, group, referable, refused, policy))
-    found.extend(_nifti_series(nifti, policy) for nifti in scan.niftis)
+    for nifti in scan.niftis:
+        found.extend(_volume_series(nifti, policy))
     return tuple(sorted(_with_unique_keys(found), key=lambda s: s.key))
 
 
@@ -92,30 +93,59 @@ def _other_series(uid: str, instances: Sequence[Instance], *, alone: bool) -> li
     return result
 
 
+def _volume_series(nifti: NiftiFile, policy: SeriesPolicy) -> list[Series]:
+    """The series of a volume in a file of its own: one, but for a segmentation whose segments overlap.
+
+    Each of its layers becomes a volume; the file counts with the first.
+    """
+    layers = sorted({segment[0] for segment in nifti.segments})
+    if not nifti.segmentation or len(nifti.shape) < 4 or nifti.problem:
+        return [_nifti_series(nifti, policy)]
+    count = nifti.shape[3]
+    if layers and layers[-1] >= count:
+        told = f"{Reason.VOLUME_HEADER} a segment is in layer {layers[-1] + 1} of {count}"
+        return [_nifti_series(replace(nifti, problem=told), policy)]
+    found = []
+    for number, layer in enumerate(layers or range(count)):
+        base = _nifti_series(replace(nifti, channel=layer), policy)
+        name = f"layer{layer + 1}"
+        key = f"{base.key}/{name}"
+        found.append(replace(base, component=name, key=key, files=base.files if number == 0 else ()))
+    return found
+
+
+def _segments_json(nifti: NiftiFile) -> str | None:
+    told = [s for s in nifti.segments if nifti.channel in (None, s[0])]
+    if not told:
+        return None
+    return json.dumps(
+        [
+            {"value": value, "label": label, "type": kind, "category": category, "algorithm": ""}
+            for _, value, label, kind, category in told
+        ],
+        ensure_ascii=False,
+    )
+
+
 def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
+    own = nifti.format == "nifti"
     attributes: dict[str, AttributeValue] = {
-        "nifti_version": nifti.version,
-        "sform_code": nifti.sform_code,
-        "qform_code": nifti.qform_code,
         "time_step_s": nifti.time_step_s,
-        "xyzt_units": nifti.xyzt_units,
-        "nifti_intent_code": nifti.intent_code or None,
-        "nifti_intent_parameters": json.dumps(nifti.intent_parameters) if nifti.intent_parameters else None,
-        "nifti_fifth_axis": 1 if nifti.fifth_axis else None,
-        "nifti_other_place": json.dumps(nifti.other_place) if nifti.other_place else None,
-        "nifti_steps": json.dumps(nifti.steps) if nifti.steps else None,
+        "segments": _segments_json(nifti),
     }
-    if policy.nifti_description == "keep":
+    if own:
+        attributes |= _told_by_nifti(nifti)
+    if own and policy.nifti_description == "keep":
         attributes["nifti_description"] = nifti.description or None
     nifti = replace(nifti, keep_extensions=policy.nifti_extensions == "keep")
     base = Series(
         series_uid="",
         component="",
         key=nifti.key or nifti.name,
-        kind="image",
+        kind="labels" if nifti.segmentation else "image",
         patient_id=None,
         study_uid="",
-        modality=str(nifti.attributes.get("modality", "")),
+        modality=str(nifti.attributes.get("modality", "SEG" if nifti.segmentation else "")),
         description=nifti.description.strip(),
         files=nifti.files,
         verdict="quarantined",
@@ -126,14 +156,18 @@ def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
         | fourth_axis(nifti)
         | nifti.attributes,
     )
-    kept = nifti.component_dtype is not None and policy.components == "keep"
-    if nifti.problem and not kept:
+    kept = policy.components == "keep" and (nifti.component_dtype is not None or bool(nifti.colours))
+    if nifti.problem and not (kept and nifti.problem.startswith((Reason.NIFTI_DATATYPE, Reason.COLOUR))):
         code, _, detail = nifti.problem.partition(" ")
         return replace(base, reason=Reason(code), detail=detail)
     dtype, shape = nifti.dtype, nifti.shape
+    if nifti.channel is not None:
+        shape = shape[:3]
     if kept and nifti.component_dtype is not None:
         dtype, shape = nifti.component_dtype, (*nifti.shape, nifti.n_components)
-        base = replace(base, attributes={**base.attributes, "components": nifti.components})
+    if kept:
+        told = nifti.colours or nifti.components
+        base = replace(base, attributes={**base.attributes, "components": told})
     return replace(
         base,
         verdict="ingestable",
@@ -144,6 +178,20 @@ def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
         intercept=nifti.intercept,
         decoded_bytes=math.prod(shape) * dtype.itemsize,
     )
+
+
+def _told_by_nifti(nifti: NiftiFile) -> dict[str, AttributeValue]:
+    return {
+        "nifti_version": nifti.version,
+        "sform_code": nifti.sform_code,
+        "qform_code": nifti.qform_code,
+        "xyzt_units": nifti.xyzt_units,
+        "nifti_intent_code": nifti.intent_code or None,
+        "nifti_intent_parameters": json.dumps(nifti.intent_parameters) if nifti.intent_parameters else None,
+        "nifti_fifth_axis": 1 if nifti.fifth_axis else None,
+        "nifti_other_place": json.dumps(nifti.other_place) if nifti.other_place else None,
+        "nifti_steps": json.dumps(nifti.steps) if nifti.steps else None,
+    }
 
 
 def _with_unique_keys(found: Sequence[Series]) -> list[Series]:

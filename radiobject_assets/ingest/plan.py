@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.dataset import CollectionConfig, DatasetConfig
 from radiobject_assets.errors import SchemaError
-from radiobject_assets.imaging.evidence.fourth_axis import AXIS, AXIS_VALUES, axis_attributes
+from radiobject_assets.imaging.evidence.fourth_axis import COLUMNS, axis_attributes
 from radiobject_assets.imaging.label_images import LabelledImage
 from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
@@ -76,7 +77,7 @@ class PlannedSeries:
             n_instances=len(series.files),
             shape=series.shape,
             dtype=None if series.dtype is None else str(series.dtype),
-            source=source_of(series.files or [instance.path for instance in series.instances]),
+            source=source_of(series.files or _opened_files(series)),
             status=status,
             modality=series.modality,
             series_token=self.series_token,
@@ -226,7 +227,7 @@ def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSe
 
 def _with_axis(series: Series, settings: CollectionConfig) -> Series:
     """A series with the fourth axis that its collection says; what no header tells is the user's to say."""
-    told = {name: value for name, value in series.attributes.items() if name not in (AXIS, AXIS_VALUES)}
+    told = {name: value for name, value in series.attributes.items() if name not in COLUMNS}
     if settings.channels in ("one_hot", "one_hot_with_background"):
         return replace(series, attributes=told)  # the channels become values
     axis = settings.fourth_axis
@@ -236,6 +237,12 @@ def _with_axis(series: Series, settings: CollectionConfig) -> Series:
         detail = f"{series.shape[3]} points along the fourth axis, and dataset.yaml names {len(axis.values)}"
         return _held(series, Reason.FOURTH_AXIS_DIFFERS, detail)
     return replace(series, attributes={**told, **axis_attributes(axis.name, axis.values)})
+
+
+def _opened_files(series: Series) -> list[Path]:
+    if series.nifti is not None:
+        return [series.nifti.path]
+    return [instance.path for instance in series.instances]
 
 
 def _spacing_mm(affine: NDArray[np.float64] | None) -> tuple[float, ...] | None:

@@ -178,7 +178,9 @@ def _stage(task: VolumeTask, source: ImageSource, image: ImageCandidate | None) 
             slabs=slabs,
             slope=source.slope,
             intercept=source.intercept,
-            orientation_source=orientation_source("nifti" if series.nifti else "dicom", source.attributes),
+            orientation_source=orientation_source(
+                series.nifti.format if series.nifti else "dicom", source.attributes
+            ),
             tile=task.tile,
             buffer_bytes=at_once,
             sources=[instance.sop_instance_uid for instance in series.instances],
