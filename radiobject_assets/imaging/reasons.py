@@ -93,7 +93,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "The operating system refused to read the file.", "Check its permissions and the disk."
     ),
     Reason.ARCHIVE: Explanation(
-        "The file is an archive of a kind that is not read in place (7z, rar, bzip2, xz).",
+        "The file is an archive of a kind that is not read in place (7z, rar, bzip2, xz, zstd, ISO...).",
         "Unpack it, or pack it as zip, tar or tar.gz, and ingest again.",
     ),
     Reason.ARCHIVE_DAMAGED: Explanation(
@@ -146,7 +146,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.VOLUME_AXES: Explanation(
         "The axes of an MGH, NRRD or MetaImage file are not those of one 3D or 4D volume.",
-        "Split or reshape it into 3D or 4D volumes; nothing, if it holds values of a surface.",
+        "Split or reshape it into 3D or 4D volumes.",
     ),
     Reason.UNSUPPORTED_OBJECT: Explanation(
         "The DICOM object is not a volume image (report, plan, waveform, projection, photograph, video...).",

@@ -21,7 +21,7 @@ from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.archives import LIMITS, ArchiveLimits, is_office_document, is_tar
 from radiobject_assets.imaging.bids import described
 from radiobject_assets.imaging.duplicates import Seen, candidates
-from radiobject_assets.imaging.foreign import Foreign, arrays_in, data_names, foreign
+from radiobject_assets.imaging.foreign import Foreign, arrays_in, data_names, foreign, voxels_alone
 from radiobject_assets.imaging.headers import looks_like_bare_dicom, read_instance
 from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.members import Unpacked, copies, inflate, kind_of_archive
@@ -51,6 +51,7 @@ Progress = Callable[[int, int], None]
 _PREFIX_BYTES = 32768
 # Of gzip data: the longest header that is known by its content (NIfTI-2's, with the mark of extensions).
 _HEADER_BYTES = 1024
+_ISO_MARK = 32769
 _GZIPPED_DICOM = "is a gzipped DICOM file"
 _ARCHIVES = {
     b"PK\x03\x04": "zip",
@@ -59,6 +60,9 @@ _ARCHIVES = {
     b"Rar!": "rar",
     b"BZh9": "bzip2",
     b"\xfd7zX": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"\x1f\x9d\x90": "compress",
 }
 
 
@@ -341,7 +345,7 @@ def _classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int)
         return Unreadable(path, Reason.NIFTI_INVALID, refused)
     if is_mgh(prefix):
         return read_mgh(path, root, prefix, size, compressed=False)
-    kind = _ARCHIVES.get(prefix[:4]) or ("tar" if is_tar(prefix) else None)
+    kind = _ARCHIVES.get(prefix[:4]) or _ARCHIVES.get(prefix[:3]) or ("tar" if is_tar(prefix) else None)
     if kind is not None:
         return Unreadable(path, Reason.ARCHIVE, f"is a {kind} archive")
     if looks_like_bare_dicom(prefix):
@@ -353,6 +357,8 @@ def _classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int)
             return Unreadable(
                 path, Reason.NOT_AN_IMAGE, "resembles DICOM without preamble, but cannot be read as such"
             )
+    if size > _ISO_MARK and read(_ISO_MARK, 5) == b"CD001":
+        return Unreadable(path, Reason.ARCHIVE, "is a disc image (ISO 9660)")
     if found := foreign(prefix, read, size):
         return _named(path, found)
     return Unreadable(path, Reason.NOT_AN_IMAGE, "is neither DICOM nor a volume of another format")
@@ -437,7 +443,13 @@ def _claim_data_files(
         join = with_data_file if nifti.format == "nifti" else with_volume_data
         pair = join(nifti, data, data.stat().st_size if data.is_file() else None)
         kept.append(_with_sidecars(pair, others, texts))
-    return kept, list(others.values())
+    return kept, [_if_voxels_alone(item) for item in others.values()]
+
+
+def _if_voxels_alone(item: Unreadable) -> Unreadable:
+    if item.reason is not Reason.NOT_AN_IMAGE or not (told := voxels_alone(item.path.name)):
+        return item
+    return replace(item, reason=Reason.FOREIGN_FORMAT, detail=told)
 
 
 def _without_data(header: NiftiFile) -> Unreadable:
