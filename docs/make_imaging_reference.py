@@ -27,11 +27,26 @@ COMPUTED = {
     "gantry_tilt_deg": "angle of a tilted gantry: the affine is sheared",
     "complex_component": "`phase`, `real` or `imaginary`; absent for magnitude",
     "components": "`rgb`, `rgba` or `complex`, where the last axis holds components",
+    "fourth_axis": "what the fourth axis is (docs/reference/evidence.md): `time`, `b_value`, `phase`, "
+    "`inversion_time`, `channel`, `component`, `unknown`...",
+    "fourth_axis_values, fourth_axis_unit": "JSON list: the value of each point, and its unit",
+    "fourth_axis_evidence": "DICOM elements that prove the order of the points",
+    "frame_duration_s": "JSON list: how long each point was acquired (PET frames)",
+    "<column>_by_point": "JSON list: an attribute that differs between the points and not within them",
     "slice_positions_mm": "JSON list of true slice positions, where spacing varies and is kept",
     "b_values_s_per_mm2": "JSON list: b-value of each time point",
     "b_vectors_ras": "JSON list: gradient direction of each time point (unit vector, RAS+); what "
-    "vendors write along axes of the scan or the image is turned to the patient's, what enhanced objects "
-    "have is the patient's by the standard",
+    "vendors write along axes of the scan or the image is turned to the patient's",
+    "b_vectors_rule": "names of the rules by which directions were understood (`imaging/vendor_rules.py`)",
+    "b_vectors_unproved": "what is not known of the directions, where a rule rests on nothing: do not use "
+    "them without a look at a tensor",
+    "phase_encoding_polarity": "`forward` or `reversed`: of GE's epi_pepolar, whose reversed volumes are a "
+    "component of their own and have their rows turned",
+    "joined_series": "JSON list of SeriesNumber: series of one Siemens scan that this volume was joined of",
+    "joined_uids": "how many SeriesInstanceUIDs the images of this series have, that were numbered as one",
+    "scan_number, scan_point, scan_points": "scan and volume of it that a Siemens series with MFSPLIT is (7 "
+    "and 1 of SeriesNumber 7001), and how many volumes the header says that the scan has",
+    "scan_apart": "why the series was not joined with the others of its scan",
     "phase_encoding_ras": "JSON list: direction of phase encoding (unit vector, RAS+); Siemens EPI",
     "effective_echo_spacing_s, total_readout_time_s": "as BIDS defines them; Siemens EPI",
     "slice_timing_s": "JSON list: when each slice was acquired, seconds after the first; Siemens and UIH "
@@ -158,6 +173,30 @@ later, is made of what it lets out.
 """
 
 
+EXIT_CODES = """\
+## Exit codes of `ingest`
+
+- **0**: every volume that was handed in is in the store, now or from before. What else there was is no
+  volume (a note, a thumbnail, a report, a scout), was not asked for (`no_collection`), or is held more
+  completely already (`partial_resend`).
+- **1**: something was left out that is a volume or may be one (*a volume* in the table above), or nothing at
+  all was taken in; or there is an entry under `problems`: a subjects' table that can't be read.
+- **2**: the command could not run: a mistake in what was asked for, or a store that can't be written.
+
+Some reasons depend on what they are told of. `not_an_image` counts as a volume where the file's name says so
+(`.nii.gz`, `.dcm`, `.nrrd`...), `empty_file` does not where the name is a note's (`.txt`, `.gitkeep`), and
+`no_geometry` does not for one flat image alone, which is a capture. A series that is no volume for one reason
+is none, whatever else is wrong with it. Labels on a quarantined image count with the image.
+
+Nothing taken in is no fault where all that came is DICOM of kinds that hold no volume (`unsupported_object`:
+reports, whole-slide images): nobody can do anything about it. A folder of scouts, notes or unlisted series
+alone does end with 1: it is most likely the wrong folder, or the wrong `match`.
+
+Subjects that look wrong (`warnings`) do not change the exit code: their volumes are in, and the names may be
+right after all. They are told on stderr or in the summary, with settings that fit.
+"""
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table."""
     lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
@@ -195,6 +234,11 @@ def attributes_page() -> str:
         "## By default",
         "",
         *table(("column", "DICOM attribute", "tag", "type"), default),
+        "",
+        paragraph(
+            """A column says of a volume only what all its planes say: one that differs from slice to slice
+            (the tube current of a CT) is empty."""
+        ),
         "",
         "Besides these: `modality`, `series_uid`, `study_uid`, `component` (what splits a series), and:",
         "",
@@ -248,7 +292,12 @@ def _note(column: str) -> str:
 def reasons_page() -> str:
     """The page on reason codes."""
     rows = [
-        (f"`{reason}`", EXPLANATIONS[reason].meaning, EXPLANATIONS[reason].action)
+        (
+            f"`{reason}`",
+            EXPLANATIONS[reason].meaning,
+            EXPLANATIONS[reason].action,
+            "yes" if EXPLANATIONS[reason].left_out else "",
+        )
         for reason in sorted(Reason)
     ]
     lines = [
@@ -256,12 +305,14 @@ def reasons_page() -> str:
         "",
         paragraph(
             """Why a file or a series is not taken in. The list is closed: `ingest --json`, the `series`
-            table, the checks and Dagster use these codes and no others. An action that begins with
-            *Nothing* needs nobody's attention: a run in which only such reasons occur ends with exit code
-            0. Written by `docs/make_imaging_reference.py`."""
+            table, the checks and Dagster use these codes and no others. Where several things are wrong with a
+            series, `reasons` lists all their codes, the first of which is `reason`. Written by
+            `docs/make_imaging_reference.py`."""
         ),
         "",
-        *table(("code", "what it means", "what to do"), rows),
+        *table(("code", "what it means", "what to do", "a volume"), rows),
+        "",
+        *EXIT_CODES.splitlines(),
         "",
         "## Archives",
         "",

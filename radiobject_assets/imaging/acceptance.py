@@ -241,6 +241,12 @@ def _description_problem(i: Instance) -> Problem | None:
             Reason.NO_GEOMETRY,
             "a mosaic whose header does not tell its slices, or whose size does not fit them",
         )
+    if any(frame.rows_reversed is None for frame in i.frames):
+        return Problem(
+            Reason.ROW_ORDER_UNKNOWN,
+            "GE's epi_pepolar, and its mode (0019,10B3) and TemporalPositionIdentifier do not tell whether "
+            "the rows are reversed",
+        )
     if i.detail:
         return Problem(Reason.NON_LINEAR_RESCALE, f"the instance {i.detail}")
     return None

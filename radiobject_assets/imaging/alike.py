@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.elements import Header, Value
-from radiobject_assets.imaging.frames import acquired_at, position
+from radiobject_assets.imaging.frames import acquired_at, finite, position
 from radiobject_assets.imaging.instance import Frame, Instance
 from radiobject_assets.imaging.source import AttributeValue
 
@@ -27,6 +27,7 @@ OWN: Final = (
     t.TRIGGER_TIME,
     t.INSTANCE_NUMBER,
     t.IMAGE_POSITION,
+    t.SLICE_LOCATION,
     *(tag for _, tag in _OWN_NUMBERS),
 )
 """Elements that a classic image may have of its own; `Alike.instance` reads each of them."""
@@ -92,7 +93,9 @@ def _of_its_own(known: _Known, path: Path, size: int, header: Header, digest: st
     frame = known.frame | {
         "position": position(e),
         "acquired_at": acquired_at(e),
-        "trigger_time_ms": e.number(t.TRIGGER_TIME),
+        "trigger_time_ms": finite(e.number(t.TRIGGER_TIME)),
+        "slice_location": finite(e.number(t.SLICE_LOCATION)),
+        "content_at": e.text(t.CONTENT_TIME),
     }
     return Instance(
         **known.instance

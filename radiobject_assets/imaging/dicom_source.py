@@ -16,6 +16,7 @@ from radiobject_assets.imaging.acceptance import is_colour
 from radiobject_assets.imaging.coded_frames import NATIVE_CODECS
 from radiobject_assets.imaging.decoders import Decoders
 from radiobject_assets.imaging.mosaic import tile_of
+from radiobject_assets.imaging.pepolar import TURNED, turns_rows
 from radiobject_assets.imaging.pixels import PixelFile, clear_overflow_bits
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series_record import Series
@@ -138,14 +139,20 @@ class DicomSource:
             stored = tile_of(stored, instance, index)
         if self._components > 1:
             stored = stored[..., component]
+        if self._frames[plane].rows_reversed:
+            stored = stored[::-1]
         if self._per_slice:
             values = stored.astype(stored_dtype(instance))
             clear_overflow_bits(values, instance)
             frame = self._frames[plane]
             target[...] = values.astype(np.float64) * frame.slope + frame.intercept
-        else:
+        elif stored_dtype(instance) == target.dtype:
             target[...] = stored
             clear_overflow_bits(target, instance)
+        else:  # a slice of fewer bits than others: its sign is where its own type has it
+            values = stored.astype(stored_dtype(instance))
+            clear_overflow_bits(values, instance)
+            target[...] = values
         self._left[number] -= 1
         if self._left[number] == 0:
             self._file(number).check_unchanged()
@@ -212,4 +219,6 @@ class DicomSource:
         hasher = blake3()
         for number in range(len(self._instances)):
             hasher.update(self._digests[number])
+        if turns_rows(self._instances):
+            hasher.update(TURNED)
         return hasher.hexdigest()

@@ -1,9 +1,9 @@
 """Diffusion weighting of a frame: b-values and gradient directions, standard and vendor elements.
 
-Directions are unit vectors in LPS patient coordinates, as the standard's DiffusionGradientOrientation.
-GE, Canon and UIH write those of classic images in the frame of the scan or the image; they are turned into
-patient coordinates here. Enhanced objects have them in MR Diffusion Gradient Direction Sequence, in patient
-coordinates by the standard (PS3.3 C.8.13.5.9); so they are taken, whoever wrote them, as dcm2niix does.
+Directions are unit vectors in LPS patient coordinates, as the standard's DiffusionGradientOrientation
+(PS3.3 C.8.13.5.9), which is taken so wherever it stands. The vendors' own elements of GE and UIH, and Canon's
+comments, are in the frame of the scan or the image; they are turned into patient coordinates here. What each
+reading rests on is in `vendor_rules.RULES`, and every direction names its rule.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from radiobject_assets.imaging import tags as t
@@ -21,8 +22,12 @@ from radiobject_assets.imaging.instance import Triple
 _GE_OFFSET = 1_000_000_000
 _NUMBER = r"([-+]?[0-9]*\.?[0-9]+)"
 _CANON_COMMENT = re.compile(rf"b={_NUMBER}(?:\({_NUMBER},{_NUMBER},{_NUMBER}\))?")
-_SCAN_AXES = ("GE", "CANON")
 _COMMENTING = ("CANON", "TOSHIBA")
+_CLASSIC = (
+    ("CANON", "orientation-canon"), ("PHILIPS", "orientation-philips"), ("TOSHIBA", "orientation-toshiba"),
+)  # fmt: skip
+"""Rule of the standard's element in a classic image, by maker."""
+_ALIKE = math.cos(math.radians(2))
 _VENDOR_TAGS = frozenset({t.SIEMENS_B_VALUE, t.GE_B_VALUE, t.PHILIPS_B_VALUE, t.UIH_B_VALUE})
 
 
@@ -38,11 +43,15 @@ def b_value_of(elements: Elements, manufacturer: str) -> float | None:
             value = None if value is None else _of_ge_shell(elements, math.fmod(value, _GE_OFFSET))
         elif "PHILIPS" in manufacturer:
             value = elements.number(t.PHILIPS_B_VALUE)
-        elif "UIH" in manufacturer or "UNITED" in manufacturer:
+        elif _is_uih(manufacturer):
             value = elements.number(t.UIH_B_VALUE)
     if value is None and manufacturer.startswith(_COMMENTING):
         value = next(iter(_canon_comment(elements)), None)
     return value if value is not None and math.isfinite(value) and value >= 0 else None
+
+
+def _is_uih(manufacturer: str) -> bool:
+    return "UIH" in manufacturer or "UNITED" in manufacturer
 
 
 def _of_ge_shell(elements: Elements, nominal: float) -> float:
@@ -56,38 +65,71 @@ def _of_ge_shell(elements: Elements, nominal: float) -> float:
     return 5.0 * math.floor(nominal * length * length / 5 + 0.5)
 
 
-def gradient_of(elements: Elements, manufacturer: str) -> Triple | None:
-    """Gradient direction (unit vector, LPS), or None where there is none or it is zero."""
-    direction: tuple[float, ...] = ()
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """A gradient direction (unit vector, LPS patient coordinates) and the rule by which it was understood."""
+
+    vector: Triple
+    rule: str
+    """Name in `vendor_rules.RULE`."""
+
+
+def direction_of(elements: Elements, manufacturer: str) -> Direction | None:
+    """Gradient direction of a frame, or None where there is none or it is zero.
+
+    `manufacturer` is in upper case. Where the standard's element and the vendor's own contradict each other,
+    UIH's own is taken and of GE the standard's, as dcm2niix does, and the rule says that nothing proves it.
+    """
+    standard = _standard_direction(elements, manufacturer)
+    own = _own_direction(elements, manufacturer)
+    if standard is None or own is None:
+        return standard or own
+    if not (manufacturer.startswith("GE") or _is_uih(manufacturer)):
+        return standard
+    first = own if _is_uih(manufacturer) else standard
+    # opposite directions weigh alike
+    aligned = abs(sum(a * b for a, b in zip(standard.vector, own.vector, strict=True)))
+    return first if aligned >= _ALIKE else Direction(first.vector, "orientation-contradicted")
+
+
+def _standard_direction(elements: Elements, manufacturer: str) -> Direction | None:
     sequence = elements.first(t.GRADIENT_SEQUENCE)
     if sequence is not None:
-        direction = sequence.numbers(t.GRADIENT)
-    elif t.GRADIENT in elements.values:
-        direction = elements.numbers(t.GRADIENT)
-        if manufacturer.startswith(_SCAN_AXES) and t.IMAGE_ORIENTATION in elements.values:
-            direction = _from_scan_axes(elements, direction)
-    elif "SIEMENS" in manufacturer:
-        direction = elements.numbers(t.SIEMENS_GRADIENT)
-    elif "PHILIPS" in manufacturer:
-        direction = tuple(number for tag in t.PHILIPS_GRADIENT for number in elements.numbers(tag)[:1])
-    elif "UIH" in manufacturer or "UNITED" in manufacturer:
-        direction = _from_image_axes(elements, elements.numbers(t.UIH_GRADIENT))
-    elif manufacturer.startswith("GE"):
-        parts = [elements.number(tag) or 0.0 for tag in t.GE_GRADIENT]
-        direction = _from_scan_axes(elements, parts)
-    elif manufacturer.startswith(_COMMENTING):
-        comment = _canon_comment(elements)
-        direction = _from_scan_axes(elements, (comment[2], comment[1], comment[3])) if comment[1:] else ()
-    length = math.sqrt(sum(v * v for v in direction)) if len(direction) == 3 else 0.0
+        return _direction(sequence.numbers(t.GRADIENT), "orientation-enhanced")
+    if t.GRADIENT not in elements.values:
+        return None
+    rule = next((rule for maker, rule in _CLASSIC if maker in manufacturer), "orientation")
+    return _direction(elements.numbers(t.GRADIENT), rule)
+
+
+def _own_direction(elements: Elements, manufacturer: str) -> Direction | None:
+    if "SIEMENS" in manufacturer:
+        return _direction(elements.numbers(t.SIEMENS_GRADIENT), "siemens-gradient")
+    if "PHILIPS" in manufacturer:
+        parts = tuple(number for tag in t.PHILIPS_GRADIENT for number in elements.numbers(tag)[:1])
+        return _direction(parts, "philips-gradient")
+    if _is_uih(manufacturer):
+        return _direction(_from_image_axes(elements, elements.numbers(t.UIH_GRADIENT)), "uih-gradient")
+    if manufacturer.startswith("GE"):
+        along = [elements.number(tag) or 0.0 for tag in t.GE_GRADIENT]
+        told = _phase_direction(elements) in ("ROW", "COL")
+        return _direction(_from_scan_axes(elements, along), "ge-gradient" if told else "ge-gradient-no-phase")
+    if manufacturer.startswith(_COMMENTING) and (comment := _canon_comment(elements))[1:]:
+        along = [comment[2], comment[1], comment[3]]
+        return _direction(_from_scan_axes(elements, along), "canon-comment-gradient")
+    return None
+
+
+def _direction(vector: Sequence[float], rule: str) -> Direction | None:
+    length = math.sqrt(sum(v * v for v in vector)) if len(vector) == 3 else 0.0
     if not math.isfinite(length) or length < 1e-6:
         return None
-    return cast(Triple, tuple(v / length for v in direction))
+    return Direction(cast(Triple, tuple(v / length for v in vector)), rule)
 
 
-# GE's (0019,10BB..BD), and DiffusionGradientOrientation of GE and Canon against the standard, are along
-# frequency, phase and slice of the scan, not of the image. The signs along row, column and normal of the
-# image, by main direction of the slices and InPlanePhaseEncodingDirection, are those that dcm2niix gives for
-# the same files (test_vendors.py asks it); opposite directions weigh alike.
+# GE's (0019,10BB..BD) and the comments of Canon are along frequency, phase and slice of the scan, not of the
+# image. The signs along row, column and normal of the image go by main direction of the slices and
+# InPlanePhaseEncodingDirection; what they rest on: `ge-gradient` in vendor_rules.py.
 _SIGNS: dict[tuple[str, str], Callable[[float, float, float], Triple]] = {
     ("axial", "COL"): lambda f, p, s: (-f, -p, s),
     ("axial", "ROW"): lambda f, p, s: (-p, f, s),
@@ -116,10 +158,14 @@ def _from_scan_axes(elements: Elements, direction: Sequence[float]) -> tuple[flo
         return ()
     sizes = [abs(value) for value in normal]
     plane = ("sagittal", "coronal", "axial")[sizes.index(max(sizes))]
-    place = _SIGNS.get((plane, elements.text(t.PHASE_DIRECTION)[:3].upper()))
-    # Without a phase direction nothing can be told; taken as written, the column axis against the image's.
+    place = _SIGNS.get((plane, _phase_direction(elements)))
+    # Without a phase direction nothing can be told (`ge-gradient-no-phase`).
     along = place(frequency, phase, through) if place else (frequency, -phase, through)
     return _from_image_axes(elements, along)
+
+
+def _phase_direction(elements: Elements) -> str:
+    return elements.text(t.PHASE_DIRECTION)[:3].upper()
 
 
 def _normal(orientation: Sequence[float]) -> tuple[float, ...]:

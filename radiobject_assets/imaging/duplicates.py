@@ -17,7 +17,8 @@ def identity(instance: Instance) -> Hashable:
     frame = instance.frames[0]
     return (
         instance.series_uid, instance.image_type, instance.instance_number, instance.acquisition_number,
-        instance.attributes.get("series_number"), instance.rows, instance.columns, frame,
+        instance.attributes.get("series_number"), instance.rows, instance.columns,
+        replace(frame, content_at=""),
     )  # fmt: skip
 
 

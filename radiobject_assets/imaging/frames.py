@@ -13,10 +13,11 @@ from functools import lru_cache
 from typing import cast
 
 from radiobject_assets.imaging import tags as t
-from radiobject_assets.imaging.diffusion import b_value_of, gradient_of
+from radiobject_assets.imaging.diffusion import b_value_of, direction_of
 from radiobject_assets.imaging.elements import Elements
 from radiobject_assets.imaging.geometry import slice_normal
 from radiobject_assets.imaging.instance import Frame, Six, Triple
+from radiobject_assets.imaging.pepolar import polarity_of, rows_reversed
 from radiobject_assets.imaging.real_world import in_place_of, rescale_of
 from radiobject_assets.imaging.source import AttributeValue
 from radiobject_assets.imaging.withholding import names_somebody, words_of_identity
@@ -24,6 +25,7 @@ from radiobject_assets.imaging.withholding import names_somebody, words_of_ident
 _PHASE = frozenset({"P", "PHASE", "PHASE MAP", "PHASE_MAP"})
 _REAL = frozenset({"R", "REAL"})
 _IMAGINARY = frozenset({"I", "IMAGINARY"})
+_RESCALE = frozenset({t.SLOPE, t.INTERCEPT, t.MODALITY_LUT, t.REAL_WORLD_MAPPING})
 _GE_COMPONENTS = {1: "phase", 2: "real", 3: "imaginary"}
 
 
@@ -45,6 +47,11 @@ def _finite(values: Sequence[float], count: int) -> tuple[float, ...] | None:
     if len(values) != count or not all(map(math.isfinite, values)):
         return None
     return tuple(values)
+
+
+def finite(value: float | None) -> float | None:
+    """The number, or None where it is none."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _orientation(elements: Elements | None) -> Six | None:
@@ -88,6 +95,7 @@ def classic_frame(elements: Elements, manufacturer: str) -> Frame:
         component = component_of(elements.text(t.COMPLEX_COMPONENT))
     if not component and t.GE_COMPONENT in elements.values and manufacturer.startswith("GE"):
         component = _GE_COMPONENTS.get(elements.integer(t.GE_COMPONENT) or 0, "")
+    direction = direction_of(elements, manufacturer)
     return Frame(
         position=position(elements),
         orientation=_orientation(elements),
@@ -95,14 +103,21 @@ def classic_frame(elements: Elements, manufacturer: str) -> Frame:
         slope=slope,
         intercept=intercept,
         component=component,
-        echo_time_ms=elements.number(t.ECHO_TIME),
+        echo_time_ms=finite(elements.number(t.ECHO_TIME)),
         temporal_index=elements.integer(t.TEMPORAL_POSITION),
         volume_numbers=_volume_numbers(elements) if "PHILIPS" in manufacturer else (),
-        trigger_time_ms=elements.number(t.TRIGGER_TIME),
+        trigger_time_ms=finite(elements.number(t.TRIGGER_TIME)),
         acquired_at=acquired_at(elements),
         b_value=b_value_of(elements, manufacturer),
-        gradient=gradient_of(elements, manufacturer),
+        gradient=direction.vector if direction else None,
+        direction_rule=direction.rule if direction else "",
         thickness_mm=_thickness(elements),
+        slice_location=finite(elements.number(t.SLICE_LOCATION)),
+        content_at=elements.text(t.CONTENT_TIME),
+        reference_time_ms=finite(elements.number(t.FRAME_REFERENCE_TIME)),
+        duration_ms=finite(elements.number(t.FRAME_DURATION)),
+        rescaled=not _RESCALE.isdisjoint(elements.values),
+        rows_reversed=rows_reversed(polarity_of(elements, manufacturer)),
     )
 
 
@@ -152,8 +167,12 @@ def multiframe_frames(elements: Elements, n_frames: int, manufacturer: str) -> t
     shared = elements.first(t.SHARED_GROUPS) or Elements({}, t.WANTED)
     groups = elements.items(t.FRAME_GROUPS)
     empty = Elements({}, t.WANTED)
+    _, own = _macro_values(elements)
     return tuple(
-        _frame(groups[index] if index < len(groups) else empty, shared, elements, manufacturer)
+        replace(
+            _frame(groups[index] if index < len(groups) else empty, shared, elements, manufacturer),
+            own=own[index] if index < len(own) else (),
+        )
         for index in range(n_frames)
     )
 
@@ -171,16 +190,36 @@ _IN_MACROS = {
 
 
 def multiframe_attributes(elements: Elements) -> dict[str, AttributeValue]:
-    """Acquisition parameters that an enhanced object keeps in the macros of its frames."""
-    shared = elements.first(t.SHARED_GROUPS) or Elements({}, t.WANTED)
-    first = elements.first(t.FRAME_GROUPS) or Elements({}, t.WANTED)
+    """Acquisition parameters that the macros of an enhanced object say of all its frames alike."""
+    return _macro_values(elements)[0]
+
+
+def _macro_values(
+    elements: Elements,
+) -> tuple[dict[str, AttributeValue], list[tuple[tuple[str, AttributeValue], ...]]]:
+    """What macros say of all frames, and what else they say of each (in the order of their groups)."""
+    words = words_of_identity(elements)
+    shared = elements.first(t.SHARED_GROUPS)
+    found = {} if shared is None else _values_in(shared, words)
+    each = [_values_in(group, words) for group in elements.items(t.FRAME_GROUPS)]
+    if not each:
+        return found, []
+    alike = {
+        name: value for name, value in each[0].items() if all(own.get(name) == value for own in each[1:])
+    }
+    known = found.keys() | alike.keys()
+    own = [tuple((name, value) for name, value in values.items() if name not in known) for values in each]
+    return {**alike, **found}, own
+
+
+def _values_in(group: Elements, words: frozenset[str]) -> dict[str, AttributeValue]:
     found: dict[str, AttributeValue] = {}
-    reconstruction = shared.first(t.CT_RECONSTRUCTION) or first.first(t.CT_RECONSTRUCTION)
+    reconstruction = group.first(t.CT_RECONSTRUCTION)
     kernel = reconstruction.text(t.KERNEL) if reconstruction is not None else ""
-    if kernel and not names_somebody(kernel, words_of_identity(elements)):
+    if kernel and not names_somebody(kernel, words):
         found["convolution_kernel"] = kernel
     for name, (sequence, tag) in _IN_MACROS.items():
-        macro = shared.first(sequence) or first.first(sequence)
+        macro = group.first(sequence)
         value = macro.number(tag) if macro is not None else None
         if value is not None and math.isfinite(value):
             found[name] = int(value) if t.ATTRIBUTES[name][1] is int else value
@@ -195,7 +234,7 @@ def _frame(own: Elements, shared: Elements, top: Elements, manufacturer: str) ->
     mapping = own.items(t.REAL_WORLD_MAPPING) or shared.items(t.REAL_WORLD_MAPPING)
     slope, intercept = in_place_of(rescale_of(macro(t.PIXEL_TRANSFORMATION) or top), mapping, manufacturer)
     echo = macro(t.MR_ECHO)
-    cardiac = macro(t.CARDIAC)
+    cardiac, respiratory, temporal = macro(t.CARDIAC), macro(t.RESPIRATORY), macro(t.TEMPORAL_SEQUENCE)
     frame_type = macro(t.MR_FRAME_TYPE) or macro(t.CT_FRAME_TYPE)
     component = ""
     if frame_type is not None:
@@ -203,6 +242,7 @@ def _frame(own: Elements, shared: Elements, top: Elements, manufacturer: str) ->
             frame_type.text(t.FRAME_TYPE)
         )
     diffusion = macro(t.MR_DIFFUSION)
+    direction = direction_of(diffusion, manufacturer) if diffusion else None
     identification = macro(t.SEGMENT_IDENTIFICATION)
     return Frame(
         position=position(macro(t.PLANE_POSITION)),
@@ -213,12 +253,18 @@ def _frame(own: Elements, shared: Elements, top: Elements, manufacturer: str) ->
         image_type=frame_type.text(t.FRAME_TYPE) if frame_type is not None else "",
         component=component,
         stack=content.text(t.STACK_ID),
-        echo_time_ms=echo.number(t.EFFECTIVE_ECHO_TIME) if echo else None,
+        echo_time_ms=finite(echo.number(t.EFFECTIVE_ECHO_TIME)) if echo else None,
         temporal_index=content.integer(t.TEMPORAL_INDEX),
-        trigger_time_ms=cardiac.number(t.TRIGGER_DELAY) if cardiac else None,
+        trigger_time_ms=finite(cardiac.number(t.TRIGGER_DELAY)) if cardiac else None,
+        cardiac_percent=finite(cardiac.number(t.CARDIAC_PERCENT)) if cardiac else None,
+        respiratory_percent=finite(respiratory.number(t.RESPIRATORY_PERCENT)) if respiratory else None,
+        temporal_offset_s=finite(temporal.number(t.TEMPORAL_OFFSET)) if temporal else None,
+        duration_ms=finite(content.number(t.FRAME_ACQUISITION_DURATION)),
+        rescaled=bool(mapping) or not _RESCALE.isdisjoint((macro(t.PIXEL_TRANSFORMATION) or top).values),
         acquired_at=content.text(t.FRAME_ACQUIRED_AT),
         b_value=b_value_of(diffusion, manufacturer) if diffusion else None,
-        gradient=gradient_of(diffusion, manufacturer) if diffusion else None,
+        gradient=direction.vector if direction else None,
+        direction_rule=direction.rule if direction else "",
         dimension_index=tuple(int(value) for value in content.numbers(t.DIMENSION_INDEX)),
         segment=identification.integer(t.REFERENCED_SEGMENT) if identification else None,
         thickness_mm=_thickness(macro(t.PIXEL_MEASURES)),

@@ -33,7 +33,7 @@ from radiobject_assets.imaging.frames import (
     tomographic_frames,
 )
 from radiobject_assets.imaging.instance import Frame, Instance, header_length
-from radiobject_assets.imaging.labels import describe_segments, referenced_images
+from radiobject_assets.imaging.labels import describe_segments, frame_of_reference, referenced_images
 from radiobject_assets.imaging.lookup import PixelMapping, pixel_mapping
 from radiobject_assets.imaging.mosaic import (
     grid_frames,
@@ -45,6 +45,8 @@ from radiobject_assets.imaging.mosaic import (
     tiles_across,
     with_csa_diffusion,
 )
+from radiobject_assets.imaging.one_scan import scan_attributes, source_series_of
+from radiobject_assets.imaging.pepolar import POLARITY_COLUMN, polarity_of
 from radiobject_assets.imaging.quiet import pydicom_quietly
 from radiobject_assets.imaging.real_world import real_world_attributes
 from radiobject_assets.imaging.reasons import Reason
@@ -313,7 +315,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         frame = classic_frame(e, manufacturer)
         echo_planar = "SIEMENS" in manufacturer and "EP" in e.text(t.SCANNING_SEQUENCE)
         frames = (with_csa_diffusion(frame, e) if echo_planar else frame,)
-    references, reference_sops = referenced_images(e)
+    named = referenced_images(e)
     attributes, extras = _interned_attributes(e)
     if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:
         attributes = {**multiframe_attributes(e), **real_world_attributes(e, manufacturer), **attributes}
@@ -321,6 +323,11 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         across = tiles_across(tiles) if tiles > 0 else 1
         plane = (e.integer(t.COLUMNS) or 0) // across, (e.integer(t.ROWS) or 0) // across
         attributes = {**attributes, **phase_encoding_of(e, frames[0].orientation, plane)}
+    polarity = polarity_of(e, manufacturer)
+    if polarity in ("forward", "reversed"):
+        attributes = {**attributes, POLARITY_COLUMN: polarity}
+    if t.N_TEMPORAL_POSITIONS in e.values:
+        attributes = {**attributes, **scan_attributes(e)}
     if t.RADIOPHARMACEUTICALS in e.values:
         attributes = {**attributes, **tracer_attributes(e)}
     if t.DOSE_UNITS in e.values and e.text(t.SOP_CLASS_UID) == RTDOSE_STORAGE:
@@ -364,8 +371,10 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         frames=frames,
         tiles=tiles,
         tile_rows=tile_rows(tiles) if tiles > 0 and is_grid(e, manufacturer) else 0,
-        references=references,
-        reference_sops=reference_sops,
+        references=named.series,
+        reference_sops=named.instances,
+        reference_owners=named.owners,
+        reference_classes=named.classes,
         segments=segments,
         segmentation_type=e.text(t.SEGMENTATION_TYPE),
         max_fraction=e.integer(t.MAX_FRACTION) or 0,
@@ -373,8 +382,10 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         detail=mapped.detail,
         table=mapped.kind,
         table_bits=mapped.bits,
+        source_series=source_series_of(e),
         attributes=attributes if not mapped.units else {**attributes, "rescale_type": mapped.units},
         extras=extras,
+        frame_of_reference_uid=frame_of_reference(e),
     )
 
 

@@ -6,7 +6,8 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -20,50 +21,154 @@ from radiobject_assets.imaging.acceptance import (
     problem_of,
 )
 from radiobject_assets.imaging.duplicates import without_duplicates
+from radiobject_assets.imaging.evidence.agreement import agreed, text_of_all
+from radiobject_assets.imaging.evidence.dividing import Component, divide, what_differs
+from radiobject_assets.imaging.evidence.fourth_axis import (
+    AXIS_EVIDENCE,
+    COMPONENTS,
+    DURATIONS,
+    axis_attributes,
+)
+from radiobject_assets.imaging.evidence.moments import even_step_s, on_one_line
+from radiobject_assets.imaging.evidence.plane import Plane, planes_of
+from radiobject_assets.imaging.evidence.siblings import one_stack
+from radiobject_assets.imaging.evidence.stacking import Stacked, stack
 from radiobject_assets.imaging.geometry import TILT_DEG, slice_normal, tilt_deg
-from radiobject_assets.imaging.grouping import Component, planes_of, split
 from radiobject_assets.imaging.instance import Instance, Six
-from radiobject_assets.imaging.interval import interval_s
 from radiobject_assets.imaging.mosaic import plane_size
 from radiobject_assets.imaging.policy import REFUSE, SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series_record import Series, quarantined, series_key
 from radiobject_assets.imaging.source import AttributeValue
-from radiobject_assets.imaging.stacking import Plane, Stacked, stack
 from radiobject_assets.imaging.values import value_range
+from radiobject_assets.imaging.vendor_rules import rules_of_directions
 
 # Three planes with more slices than this are reformats, or three scans, that came as one series.
 _MOST_LOCALIZER_SLICES = 15
 _LOCALIZER_TYPE = re.compile(r"\\(LOCALIZER|SCOUT|TOPOGRAM|SURVIEW|REF_SURVIEW)(\\|$)")
 
 
-def image_series(uid: str, instances: list[Instance], policy: SeriesPolicy = REFUSE) -> list[Series]:
-    """The series (one per component) of the image instances that share a SeriesInstanceUID."""
+@dataclass(frozen=True)
+class _Judged:
+    """A component, what became of it, and what else is wrong with it."""
+
+    component: Component
+    files: tuple[Path, ...]
+    result: Stacked | Problem
+    also: tuple[Problem, ...] = ()
+
+
+def image_series(
+    uid: str,
+    instances: list[Instance],
+    policy: SeriesPolicy = REFUSE,
+    without_pixels: Sequence[Instance] = (),
+) -> list[Series]:
+    """The series (one per component) of the image instances that share a SeriesInstanceUID.
+
+    Parameters
+    ----------
+    without_pixels
+        Instances of the same kind that came without pixel data: parts of the images that lack something.
+    """
     identities = {(i.patient_id, i.study_uid) for i in instances}
     if len(identities) > 1:
         what = "patients" if len({patient for patient, _ in identities}) > 1 else "studies"
         problem = Problem(Reason.MIXED_IDENTITY, f"one series UID is used for {len(identities)} {what}")
-        return [quarantined(uid, "", "image", instances, problem)]
+        return [quarantined(uid, "", "image", [*instances, *without_pixels], problem)]
     kept, conflicts, copies = without_duplicates(instances)
     described = [i for i in kept if i.frames]
-    components = split([plane for instance in described for plane in planes_of(instance)])
+    components = divide([plane for instance in described for plane in planes_of(instance)])
     three_planes = _orthogonal_orientations([c.planes[0].frame.orientation for c in components]) >= 3 and all(
         len({plane.frame.position for plane in c.planes}) <= _MOST_LOCALIZER_SLICES for c in components
     )
-    result: list[Series] = []
+    judged: list[_Judged] = []
     listed: set[Path] = set()
     for component in components:
         paths = dict.fromkeys(plane.instance.path for plane in component.planes)
         files = {path for kept_path in paths for path in (kept_path, *copies.get(kept_path, ()))} - listed
         listed |= files
-        result.extend(
-            _judge(uid, component, tuple(sorted(files)), conflicts, policy, three_planes=three_planes)
-        )
+        result, also = _verdict(component, conflicts, policy, three_planes=three_planes)
+        judged.append(_Judged(component, tuple(sorted(files)), result, also))
     frameless = [i for i in instances if i.path not in listed]
-    if frameless:
-        problem = problem_of(frameless[0]) or Problem(Reason.SIZE_MISMATCH, "the instance describes no frame")
-        result.append(quarantined(uid, "no_frames" if result else "", "image", frameless, problem))
+    lost = [i for i in (*frameless, *without_pixels) if _completes(i, judged)]
+    result_series = _with_their_rest(uid, judged, lost)
+    rest = [i for i in frameless if i not in lost]
+    if rest:
+        problem = problem_of(rest[0]) or Problem(Reason.SIZE_MISMATCH, "the instance describes no frame")
+        name = "no_frames" if result_series else ""
+        result_series.append(quarantined(uid, name, "image", rest, problem))
+    left = [i for i in without_pixels if i not in lost]
+    if left:
+        problem = Problem(Reason.SIZE_MISMATCH, f"{len(left)} images came without pixel data")
+        result_series.append(quarantined(uid, "no_pixels" if result_series else "", "image", left, problem))
+    return result_series
+
+
+def _completes(instance: Instance, judged: Sequence[_Judged]) -> bool:
+    """Whether an instance without frames, or without pixels, is of the kind and size of a volume's slices."""
+    return any(
+        instance.sop_class_uid == first.sop_class_uid
+        and first.sop_class_uid not in SECONDARY_CAPTURE
+        and (instance.columns, instance.rows) == (first.columns, first.rows)
+        for first in (each.component.planes[0].instance for each in judged)
+    )
+
+
+def _with_their_rest(uid: str, judged: Sequence[_Judged], lost: Sequence[Instance]) -> list[Series]:
+    """Every component as a series; parts of one stack together, held back under one reason."""
+    groups = one_stack([each.component for each in judged])
+    of_component = {id(component): group for group in groups for component in group}
+    result: list[Series] = []
+    done: set[int] = set()
+    for each in judged:
+        group = of_component.get(id(each.component))
+        if group is None:
+            result.extend(_as_series(uid, each))
+        elif id(group) not in done:
+            done.add(id(group))
+            parts = [other for other in judged if of_component.get(id(other.component)) is group]
+            alone = len(parts) == len(judged)
+            result.append(_held_back(uid, "" if alone else each.component.name or "parts", parts))
+    if lost and result:
+        return [_lacking(uid, result, lost)]
     return result
+
+
+def _held_back(uid: str, name: str, parts: Sequence[_Judged]) -> Series:
+    """Parts of one stack that can't be one volume, as one series."""
+    planes = tuple(chain.from_iterable(part.component.planes for part in parts))
+    files = tuple(sorted(chain.from_iterable(part.files for part in parts)))
+    counts = " + ".join(str(len(part.component.planes)) for part in parts)
+    differs = dict.fromkeys(
+        element for part in parts[1:] for element in what_differs(parts[0].component, part.component)
+    )
+    if all(part.component.planes[0].placed for part in parts):
+        what = f"{counts} images lie on one line with one spacing, and differ in {'; '.join(differs)}"
+    else:
+        what = f"{counts} images are of one kind, and some of them have no place in space"
+    problem = Problem(Reason.PARTS_DIFFER, what)
+    also = [part.result for part in parts if isinstance(part.result, Problem)]
+    also += chain.from_iterable(part.also for part in parts)
+    return _refused(_base(uid, name, planes, files), planes, problem, _distinct(also))
+
+
+def _lacking(uid: str, found: Sequence[Series], lost: Sequence[Instance]) -> Series:
+    every = chain(chain.from_iterable(series.instances for series in found), lost)
+    instances = list({instance.path: instance for instance in every}.values())
+    problem = Problem(
+        Reason.PARTS_DIFFER,
+        f"{len(lost)} of {len(instances)} images of the series came without pixels or place",
+    )
+    also = _distinct([Problem(s.reason, s.detail) for s in found if s.reason is not None])
+    held = quarantined(uid, "", "image", instances, problem)
+    files = tuple(sorted({*chain.from_iterable(s.files for s in found), *(i.path for i in lost)}))
+    return replace(held, files=files, also=also)
+
+
+def _distinct(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """One problem for each reason, in order."""
+    return tuple({problem.reason: problem for problem in reversed(problems)}.values())[::-1]
 
 
 def _orthogonal_orientations(orientations: Sequence[Six | None]) -> int:
@@ -78,40 +183,53 @@ def _orthogonal_orientations(orientations: Sequence[Six | None]) -> int:
     return len(axes)
 
 
-def _judge(
-    uid: str,
-    component: Component,
-    files: tuple[Path, ...],
-    conflicts: set[Path],
-    policy: SeriesPolicy,
-    *,
-    three_planes: bool,
-) -> list[Series]:
+def _as_series(uid: str, judged: _Judged) -> list[Series]:
     """The series of a component: one, but for colours in time, where no axis is left for it."""
-    first = component.planes[0].instance
-    base = Series(
-        series_uid=first.series_uid,
-        component=component.name,
-        key=series_key(uid, component.name),
+    component = judged.component
+    base = _base(uid, component.name, component.planes, judged.files)
+    if isinstance(judged.result, Problem):
+        return [_refused(base, component.planes, judged.result, judged.also)]
+    if not is_colour(component.planes[0].instance) or judged.result.n_times == 1:
+        return [_described(base, judged.result)]
+    return _time_by_time(uid, base, judged.result)
+
+
+def _base(uid: str, name: str, planes: Sequence[Plane], files: tuple[Path, ...]) -> Series:
+    first = planes[0].instance
+    return Series(
+        series_uid=uid if first.series_uid else "",
+        component=name,
+        key=series_key(uid, name),
         kind="image",
         patient_id=first.patient_id,
         study_uid=first.study_uid,
         modality=first.modality,
-        description=first.description,
+        description=text_of_all([plane.instance.description for plane in planes]),
         files=files,
         verdict="quarantined",
         reason=None,
         detail="",
-        native_codec=any(p.instance.transfer_syntax in COMPRESSED for p in component.planes),
+        native_codec=any(p.instance.transfer_syntax in COMPRESSED for p in planes),
     )
+
+
+def _refused(base: Series, planes: Sequence[Plane], problem: Problem, also: tuple[Problem, ...]) -> Series:
+    instances, _ = _indexed(planes)
+    others = tuple(other for other in also if other.reason is not problem.reason)
+    return replace(base, reason=problem.reason, detail=problem.detail, instances=instances, also=others)
+
+
+def _verdict(
+    component: Component, conflicts: set[Path], policy: SeriesPolicy, *, three_planes: bool
+) -> tuple[Stacked | Problem, tuple[Problem, ...]]:
+    """The volume, or why there is none and what else is wrong: one reason never hides another."""
     problem = _problem(component, conflicts, policy, three_planes=three_planes)
-    stacked = problem or stack(component.planes, policy)
-    if isinstance(stacked, Problem):
-        instances, _ = _indexed(component.planes)
-        return [replace(base, reason=stacked.reason, detail=stacked.detail, instances=instances)]
-    if not is_colour(first) or stacked.n_times == 1:
-        return [_described(base, stacked)]
-    return _time_by_time(uid, base, stacked)
+    if problem is not None and problem.reason is Reason.LOCALIZER:
+        return problem, ()
+    stacked = stack(component.planes, policy)
+    if problem is None:
+        return stacked, ()
+    return problem, (stacked,) if isinstance(stacked, Problem) else ()
 
 
 def _time_by_time(uid: str, base: Series, stacked: Stacked) -> list[Series]:
@@ -169,7 +287,6 @@ def _problem(
     component: Component, conflicts: set[Path], policy: SeriesPolicy, *, three_planes: bool
 ) -> Problem | None:
     instances, _ = _indexed(component.planes)
-    first = instances[0]
     found = [
         (instance, problem) for instance in instances if (problem := problem_of(instance, policy)) is not None
     ]
@@ -179,39 +296,70 @@ def _problem(
         return Problem(problem.reason, share + problem.detail)
     if len({is_colour(instance) for instance in instances}) > 1:
         return Problem(Reason.COLOUR, "some slices have colours, others have none")
+    if (unscaled := _unscaled(component.planes)) is not None:
+        return unscaled
     differing = sum(instance.path in conflicts for instance in instances)
     if differing:
         return Problem(Reason.CONFLICTING_DUPLICATES, f"{differing} instances have copies with other content")
-    if _LOCALIZER_TYPE.search(first.image_type.upper()):
+    if all(_LOCALIZER_TYPE.search(i.image_type.upper()) for i in instances):
         return Problem(Reason.LOCALIZER, "ImageType says localizer")
     if three_planes:
         return Problem(Reason.LOCALIZER, "few slices in three orthogonal orientations")
     return None
 
 
+def _unscaled(planes: Sequence[Plane]) -> Problem | None:
+    """Slices without a rescale among slices that have one: their values would be another quantity."""
+    without = sum(not plane.frame.rescaled for plane in planes)
+    scaled = any(
+        plane.frame.rescaled and (plane.frame.slope, plane.frame.intercept) != (1, 0) for plane in planes
+    )
+    if not without or not scaled:
+        return None
+    return Problem(
+        Reason.PARTS_DIFFER,
+        f"RescaleSlope and RescaleIntercept are absent in {without} of {len(planes)} images",
+    )
+
+
 def _attributes(stacked: Stacked) -> dict[str, AttributeValue]:
     first = stacked.planes[0]
-    attributes = dict(first.instance.attributes)
-    for name in real_world.COLUMNS:
-        if not real_world.agree(p.instance.attributes for p in stacked.planes):
+    attributes = agreed(stacked.planes, stacked.n_times)
+    if not all(name in attributes for name in real_world.COLUMNS):  # slope and intercept, or neither
+        for name in real_world.COLUMNS:
             attributes.pop(name, None)
-    if first.frame.echo_time_ms is not None:
+    echoes = [p.frame.echo_time_ms for p in stacked.planes]
+    if None not in echoes:  # within their tolerance
         attributes["echo_time_ms"] = first.frame.echo_time_ms
     if first.frame.component:
         attributes["complex_component"] = first.frame.component
     angle = tilt_deg(stacked.affine)
     if angle > TILT_DEG:
         attributes["gantry_tilt_deg"] = round(angle, 4)
-    if first.instance.sop_class_uid in SECONDARY_CAPTURE:
+    if all(p.instance.sop_class_uid in SECONDARY_CAPTURE for p in stacked.planes):
         attributes["secondary_capture"] = 1
     if stacked.slice_positions_mm is not None:
         attributes["slice_positions_mm"] = json.dumps([round(p, 6) for p in stacked.slice_positions_mm])
     if is_colour(first.instance):
         attributes["components"] = "rgb"
+    attributes.update(_fourth_axis(stacked))
     attributes.update(_diffusion(stacked))
     attributes.update(_slice_timing(stacked))
     attributes.update(_interval(stacked, attributes))
     return attributes
+
+
+def _fourth_axis(stacked: Stacked) -> dict[str, AttributeValue]:
+    """What the fourth axis is, the value of each point, and the elements that prove their order."""
+    axis = stacked.axis
+    if axis is None:
+        colours = is_colour(stacked.planes[0].instance)
+        return axis_attributes("component", COMPONENTS["rgb"]) if colours else {}
+    found = axis_attributes(axis.name, axis.values, axis.unit)
+    found[AXIS_EVIDENCE] = axis.evidence
+    if axis.durations_s:
+        found[DURATIONS] = json.dumps(list(axis.durations_s))
+    return found
 
 
 def _interval(stacked: Stacked, attributes: Mapping[str, AttributeValue]) -> dict[str, AttributeValue]:
@@ -219,10 +367,11 @@ def _interval(stacked: Stacked, attributes: Mapping[str, AttributeValue]) -> dic
     times = stacked.planes[:: stacked.n_slices]
     if len(times) < 2 or str(attributes.get("manufacturer", "")).upper().startswith("GE"):
         return {}
+    moments = on_one_line([p.frame.acquired_at for p in times])
     repetition = attributes.get("repetition_time_ms")
-    found = interval_s(
-        [p.frame.acquired_at for p in times], repetition if isinstance(repetition, float | int) else None
-    )
+    found = None
+    if moments is not None:
+        found = even_step_s(moments, repetition if isinstance(repetition, float | int) else None)
     classic = len({p.instance.path for p in times}) == len(times)
     return {"volume_interval_s": found} if found is not None and classic else {}
 
@@ -260,4 +409,5 @@ def _diffusion(stacked: Stacked) -> dict[str, AttributeValue]:
     return {
         "b_values_s_per_mm2": json.dumps([b if b is not None else 0.0 for b in b_values]),
         "b_vectors_ras": json.dumps([[-x + 0.0, -y + 0.0, z] for x, y, z in vectors]),
+        **rules_of_directions(p.frame.direction_rule for p in times),
     }

@@ -46,6 +46,27 @@ class Frame:
         SpacingBetweenSlices, else SliceThickness: taken for geometry only where one slice has no neighbour.
     slice_time_ms
         When the slice was acquired after the start of its volume, where a mosaic tells it.
+    slice_location
+        SliceLocation, mm: no place (vendors count it from anywhere), but slices of one place have one.
+    content_at
+        ContentTime alone: when pixels were made, which is no proof of when they were acquired.
+    reference_time_ms
+        FrameReferenceTime of PET.
+    duration_ms
+        ActualFrameDuration, or FrameAcquisitionDuration of an enhanced object.
+    temporal_offset_s
+        TemporalPositionTimeOffset of an enhanced object.
+    cardiac_percent, respiratory_percent
+        Nominal percentage of the cardiac or respiratory phase, of an enhanced object.
+    rescaled
+        Whether the header has a rescale, a mapping or a table at all.
+    own
+        Acquisition parameters (name, value) that an enhanced object says of this frame and not of all.
+    rows_reversed
+        True where the stored rows run against what the orientation says: they are turned when they are read.
+        None where the header says that some images of its series are so, and not which.
+    direction_rule
+        Name of the rule by which `gradient` was understood (`vendor_rules.RULES`); "" where there is none.
     """
 
     position: Triple | None = None
@@ -67,14 +88,26 @@ class Frame:
     slice_time_ms: float | None = None
     volume_numbers: tuple[int, ...] = ()
     image_type: str = ""
+    slice_location: float | None = None
+    content_at: str = ""
+    reference_time_ms: float | None = None
+    duration_ms: float | None = None
+    temporal_offset_s: float | None = None
+    cardiac_percent: float | None = None
+    respiratory_percent: float | None = None
+    rescaled: bool = True
+    own: tuple[tuple[str, AttributeValue], ...] = ()
+    rows_reversed: bool | None = False
+    direction_rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
     """One segment of a SEG (or one region of an RTSTRUCT): number, label, coded meaning, algorithm.
 
-    `contours` is the number of closed planar contours of a region, `references` the SeriesInstanceUIDs of the
-    images in its frame of reference, where the object has several such frames.
+    `contours` is the number of closed planar contours of a region; where the object has several frames of
+    reference, `frame_of_reference_uid` is the region's and `references` are the SeriesInstanceUIDs of the
+    images in it.
     """
 
     number: int
@@ -84,6 +117,7 @@ class Segment:
     algorithm: str = ""
     contours: int = 0
     references: tuple[str, ...] = ()
+    frame_of_reference_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +138,17 @@ class Instance:
     table, table_bits
         What a lookup table makes of the stored values when they are decoded, and the bits of what it gives;
         "" and 0 where there is none, or where slope and intercept say the same.
+    frame_of_reference_uid
+        FrameOfReferenceUID: of an image, or of what labels were drawn in. Two images with one share a space.
+    reference_owners
+        For each of `reference_sops` the index in `references` of the series that it is named with, or -1.
+    reference_classes
+        SOP classes of the images that labels name, each once.
     detail
         What is wrong with the header, if it parsed but cannot be used.
+    source_series
+        SeriesInstanceUID of the enhanced series of which the instance is an alternate (Related Series
+        Sequence with that purpose), "" where it names none.
     attributes
         Allow-listed acquisition parameters (`tags.ATTRIBUTES`).
     gzipped
@@ -156,8 +199,12 @@ class Instance:
     detail: str = ""
     table: TableKind = ""
     table_bits: int = 0
+    source_series: str = ""
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
     extras: dict[str, AttributeValue] = field(default_factory=dict)
+    frame_of_reference_uid: str = ""
+    reference_owners: tuple[int, ...] = ()
+    reference_classes: tuple[str, ...] = ()
     gzipped: bool = False
 
 

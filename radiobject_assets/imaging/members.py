@@ -248,8 +248,8 @@ def moved(series: Series, place: Callable[[Path], Path]) -> Series:
 class MemberSource:
     """Voxels of a series in an archive (`source.ImageSource`): unpacked when `slabs` begins, removed after.
 
-    Where the attributes need the file (`NiftiFile.keep_extensions`), it is unpacked for them and kept until
-    the voxels are read, so that the archive is gone through once.
+    Where the attributes need the file (`NiftiFile.keep_extensions`, contours), it is unpacked for them and
+    kept until the voxels are read, so that the archive is gone through once.
 
     Parameters
     ----------
@@ -268,6 +268,7 @@ class MemberSource:
         self.intercept = described.intercept
         nifti = series.nifti
         in_file = nifti is not None and nifti.keep_extensions and nifti.extension_bytes > 0
+        in_file |= any(segment.contours for segment in series.segments)
         self._attributes = None if in_file else described.attributes
         self._digest = ""
         self._held: tuple[ExitStack, ImageSource] | None = None

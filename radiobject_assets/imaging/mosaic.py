@@ -178,7 +178,8 @@ def with_csa_diffusion(frame: Frame, elements: Elements) -> Frame:
         return frame
     direction = _vector(csa.get("DiffusionGradientDirection", ()))
     gradient = None if direction is None else (float(direction[0]), float(direction[1]), float(direction[2]))
-    return replace(frame, b_value=b_value, gradient=gradient)
+    rule = "siemens-csa-gradient" if gradient else ""
+    return replace(frame, b_value=b_value, gradient=gradient, direction_rule=rule)
 
 
 def _first_int(values: tuple[str, ...]) -> int:

@@ -43,6 +43,8 @@ _ARCHIVES = {
     b"\x04\x22\x4d\x18": "lz4",
     b"\x1f\x9d\x90": "compress",
 }
+# AppleDouble: what macOS keeps of a file beside it, as `._name`; and `.DS_Store`.
+_SYSTEM_FILES = (b"\0\5\x16\7", b"\0\0\0\1Bud1")
 
 
 def classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int) -> Record:
@@ -70,6 +72,8 @@ def classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int) 
 
     if size == 0:
         return Unreadable(path, Reason.EMPTY_FILE, "the file is empty")
+    if prefix.startswith(_SYSTEM_FILES):
+        return Unreadable(path, Reason.SYSTEM_FILE, "is a file of macOS about another file or a folder")
     if prefix[128:132] == b"DICM":
         return read_instance(path, read, prefix, size)
     if prefix[:2] == b"\x1f\x8b":

@@ -25,6 +25,7 @@ from radiobject_assets.imaging.duplicates import Seen, candidates
 from radiobject_assets.imaging.foreign import arrays_in
 from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.members import Unpacked, copies, inflate, kind_of_archive
+from radiobject_assets.imaging.nifti_axis import with_channel_names
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.recognition import GZIPPED_DICOM, PREFIX_BYTES, Record, classify, named
@@ -145,6 +146,7 @@ def scan(
         on_progress(len(roots), len(roots))
     niftis, unreadable = claim_data_files(niftis, unreadable, texts)
     niftis, unreadable = described(niftis, unreadable, texts)
+    niftis = with_channel_names(niftis, (item.path for item in unreadable), texts)
     instances = _with_pixel_digests(instances)
     return ScanResult(
         tuple(sorted(instances, key=_place)),

@@ -1,7 +1,8 @@
 """Series: instances that form one volume, with a verdict.
 
-`build_series` is a pure function of a scan: group by SeriesInstanceUID, then images (`image_series`) and
-labels (`label_series`) each in their way; every NIfTI is a series of its own.
+`build_series` is a pure function of a scan: group by SeriesInstanceUID, join what goes by several of them
+(`one_scan`, `split_uids`), then images (`image_series`) and labels (`label_series`) each in their way; every
+NIfTI is a series of its own.
 """
 
 from __future__ import annotations
@@ -9,34 +10,38 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from radiobject_assets.imaging.acceptance import kind_of, problem_of
-from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.evidence.fourth_axis import COLUMNS
 from radiobject_assets.imaging.image_series import image_series
 from radiobject_assets.imaging.instance import Instance
-from radiobject_assets.imaging.label_series import LabelledImage, label_series
+from radiobject_assets.imaging.label_images import LabelledImage, images_here, refused_images
+from radiobject_assets.imaging.label_series import label_series
+from radiobject_assets.imaging.nifti_axis import fourth_axis
 from radiobject_assets.imaging.nifti_header import NiftiFile
+from radiobject_assets.imaging.one_scan import join_scans
 from radiobject_assets.imaging.opening import open_series
 from radiobject_assets.imaging.policy import REFUSE, SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult
 from radiobject_assets.imaging.series_record import Kind, Series, Verdict, fallback_uid, quarantined
 from radiobject_assets.imaging.source import AttributeValue
+from radiobject_assets.imaging.split_uids import join_numbered
 
 __all__ = ["Kind", "Series", "Verdict", "build_series", "open_series"]
 
 
 def build_series(
-    scan: ScanResult, known_images: Mapping[str, Grid] | None = None, policy: SeriesPolicy = REFUSE
+    scan: ScanResult, known_images: Sequence[LabelledImage] = (), policy: SeriesPolicy = REFUSE
 ) -> tuple[Series, ...]:
     """Group the instances of a scan into series, order their slices, and judge each.
 
     Parameters
     ----------
     known_images
-        Grids of images that are already in a store, by SeriesInstanceUID: labels may refer to them.
+        Images that are already in a store: labels may refer to them.
     policy
         What to do with colour, complex and irregularly spaced images; by default they are quarantined.
 
@@ -48,23 +53,32 @@ def build_series(
     groups: dict[str, list[Instance]] = defaultdict(list)
     for instance in scan.instances:
         groups[instance.series_uid or fallback_uid(instance)].append(instance)
-    found: list[Series] = []
+    images_of = {uid: [i for i in group if kind_of(i) == "image"] for uid, group in groups.items()}
+    joined = join_numbered(join_scans({uid: images for uid, images in images_of.items() if images}))
+    empty = {uid: _without_pixels(group, images_of[uid]) for uid, group in groups.items()}
+    found = [
+        part
+        for uid, images in joined.items()
+        for part in image_series(uid, images, policy, empty.get(uid, ()))
+    ]
     labels: list[tuple[str, list[Instance]]] = []
     for uid, group in groups.items():
-        images = [i for i in group if kind_of(i) == "image"]
-        others = [i for i in group if kind_of(i) == "other"]
-        if images:
-            found.extend(image_series(uid, images, policy))
+        others = [i for i in group if kind_of(i) == "other" and i not in empty[uid]]
         found.extend(_other_series(uid, others, alone=len(others) == len(group)))
-        if len(images) + len(others) < len(group):
+        if len(images_of[uid]) + len(empty[uid]) + len(others) < len(group):
             labels.append((uid, [i for i in group if kind_of(i) == "labels"]))
-    referable = _labelled_images(found, known_images or {})
-    refused = {s.series_uid: s for s in found if s.kind == "image" and s.verdict == "quarantined"}
+    referable, refused = images_here(found, known_images), refused_images(found)
     for uid, group in labels:
-        found.extend(label_series(uid, group, referable, refused))
+        found.extend(label_series(uid, group, referable, refused, policy))
     for nifti in scan.niftis:
         found.extend(_volume_series(nifti, policy))
     return tuple(sorted(_with_unique_keys(found), key=lambda s: s.key))
+
+
+def _without_pixels(group: Sequence[Instance], images: Sequence[Instance]) -> list[Instance]:
+    """Instances of the kind of a series' images that came without pixel data."""
+    classes = {i.sop_class_uid for i in images}
+    return [i for i in group if not i.pixel_keyword and i.sop_class_uid in classes]
 
 
 def _other_series(uid: str, instances: Sequence[Instance], *, alone: bool) -> list[Series]:
@@ -78,15 +92,6 @@ def _other_series(uid: str, instances: Sequence[Instance], *, alone: bool) -> li
             component = "" if alone and number == 0 else f"other{number + 1}"
             result.append(quarantined(uid, component, "other", group, problem))
     return result
-
-
-def _labelled_images(found: Sequence[Series], known: Mapping[str, Grid]) -> dict[str, list[LabelledImage]]:
-    present: dict[str, list[LabelledImage]] = defaultdict(list)
-    for series in found:
-        if series.grid is not None:
-            uids = frozenset(instance.sop_instance_uid for instance in series.instances)
-            present[series.series_uid].append(LabelledImage(series.grid, uids))
-    return {uid: [LabelledImage(grid)] for uid, grid in known.items()} | present
 
 
 def _volume_series(nifti: NiftiFile, policy: SeriesPolicy) -> list[Series]:
@@ -103,7 +108,8 @@ def _volume_series(nifti: NiftiFile, policy: SeriesPolicy) -> list[Series]:
         return [_nifti_series(replace(nifti, problem=told), policy)]
     found = []
     for number, layer in enumerate(layers or range(count)):
-        base = _nifti_series(replace(nifti, channel=layer), policy)
+        rest = {name: value for name, value in nifti.attributes.items() if name not in COLUMNS}
+        base = _nifti_series(replace(nifti, channel=layer, attributes=rest), policy)
         name = f"layer{layer + 1}"
         key = f"{base.key}/{name}"
         found.append(replace(base, component=name, key=key, files=base.files if number == 0 else ()))
@@ -149,6 +155,7 @@ def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
         detail="",
         nifti=nifti,
         attributes={name: value for name, value in attributes.items() if value is not None}
+        | fourth_axis(nifti)
         | nifti.attributes,
     )
     kept = policy.components == "keep" and (nifti.component_dtype is not None or bool(nifti.colours))

@@ -35,6 +35,8 @@ class Series:
         with the first of them only, so that files are counted once.
     detail
         Numbers behind the verdict, for a person; never an identifier.
+    also
+        What else is wrong with a quarantined series, besides `reason`.
     shape, dtype, affine, slope, intercept
         Of the volume that `open_series` will give; None unless ingestable.
     references
@@ -50,7 +52,7 @@ class Series:
     segments
         Segments of a label volume (value, label, coded meaning, algorithm).
     attributes
-        Allow-listed acquisition parameters of the volume.
+        Allow-listed acquisition parameters of the volume: what all its planes say.
     """
 
     series_uid: str
@@ -78,6 +80,7 @@ class Series:
     nifti: NiftiFile | None = None
     segments: tuple[Segment, ...] = ()
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    also: tuple[Problem, ...] = ()
 
     @property
     def n_instances(self) -> int:
@@ -104,7 +107,7 @@ def quarantined(
     members = tuple(instances)
     first = members[0]
     return Series(
-        series_uid=first.series_uid,
+        series_uid=uid if first.series_uid else "",
         component=component,
         key=series_key(uid, component),
         kind=kind,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,7 @@ COLUMN_OF = (
     | {key: column for key, (column, _) in _NUMBERS.items()}
     | _DIRECTIONS
     | {"SliceTiming": "slice_timing_s"}
+    | {"FrameTimesStart": "fourth_axis_values", "FrameDuration": "frame_duration_s"}
 )
 """Keys of a sidecar that are taken over, to their column of obs."""
 
@@ -114,7 +116,27 @@ def _from_json(text: str, affine: NDArray[np.float64]) -> dict[str, AttributeVal
         found["slice_timing_s"] = json.dumps(timing)
         if "slice_encoding_ras" not in found:  # BIDS: along the third axis where nothing is said
             found["slice_encoding_ras"] = json.dumps(_vector_of_axis("k", affine))
+    return found | _frames(content)
+
+
+def _frames(content: Mapping[str, Any]) -> dict[str, AttributeValue]:
+    """Start and duration of the frames of a PET image (BIDS: both in seconds, one value for each)."""
+    starts, durations = content.get("FrameTimesStart"), content.get("FrameDuration")
+    found: dict[str, AttributeValue] = {}
+    if _numbers(starts) and all(later > earlier for earlier, later in pairwise(starts)):
+        found |= {"fourth_axis": "time", "fourth_axis_unit": "s"}
+        found["fourth_axis_values"] = json.dumps([float(value) for value in starts])
+        if _numbers(durations) and len(durations) == len(starts):
+            found["frame_duration_s"] = json.dumps([float(value) for value in durations])
     return found
+
+
+def _numbers(values: object) -> TypeGuard[list[float]]:
+    return (
+        isinstance(values, list)
+        and len(values) > 1
+        and all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
+    )
 
 
 def _vector_of_axis(code: object, affine: NDArray[np.float64]) -> list[float] | None:
@@ -175,6 +197,9 @@ def to_sidecar(
         number = attributes.get(name)
         if isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number):
             found[key] = round(number / factor, 9) if factor != 1 else number
+    if attributes.get("fourth_axis") == "time" and isinstance(attributes.get("frame_duration_s"), str):
+        found["FrameTimesStart"] = json.loads(str(attributes.get("fourth_axis_values") or "[]"))
+        found["FrameDuration"] = json.loads(str(attributes["frame_duration_s"]))
     if affine is None:
         return found
     for key, name in _DIRECTIONS.items():

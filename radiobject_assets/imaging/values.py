@@ -44,13 +44,36 @@ def stored_dtype(instance: Instance) -> np.dtype[Any]:
     return np.dtype(f"u{instance.table_bits // 8}") if instance.table else file_dtype(instance)
 
 
+def widest(instances: Sequence[Instance]) -> np.dtype[Any]:
+    """dtype that holds the stored values of all instances: the widest, signed where one is.
+
+    Scanners give dark slices 8 bits and their neighbours 16. Of unsigned values BitsStored counts, so that
+    12 bits go with signed 16 without a wider type.
+    """
+    dtypes = {stored_dtype(instance) for instance in instances}
+    if len(dtypes) == 1:
+        return dtypes.pop()
+    if not any(dtype.kind == "i" for dtype in dtypes):
+        return np.result_type(*dtypes)
+    narrow = {_signed_for(instance) for instance in instances}
+    return np.result_type(*narrow)
+
+
+def _signed_for(instance: Instance) -> np.dtype[Any]:
+    dtype = stored_dtype(instance)
+    if dtype.kind != "u":
+        return dtype
+    bits = instance.table_bits if instance.table else instance.bits_stored
+    return np.dtype(f"i{next(size for size in (1, 2, 4, 8) if 8 * size > bits)}")
+
+
 def value_range(instances: Sequence[Instance], frames: Sequence[Frame]) -> ValueRange:
     """How the planes of one volume are stored."""
-    dtype = stored_dtype(instances[0])
+    dtype = widest(instances)
     rescales = {(frame.slope, frame.intercept) for frame in frames}
     mapped = {(instance.table, instance.table_bits) for instance in instances}
     if len(rescales) == 1 and len(mapped) == 1:
         slope, intercept = rescales.pop()
         return ValueRange(dtype, slope, intercept, per_slice=False)
-    wide = file_dtype(instances[0]).itemsize > 2 and dtype != np.float32
+    wide = dtype != np.float32 and any(file_dtype(instance).itemsize > 2 for instance in instances)
     return ValueRange(np.dtype(np.float64 if wide else np.float32), 1.0, 0.0, per_slice=True)

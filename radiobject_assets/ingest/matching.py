@@ -10,6 +10,7 @@ from radiobject_assets.dataset import CollectionConfig, DatasetConfig, MatchConf
 from radiobject_assets.imaging.bids import IMAGE_SUFFIXES
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.series_record import Series
+from radiobject_assets.imaging.source import AttributeValue
 
 # DICOM keyword to the name under which imaging keeps the attribute.
 _ATTRIBUTE_OF = {
@@ -69,7 +70,11 @@ def matches(series: Series, match: MatchConfig) -> bool:
         return False
     if match.description is not None and not re.search(match.description, series.description, re.IGNORECASE):
         return False
-    return all(re.search(pattern, value_of(series, keyword)) for keyword, pattern in match.dicom.items())
+    return all(
+        re.search(pattern, value)
+        for keyword, pattern in match.dicom.items()
+        for value in values_of(series, keyword)
+    )
 
 
 def _file_matches(nifti: NiftiFile, pattern: str) -> bool:
@@ -79,22 +84,29 @@ def _file_matches(nifti: NiftiFile, pattern: str) -> bool:
     return fnmatch.fnmatchcase(nifti.path.name, pattern)
 
 
-def value_of(series: Series, keyword: str) -> str:
-    """A series' value of a DICOM attribute as text, "" where absent; values are joined by a backslash."""
-    first = series.instances[0] if series.instances else None
+def values_of(series: Series, keyword: str) -> tuple[str, ...]:
+    """What the images of a series say of a DICOM attribute, as texts, each once; "" where one says nothing.
+
+    Several values of one attribute are joined by a backslash. Of a volume whose images agree this is one
+    text; a condition must hold for all of them, since one slice's value is not the volume's.
+    """
     match keyword:
         case "Modality":
-            return series.modality
+            return (series.modality,)
         case "SeriesDescription":
-            return series.description
+            return (series.description,)
         case "ImageType":
-            return first.image_type if first else ""
+            return tuple(dict.fromkeys(i.image_type for i in series.instances)) or ("",)
         case "SOPClassUID":
-            return first.sop_class_uid if first else ""
+            return tuple(dict.fromkeys(i.sop_class_uid for i in series.instances)) or ("",)
     name = _ATTRIBUTE_OF[keyword]
     value = series.attributes.get(name)
-    if value is None and first is not None:
-        value = first.attributes.get(name)
+    if value is not None or not series.instances:
+        return (_text(value),)
+    return tuple(dict.fromkeys(_text(instance.attributes.get(name)) for instance in series.instances))
+
+
+def _text(value: AttributeValue) -> str:
     if value is None:
         return ""
     return f"{value:g}" if isinstance(value, float) else str(value)

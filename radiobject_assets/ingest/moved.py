@@ -47,6 +47,8 @@ def withdraw_moved(
         return Moved(0, 0)
     files = {token(volume_key(p.series, plan.arrival)) for p in plan.planned if not p.series.series_uid}
     uids = {p.series.series_uid for p in plan.planned if p.series.series_uid}
+    # series of one scan that were apart before, and are joined now
+    uids |= {i.series_uid for p in plan.planned for i in p.series.instances if i.series_uid}
     doubtful = {p.series.series_uid for p in plan.planned if p.obs_id and p.series.verdict == "quarantined"}
     placed = {
         (p.collection, p.subject_id, p.obs_id): p.series.verdict == "ingestable"

@@ -12,7 +12,18 @@ from typing import Any, Final
 
 import tiledb
 
-from radiobject_assets.imaging import bids, real_world, sidecars, tracer
+from radiobject_assets.imaging import (
+    bids,
+    one_scan,
+    pepolar,
+    real_world,
+    sidecars,
+    split_uids,
+    tracer,
+    vendor_rules,
+)
+from radiobject_assets.imaging.evidence import fourth_axis
+from radiobject_assets.imaging.evidence.agreement import BY_POINT
 from radiobject_assets.imaging.tags import ATTRIBUTES, ISSUER_COLUMN, OPTIONAL_ATTRIBUTES
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.store.layout import OBS, OBS_CORE, OBS_ID, SUBJECT
@@ -27,9 +38,15 @@ WITHDRAWABLE: Final = frozenset(
         *bids.COLUMNS.values(),
         "suffix",
         "datatype",
+        *fourth_axis.COLUMNS,
+        *(f"{name}{BY_POINT}" for name in ATTRIBUTES),
         "b_values_s_per_mm2",
         "volume_interval_s",
         "b_vectors_ras",
+        *one_scan.COLUMNS,
+        *split_uids.COLUMNS,
+        pepolar.POLARITY_COLUMN,
+        *vendor_rules.COLUMNS,
         "nifti_description",
         ISSUER_COLUMN,
         *tracer.COLUMNS,

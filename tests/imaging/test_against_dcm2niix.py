@@ -1,6 +1,7 @@
 """Series of every kind, made here in small, are divided, ordered and placed as dcm2niix does it.
 
-What dcm2niix does in another way on purpose is not here: it stacks water and fat of a Dixon series in time,
+What dcm2niix does in another way on purpose is not here: it stacks water and fat of a Dixon series, and two
+kernels of a CT, in time, takes slices of one position that nothing but numbers tells apart for time points,
 takes the first slice's slope for all but of Philips, gives Philips' trigger times a file each, and loses the
 geometry of series that are numbered slice by slice where no vendor element helps.
 """
@@ -60,6 +61,10 @@ def _pet(t: int, k: int) -> dict[str, Any]:
     return {"RescaleSlope": str(0.5 + k), "FrameReferenceTime": str(60000 * t), "Units": "BQML"}
 
 
+def _timed(t: int, k: int) -> dict[str, Any]:
+    return {"AcquisitionTime": f"1000{10 + t}.5"}
+
+
 CT: dict[str, Any] = {"sop_class": CTImageStorage, "modality": "CT"}
 PET: dict[str, Any] = {"sop_class": PositronEmissionTomographyImageStorage, "modality": "PT", "dtype": "u2"}
 CASES = {
@@ -88,11 +93,12 @@ CASES = {
     "inversion times": Case(3, lambda t, k: {"InversionTime": str(100 + 400 * t)}),
     "series numbers": Case(3, lambda t, k: {"SeriesNumber": 4 + t}, vendors=VENDORS),
     "coils": Case(2, lambda t, k: {"ReceiveCoilName": f"coil{t}"}),
-    "one slice in time": Case(3, slices=1, vendors=VENDORS),
-    "one thick slice": Case(3, lambda t, k: {"SpacingBetweenSlices": None, "SliceThickness": "9"}, slices=1),
+    "one slice in time": Case(3, _timed, slices=1, vendors=VENDORS),
+    "one thick slice": Case(
+        3, lambda t, k: {**_timed(t, k), "SpacingBetweenSlices": None, "SliceThickness": "9"}, slices=1
+    ),
     "slopes of slices": Case(2, lambda t, k: {"RescaleSlope": str(1.5 + k)}, vendors=(PHILIPS,)),
     "CT in acquisitions": Case(2, lambda t, k: {"AcquisitionNumber": 1 + t}, **CT),
-    "CT kernels": Case(2, lambda t, k: {"ConvolutionKernel": f"B{t}"}, **CT),
     "exposures": Case(1, lambda t, k: {"Exposure": str(k)}, slices=5, **CT),
     "dynamic PET": Case(3, _pet, vendors=(PHILIPS,), **PET),
 }  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from radiobject_assets.compute import Compute
 from radiobject_assets.dataset import DatasetConfig
 from radiobject_assets.export import export_store
-from radiobject_assets.imaging.interval import interval_s
+from radiobject_assets.imaging.evidence.moments import even_step_s, on_one_line
 from radiobject_assets.ingest import ingest_sources
 from radiobject_assets.memory import MemoryBudget
 
@@ -72,8 +72,24 @@ def test_exports_have_the_time_step_of_dcm2niix(
     ],
 )
 def test_uneven_or_unknown_times_have_no_step(times: list[str]) -> None:
-    assert interval_s(times, None) is None
+    moments = on_one_line(times)
+    assert moments is None or even_step_s(moments, None) is None
 
 
-def test_midnight_is_passed_where_the_date_is_known() -> None:
-    assert interval_s(["20240229235958.5", "20240301000000.5", "20240301000002.5+0100"], 5.0) == 2.0
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["20240229235958.5", "20240301000000.5", "20240301000002.5+0100"],
+        ["235958.5", "000000.5", "000002.5"],  # dates were taken away
+        ["20240229235958.5", "20240229000000.5", "20240229000002.5"],  # all have the study's
+        ["20240229235958.5", "000000.5", "20240301000002.5"],  # some were taken away
+    ],
+)
+def test_midnight_is_passed(times: list[str]) -> None:
+    moments = on_one_line(times)
+    assert moments is not None
+    assert even_step_s(moments, 5.0) == 2.0
+
+
+def test_times_of_half_a_day_apart_are_no_order() -> None:
+    assert on_one_line(["000000", "060000", "120000", "180000"]) is None

@@ -21,6 +21,13 @@ def test_a_page_is_what_the_code_says(name: str) -> None:
     assert written == pages[name](), "run `python docs/make_imaging_reference.py`"
 
 
+def test_the_page_on_evidence_is_what_the_rules_say() -> None:
+    page = runpy.run_path(str(DOCS / "make_evidence_reference.py"))["page"]
+    assert (DOCS / "reference" / "evidence.md").read_text(encoding="utf-8") == page(), (
+        "run `python docs/make_evidence_reference.py`"
+    )
+
+
 def test_every_reason_has_a_meaning_and_an_action() -> None:
     assert EXPLANATIONS.keys() == set(Reason)
     for explanation in EXPLANATIONS.values():

@@ -252,10 +252,21 @@ def test_one_slice_is_not_a_volume(tmp_path: Path) -> None:
     assert _one(tmp_path).reason is Reason.SINGLE_SLICE
 
 
-def test_slices_at_one_position_are_a_time_series_if_their_thickness_is_known(tmp_path: Path) -> None:
+def test_slices_at_one_position_are_a_time_series_if_times_and_thickness_are_known(tmp_path: Path) -> None:
     write_stack(tmp_path / "unknown", ramp(), step=(0, 0, 0))
-    assert _one(tmp_path / "unknown").reason is Reason.SINGLE_POSITION
-    write_stack(tmp_path / "known", ramp(), step=(0, 0, 0), change=_set(SliceThickness="5"))
+    assert _one(tmp_path / "unknown").reason is Reason.UNPROVED_ORDER
+    write_stack(tmp_path / "numbered", ramp(), step=(0, 0, 0), change=_set(SliceThickness="5"))
+    assert _one(tmp_path / "numbered").reason is Reason.UNPROVED_ORDER
+
+    def timed(ds: FileDataset, k: int) -> None:
+        ds.SliceThickness, ds.AcquisitionTime = "5", f"1000{10 + k}"
+
+    def thin(ds: FileDataset, k: int) -> None:
+        ds.AcquisitionTime = f"1000{10 + k}"
+
+    write_stack(tmp_path / "thin", ramp(), step=(0, 0, 0), change=thin)
+    assert _one(tmp_path / "thin").reason is Reason.SINGLE_POSITION
+    write_stack(tmp_path / "known", ramp(), step=(0, 0, 0), change=timed)
     series = _one(tmp_path / "known")
     assert series.shape == (6, 5, 1, 4)
     assert series.affine is not None

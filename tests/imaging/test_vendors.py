@@ -1,6 +1,8 @@
 """What vendors keep in private elements: diffusion weighting, complex components, the Siemens CSA header.
 
-Series are made here with each vendor's elements; dcm2niix reads the same files and says what they mean.
+Series are made here with each vendor's elements, as the code believes that vendors write them. That dcm2niix
+reads them in the same way guards the arithmetic and proves nothing of scanners: what shows that they do write
+so is in vendor_rules.py, and test_vendor_rules.py holds the code against real files.
 """
 
 from __future__ import annotations
@@ -177,9 +179,7 @@ def test_diffusion_weighting_is_what_dcm2niix_finds(tmp_path: Path, vendor: str)
     assert compare(open_series(series), image) == []
 
 
-@pytest.mark.parametrize(
-    "maker", ["GE", "GE MEDICAL SYSTEMS", "CANON_MEC", "CANON comment", "TOSHIBA comment"]
-)
+@pytest.mark.parametrize("maker", ["GE", "CANON comment", "TOSHIBA comment"])
 @pytest.mark.parametrize("phase", ["COL", "ROW", ""])
 @pytest.mark.parametrize(
     "orientation", [(1, 0, 0, 0, 1, 0), (0.8, 0, 0.6, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1)]
@@ -190,14 +190,11 @@ def test_directions_along_scan_axes_are_those_of_dcm2niix_in_every_plane(
     def vendor(ds: FileDataset, b_value: float, direction: NDArray[np.float64]) -> None:
         if maker == "GE":
             _ge_raw(ds, b_value, direction)
-        elif maker.endswith("comment"):
+        else:
             ds.Manufacturer, ds.DiffusionBValue = maker.split()[0], b_value
             ds.ImageComments = (
                 "b={:g}({:.4f},{:.4f},{:.4f})".format(b_value, *direction) if b_value else "b=0"
             )
-        else:
-            _standard(ds, b_value, direction)
-            ds.Manufacturer = maker
         if phase:
             ds.InPlanePhaseEncodingDirection = phase
 

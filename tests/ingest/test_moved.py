@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pydicom
+import pytest
 
 from radiobject_assets.compute import Compute
 from radiobject_assets.dataset import DatasetConfig
@@ -76,3 +78,32 @@ def test_an_arrival_may_correct_whose_images_it_has(tmp_path: Path) -> None:
     _, moved = take_in(tmp_path / "in", tmp_path / "store", BROAD)
     assert moved.withdrawn == 2
     assert set(RadiObject(str(tmp_path / "store")).collection("ct").obs_subject_ids) == {"corrected"}
+
+
+MR = {"mr": {"match": {"modality": "MR"}}}
+
+
+def test_volumes_that_are_joined_once_their_scan_is_whole_do_not_stay_behind(
+    tmp_path: Path, shared_data: Path
+) -> None:
+    """Siemens' split series: the second volume of four came last."""
+    source = shared_data / "cases" / "r02_xa30i_mfsplit_fmri" / "input"
+    if not source.is_dir():
+        pytest.skip("the reference data has no split scan")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for path in source.iterdir():
+        if not path.name.startswith("7002"):
+            shutil.copyfile(path, folder / path.name)
+    take_in(folder, tmp_path / "store", MR)
+    assert sizes(tmp_path / "store") == {"mr": 3}
+    for path in source.glob("7002*"):
+        shutil.copyfile(path, folder / path.name)
+    report, moved = take_in(folder, tmp_path / "store", MR)
+    assert moved == Moved(2, 0)
+    assert sizes(tmp_path / "store") == {"mr": 1}
+    (series,) = report.outcomes
+    assert series.shape == (64, 64, 4, 4)
+    again, moved = take_in(folder, tmp_path / "store", MR)
+    assert moved == Moved(0, 0)
+    assert [outcome.status for outcome in again.outcomes] == ["unchanged"]

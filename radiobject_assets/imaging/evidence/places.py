@@ -1,0 +1,49 @@
+"""Which planes are at one place: positions along the normal, compared by tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from radiobject_assets.imaging.evidence.plane import Plane
+from radiobject_assets.imaging.geometry import SAME_POSITION_MM, Float, slice_normal
+
+_SHARE_OF_A_PIXEL = 0.05
+_MOST_MM = 0.05
+
+
+def same_place_mm(planes: Sequence[Plane]) -> float:
+    """Positions nearer than this are one: a twentieth of a pixel, but no less than 0.01 and no more than
+    0.05 mm."""
+    pixel = min(min(p.frame.pixel_spacing) for p in planes if p.frame.pixel_spacing is not None)
+    return min(_MOST_MM, max(SAME_POSITION_MM, _SHARE_OF_A_PIXEL * pixel))
+
+
+def slots_along(along: Float, tolerance_mm: float) -> list[list[int]]:
+    """Indices of the planes at each distinct place, in rising order of their distances along the normal."""
+    slots: list[list[int]] = []
+    for i in np.argsort(along, kind="stable").tolist():
+        if slots and along[i] - along[slots[-1][0]] <= tolerance_mm:
+            slots[-1].append(i)
+        else:
+            slots.append([i])
+    return slots
+
+
+def place_numbers(planes: Sequence[Plane]) -> list[int]:
+    """A number for the place of each plane of one orientation; -1 for planes that have none."""
+    placed = [n for n, plane in enumerate(planes) if plane.placed]
+    numbers = [-1] * len(planes)
+    if not placed:
+        return numbers
+    try:
+        normal = slice_normal(planes[placed[0]].frame.orientation or ())
+    except ValueError:
+        return numbers
+    positions = np.array([planes[n].frame.position for n in placed], dtype=np.float64)
+    tolerance_mm = same_place_mm([planes[n] for n in placed])
+    for number, slot in enumerate(slots_along(positions @ normal, tolerance_mm)):
+        for index in slot:
+            numbers[placed[index]] = number
+    return numbers
