@@ -27,7 +27,7 @@ def _only(path: Path) -> Unreadable:
 
 
 def _asks(item: Unreadable) -> bool:
-    return EXPLANATIONS[item.reason].needs_attention
+    return EXPLANATIONS[item.reason].left_out
 
 
 def test_every_volume_of_another_program_is_named_and_asks_somebody_to_act(shared_data: Path) -> None:
