@@ -8,6 +8,7 @@ says what became of a (changed) set of files: exact, divided by kind, refused as
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,7 @@ import pydicom
 from dcm2niix_reference import physical
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.reasons import Reason
@@ -209,6 +211,23 @@ def darkened(good: Good) -> Good:
     return Good(good.name, tuple(planes), volumes)
 
 
+def doubled(good: Good) -> Good:
+    """A stack (native pixels) with a second image at each place: a series of two points."""
+    planes = list(good.planes)
+    volumes = {
+        of: Volume(np.concatenate([volume.voxels, np.roll(volume.voxels, 5, axis=0)], axis=3), volume.affine)
+        for of, volume in good.volumes.items()
+    }
+
+    def again(ds: Dataset) -> None:
+        ds.PixelData = np.roll(ds.pixel_array, 5, axis=1).tobytes()
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.InstanceNumber = int(ds.get("InstanceNumber") or 0) + 1000
+
+    planes += [plane.edited(again, t=1, name=f"second-{plane.name}") for plane in good.planes]
+    return Good(good.name, tuple(planes), volumes)
+
+
 def write(planes: Iterable[Plane], folder: Path) -> int:
     """Write the files; how many there are."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -227,6 +246,8 @@ def outcome(good: Good, planes: Sequence[Plane], folder: Path, *, parts: bool = 
     divided
         Each volume that was taken is all there is of one kind, at all places, in order; the others refused.
         With `parts`, a run of neighbouring places under its own kind counts as all there is of it.
+    weighted
+        All of one series of diffusion weightings in another order, and each point says its weighting.
     refused
         Nothing was taken, with reasons from the list and details that have a number.
     """
@@ -257,11 +278,33 @@ def outcome(good: Good, planes: Sequence[Plane], folder: Path, *, parts: bool = 
     right = _groups(good, planes, lambda plane: plane.kind, parts=parts)
     if all(any(unlike(ours, one) is None for one in right.values()) for ours in volumes):
         return "divided"
+    if len(volumes) == 1 and not refused and _is_weighted(good, planes, taken[0], volumes[0]):
+        return "weighted"
     if len(volumes) == 1 and not refused:
         (whole,) = [*_groups(good, planes, lambda plane: plane.of).values()][:1] or [None]
         why = unlike(volumes[0], whole) if whole is not None else "nothing is right of it"
         return f"taken and wrong: {shapes[0]}, {why}"
     return f"taken {shapes}, refused {[(reason, detail[:90]) for reason, detail in told]}"
+
+
+def _is_weighted(good: Good, planes: Sequence[Plane], series: Series, volume: Volume) -> bool:
+    if series.attributes.get("fourth_axis") != "b_value" or len(good.volumes) != 1:
+        return False
+    values = json.loads(str(series.attributes["b_values_s_per_mm2"]))
+    vectors = np.array(json.loads(str(series.attributes["b_vectors_ras"])))
+    (whole,) = good.volumes.values()
+    left = set(range(whole.voxels.shape[3]))
+    for point, (value, vector) in enumerate(zip(values, vectors, strict=True)):
+        ours = Volume(volume.voxels[..., point : point + 1], volume.affine)
+        same = [t for t in left if unlike(ours, Volume(whole.voxels[..., t : t + 1], whole.affine)) is None]
+        if len(same) != 1:
+            return False
+        left.remove(same[0])
+        header = next(plane for plane in planes if plane.t == same[0]).header()
+        direction = np.array(header.get("DiffusionGradientOrientation", [0, 0, 0]), float) * [-1, -1, 1]
+        if value != float(header.DiffusionBValue) or np.abs(vector - direction).max() > 1e-3:
+            return False
+    return not left
 
 
 def _groups(
