@@ -302,7 +302,7 @@ def _is_weighted(good: Good, planes: Sequence[Plane], series: Series, volume: Vo
         left.remove(same[0])
         header = next(plane for plane in planes if plane.t == same[0]).header()
         direction = np.array(header.get("DiffusionGradientOrientation", [0, 0, 0]), float) * [-1, -1, 1]
-        if value != float(header.DiffusionBValue) or np.abs(vector - direction).max() > 1e-3:
+        if value != float(header.get("DiffusionBValue", "nan")) or np.abs(vector - direction).max() > 1e-3:
             return False
     return not left
 

@@ -117,7 +117,7 @@ def right_of(change: Change, name: str) -> frozenset[str]:
     stack, in_time = next(group[change] for group in RIGHT.values() if change in group)
     if name in DIFFUSION and change in RIGHT["time"]:
         # the standard's b-values and directions stay in headers, and are an order of their own
-        return in_time | {"refused", "weighted"}
+        return in_time | {"exact", "refused", "weighted"}
     return in_time if name in IN_TIME or name == "mr_philips_fmri4d_7t" else stack
 
 
