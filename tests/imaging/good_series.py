@@ -88,6 +88,8 @@ class Good:
     name: str
     planes: tuple[Plane, ...]
     volumes: dict[str, Volume]
+    weightings: tuple[list[float], NDArray[np.float64]] | None = None
+    """b-values and directions (RAS+) of the points, as dcm2niix has them, of a diffusion series."""
     mosaic: bool = False
     """Each file has all places of one point."""
 
@@ -120,7 +122,21 @@ def load_good(shared_data: Path, name: str) -> Good:
         found, volume = _truth(kind, group, references)
         planes += found
         volumes[kind] = volume
-    return Good(name, tuple(planes), volumes)
+    images = [path for path in (shared_data / "ref" / name).glob("*.nii.gz") if _bval(path).is_file()]
+    return Good(name, tuple(planes), volumes, _weightings(images[0]) if images else None)
+
+
+def _bval(image: Path) -> Path:
+    return image.with_name(image.name.replace(".nii.gz", ".bval"))
+
+
+def _weightings(image: Path) -> tuple[list[float], NDArray[np.float64]]:
+    affine = nib.load(image).affine[:3, :3]
+    axes = affine / np.linalg.norm(affine, axis=0)
+    vectors = np.loadtxt(_bval(image).with_suffix(".bvec")).T
+    if np.linalg.det(axes) > 0:  # FSL's convention: the first axis is mirrored
+        vectors = vectors * [-1, 1, 1]
+    return np.loadtxt(_bval(image)).tolist(), vectors @ axes.T
 
 
 @cache
@@ -278,7 +294,7 @@ def outcome(good: Good, planes: Sequence[Plane], folder: Path, *, parts: bool = 
     right = _groups(good, planes, lambda plane: plane.kind, parts=parts)
     if all(any(unlike(ours, one) is None for one in right.values()) for ours in volumes):
         return "divided"
-    if len(volumes) == 1 and not refused and _is_weighted(good, planes, taken[0], volumes[0]):
+    if len(volumes) == 1 and not refused and _is_weighted(good, taken[0], volumes[0]):
         return "weighted"
     if len(volumes) == 1 and not refused:
         (whole,) = [*_groups(good, planes, lambda plane: plane.of).values()][:1] or [None]
@@ -287,8 +303,8 @@ def outcome(good: Good, planes: Sequence[Plane], folder: Path, *, parts: bool = 
     return f"taken {shapes}, refused {[(reason, detail[:90]) for reason, detail in told]}"
 
 
-def _is_weighted(good: Good, planes: Sequence[Plane], series: Series, volume: Volume) -> bool:
-    if series.attributes.get("fourth_axis") != "b_value" or len(good.volumes) != 1:
+def _is_weighted(good: Good, series: Series, volume: Volume) -> bool:
+    if series.attributes.get("fourth_axis") != "b_value" or good.weightings is None:
         return False
     values = json.loads(str(series.attributes["b_values_s_per_mm2"]))
     vectors = np.array(json.loads(str(series.attributes["b_vectors_ras"])))
@@ -300,9 +316,8 @@ def _is_weighted(good: Good, planes: Sequence[Plane], series: Series, volume: Vo
         if len(same) != 1:
             return False
         left.remove(same[0])
-        header = next(plane for plane in planes if plane.t == same[0]).header()
-        direction = np.array(header.get("DiffusionGradientOrientation", [0, 0, 0]), float) * [-1, -1, 1]
-        if value != float(header.get("DiffusionBValue", "nan")) or np.abs(vector - direction).max() > 1e-3:
+        right_value, right_vector = good.weightings[0][same[0]], good.weightings[1][same[0]]
+        if value != right_value or np.abs(vector - right_vector).max() > 2e-3:
             return False
     return not left
 
