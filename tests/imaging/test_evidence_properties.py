@@ -129,7 +129,7 @@ def right_of_both(first: Change, second: Change, name: str) -> frozenset[str]:
         return APART if ANY_WHOLE in (a, b) else REFUSED
     if "divided" in a | b and "exact" in a | b:
         right |= {"divided"}
-    return right
+    return right | ({"weighted"} & (a | b))
 
 
 def series_of(shared_data: Path, names: tuple[str, ...]) -> Iterator[Good]:
