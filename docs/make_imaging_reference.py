@@ -58,6 +58,7 @@ COMPUTED = {
     **real_world.COLUMNS,
     "segments": "JSON list: value, label, coded type and category, algorithm of each segment",
     "segmentation_type": "`BINARY`, `FRACTIONAL`, `LABELMAP` or `CONTOURS`",
+    "dose_type, dose_summation_type": "of an RT Dose; `pixel_units` is its DoseUnits, `GY` or `RELATIVE`",
     "nifti_version, sform_code, qform_code, time_step_s, xyzt_units": "of a NIfTI header",
     "nifti_intent_code, nifti_intent_parameters": "what the values of a NIfTI image mean, where it says so",
     "nifti_fifth_axis": "1 where the fourth axis of the volume was the fifth of the NIfTI image",
@@ -86,6 +87,33 @@ VOXELS = """\
   added beyond the first and the last contour. Points and open lines enclose nothing.
 """
 
+FORMATS = """\
+## Files that are read
+
+| format | what of it |
+| --- | --- |
+| DICOM | under any name, with or without preamble, in archives, gzipped by itself (`.dcm.gz`) |
+| NIfTI-1 and -2 | `.nii`, `.nii.gz`, `.hdr` with `.img` |
+| FreeSurfer MGH | `.mgh`, `.mgz`; values of the points of a surface are no volume |
+| NRRD | `.nrrd`, `.nhdr` with its data file, raw, gzip or bzip2; in LPS, RAS or LAS space |
+| Slicer's segmentations | `.seg.nrrd`: labels with `segments`; a volume for each layer of overlapping ones |
+| MetaImage | `.mha`, `.mhd` with its data file, raw or zlib |
+
+All are known by their first bytes, and treated alike: subjects, collections and labels are told by file names
+(`match.files`), and without a collection volumes go to one named after the format. A fourth axis is what the
+header says (time, b-value, component), else `unknown`. An NRRD file whose header does not say how its space
+lies in the patient is refused; a MetaImage without directions has those that the format defines.
+
+**RT Dose** is a volume in gray on its own grid, one for each file. GridFrameOffsetVector is read in both ways
+of PS3.3 C.8.8.3.2, relative to the first plane and as z coordinates. **Any object of DICOM** whose frames all
+have a position, an orientation, a spacing and grey pixels is a volume; projections and photographs are not,
+whatever they say. A **HighBit** that cannot be (below BitsStored, beyond BitsAllocated) is passed over.
+
+Volumes of AFNI, MINC, ECAT, Philips PAR/REC, Analyze, NumPy, MRtrix, Bruker, Interfile, VTK, GIPL, MRC, TIFF,
+HDF5 and MATLAB files are not read, and named: `foreign_format`. Surfaces, streamlines, transforms, pictures
+and documents are named, too, and ask for nothing.
+"""
+
 NEVER = """\
 ## What never leaves
 
@@ -109,6 +137,9 @@ elements only the numbers that geometry, diffusion and scaling need are looked a
   `imaging.nifti_description` and `imaging.nifti_extensions` say `keep`, and never with pseudonyms. `Volume`,
   `RadiObject.from_images` and `append`, which take a caller's own files, keep both: they are meant to come
   out as they went in.
+- **NRRD, MetaImage and MGH**: only the fields of geometry, type and encoding are looked at; of the key/value
+  pairs of NRRD those of segments and diffusion. The name of a segment that repeats a word of the other pairs,
+  or has a long number in it, is left out.
 - **Paths** of files are told to whoever ran the command (`ingest --json`: `source`, `path`) and kept in the
   work folder, which is as confidential as the landing zone. They are not in the store, in logs or in Dagster.
 - **The subjects' table** gives up columns whose heading speaks of names, birth, addresses, telephone, e-mail,
@@ -139,6 +170,30 @@ A store remembers a digest of it and refuses another one, and ids that are no ps
 
 Times of day stay. `imaging/privacy.py` does all of this in one place (`Release.scan`); whatever is made
 later, is made of what it lets out.
+"""
+
+
+EXIT_CODES = """\
+## Exit codes of `ingest`
+
+- **0**: every volume that was handed in is in the store, now or from before. What else there was is no
+  volume (a note, a thumbnail, a report, a scout), was not asked for (`no_collection`), or is held more
+  completely already (`partial_resend`).
+- **1**: something was left out that is a volume or may be one (*a volume* in the table above), or nothing at
+  all was taken in; or there is an entry under `problems`: a subjects' table that can't be read.
+- **2**: the command could not run: a mistake in what was asked for, or a store that can't be written.
+
+Some reasons depend on what they are told of. `not_an_image` counts as a volume where the file's name says so
+(`.nii.gz`, `.dcm`, `.nrrd`...), `empty_file` does not where the name is a note's (`.txt`, `.gitkeep`), and
+`no_geometry` does not for one flat image alone, which is a capture. A series that is no volume for one reason
+is none, whatever else is wrong with it. Labels on a quarantined image count with the image.
+
+Nothing taken in is no fault where all that came is DICOM of kinds that hold no volume (`unsupported_object`:
+reports, whole-slide images): nobody can do anything about it. A folder of scouts, notes or unlisted series
+alone does end with 1: it is most likely the wrong folder, or the wrong `match`.
+
+Subjects that look wrong (`warnings`) do not change the exit code: their volumes are in, and the names may be
+right after all. They are told on stderr or in the summary, with settings that fit.
 """
 
 
@@ -218,6 +273,7 @@ def attributes_page() -> str:
             labels are `reference_ambiguous`."""
         ),
         "",
+        FORMATS,
         VOXELS,
         NEVER,
         "Looked for in other texts: " + ", ".join(dictionary_description(tag) for tag in IDENTITY) + ".",
@@ -236,7 +292,12 @@ def _note(column: str) -> str:
 def reasons_page() -> str:
     """The page on reason codes."""
     rows = [
-        (f"`{reason}`", EXPLANATIONS[reason].meaning, EXPLANATIONS[reason].action)
+        (
+            f"`{reason}`",
+            EXPLANATIONS[reason].meaning,
+            EXPLANATIONS[reason].action,
+            "yes" if EXPLANATIONS[reason].left_out else "",
+        )
         for reason in sorted(Reason)
     ]
     lines = [
@@ -244,12 +305,14 @@ def reasons_page() -> str:
         "",
         paragraph(
             """Why a file or a series is not taken in. The list is closed: `ingest --json`, the `series`
-            table, the checks and Dagster use these codes and no others. An action that begins with
-            *Nothing* needs nobody's attention: a run in which only such reasons occur ends with exit code
-            0. Written by `docs/make_imaging_reference.py`."""
+            table, the checks and Dagster use these codes and no others. Where several things are wrong with a
+            series, `reasons` lists all their codes, the first of which is `reason`. Written by
+            `docs/make_imaging_reference.py`."""
         ),
         "",
-        *table(("code", "what it means", "what to do"), rows),
+        *table(("code", "what it means", "what to do", "a volume"), rows),
+        "",
+        *EXIT_CODES.splitlines(),
         "",
         "## Archives",
         "",

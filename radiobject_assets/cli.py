@@ -65,12 +65,14 @@ def _run(arguments: Sequence[str]) -> int | None:
     """Run one command; its exit code, None for 0."""
     if arguments[:1] == ["ingest"] and not sys.stderr.isatty():
         from radiobject_assets.cli_ingest import plain_request, take_in
-        from radiobject_assets.cli_plain import print_json
+        from radiobject_assets.cli_plain import print_json, warn
 
         request = plain_request(arguments[1:])
         if request is not None:
             report, _ = take_in(request)
             print_json(report.to_json())
+            for doubt in report.doubts:
+                warn(doubt.text)
             return int(report.needs_attention)
     with loading():
         from radiobject_assets.cli_commands import app

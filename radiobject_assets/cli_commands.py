@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from radiobject_assets.cli_ingest import IngestRequest, take_in
-from radiobject_assets.cli_output import SHOWN, JsonFlag, out, progress, table_of
-from radiobject_assets.cli_plain import print_json, store_uri
+from radiobject_assets.cli_output import JsonFlag, out, progress, table_of
+from radiobject_assets.cli_plain import print_json, store_uri, warn
 from radiobject_assets.cli_start import loading, pyarrow_without_pandas
 from radiobject_assets.cli_store import import_old, snapshots
+from radiobject_assets.cli_summary import print_ingest
 from radiobject_assets.errors import ConfigurationError
 
 app = typer.Typer(
@@ -66,15 +67,29 @@ def ingest(
     as_json: JsonFlag = False,
     memory_mb: Annotated[int | None, typer.Option(help="Memory budget in MB.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="How a public data set lays out its files, in place of a dataset.yaml: bids, nnunet, "
+            "decathlon, totalsegmentator, brats, flat or folders."
+        ),
+    ] = None,
 ) -> None:
-    """Take DICOM and NIfTI into a store; every file handed in is accounted for."""
-    request = IngestRequest(tuple(source), store, dataset, memory_mb, workers)
+    """Take DICOM and NIfTI into a store; every file handed in is accounted for.
+
+    Exit code 0: every volume is in the store (notes, reports, scouts and series that dataset.yaml does not
+    ask for may be left out). 1: something was left out that is a volume or may be one, or nothing was taken
+    in. 2: could not run.
+    """
+    request = IngestRequest(tuple(source), store, dataset, memory_mb, workers, layout)
     with progress("series") as report:
         result, uri = take_in(request, report)
     if as_json:
         print_json(result.to_json())
+        for doubt in result.doubts:
+            warn(doubt.text)
     else:
-        _print_ingest(result, uri)
+        print_ingest(result, uri)
     if result.needs_attention:
         raise typer.Exit(1)
 
@@ -139,46 +154,3 @@ def export(
         print_json({"written": [str(path) for path in written]})
     else:
         out.print(f"{len(written)} volumes written to {escape(out_dir)}")
-
-
-def _print_ingest(result: Any, store: str) -> None:
-    from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
-
-    counts = result.counts
-    out.print(
-        f"[bold]{counts['files']} files, {counts['series']} series, {counts['subjects']} subjects[/bold]"
-        f"  ->  {escape(store)}"
-    )
-    table = table_of("collection", "written", "updated", "unchanged", "MB written")
-    held = [o for o in result.outcomes if o.status in ("written", "updated", "unchanged")]
-    for name in sorted({o.collection or "" for o in held}):
-        mine = [o for o in held if o.collection == name]
-        table.add_row(
-            name,
-            str(sum(o.status == "written" for o in mine)),
-            str(sum(o.status == "updated" for o in mine)),
-            str(sum(o.status == "unchanged" for o in mine)),
-            f"{sum(o.voxel_bytes for o in mine if o.status == 'written') / 1e6:.1f}",
-        )
-    if held:
-        out.print(table)
-    if result.quarantined_by_reason:
-        table = table_of("quarantined", "reason", "what it means", "what to do")
-        for code, number in result.quarantined_by_reason.items():
-            explanation = EXPLANATIONS[Reason(code)]
-            table.add_row(str(number), code, explanation.meaning, explanation.action)
-        out.print(table)
-    if result.unreadable:
-        table = table_of("reason", "why", "no image")
-        for item in result.unreadable[:SHOWN]:
-            table.add_row(str(item.reason), escape(item.detail), escape(str(item.path)))
-        out.print(table)
-        if len(result.unreadable) > SHOWN:
-            out.print(f"... and {len(result.unreadable) - SHOWN} more; --json lists all")
-    if result.resolved:
-        out.print(f"{len(result.resolved)} label series that came before their image are in as well")
-    for problem in result.problems:
-        out.print(f"[red]problem:[/red] {escape(problem)}", highlight=False)
-    out.print(
-        f"{result.seconds:.1f} s, peak memory {result.peak_rss_mb:.0f} MB of a {result.budget_mb} MB budget"
-    )

@@ -16,9 +16,10 @@ from radiobject_assets.cli_start import loading, pyarrow_without_pandas
 from radiobject_assets.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from radiobject_assets.dataset import DatasetConfig
     from radiobject_assets.ingest import IngestReport
 
-_VALUED = frozenset({"--store", "--dataset", "--memory-mb", "--workers"})
+_VALUED = frozenset({"--store", "--dataset", "--layout", "--memory-mb", "--workers"})
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class IngestRequest:
     dataset: Path | None = None
     memory_mb: int | None = None
     workers: int | None = None
+    layout: str | None = None
 
 
 def plain_request(arguments: Sequence[str]) -> IngestRequest | None:
@@ -63,6 +65,7 @@ def plain_request(arguments: Sequence[str]) -> IngestRequest | None:
         Path(given["--dataset"]) if "--dataset" in given else None,
         int(numbers["--memory-mb"]) if "--memory-mb" in numbers else None,
         int(numbers["--workers"]) if "--workers" in numbers else None,
+        given.get("--layout"),
     )
 
 
@@ -83,7 +86,9 @@ def take_in(
         from radiobject_assets.ingest import ingest_sources
         from radiobject_assets.memory import MemoryBudget
 
-    if request.dataset is None:
+    if request.layout is not None:
+        config = _laid_out(request)
+    elif request.dataset is None:
         config = DatasetConfig.model_construct()  # defaults need no validators, which take 30 ms to make
     else:
         config = load_dataset(request.dataset.expanduser())
@@ -102,6 +107,19 @@ def take_in(
         on_progress=on_progress,
     )
     return report, store
+
+
+def _laid_out(request: IngestRequest) -> DatasetConfig:
+    from radiobject_assets.dataset import DatasetConfig
+    from radiobject_assets.dataset_layouts import LAYOUTS
+
+    if request.dataset is not None:
+        raise ConfigurationError(
+            f"--layout goes without --dataset: write `layout: {request.layout}` into {request.dataset}"
+        )
+    if request.layout not in LAYOUTS:
+        raise ConfigurationError(f"--layout {request.layout}: there are {', '.join(LAYOUTS)}")
+    return DatasetConfig.model_validate({"layout": request.layout})
 
 
 def _source_path(text: str) -> Path:

@@ -40,3 +40,8 @@ def print_json(document: Any) -> None:
     # JSON escapes what another encoding can't show; UTF-8 shows all but the bytes of odd file names
     in_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=not in_utf8) + "\n")
+
+
+def warn(text: str) -> None:
+    """Say on stderr what is no error, and is to be known all the same."""
+    sys.stderr.write(f"warning: {text}\n")

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from radiobject_assets.dataset_keywords import MATCHABLE_KEYWORDS, OPTIONAL_KEYWORDS
+from radiobject_assets.dataset_layouts import LAYOUTS, with_layout
 from radiobject_assets.errors import ConfigurationError
 
 COLLECTION_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -104,6 +105,25 @@ class MatchConfig(_Section):
         return tuple([self.files] if isinstance(self.files, str) else self.files or [])
 
 
+class FourthAxisConfig(_Section):
+    """What the fourth axis of a collection's NIfTI volumes is, where their headers do not say."""
+
+    name: Literal["time", "echo", "b_value", "phase", "energy", "inversion_time", "channel"]
+    """What differs from point to point."""
+    values: list[str | float] = Field(default_factory=list)
+    """One entry for each point: names of channels (`[FLAIR, T1w, T1gd, T2w]`), else numbers (`time` in s,
+    `echo`, `phase` and `inversion_time` in ms, `b_value` in s/mm2, `energy` in kV)."""
+
+    @model_validator(mode="after")
+    def _values_fit_the_name(self) -> FourthAxisConfig:
+        kind = str if self.name == "channel" else float
+        if not all(isinstance(value, kind) for value in self.values):
+            raise ValueError(f"`values` of {self.name!r} are {'names' if kind is str else 'numbers'}")
+        if len(set(self.values)) < len(self.values):
+            raise ValueError("`values` has one entry twice")
+        return self
+
+
 class CollectionConfig(_Section):
     """One collection: volumes of one kind, and one Dagster asset of the same name."""
 
@@ -113,15 +133,34 @@ class CollectionConfig(_Section):
     """`labels` for segmentations: integers, never interpolated, aligned with the image that they describe."""
     labels_of: str | None = None
     """For `kind: labels`: the image collection that they belong to."""
+    channels: Literal["quarantine", "one_hot", "one_hot_with_background", "each_point"] = "quarantine"
+    """For `kind: labels` with a fourth axis: `one_hot` makes one value of channels of 0 and 1 (the first
+    channel is value 1), `one_hot_with_background` takes the first channel for the background, `each_point`
+    keeps labels for each point of their image's fourth axis."""
+    fourth_axis: FourthAxisConfig | None = None
+    """For `kind: image`: what the fourth axis of its NIfTI volumes is."""
     tile: TileOrientation | TileExtents = TileOrientation.ISOTROPIC
     """`axial`, `sagittal`, `coronal` (whole slices), `isotropic` (cubes, for 3D patches), or extents."""
     description: str = ""
     """A sentence shown beside the asset in Dagster."""
+    segment_name: Literal["file_name"] | None = None
+    """For `kind: labels` with a NIfTI mask for each structure: `file_name` tells the name of the structure in
+    the obs column `segments`, as the file is called (`liver.nii.gz`). Not for files named after a patient."""
 
     @model_validator(mode="after")
     def _labels_name_their_image(self) -> CollectionConfig:
         if self.labels_of is not None and self.kind != "labels":
             raise ValueError("`labels_of` goes with `kind: labels`")
+        if self.channels != "quarantine" and self.kind != "labels":
+            raise ValueError("`channels` goes with `kind: labels`")
+        if self.fourth_axis is not None and self.kind != "image":
+            raise ValueError("`fourth_axis` goes with `kind: image`")
+        return self
+
+    @model_validator(mode="after")
+    def _segments_are_labels(self) -> CollectionConfig:
+        if self.segment_name is not None and self.kind != "labels":
+            raise ValueError("`segment_name` goes with `kind: labels`")
         return self
 
 
@@ -137,7 +176,8 @@ class SubjectsConfig(_Section):
     secret_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "RADIOBJECT_PSEUDONYM_KEY"
     """For `pseudonym`: the environment variable that holds the secret; the secret itself is never written."""
     table: Annotated[str, Field(pattern=r"^[^/\\]+$")] = "participants.tsv"
-    """File name of the subjects' table, looked for in each arrival (tab or comma separated)."""
+    """File name of the subjects' table, looked for in each arrival (`.csv` with commas or semicolons,
+    else tabs)."""
     id_column: str = "participant_id"
     """Column of the table that holds the subject's id."""
     file_name: str = r"^(?P<subject>[^_]+)"
@@ -164,6 +204,9 @@ class ImagingConfig(_Section):
     single_slices: Literal["quarantine", "keep"] = "quarantine"
     """An image alone in its series: `keep` stores it as a volume of one slice, as thick as its header
     says. Localizers stay out."""
+    labels_on: Literal["named_image", "same_frame_of_reference"] = "named_image"
+    """Segmentations and contours (SEG, RTSTRUCT) go on the image that they name. `same_frame_of_reference`
+    puts them on another image of the same FrameOfReferenceUID where the one that they name is not here."""
     nifti_description: Literal["drop", "keep"] = "drop"
     """The free text `descrip` of NIfTI headers may name somebody. `keep` stores it in the obs column
     `nifti_description`, and exports write it again. Never kept with pseudonyms."""
@@ -217,6 +260,9 @@ class PatchesConfig(_Section):
     """Image collection that patches are cut from."""
     labels: str | None = None
     """Label collection cut at the same place; also what foreground sampling looks at."""
+    point: str | float | None = None
+    """Of images with a fourth axis the one point to cut, by its entry in obs `fourth_axis_values`: the name
+    of a channel (`FLAIR`), or a number. Without it each patch is of a point that is drawn."""
     size_voxels: tuple[
         Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
     ] = (64, 64, 64)
@@ -268,6 +314,11 @@ class DatasetConfig(_Section):
     """Local path, `file://` or `s3://` URI of the store."""
     owners: list[str] = Field(default_factory=list)
     """Dagster owners of the assets: e-mail addresses or `team:name`."""
+    layout: Literal["bids", "nnunet", "decathlon", "totalsegmentator", "brats", "flat", "folders"] | None = (
+        None
+    )
+    """How a public data set lays out its files (docs/layouts.md): sets `subjects.file_name` and
+    `collections`; what this file says itself comes first."""
     collections: dict[str, CollectionConfig] = Field(default_factory=dict)
     """Collections by name. With none, every series goes to a collection named after its modality."""
     attributes: list[str] = Field(default_factory=list)
@@ -291,6 +342,9 @@ class DatasetConfig(_Section):
             raise ValueError("use a local folder (relative to this file or absolute), or s3://bucket/prefix")
         return value
 
+    _settings_of_its_layout = model_validator(mode="before")(
+        lambda content: with_layout(content) if isinstance(content, dict) else content
+    )
     _store_is_reachable = field_validator("store")(lambda v: check_store_uri(v))
 
     @field_validator("attributes")
@@ -351,8 +405,8 @@ class DatasetConfig(_Section):
 
     @property
     def collects_by_modality(self) -> bool:
-        """True when no collections are listed: a series goes to the collection named after its modality."""
-        return not self.collections
+        """True when a series that no listed collection matches goes to the one named after its modality."""
+        return not self.collections or (self.layout is not None and LAYOUTS[self.layout].rest_by_modality)
 
 
 def load_dataset(path: Path | str) -> DatasetConfig:

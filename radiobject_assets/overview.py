@@ -115,7 +115,7 @@ def read_overview(
         pictures=tuple(sorted((work.root / "previews").rglob("*.png"))),
         waiting=sum(len(read_waiting(paths)) for paths in work.waiting_tables().values()),
         loose=landing.loose_files(),
-        unlisted=tuple(sorted(volumes.keys() - dataset.collections)) if dataset.collections else (),
+        unlisted=() if dataset.collects_by_modality else tuple(sorted(volumes.keys() - dataset.collections)),
     )
 
 

@@ -5,6 +5,7 @@ from that table.
 """
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from radiobject_assets.assets.privacy import public_outcomes, shielded
 from radiobject_assets.dataset import DatasetConfig
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.imaging.scan import ScanResult, scan
+from radiobject_assets.ingest.doubtful_subjects import SubjectDoubt, doubtful_subjects
 from radiobject_assets.ingest.holdings import referenced_images
 from radiobject_assets.ingest.plan import IngestPlan, plan_ingest
 from radiobject_assets.ingest.release import release_of
@@ -124,7 +126,10 @@ def build_series_asset(settings: DatasetConfig) -> dg.AssetsDefinition:
             dataset.work.arrival(key), "Materialize raw_dicom for this partition, then this again."
         ):
             with measured(memory.budget()) as measurement:
-                outcomes = plan_of(dataset, key).outcomes()
+                plan = plan_of(dataset, key)
+                outcomes = plan.outcomes()
+                names = [p.series.nifti.name for p in plan.planned if p.series.nifti is not None]
+                doubts = doubtful_subjects(names, dataset.config.subjects)
                 named = dataset.config.subjects.key != "pseudonym"
                 rows = outcomes_table(outcomes, identifiers=True, sources=named)
                 rows.to_parquet(dataset.work.series_table(key))
@@ -140,7 +145,9 @@ def build_series_asset(settings: DatasetConfig) -> dg.AssetsDefinition:
                     "instances": sum(outcome.n_instances for outcome in outcomes),
                     "bytes": sum(outcome.voxel_bytes for outcome in outcomes),
                     "verdicts": table(public_outcomes(outcomes)),
-                    **_what_to_do(sorted({outcome.reason or "" for outcome in held})),
+                    "doubtful_subjects": sum(doubt.n_files for doubt in doubts),
+                    **_what_looks_wrong(doubts),
+                    **_what_to_do(sorted({reason for outcome in held for reason in outcome.reasons})),
                     **measurement.metadata(),
                 },
             )
@@ -153,6 +160,11 @@ def write_parquet(found: ScanResult, path: Path) -> None:
     partial = path.with_suffix(".partial")
     pq.write_table(found.to_table(), partial)
     partial.replace(path)
+
+
+def _what_looks_wrong(doubts: Sequence[SubjectDoubt]) -> dict[str, dg.MarkdownMetadataValue]:
+    lines = [f"- {doubt.public.text}" for doubt in doubts]
+    return {"subjects_that_look_wrong": dg.MetadataValue.md("\n".join(lines))} if lines else {}
 
 
 def _what_to_do(reasons: list[str]) -> dict[str, dg.MarkdownMetadataValue]:

@@ -20,7 +20,7 @@ INTEGRITY_CHECK = "integrity"
 """Name of the blocking check that every collection has."""
 
 ALL_VOLUMES = "volumes"
-"""The one collection asset of a data set that lists no collections: all collections, made by modality."""
+"""The one collection asset of a data set whose collections are made by modality."""
 
 
 def split_partitions(dataset: DatasetConfig) -> dg.StaticPartitionsDefinition:
@@ -30,7 +30,7 @@ def split_partitions(dataset: DatasetConfig) -> dg.StaticPartitionsDefinition:
 
 def collection_names(dataset: DatasetConfig) -> tuple[str, ...]:
     """Names of the collection assets."""
-    return tuple(dataset.collections) or (ALL_VOLUMES,)
+    return (ALL_VOLUMES,) if dataset.collects_by_modality else tuple(dataset.collections)
 
 
 def every_arrival(asset_name: str) -> dg.AssetDep:

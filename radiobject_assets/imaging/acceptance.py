@@ -5,10 +5,12 @@ Sizes are checked against the file before any memory is taken for them.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from radiobject_assets.imaging.coded_frames import NATIVE_CODECS, RLE
+from radiobject_assets.imaging.dose import RTDOSE_STORAGE
 from radiobject_assets.imaging.headers import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.labels import LABELMAP_STORAGE, RTSTRUCT_STORAGE, SEG_STORAGE
@@ -17,17 +19,34 @@ from radiobject_assets.imaging.reasons import Reason
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 SECONDARY_CAPTURE = frozenset(_STORAGE + suffix for suffix in ("7", "7.1", "7.2", "7.3", "7.4"))
+ULTRASOUND_VOLUME = _STORAGE + "6.2"
 IMAGE_CLASSES = SECONDARY_CAPTURE | frozenset(
     _STORAGE + suffix
     for suffix in (
         "2", "2.1", "2.2",  # CT, enhanced CT, legacy converted enhanced CT
-        "4", "4.1", "4.4",  # MR
+        "4", "4.1", "4.3", "4.4",  # MR
         "128", "130", "128.1",  # PET
         "20",  # nuclear medicine
-        "13.1.1", "13.1.3",  # X-ray 3D angiography, breast tomosynthesis
+        "13.1.1", "13.1.2", "13.1.3",  # X-ray 3D angiography, cone beam of the face, breast tomosynthesis
+        "6.2", "6.3",  # ultrasound volume, photoacoustic
+        "77.1.5.4",  # ophthalmic tomography
         "30",  # parametric map
+        "481.2",  # RT dose
     )
 )  # fmt: skip
+"""Storage classes of volumes: one without geometry is a volume that can't be placed. An object of another
+class is an image too where every frame of it has its place (`is_placed`)."""
+_PROJECTIONS = frozenset(
+    _STORAGE + suffix
+    for suffix in (
+        "1", "1.1", "1.1.1", "1.2", "1.2.1", "1.3", "1.3.1",  # radiography, mammography, intra-oral
+        "12.1", "12.1.1", "12.2", "12.2.1", "12.3",  # angiography, fluoroscopy
+        "13.1.4", "13.1.5",  # breast projections
+        "481.1", "481.23", "481.24",  # RT images
+    )
+)  # fmt: skip
+_UID = re.compile(r"[0-9.]{1,64}")
+_PHOTOGRAPHS = _STORAGE + "77.1."  # visible light: endoscopy, microscopy, slides, the eye
 LABEL_CLASSES = frozenset({SEG_STORAGE, LABELMAP_STORAGE, RTSTRUCT_STORAGE})
 UNCOMPRESSED = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
 SUBSAMPLED = "YBR_FULL_422"
@@ -51,18 +70,52 @@ def kind_of(instance: Instance) -> Literal["image", "labels", "other"]:
     """What an instance could become."""
     if instance.sop_class_uid in LABEL_CLASSES:
         return "labels"
-    if instance.sop_class_uid in IMAGE_CLASSES and instance.pixel_keyword:
+    if instance.pixel_keyword and (instance.sop_class_uid in IMAGE_CLASSES or is_placed(instance)):
         return "image"
     return "other"
+
+
+def is_placed(instance: Instance) -> bool:
+    """Whether an object of a class that need not be a volume has a place for every frame, and grey pixels.
+
+    Projections and photographs are no slices, whatever their header says of a place.
+    """
+    uid = instance.sop_class_uid
+    return (
+        uid not in _PROJECTIONS
+        and not uid.startswith(_PHOTOGRAPHS)
+        and instance.photometric in _GREY
+        and len(instance.frames) == instance.n_frames > 0
+        and all(f.position and f.orientation and f.pixel_spacing for f in instance.frames)
+    )
+
+
+def _class_name(uid: str) -> str:
+    from pydicom.uid import UID  # 0.1 s, which a scan without such objects does without
+
+    name = UID(uid).name if _UID.fullmatch(uid) else ""
+    return name.removesuffix(" Storage") if name and name != uid else f"SOP class {name or 'unknown'}"
+
+
+def _unsupported(instance: Instance) -> Problem:
+    name, uid = _class_name(instance.sop_class_uid), instance.sop_class_uid
+    if not instance.pixel_keyword:
+        said = "an image without pixel data" if uid in IMAGE_CLASSES else "no image"
+    elif uid in _PROJECTIONS:
+        said = "a projection, not slices of a volume"
+    elif uid.startswith(_PHOTOGRAPHS):
+        said = "pictures taken with light, not a volume in the patient"
+    elif instance.photometric not in _GREY:
+        said = "pictures in colour, without what places a volume in the patient"
+    else:
+        said = "frames without a position, orientation and pixel spacing of each, so no volume"
+    return Problem(Reason.UNSUPPORTED_OBJECT, f"{instance.modality or 'object'}, {name}: {said}")
 
 
 def problem_of(instance: Instance, policy: SeriesPolicy = REFUSE) -> Problem | None:
     """What keeps an image instance from being part of a volume; None if nothing does."""
     if kind_of(instance) != "image":
-        what = instance.modality or "object"
-        return Problem(
-            Reason.UNSUPPORTED_OBJECT, f"{what} (SOP class {instance.sop_class_uid}) is not a volume image"
-        )
+        return _unsupported(instance)
     return (
         encoding_problem(instance)
         or _pixel_problem(instance, policy)
@@ -129,11 +182,6 @@ def _pixel_problem(i: Instance, policy: SeriesPolicy) -> Problem | None:
             Reason.UNSUPPORTED_PIXELS,
             f"{i.bits_allocated} bits allocated, {i.bits_stored} stored: not supported",
         )
-    if not i.bits_stored - 1 <= i.high_bit < i.bits_allocated:
-        return Problem(
-            Reason.UNSUPPORTED_PIXELS,
-            f"HighBit {i.high_bit} does not fit {i.bits_stored} of {i.bits_allocated} bits",
-        )
     return None
 
 
@@ -174,6 +222,18 @@ def size_problem(i: Instance) -> Problem | None:
 
 
 def _description_problem(i: Instance) -> Problem | None:
+    if i.sop_class_uid == ULTRASOUND_VOLUME and not all(f.position for f in i.frames):
+        return Problem(
+            Reason.NO_GEOMETRY, "an ultrasound volume that is placed by its transducer, not in the patient"
+        )
+    if i.sop_class_uid == RTDOSE_STORAGE:
+        if len(i.frames) != i.n_frames:
+            return Problem(
+                Reason.NO_GEOMETRY,
+                f"GridFrameOffsetVector does not say where the {i.n_frames} planes of the dose are",
+            )
+        if not all(frame.slope > 0 for frame in i.frames):
+            return Problem(Reason.UNSUPPORTED_PIXELS, "DoseGridScaling is absent: the values are no dose")
     if i.tiles == 0 and len(i.frames) != i.n_frames:
         return Problem(Reason.NO_GEOMETRY, f"{i.n_frames} frames whose places in space are not described")
     if i.tiles < 0:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,14 +14,16 @@ from numpy.typing import NDArray
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.contours import (
+    Between,
     Points,
     contour_planes,
     fill_rings,
     mask_between,
+    reaches,
     slices_of_planes,
     smallest_gap,
 )
-from radiobject_assets.imaging.geometry import Grid, spacing_mm
+from radiobject_assets.imaging.geometry import SAME_GRID_VOXELS, Grid, spacing_mm
 from radiobject_assets.imaging.headers import reread_elements
 from radiobject_assets.imaging.labels import CLOSED, CLOSED_PLANAR
 from radiobject_assets.imaging.reasons import Reason
@@ -28,7 +32,10 @@ from radiobject_assets.imaging.source import AttributeValue, Slab
 
 
 class ContourSource:
-    """A mask (1 inside, 0 outside) on an image's grid (`source.ImageSource`)."""
+    """A mask (1 inside, 0 outside) on an image's grid (`source.ImageSource`).
+
+    Contours beyond the image are clipped; the attribute `contours_clipped` tells how many have a part there.
+    """
 
     def __init__(self, series: Series, grid: Grid) -> None:
         self._instance = series.instances[0]
@@ -38,40 +45,72 @@ class ContourSource:
         self.affine: NDArray[np.float64] = grid.affine
         self.slope = 1.0
         self.intercept = 0.0
-        self.attributes: Mapping[str, AttributeValue] = series.attributes
+        self._said = series.attributes
         self._digest = ""
 
+    @property
+    def attributes(self) -> Mapping[str, AttributeValue]:
+        """See `ImageSource.attributes`; the contours are read for them."""
+        clipped = self._drawn.clipped
+        return {**self._said, "contours_clipped": clipped} if clipped else self._said
+
     def slabs(self, depth: int) -> Iterator[Slab]:
-        """See `ImageSource.slabs`; raises LABELS_OFF_GRID where contours do not lie on the image's slices."""
+        """See `ImageSource.slabs`.
+
+        Raises
+        ------
+        ImageReadError
+            LABELS_OFF_GRID where contours within the image are not parallel to its slices, or all lie beside
+            it; LABELS_EMPTY where what is left of them holds no voxel's centre.
+        """
         if depth < 1:
             raise ValueError(f"depth is {depth}, use 1 or more")
         columns, rows, n_slices = self.shape[:3]
         in_plane_mm = spacing_mm(self.affine)[:2]
-        own, others = self._contours()
-        try:
-            to_voxel = np.asarray(np.linalg.inv(self.affine), dtype=np.float64)
-            planes = contour_planes(own, to_voxel, n_slices)
-            gaps = [smallest_gap(_levels(contours, to_voxel)) for contours in others]
-            sources = slices_of_planes(list(planes), n_slices, min([smallest_gap(list(planes)), *gaps]))
-        except ValueError as error:
-            raise ImageReadError(Reason.LABELS_OFF_GRID, str(error), self._instance.path) from error
-        if not any(_touches(ring, columns, rows) for rings in planes.values() for ring in rings):
-            raise ImageReadError(
-                Reason.LABELS_OFF_GRID, "the region lies beside its image", self._instance.path
-            )
+        drawn = self._drawn
+        marked = False
         for z in range(0, n_slices, depth):
             thick = min(depth, n_slices - z)
             voxels = np.zeros((columns, rows, thick), self.dtype, order="F")
             for k in range(thick):
-                source = sources.get(z + k)
+                source = drawn.sources.get(z + k)
                 if source is None:
                     continue
-                mask = fill_rings(planes[source.below], columns, rows)
+                mask = fill_rings(drawn.planes[source.below], columns, rows)
                 if source.share > 0:
-                    above = fill_rings(planes[source.above], columns, rows)
+                    above = fill_rings(drawn.planes[source.above], columns, rows)
                     mask = mask_between(mask, above, source.share, in_plane_mm)
+                marked = marked or bool(mask.any())
                 voxels[:, :, k] = mask
             yield Slab(z, 0, voxels)
+        if drawn.clipped and not marked:
+            raise ImageReadError(
+                Reason.LABELS_EMPTY, "no voxel of the image lies in the region", self._instance.path
+            )
+
+    @cached_property
+    def _drawn(self) -> _Drawn:
+        columns, rows, n_slices = self.shape[:3]
+        own, others = self._contours()
+        to_voxel = np.asarray(np.linalg.inv(self.affine), dtype=np.float64)
+        try:
+            planes = contour_planes(own, to_voxel, n_slices)
+        except ValueError as error:
+            raise ImageReadError(Reason.LABELS_OFF_GRID, str(error), self._instance.path) from error
+        gaps = [smallest_gap(_levels(contours, to_voxel)) for contours in others]
+        sources = slices_of_planes(list(planes), n_slices, min([smallest_gap(list(planes)), *gaps]))
+        used = {z for source in sources.values() for z in (source.below, source.above)}
+        if not any(_touches(ring, columns, rows) for z in used for ring in planes[z]):
+            beside = _beside(own, Grid((columns, rows, n_slices), self.affine))
+            raise ImageReadError(
+                Reason.LABELS_OFF_GRID, f"the region lies beside its image: {beside}", self._instance.path
+            )
+        clipped = sum(
+            not (-0.5 <= z <= n_slices - 0.5 and _within(ring, columns, rows))
+            for z, rings in planes.items()
+            for ring in rings
+        )
+        return _Drawn(planes, sources, clipped)
 
     def _contours(self) -> tuple[list[Points], list[list[Points]]]:
         """The contours of this region, and those of each other one."""
@@ -118,6 +157,68 @@ class ContourSource:
         if not self._digest:
             raise ImageReadError(Reason.FILE_CHANGED, "nothing has been read yet: exhaust slabs() first")
         return self._digest
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Rings by slice, what each slice of the image is made of, and how many rings the image cuts."""
+
+    planes: Mapping[float, list[Points]]
+    sources: Mapping[int, Between]
+    clipped: int
+
+
+def lies_on(series: Series, grid: Grid) -> bool:
+    """Whether an RTSTRUCT was drawn on the slices of a grid.
+
+    All contours in the frame of reference that reach the image lie on its slices, and there are any.
+
+    Raises
+    ------
+    ImageReadError
+        The file cannot be read again, or holds no contour of the region.
+    """
+    instance = series.instances[0]
+    whole = replace(series, segments=tuple(s for s in instance.segments if s.contours))
+    contours, _ = ContourSource(whole, grid)._contours()
+    to_voxel = np.asarray(np.linalg.inv(grid.affine), dtype=np.float64)
+    on = 0
+    for contour in contours:
+        voxels = _voxels(contour, to_voxel)
+        if not all(reaches(voxels[:, axis], n) for axis, n in enumerate(grid.shape)):
+            continue
+        if np.abs(voxels[:, 2] - np.round(voxels[:, 2].mean())).max() > SAME_GRID_VOXELS:
+            return False
+        on += 1
+    return on > 0
+
+
+def _voxels(contour: Points, to_voxel: NDArray[np.float64]) -> Points:
+    """A contour (n, 3; LPS mm) in voxels."""
+    ras = np.column_stack([-contour[:, 0], -contour[:, 1], contour[:, 2], np.ones(len(contour))])
+    found: Points = (to_voxel @ ras.T)[:3].T
+    return found
+
+
+def _beside(contours: list[Points], grid: Grid) -> str:
+    """Where contours lie that do not touch an image: how far beyond which of its ends."""
+    to_voxel = np.asarray(np.linalg.inv(grid.affine), dtype=np.float64)
+    voxels = np.concatenate([_voxels(contour, to_voxel) for contour in contours])
+    found = []
+    for axis, (name, n) in enumerate(zip(("column", "row", "slice"), grid.shape, strict=True)):
+        low, high = float(voxels[:, axis].min()), float(voxels[:, axis].max())
+        off, end = (-high, "first") if high < -0.5 else (low - (n - 1), "last")
+        if high < -0.5 or low > n - 0.5:
+            found.append(
+                f"{off:.1f} voxels ({off * spacing_mm(grid.affine)[axis]:.3g} mm) beyond the {end} {name}"
+            )
+    return " and ".join(found) or "none of its contours touches it"
+
+
+def _within(ring: Points, columns: int, rows: int) -> bool:
+    """Whether a ring (n, 2; voxels) lies within a slice, the outer half of its border voxels included."""
+    low, high = ring.min(axis=0), ring.max(axis=0)
+    return bool((low >= -0.5).all() and high[0] <= columns - 0.5 and high[1] <= rows - 0.5)
 
 
 def _touches(ring: Points, columns: int, rows: int) -> bool:

@@ -56,23 +56,28 @@ def contour_planes(
 ) -> dict[float, list[Points]]:
     """Contours (n, 3; LPS mm) as rings (n, 2; voxels), by the slice (not a whole number) that they lie at.
 
+    Slices below 0 and from `n_slices` on are beyond the image.
+
     Raises
     ------
     ValueError
-        If contours are not parallel to the slices, or lie beyond the first or last slice.
+        If contours within the image are not parallel to its slices.
     """
     planes: dict[float, list[Points]] = {}
     for contour in contours:
         ras = np.column_stack([-contour[:, 0], -contour[:, 1], contour[:, 2], np.ones(len(contour))])
         voxels = (to_voxel @ ras.T)[:3].T
         z = float(voxels[:, 2].mean())
-        if np.ptp(voxels[:, 2]) > _HALF_SLICE:
+        if np.ptp(voxels[:, 2]) > _HALF_SLICE and reaches(voxels[:, 2], n_slices):
             raise ValueError("a contour is not parallel to the slices of its image")
-        if not -_HALF_SLICE <= z <= n_slices - 1 + _HALF_SLICE:
-            raise ValueError(f"a contour lies beyond the image, at slice {z + 1:.1f} of {n_slices}")
         key = next((known for known in planes if abs(known - z) <= _PLANE_TOLERANCE), z)
         planes.setdefault(key, []).append(voxels[:, :2])
     return dict(sorted(planes.items()))
+
+
+def reaches(coordinates: NDArray[np.float64], n_voxels: int) -> bool:
+    """Whether points (voxels along one axis) reach an image of `n_voxels`, or lie before and behind it."""
+    return bool(coordinates.max() >= -_HALF_SLICE and coordinates.min() <= n_voxels - 1 + _HALF_SLICE)
 
 
 @dataclass(frozen=True)
@@ -98,12 +103,14 @@ def slices_of_planes(planes: Sequence[float], n_slices: int, usual_gap: float) -
     Parameters
     ----------
     planes
-        Rising, in slices.
+        Rising, in slices; those beyond the image count for slices between them and the next.
     usual_gap
         The smallest distance between two planes of any region of the structure set, in slices.
     """
     found: dict[int, Between] = {}
     for z in planes:
+        if not -_HALF_SLICE <= z <= n_slices - 1 + _HALF_SLICE:
+            continue
         index = min(max(int(np.floor(z + 0.5)), 0), n_slices - 1)
         if index not in found or abs(z - index) < abs(found[index].below - index):
             found[index] = Between(z, z, 0.0)
@@ -116,7 +123,7 @@ def slices_of_planes(planes: Sequence[float], n_slices: int, usual_gap: float) -
     for below, above in pairwise(planes):
         if above - below > own * _REGULAR:
             continue
-        for index in range(int(np.ceil(below)), int(np.floor(above)) + 1):
+        for index in range(max(0, int(np.ceil(below))), min(n_slices - 1, int(np.floor(above))) + 1):
             found.setdefault(index, Between(below, above, (index - below) / (above - below)))
     return found
 

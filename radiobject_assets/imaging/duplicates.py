@@ -93,6 +93,7 @@ def _content(instance: Instance) -> Instance:
         pixel_digest="",
         attributes={},
         extras={},
+        gzipped=False,
     )
 
 

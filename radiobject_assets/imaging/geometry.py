@@ -27,6 +27,9 @@ LARGEST_TOLERANCE = 0.2
 SAME_POSITION_MM = 1e-2
 # A stack that leans more than this from its normal was scanned with a tilted gantry.
 TILT_DEG = 0.1
+# Two grids are one where no corner voxel is off by more than this share of a voxel along any axis: headers
+# round directions to four digits, and tools make them orthonormal, which moves far corners by hundredths.
+SAME_GRID_VOXELS = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +39,28 @@ class Grid:
     shape: tuple[int, int, int]
     affine: Float
 
-    def same_as(self, other: Grid, tolerance_mm: float = 1e-2) -> bool:
-        """True if both have the same shape and no corner voxel lies further apart than `tolerance_mm`."""
-        if self.shape != other.shape:
-            return False
-        corners = corner_indices(self.shape)
-        return bool(np.abs((self.affine - other.affine) @ corners).max() <= tolerance_mm)
+    def same_as(self, other: Grid, tolerance_voxels: float = SAME_GRID_VOXELS) -> bool:
+        """True if both have the same shape, and no corner voxel is off by more than a share of a voxel."""
+        return self.shape == other.shape and self.off_by_voxels(other) <= tolerance_voxels
+
+    def off_by_voxels(self, other: Grid) -> float:
+        """How far a corner voxel of this grid lies from that of `other` with the same index, at most.
+
+        Along any axis, in voxels (of the grid whose voxels are smaller along it); infinite where an affine is
+        none. Both grids have one shape.
+        """
+        off_mm = ((self.affine - other.affine) @ corner_indices(self.shape))[:3]
+        try:
+            axes = [np.linalg.inv(grid.affine[:3, :3]) for grid in (self, other)]
+        except np.linalg.LinAlgError:
+            return float("inf")
+        found = max(float(np.abs(axis @ off_mm).max()) for axis in axes)
+        return found if np.isfinite(found) else float("inf")
+
+    def off_by_mm(self, other: Grid) -> float:
+        """The largest distance between corner voxels of the same index, in mm. Both grids have one shape."""
+        off_mm = ((self.affine - other.affine) @ corner_indices(self.shape))[:3]
+        return float(np.linalg.norm(off_mm, axis=0).max())
 
 
 def corner_indices(shape: Sequence[int]) -> Float:

@@ -23,6 +23,7 @@ from blake3 import blake3
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.alike import Alike
+from radiobject_assets.imaging.dose import RTDOSE_STORAGE, dose_attributes, dose_frames
 from radiobject_assets.imaging.elements import Elements, Header, OddElements, Read, Value, read_elements
 from radiobject_assets.imaging.frames import (
     classic_frame,
@@ -32,7 +33,7 @@ from radiobject_assets.imaging.frames import (
     tomographic_frames,
 )
 from radiobject_assets.imaging.instance import Frame, Instance, header_length
-from radiobject_assets.imaging.labels import describe_segments, referenced_images
+from radiobject_assets.imaging.labels import describe_segments, frame_of_reference, referenced_images
 from radiobject_assets.imaging.lookup import PixelMapping, pixel_mapping
 from radiobject_assets.imaging.mosaic import (
     grid_frames,
@@ -300,6 +301,8 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
     tiles = 0
     if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:
         frames = multiframe_frames(e, min(max(n_frames, 0), _MAX_FRAMES), manufacturer)
+    elif has_pixels and e.text(t.SOP_CLASS_UID) == RTDOSE_STORAGE:
+        frames = dose_frames(e, min(max(n_frames, 0), _MAX_FRAMES), manufacturer)
     elif n_frames > 1 and is_tomographic(e):
         frames = tomographic_frames(e, min(n_frames, _MAX_FRAMES), manufacturer)
     elif has_pixels and is_mosaic(e, manufacturer):
@@ -312,7 +315,7 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         frame = classic_frame(e, manufacturer)
         echo_planar = "SIEMENS" in manufacturer and "EP" in e.text(t.SCANNING_SEQUENCE)
         frames = (with_csa_diffusion(frame, e) if echo_planar else frame,)
-    references, reference_sops = referenced_images(e)
+    named = referenced_images(e)
     attributes, extras = _interned_attributes(e)
     if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:
         attributes = {**multiframe_attributes(e), **real_world_attributes(e, manufacturer), **attributes}
@@ -327,6 +330,8 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         attributes = {**attributes, **scan_attributes(e)}
     if t.RADIOPHARMACEUTICALS in e.values:
         attributes = {**attributes, **tracer_attributes(e)}
+    if t.DOSE_UNITS in e.values and e.text(t.SOP_CLASS_UID) == RTDOSE_STORAGE:
+        attributes = {**attributes, **dose_attributes(e)}
     if t.REAL_WORLD_MAPPING in e.values:
         attributes = {**attributes, **real_world_attributes(e, manufacturer)}
     segments = describe_segments(e)
@@ -366,8 +371,10 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         frames=frames,
         tiles=tiles,
         tile_rows=tile_rows(tiles) if tiles > 0 and is_grid(e, manufacturer) else 0,
-        references=references,
-        reference_sops=reference_sops,
+        references=named.series,
+        reference_sops=named.instances,
+        reference_owners=named.owners,
+        reference_classes=named.classes,
         segments=segments,
         segmentation_type=e.text(t.SEGMENTATION_TYPE),
         max_fraction=e.integer(t.MAX_FRACTION) or 0,
@@ -378,11 +385,16 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         source_series=source_series_of(e),
         attributes=attributes if not mapped.units else {**attributes, "rescale_type": mapped.units},
         extras=extras,
+        frame_of_reference_uid=frame_of_reference(e),
     )
 
 
 def _high_bit(e: Elements) -> int:
+    """HighBit, or where that cannot be (too low for BitsStored, or beyond BitsAllocated) the last stored bit.
+
+    The values then lie in the lowest bits, which is where pydicom, dcm2niix and GDCM look whatever it says.
+    """
     high = e.integer(t.HIGH_BIT)
-    if high is not None:
-        return high
-    return (e.integer(t.BITS_STORED) or e.integer(t.BITS_ALLOCATED) or 1) - 1
+    allocated = e.integer(t.BITS_ALLOCATED) or 1
+    stored = e.integer(t.BITS_STORED) or allocated
+    return high if high is not None and stored - 1 <= high < allocated else stored - 1

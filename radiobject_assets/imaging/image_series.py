@@ -23,6 +23,12 @@ from radiobject_assets.imaging.acceptance import (
 from radiobject_assets.imaging.duplicates import without_duplicates
 from radiobject_assets.imaging.evidence.agreement import agreed, text_of_all
 from radiobject_assets.imaging.evidence.dividing import Component, divide, what_differs
+from radiobject_assets.imaging.evidence.fourth_axis import (
+    AXIS_EVIDENCE,
+    COMPONENTS,
+    DURATIONS,
+    axis_attributes,
+)
 from radiobject_assets.imaging.evidence.moments import even_step_s, on_one_line
 from radiobject_assets.imaging.evidence.plane import Plane, planes_of
 from radiobject_assets.imaging.evidence.siblings import one_stack
@@ -347,13 +353,12 @@ def _fourth_axis(stacked: Stacked) -> dict[str, AttributeValue]:
     """What the fourth axis is, the value of each point, and the elements that prove their order."""
     axis = stacked.axis
     if axis is None:
-        return {"fourth_axis": "component"} if is_colour(stacked.planes[0].instance) else {}
-    found: dict[str, AttributeValue] = {"fourth_axis": axis.name, "fourth_axis_evidence": axis.evidence}
-    if axis.values:
-        found["fourth_axis_values"] = json.dumps(list(axis.values))
-        found["fourth_axis_unit"] = axis.unit
+        colours = is_colour(stacked.planes[0].instance)
+        return axis_attributes("component", COMPONENTS["rgb"]) if colours else {}
+    found = axis_attributes(axis.name, axis.values, axis.unit)
+    found[AXIS_EVIDENCE] = axis.evidence
     if axis.durations_s:
-        found["frame_duration_s"] = json.dumps(list(axis.durations_s))
+        found[DURATIONS] = json.dumps(list(axis.durations_s))
     return found
 
 

@@ -105,8 +105,9 @@ class Frame:
 class Segment:
     """One segment of a SEG (or one region of an RTSTRUCT): number, label, coded meaning, algorithm.
 
-    `contours` is the number of closed planar contours of a region, `references` the SeriesInstanceUIDs of the
-    images in its frame of reference, where the object has several such frames.
+    `contours` is the number of closed planar contours of a region; where the object has several frames of
+    reference, `frame_of_reference_uid` is the region's and `references` are the SeriesInstanceUIDs of the
+    images in it.
     """
 
     number: int
@@ -116,6 +117,7 @@ class Segment:
     algorithm: str = ""
     contours: int = 0
     references: tuple[str, ...] = ()
+    frame_of_reference_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,12 @@ class Instance:
     table, table_bits
         What a lookup table makes of the stored values when they are decoded, and the bits of what it gives;
         "" and 0 where there is none, or where slope and intercept say the same.
+    frame_of_reference_uid
+        FrameOfReferenceUID: of an image, or of what labels were drawn in. Two images with one share a space.
+    reference_owners
+        For each of `reference_sops` the index in `references` of the series that it is named with, or -1.
+    reference_classes
+        SOP classes of the images that labels name, each once.
     detail
         What is wrong with the header, if it parsed but cannot be used.
     source_series
@@ -143,6 +151,9 @@ class Instance:
         Sequence with that purpose), "" where it names none.
     attributes
         Allow-listed acquisition parameters (`tags.ATTRIBUTES`).
+    gzipped
+        True for a file that was compressed by itself (`.dcm.gz`): offsets and sizes are of what is in it, and
+        it is unpacked before it is read (`members.local_copy`).
     extras
         Those that a data set may allow besides (`tags.OPTIONAL_ATTRIBUTES`), by DICOM keyword; `privacy`
         moves the allowed ones to `attributes` and drops the others.
@@ -191,6 +202,10 @@ class Instance:
     source_series: str = ""
     attributes: dict[str, AttributeValue] = field(default_factory=dict)
     extras: dict[str, AttributeValue] = field(default_factory=dict)
+    frame_of_reference_uid: str = ""
+    reference_owners: tuple[int, ...] = ()
+    reference_classes: tuple[str, ...] = ()
+    gzipped: bool = False
 
 
 def header_length(size_bytes: int, pixel_offset: int) -> int:

@@ -1,4 +1,4 @@
-"""Label series: segmentations and contours, each judged against the grid of the image that it refers to.
+"""Label series: segmentations and contours, each judged against the grid of its image (`label_images`).
 
 A SEG becomes one label volume on its image's grid. Overlapping or fractional segments become one volume
 each. What cannot be placed on an image is quarantined with the reason.
@@ -8,44 +8,37 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from radiobject_assets.imaging.acceptance import COMPRESSED, Problem, encoding_problem, size_problem
-from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.instance import Instance, Segment
-from radiobject_assets.imaging.label_resampling import overlaps, own_grid
+from radiobject_assets.imaging.label_images import FoundImages, LabelledImage, find_images
 from radiobject_assets.imaging.labels import LABELMAP_STORAGE, RTSTRUCT_STORAGE
-from radiobject_assets.imaging.placing import place_frames
+from radiobject_assets.imaging.policy import REFUSE, SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series_record import Series, quarantined, series_key
 from radiobject_assets.imaging.source import AttributeValue
 
 
-@dataclass(frozen=True)
-class LabelledImage:
-    """An image that labels may refer to: its grid, and its SOP instances where they are known."""
-
-    grid: Grid
-    sop_instance_uids: frozenset[str] = frozenset()
-
-
 def label_series(
     uid: str,
     instances: Sequence[Instance],
-    images: Mapping[str, Sequence[LabelledImage]],
-    refused: Mapping[str, Series],
+    images: Sequence[LabelledImage],
+    refused: Collection[Series],
+    policy: SeriesPolicy = REFUSE,
 ) -> list[Series]:
     """The series of the label objects that share a SeriesInstanceUID: one or more for each object."""
     result: list[Series] = []
     for number, instance in enumerate(sorted(instances, key=lambda i: (i.instance_number or 0, i.path))):
         component = "" if len(instances) == 1 else f"object{number + 1}"
-        for part in _by_frame_of_reference(instance):
-            judged = _judge(uid, component, part, images, refused)
-            if part is not instance and judged[0].verdict == "quarantined":
+        parts = _by_frame_of_reference(instance)
+        for part in parts:
+            judged = _judge(uid, component, part, images, refused, policy)
+            if len(parts) > 1 and judged[0].verdict == "quarantined":
                 name = "_".join(filter(None, (component, f"from_roi{part.segments[0].number}")))
                 judged = [replace(judged[0], component=name, key=series_key(uid, name))]
             result.extend(judged)
@@ -54,7 +47,7 @@ def label_series(
 
 def _by_frame_of_reference(instance: Instance) -> list[Instance]:
     """The object, or one with the regions of each frame of reference: they lie on different images."""
-    frames = dict.fromkeys(segment.references for segment in instance.segments)
+    frames = dict.fromkeys((s.references, s.frame_of_reference_uid) for s in instance.segments)
     if len(frames) < 2:
         return [instance]
     return [
@@ -62,9 +55,15 @@ def _by_frame_of_reference(instance: Instance) -> list[Instance]:
             instance,
             references=references,
             reference_sops=(),  # not told apart by image
-            segments=tuple(s for s in instance.segments if s.references == references),
+            reference_owners=(),
+            frame_of_reference_uid=frame,
+            segments=tuple(
+                s
+                for s in instance.segments
+                if (s.references, s.frame_of_reference_uid) == (references, frame)
+            ),
         )
-        for references in frames
+        for references, frame in frames
     ]
 
 
@@ -83,72 +82,21 @@ def _judge(
     uid: str,
     component: str,
     instance: Instance,
-    images: Mapping[str, Sequence[LabelledImage]],
-    refused: Mapping[str, Series],
+    images: Sequence[LabelledImage],
+    refused: Collection[Series],
+    policy: SeriesPolicy,
 ) -> list[Series]:
-    instance = _with_series_of_instances(instance, images, refused)
-    grid, problem = _referenced_grid(instance, images, refused)
-    problem = problem or _object_problem(instance)
-    if problem is None and grid is not None and instance.sop_class_uid != RTSTRUCT_STORAGE:
-        problem = _placing_problem(instance, grid)
-    if problem is not None or grid is None:
+    found = find_images(instance, images, refused, policy)
+    problem = found if isinstance(found, Problem) else _object_problem(instance)
+    if problem is not None or isinstance(found, Problem):
         problem = problem or Problem(Reason.REFERENCE_MISSING, "the labels refer to no image")
-        return [quarantined(uid, component, "labels", [instance], problem)]
+        held = quarantined(uid, component, "labels", [instance], problem)
+        # what may lie on images that it does not name waits for any of the subject
+        return [replace(held, references=()) if policy.labels_on == "same_frame_of_reference" else held]
     return [
-        _ingestable(uid, "_".join(filter(None, (component, name))), instance, grid, segments)
+        _ingestable(uid, "_".join(filter(None, (component, name))), instance, found, segments)
         for name, segments in _divided(instance)
     ]
-
-
-def _referenced_grid(
-    instance: Instance, images: Mapping[str, Sequence[LabelledImage]], refused: Mapping[str, Series]
-) -> tuple[Grid | None, Problem | None]:
-    named = set(instance.reference_sops)
-    for uid in instance.references:
-        if uid not in images:
-            continue
-        # A series may be several volumes (echoes, orientations): take the one with most of the instances.
-        best = max(images[uid], key=lambda image: len(named & image.sop_instance_uids))
-        known = frozenset().union(*(image.sop_instance_uids for image in images[uid]))
-        absent = named - known if known else set()
-        if absent:
-            detail = f"{len(absent)} of the {len(named)} image instances that the labels name are not here"
-            return None, Problem(Reason.REFERENCE_MISSING, detail)
-        return best.grid, None
-    for uid in instance.references:
-        if uid in refused:
-            reason = refused[uid].reason
-            return None, Problem(Reason.REFERENCE_QUARANTINED, f"its image is quarantined ({reason})")
-    if not instance.references:
-        return None, Problem(Reason.REFERENCE_MISSING, "the labels name no image series")
-    return None, Problem(Reason.REFERENCE_MISSING, "the image series that the labels name is not here")
-
-
-def _with_series_of_instances(
-    instance: Instance, images: Mapping[str, Sequence[LabelledImage]], refused: Mapping[str, Series]
-) -> Instance:
-    """The object with the series that has all image instances it names, if it names no series that is here.
-
-    An instance's UID is the world's only one, so that it names its series as well as the series' own does.
-    """
-    named = set(instance.reference_sops)
-    if not named or any(uid in images or uid in refused for uid in instance.references):
-        return instance
-    holding = [
-        uid
-        for uid, volumes in images.items()
-        if named <= frozenset().union(*(volume.sop_instance_uids for volume in volumes))
-    ]
-    return replace(instance, references=(holding[0],)) if len(holding) == 1 else instance
-
-
-def _placing_problem(instance: Instance, grid: Grid) -> Problem | None:
-    placed = place_frames(instance.frames, instance.columns, instance.rows, grid)
-    if isinstance(placed, Problem) and placed.reason is Reason.LABELS_OFF_GRID:
-        own = own_grid(instance.frames, instance.columns, instance.rows)
-        if own is not None and overlaps(own, grid):
-            return None  # taken over by the nearest voxel on reading
-    return placed if isinstance(placed, Problem) else None
 
 
 def _object_problem(instance: Instance) -> Problem | None:
@@ -194,8 +142,9 @@ def _divided(instance: Instance) -> list[tuple[str, tuple[Segment, ...]]]:
 
 
 def _ingestable(
-    uid: str, component: str, instance: Instance, grid: Grid, segments: tuple[Segment, ...]
+    uid: str, component: str, instance: Instance, found: FoundImages, segments: tuple[Segment, ...]
 ) -> Series:
+    grid = found.images[0].grid
     fractional = instance.segmentation_type == "FRACTIONAL"
     contours = instance.sop_class_uid == RTSTRUCT_STORAGE
     highest = 1 if contours else max([segment.number for segment in segments], default=0)
@@ -215,6 +164,7 @@ def _ingestable(
             ensure_ascii=False,
         ),
         "segmentation_type": "CONTOURS" if contours else instance.segmentation_type or "BINARY",
+        "labels_found_by": found.by,
     }
     base = quarantined(uid, component, "labels", [instance], Problem(Reason.LABELS_EMPTY, ""))
     return replace(
@@ -232,4 +182,5 @@ def _ingestable(
         native_codec=instance.transfer_syntax in COMPRESSED,
         attributes={**instance.attributes, **attributes},
         segments=segments,
+        references=found.series_uids,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 from radiobject_assets.imaging import tags as t
 from radiobject_assets.imaging.elements import Elements
@@ -18,34 +19,72 @@ CLOSED = frozenset({CLOSED_PLANAR, "CLOSEDPLANAR_XOR"})
 """ContourGeometricType values that enclose an area (PS3.3 C.8.8.6.3)."""
 
 
-def referenced_images(elements: Elements) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """SeriesInstanceUIDs and SOPInstanceUIDs of the images that labels refer to (empty for images)."""
+@dataclass(frozen=True)
+class NamedImages:
+    """The images that labels name.
+
+    owners
+        For each instance the index of the series that it is named with, or -1.
+    classes
+        Their SOP classes, each once.
+    """
+
+    series: tuple[str, ...] = ()
+    instances: tuple[str, ...] = ()
+    owners: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
+
+
+def referenced_images(elements: Elements) -> NamedImages:
+    """SeriesInstanceUIDs and SOPInstanceUIDs of the images that labels refer to (none for images)."""
     if elements.text(t.SOP_CLASS_UID) not in (SEG_STORAGE, LABELMAP_STORAGE, RTSTRUCT_STORAGE):
-        return (), ()
-    series: dict[str, None] = {}
-    instances: dict[str, None] = {}
+        return NamedImages()
+    series: dict[str, int] = {}
+    instances: dict[str, int] = {}
+    classes: dict[str, None] = {}
+
+    def name(items: list[Elements], owner: int = -1) -> None:
+        for item in items:
+            if uid := item.text(t.REFERENCED_SOP_INSTANCE):
+                instances.setdefault(uid, owner)
+                classes[item.text(t.REFERENCED_SOP_CLASS)] = None
+
+    def number(uid: str) -> int:
+        return series.setdefault(uid, len(series)) if uid else -1
+
     for item in elements.items(t.REFERENCED_SERIES):
-        series[item.text(t.SERIES_UID)] = None
-        for instance in item.items(t.REFERENCED_INSTANCES):
-            instances[instance.text(t.REFERENCED_SOP_INSTANCE)] = None
-    for frame_of_reference in elements.items(t.RT_FRAMES_OF_REFERENCE):
-        for study in frame_of_reference.items(t.RT_STUDIES):
+        name(item.items(t.REFERENCED_INSTANCES), number(item.text(t.SERIES_UID)))
+    for frame in elements.items(t.RT_FRAMES_OF_REFERENCE):
+        for study in frame.items(t.RT_STUDIES):
             for item in study.items(t.RT_SERIES):
-                series[item.text(t.SERIES_UID)] = None
-                for image in item.items(t.RT_CONTOUR_IMAGES):
-                    instances[image.text(t.REFERENCED_SOP_INSTANCE)] = None
+                name(item.items(t.RT_CONTOUR_IMAGES), number(item.text(t.SERIES_UID)))
     for group in (*elements.items(t.SHARED_GROUPS), *elements.items(t.FRAME_GROUPS)):
         for derivation in group.items(t.DERIVATION_IMAGES):
-            for source in derivation.items(t.SOURCE_IMAGES):
-                instances[source.text(t.REFERENCED_SOP_INSTANCE)] = None
+            name(derivation.items(t.SOURCE_IMAGES))
+    if not instances:  # older writers name them at the top level alone, without their series
+        for tag in (t.SOURCE_IMAGES, t.REFERENCED_INSTANCES):
+            name(elements.items(tag))
     if not instances:  # a structure set may name its images with each contour alone
         for region in elements.items(t.ROI_CONTOURS):
             for contour in region.items(t.CONTOURS):
-                for image in contour.items(t.RT_CONTOUR_IMAGES):
-                    instances[image.text(t.REFERENCED_SOP_INSTANCE)] = None
-    series.pop("", None)
-    instances.pop("", None)
-    return tuple(series), tuple(instances)
+                name(contour.items(t.RT_CONTOUR_IMAGES))
+    classes.pop("", None)
+    return NamedImages(tuple(series), tuple(instances), tuple(instances.values()), tuple(classes))
+
+
+def frame_of_reference(elements: Elements) -> str:
+    """FrameOfReferenceUID of an image or of labels; "" where there is none, or several.
+
+    Of an RTSTRUCT that of its regions, which the standard requires (3006,0024), before what the object lists.
+    """
+    for frames in (
+        [item.text(t.ROI_FRAME_OF_REFERENCE) for item in elements.items(t.ROIS)],
+        [item.text(t.FRAME_OF_REFERENCE) for item in elements.items(t.RT_FRAMES_OF_REFERENCE)],
+    ):
+        distinct = set(filter(None, frames))
+        if distinct:
+            return distinct.pop() if len(distinct) == 1 else ""
+    return elements.text(t.FRAME_OF_REFERENCE)
 
 
 def describe_segments(elements: Elements) -> tuple[Segment, ...]:
@@ -80,19 +119,20 @@ def describe_segments(elements: Elements) -> tuple[Segment, ...]:
                 algorithm=in_terms(t.ROI_ALGORITHM, item.text(t.ROI_ALGORITHM)),
                 contours=contours[number],
                 references=frames.get(item.text(t.ROI_FRAME_OF_REFERENCE), ()) if len(frames) > 1 else (),
+                frame_of_reference_uid=item.text(t.ROI_FRAME_OF_REFERENCE) if len(frames) > 1 else "",
             )
         )
     return tuple(found)
 
 
 def _images_by_frame_of_reference(elements: Elements) -> dict[str, tuple[str, ...]]:
-    """SeriesInstanceUIDs of the images that an RTSTRUCT names, by FrameOfReferenceUID; those with any."""
+    """SeriesInstanceUIDs of the images that an RTSTRUCT names, by FrameOfReferenceUID."""
     found: dict[str, tuple[str, ...]] = {}
     for frame in elements.items(t.RT_FRAMES_OF_REFERENCE):
         images = [item for study in frame.items(t.RT_STUDIES) for item in study.items(t.RT_SERIES)]
-        series = [item.text(t.SERIES_UID) for item in images]
-        if any(series):
-            found[frame.text(t.FRAME_OF_REFERENCE)] = tuple(filter(None, series))
+        series = (item.text(t.SERIES_UID) for item in images)
+        uid = frame.text(t.FRAME_OF_REFERENCE)
+        found[uid] = tuple(dict.fromkeys((*found.get(uid, ()), *filter(None, series))))
     return found
 
 

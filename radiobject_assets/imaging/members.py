@@ -7,10 +7,12 @@ at most one series for each worker, never the whole archive (but see `unpacking`
 
 from __future__ import annotations
 
+import gzip
 import shutil
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from radiobject_assets.temporary import temporary_folder
 
 # Room that is left for others on the disk that temporary copies go to.
 _SPARE_DISK_BYTES = 256 << 20
+_CHUNK = 1 << 20
+_ROOM_STEP = 64 << 20
 _MAX_TEXT_BYTES = 1 << 20
 _MAX_TEXTS_BYTES = 64 << 20
 
@@ -85,8 +89,36 @@ def kind_of_archive(path: Path) -> Kind | None:
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return "zip"
     if start[:2] == b"\x1f\x8b":
-        return "tar.gz"
+        with gzip.open(path) as packed, suppress(EOFError, zlib.error, gzip.BadGzipFile):
+            return "tar.gz" if is_tar(packed.read(512)) else None
+        return "tar.gz"  # damaged: unpacking says how
     return "tar" if is_tar(start) else None
+
+
+def inflate(packed: Path, target: Path, limits: ArchiveLimits = LIMITS) -> None:
+    """Write what a gzip file holds (of one member or several) to `target`.
+
+    Raises
+    ------
+    ImageReadError
+        ARCHIVE_DAMAGED where the gzip data is damaged or cut short, ARCHIVE_LIMITS where it unpacks to more
+        than is plausible, NOT_READABLE where the disk has no room.
+    """
+    size = packed.stat().st_size
+    written = 0
+    try:
+        with gzip.open(packed) as source, open(target, "wb") as file:
+            while data := source.read(_CHUNK):
+                written += len(data)
+                limits.check_member(1, written)
+                limits.check(written, size)
+                if written % _ROOM_STEP < _CHUNK:
+                    _check_room(target.parent, len(data))
+                file.write(data)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ImageReadError(
+            Reason.ARCHIVE_DAMAGED, "its gzip data is damaged or cut short", packed
+        ) from error
 
 
 def read_member(path: Path, max_bytes: int) -> bytes:
@@ -111,7 +143,9 @@ def read_member(path: Path, max_bytes: int) -> bytes:
 
 
 def in_archive(series: Series) -> bool:
-    """Whether any file of a series is a member of an archive."""
+    """Whether any file of a series is a member of an archive, or gzipped by itself."""
+    if any(instance.gzipped for instance in series.instances):
+        return True
     return any(split_member(path) is not None for path in needed_files(series)[:1])
 
 
@@ -129,7 +163,8 @@ def local_copy(series: Series) -> Iterator[Series]:
         found = split_member(path)
         if found is not None:
             wanted[found[0]].add(path)
-    if not wanted:
+    gzipped = [instance.path for instance in series.instances if instance.gzipped]
+    if not wanted and not gzipped:
         yield series
         return
     with temporary_folder() as folder:
@@ -139,7 +174,16 @@ def local_copy(series: Series) -> Iterator[Series]:
         missing = {path for paths in wanted.values() for path in paths} - local.keys()
         if missing:
             raise ImageReadError(Reason.FILE_CHANGED, f"{len(missing)} members are no longer in the archive")
-        yield moved(series, lambda path: local.get(path, path))
+        for number, path in enumerate(gzipped):
+            packed, local[path] = local.get(path, path), Path(folder, f"inflated{number}")
+            try:
+                inflate(packed, local[path])
+            except OSError as error:
+                raise ImageReadError(
+                    Reason.FILE_CHANGED, f"cannot be opened again ({error.strerror})", path
+                ) from error
+        copy = moved(series, lambda path: local.get(path, path))
+        yield replace(copy, instances=tuple(replace(i, gzipped=False) for i in copy.instances))
 
 
 def unpack(archive: Path, wanted: set[Path], folder: Path, local: dict[Path, Path]) -> None:
@@ -204,8 +248,8 @@ def moved(series: Series, place: Callable[[Path], Path]) -> Series:
 class MemberSource:
     """Voxels of a series in an archive (`source.ImageSource`): unpacked when `slabs` begins, removed after.
 
-    Where the attributes need the file (`NiftiFile.keep_extensions`), it is unpacked for them and kept until
-    the voxels are read, so that the archive is gone through once.
+    Where the attributes need the file (`NiftiFile.keep_extensions`, contours), it is unpacked for them and
+    kept until the voxels are read, so that the archive is gone through once.
 
     Parameters
     ----------
@@ -224,6 +268,7 @@ class MemberSource:
         self.intercept = described.intercept
         nifti = series.nifti
         in_file = nifti is not None and nifti.keep_extensions and nifti.extension_bytes > 0
+        in_file |= any(segment.contours for segment in series.segments)
         self._attributes = None if in_file else described.attributes
         self._digest = ""
         self._held: tuple[ExitStack, ImageSource] | None = None

@@ -47,7 +47,7 @@ _UNTOUCHED = b"\r\n\x1a\n"
 
 @dataclass(frozen=True, slots=True)
 class NiftiFile:
-    """The header of one NIfTI image.
+    """The header of one volume in a file of its own: NIfTI, or another format that is read (`volume_file`).
 
     files
         The image's files: one, or the .hdr and its .img; then its sidecars (JSON, b-values, b-vectors).
@@ -81,6 +81,22 @@ class NiftiFile:
         Reason code and detail, separated by a blank, if the image cannot be ingested.
     header_digest
         Of the header (`header_digest_of`): by it, a file that was replaced since is known.
+    format
+        `nifti`, or another key of `volume_file.FORMATS`; with these, `version` and the
+        codes of transforms are 0.
+    packing
+        How the voxels alone are compressed (`gzip`, `zlib`, `bzip2`), as in NRRD and MetaImage.
+    interleaved
+        True if the values of the fourth axis lie together.
+    colours
+        What the fourth axis is where its values make one: `rgb`, `rgba`, `complex`.
+    channel
+        The one value of the fourth axis that the volume is of; None for all.
+    data_name
+        Name of the file with the voxels, as the header says it.
+    segmentation, segments
+        Whether the header says that the voxels are labels, and of each its layer (value of the fourth axis),
+        value, name, coded type and category.
     """
 
     path: Path
@@ -116,6 +132,14 @@ class NiftiFile:
     key: str = ""
     place: str = ""
     header_digest: str = ""
+    format: str = "nifti"
+    packing: str = ""
+    interleaved: bool = False
+    colours: str = ""
+    channel: int | None = None
+    data_name: str = ""
+    segmentation: bool = False
+    segments: tuple[tuple[int, int, str, str, str], ...] = ()
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from radiobject_assets.errors import AlignmentError, IngestError
+from radiobject_assets.imaging.volume_names import without_ending
 
 _NNUNET_CHANNEL = re.compile(r"_\d{4}$")
 
@@ -35,8 +36,8 @@ class NiftiSource:
 
 
 def nifti_stem(path: Path) -> str:
-    """File name without `.nii`, `.nii.gz`, `.hdr` or `.img`."""
-    return re.sub(r"\.(nii(\.gz)?|hdr|img)$", "", path.name, flags=re.IGNORECASE)
+    """File name without `.nii`, `.nii.gz`, `.hdr` or `.img` (or `.mgz`, `.nrrd`, `.mha`...)."""
+    return without_ending(path.name)
 
 
 def discover_nifti_pairs(

@@ -292,10 +292,26 @@ def clear_overflow_bits(values: NDArray[Any], instance: Instance) -> None:
         _keep_stored_bits(values, instance)
 
 
+def _check_high_bit(values: NDArray[Any], instance: Instance) -> None:
+    """Refuse values that lie in the lowest bits where HighBit says that they lie further up."""
+    unused = instance.high_bit + 1 - instance.bits_stored
+    if unused <= 0:
+        return
+    together = int(np.bitwise_or.reduce(values, axis=None))
+    if together & ((1 << unused) - 1) and 0 <= together < 1 << instance.bits_stored:
+        raise ImageReadError(
+            Reason.UNSUPPORTED_PIXELS,
+            f"HighBit {instance.high_bit} says that the lowest {unused} bits are not part of the "
+            f"{instance.bits_stored} stored ones, but those are the bits that are used",
+            instance.path,
+        )
+
+
 def _keep_stored_bits(values: NDArray[Any], instance: Instance) -> None:
     stored, high, width = instance.bits_stored, instance.high_bit, values.dtype.itemsize * 8
     if stored >= width or values.dtype.kind == "f":
         return
+    _check_high_bit(values, instance)
     if values.dtype.kind == "i":
         if high + 1 < width:
             np.left_shift(values, width - 1 - high, out=values)

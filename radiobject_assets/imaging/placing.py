@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.imaging.acceptance import Problem
-from radiobject_assets.imaging.geometry import Grid, dicom_affine, slice_normal
+from radiobject_assets.imaging.geometry import SAME_GRID_VOXELS, Grid, dicom_affine, slice_normal, spacing_mm
 from radiobject_assets.imaging.instance import Frame
 from radiobject_assets.imaging.reasons import Reason
 
 # A frame's corners may be this share of a voxel off the image's voxel centres.
-_TOLERANCE_VOXELS = 0.1
+_TOLERANCE_VOXELS = SAME_GRID_VOXELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,9 @@ def place_frames(
             return Problem(Reason.BAD_GEOMETRY, f"frame {number + 1}: {error}")
         affine = dicom_affine(frame.position, frame.orientation, frame.pixel_spacing, normal.tolist())
         place = _place(inverse @ affine, columns, rows, grid)
-        if place is None:
+        if isinstance(place, str):
             return Problem(
-                Reason.LABELS_OFF_GRID,
-                f"frame {number + 1} of {len(frames)} does not lie on a slice of its image",
+                Reason.LABELS_OFF_GRID, f"frame {number + 1} of {len(frames)} is off its image: {place}"
             )
         placed.append(place)
     if not placed:
@@ -81,21 +80,33 @@ def place_frames(
     return tuple(placed)
 
 
-def _place(to_image: NDArray[np.float64], columns: int, rows: int, grid: Grid) -> Placed | None:
+def _place(to_image: NDArray[np.float64], columns: int, rows: int, grid: Grid) -> Placed | str:
+    """The place of a frame, or by how much it misses the image's voxels."""
     corners = np.array(
         [[0, columns - 1, 0, columns - 1], [0, 0, rows - 1, rows - 1], [0, 0, 0, 0], [1, 1, 1, 1]],
         dtype=np.float64,
     )
     where = (to_image @ corners)[:3]
     nearest = np.round(where)
-    if np.abs(where - nearest).max() > _TOLERANCE_VOXELS:
-        return None
-    if nearest.min() < 0 or (nearest.max(axis=1) >= np.array(grid.shape)).any() or np.ptp(nearest[2]) != 0:
-        return None
+    beyond = np.maximum(-where, where - (np.array(grid.shape)[:, None] - 1)).max(axis=1)
+    if beyond.max() > 0.5:
+        axis = int(beyond.argmax())
+        mm = beyond[axis] * spacing_mm(grid.affine)[axis]
+        named = ("columns", "rows", "slices")[axis]
+        return f"it reaches {beyond[axis]:.1f} {named} ({mm:.3g} mm) beyond it"
+    if np.ptp(where[2]) > 2 * _TOLERANCE_VOXELS:
+        return f"it cuts through {np.ptp(where[2]):.3g} of its slices"
+    off = np.abs(where - nearest).max(axis=1)
+    if off.max() > _TOLERANCE_VOXELS:
+        mm = off[off.argmax()] * spacing_mm(grid.affine)[int(off.argmax())]
+        half = ", half a voxel: corners taken for centres?" if off.max() > 0.5 - _TOLERANCE_VOXELS else ""
+        return f"its corners lie {off.max():.2g} voxels ({mm:.2g} mm) from voxels{half}"
+    if np.ptp(nearest[2]) != 0:
+        return "it cuts through its slices"
     transposed = abs(to_image[1, 0]) > abs(to_image[0, 0])
     along_x = to_image[0, 1] if transposed else to_image[0, 0]
     along_y = to_image[1, 0] if transposed else to_image[1, 1]
     if abs(abs(along_x) - 1) > _TOLERANCE_VOXELS or abs(abs(along_y) - 1) > _TOLERANCE_VOXELS:
-        return None
+        return f"its pixels measure {abs(along_x):.3g} x {abs(along_y):.3g} of the image's"
     x0, y0, z = (int(value) for value in nearest[:, 0])
     return Placed(z, x0, y0, 1 if along_x > 0 else -1, 1 if along_y > 0 else -1, transposed)

@@ -21,6 +21,9 @@ class SeriesPolicy:
     single_slices
         An image alone in its series (or component): `quarantine` it, because most are captures or what
         arrived of a series so far, or `keep` it as a volume of one slice, as thick as its header says.
+    labels_on
+        Labels whose image is not here: `named_image` refuses them, `same_frame_of_reference` puts them on
+        another image of their FrameOfReferenceUID.
     nifti_description
         The free text `descrip` of a NIfTI header: `drop` it, since it may name somebody, or `keep` it in the
         attribute `nifti_description`, so that an export has it again.
@@ -32,6 +35,7 @@ class SeriesPolicy:
     components: Literal["quarantine", "keep"] = "quarantine"
     irregular_spacing: Literal["quarantine", "keep"] = "quarantine"
     single_slices: Literal["quarantine", "keep"] = "quarantine"
+    labels_on: Literal["named_image", "same_frame_of_reference"] = "named_image"
     nifti_description: Literal["drop", "keep"] = "drop"
     nifti_extensions: Literal["drop", "keep"] = "drop"
 

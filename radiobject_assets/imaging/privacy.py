@@ -140,7 +140,15 @@ class Release:
             source_series=uid(i.source_series),
             references=tuple(map(uid, i.references)),
             reference_sops=tuple(map(uid, i.reference_sops)),
-            segments=tuple(replace(s, references=tuple(map(uid, s.references))) for s in i.segments),
+            frame_of_reference_uid=uid(i.frame_of_reference_uid),
+            segments=tuple(
+                replace(
+                    s,
+                    references=tuple(map(uid, s.references)),
+                    frame_of_reference_uid=uid(s.frame_of_reference_uid),
+                )
+                for s in i.segments
+            ),
             frames=tuple(
                 replace(f, acquired_at=_moved(f.acquired_at, days)) if _DATE.match(f.acquired_at) else f
                 for f in frames

@@ -15,6 +15,8 @@ class Reason(StrEnum):
 
     EMPTY_FILE = "empty_file"
     NOT_AN_IMAGE = "not_an_image"
+    SYSTEM_FILE = "system_file"
+    FOREIGN_FORMAT = "foreign_format"
     NOT_READABLE = "not_readable"
     ARCHIVE = "archive"
     ARCHIVE_DAMAGED = "archive_damaged"
@@ -29,6 +31,9 @@ class Reason(StrEnum):
     NIFTI_DATA_MISSING = "nifti_data_missing"
     NIFTI_DATATYPE = "nifti_datatype"
     NIFTI_NO_SPACE = "nifti_no_space"
+    VOLUME_HEADER = "volume_header"
+    VOLUME_DATA_MISSING = "volume_data_missing"
+    VOLUME_AXES = "volume_axes"
     UNSUPPORTED_OBJECT = "unsupported_object"
     UNSUPPORTED_ENCODING = "unsupported_encoding"
     UNSUPPORTED_PIXELS = "unsupported_pixels"
@@ -54,8 +59,11 @@ class Reason(StrEnum):
     REFERENCE_MISSING = "reference_missing"
     REFERENCE_QUARANTINED = "reference_quarantined"
     REFERENCE_AMBIGUOUS = "reference_ambiguous"
+    FOURTH_AXIS_DIFFERS = "fourth_axis_differs"
     LABELS_OFF_GRID = "labels_off_grid"
     LABELS_EMPTY = "labels_empty"
+    LABELS_NOT_WHOLE = "labels_not_whole"
+    LABELS_WITH_CHANNELS = "labels_with_channels"
     SEGMENTS_OVERLAP = "segments_overlap"
     FILE_CHANGED = "file_changed"
     WORKER_DIED = "worker_died"
@@ -72,24 +80,36 @@ class Explanation:
 
     meaning: str
     action: str
-
-    @property
-    def needs_attention(self) -> bool:
-        """Whether somebody should act; false where the reason is what such a file or series is (a scout)."""
-        return not self.action.startswith("Nothing")
+    left_out: bool = True
+    """Whether what has this reason is a volume that is not in the store, or may be one. False where it is
+    none (a report, a scout), is in the store already, or was not asked for: nobody need act."""
 
 
 EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.EMPTY_FILE: Explanation("The file has no bytes.", "Transfer it again."),
     Reason.NOT_AN_IMAGE: Explanation(
-        "The content is neither DICOM nor NIfTI.",
-        "Nothing, if the file is a note or a table; else transfer it again.",
+        "The content is that of no image format that is known here.",
+        "Nothing, if the file is a note, a table or a picture. If it should be an image (its name ends with "
+        "`.nii.gz` or `.dcm`), it is damaged or of another format: transfer it again, or convert it.",
+        left_out=False,
+    ),
+    Reason.SYSTEM_FILE: Explanation(
+        "An operating system left the file beside others (`._name` of macOS, `.DS_Store`): it holds no "
+        "image, whatever it is called.",
+        "Nothing.",
+        left_out=False,
+    ),
+    Reason.FOREIGN_FORMAT: Explanation(
+        "The file holds a volume, or part of one, in a format that is not read.",
+        "Convert it to NIfTI with a tool that knows the format, and ingest again.",
     ),
     Reason.NOT_READABLE: Explanation(
-        "The operating system refused to read the file.", "Check its permissions and the disk."
+        "The operating system refused to read the file or folder, so what it holds is not known.",
+        "Check its permissions and the disk, and ingest again.",
     ),
     Reason.ARCHIVE: Explanation(
-        "The file is an archive of a kind that is not read in place (7z, rar, bzip2, xz).",
+        "The file is an archive of a kind that is not read in place (7z, rar, bzip2, xz), so none of its "
+        "members is taken in.",
         "Unpack it, or pack it as zip, tar or tar.gz, and ingest again.",
     ),
     Reason.ARCHIVE_DAMAGED: Explanation(
@@ -104,21 +124,32 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Pack the file itself, without a password, and ingest again.",
     ),
     Reason.NESTED_ARCHIVE: Explanation(
-        "An archive within an archive is not read.", "Unpack the outer archive and ingest the folder."
+        "An archive within an archive is not read, so none of its members is taken in.",
+        "Unpack the outer archive and ingest the folder.",
     ),
     Reason.SIDECAR: Explanation(
-        "A table, sidecar or note of a BIDS folder: read where it describes images or subjects.", "Nothing."
+        "A table, sidecar or note of a BIDS folder: read where it describes images or subjects.",
+        "Nothing.",
+        left_out=False,
     ),
     Reason.DICOMDIR: Explanation(
-        "A DICOMDIR only lists other files; what is really there is scanned instead.", "Nothing."
+        "A DICOMDIR only lists other files; what is really there is scanned instead.",
+        "Nothing.",
+        left_out=False,
     ),
     Reason.DAMAGED_HEADER: Explanation(
-        "The DICOM header is damaged, so its elements cannot be told apart.", "Export the instance again."
+        "The header is damaged or holds a value that cannot be used (an id that no table can hold), so what "
+        "the file is of cannot be told for certain.",
+        "Export or transfer the files again; the detail says where the header breaks off or which value it "
+        "is.",
     ),
-    Reason.TRUNCATED: Explanation("The file ends before its pixel data does.", "Transfer it again."),
+    Reason.TRUNCATED: Explanation(
+        "The file ends before its pixel data does: it was cut short on its way.", "Transfer it again."
+    ),
     Reason.NIFTI_INVALID: Explanation(
-        "The NIfTI header contradicts itself or the file's size, or it is an ANALYZE header.",
-        "Convert the image again.",
+        "The NIfTI header contradicts itself or the file's size, or it is an ANALYZE header, which does not "
+        "tell left from right.",
+        "Transfer it again if it was cut short; else convert the original images to NIfTI again.",
     ),
     Reason.NIFTI_DATA_MISSING: Explanation(
         "A NIfTI header (.hdr) has no image file (.img) beside it.", "Supply the .img file."
@@ -128,40 +159,67 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Convert it to a number type; for complex and colour images set `imaging.components: keep`.",
     ),
     Reason.NIFTI_NO_SPACE: Explanation(
-        "Image dimensions are not those of a 3D or 4D volume.",
+        "The image's dimensions are not those of a 3D or 4D volume.",
         "Split or reshape the image into 3D or 4D volumes.",
     ),
+    Reason.VOLUME_HEADER: Explanation(
+        "The header of an MGH, NRRD or MetaImage file is damaged, contradicts itself or the file's size, or "
+        "lacks what its format asks for.",
+        "Save the volume again with the program that wrote it, or convert it to NIfTI.",
+    ),
+    Reason.VOLUME_DATA_MISSING: Explanation(
+        "The header of a volume (.mhd, .nhdr) names a data file that is not in its folder.",
+        "Supply the data file under the name that the header says.",
+    ),
+    Reason.VOLUME_AXES: Explanation(
+        "The axes of an MGH, NRRD or MetaImage file are not those of one 3D or 4D volume.",
+        "Split or reshape it into 3D or 4D volumes; nothing, if it holds values of a surface.",
+    ),
     Reason.UNSUPPORTED_OBJECT: Explanation(
-        "The DICOM object is not a volume image (report, plan, waveform, dose, projection, video...).",
-        "Nothing, unless it should have been an image: then check what the sender exported.",
+        "The DICOM object is of a kind that holds no volume, or none that is read here: a report, plan, "
+        "waveform, projection, photograph, whole-slide image, video; or it is a segmentation of one.",
+        "Nothing, unless it should be a volume: then check what the sender exported.",
+        left_out=False,
     ),
     Reason.UNSUPPORTED_ENCODING: Explanation(
         "No decoder is known for the transfer syntax, or for pixels of that size in it.",
-        "Export with another transfer syntax.",
+        "Export with another transfer syntax (Explicit VR Little Endian always works).",
     ),
     Reason.UNSUPPORTED_PIXELS: Explanation(
-        "Bits, samples or photometric interpretation are not valid for an image.",
-        "Export the instance again.",
+        "Bits, samples or photometric interpretation of the pixels do not fit each other or are not read.",
+        "Export the original images uncompressed; the detail says which values do not fit.",
     ),
     Reason.COLOUR: Explanation(
         "Pixels are colours (RGB, YBR, palette), not measured values; usually a report or screen capture.",
-        "Nothing, or set `imaging.components: keep` in dataset.yaml.",
+        "Nothing, if they are captures; to keep colours set `imaging.components: keep` in dataset.yaml.",
+        left_out=False,
     ),
     Reason.NON_LINEAR_RESCALE: Explanation(
-        "The table that maps stored values to physical ones (Modality LUT) is damaged.",
+        "The table that maps stored values to physical ones (Modality LUT) is damaged, so the values mean "
+        "nothing.",
         "Export the original images.",
     ),
     Reason.SIZE_MISMATCH: Explanation(
         "The declared rows, columns and frames do not fit the pixel data that is there.",
-        "Export the instance again.",
+        "Export the instances again; the detail says how many bytes are declared and how many are there.",
     ),
-    Reason.TOO_LARGE: Explanation("A volume of the declared size is not plausible.", "Check the header."),
+    Reason.TOO_LARGE: Explanation(
+        "A volume of the declared size is not plausible (more than 1 TB).",
+        "Check the rows, columns and frames that the header declares.",
+    ),
     Reason.NO_GEOMETRY: Explanation(
         "Image position, orientation or pixel spacing is absent, so voxels have no place in the patient.",
-        "Export the original images; derived captures usually lack geometry.",
+        "Export the original images; derived captures usually lack geometry. Nothing, for a single capture.",
     ),
     Reason.BAD_GEOMETRY: Explanation(
-        "Position, orientation or spacing has impossible values.", "Check the sender, or export again."
+        "Position, orientation or spacing has impossible values (zero, not finite, axes that are not at "
+        "right angles).",
+        "Export the original images again; the detail says which value it is.",
+    ),
+    Reason.LOCALIZER: Explanation(
+        "A localizer (scout) is not a volume: a few slices in several directions.",
+        "Nothing.",
+        left_out=False,
     ),
     Reason.ROW_ORDER_UNKNOWN: Explanation(
         "GE's epi_pepolar sequence stores the rows of some volumes in reverse order, and the header does not "
@@ -169,26 +227,28 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Send the images with GE's private elements (0019,109C) and (0019,10B3) and with "
         "TemporalPositionIdentifier, as they left the scanner.",
     ),
-    Reason.LOCALIZER: Explanation("A localizer (scout) is not a volume.", "Nothing."),
     Reason.SINGLE_SLICE: Explanation(
         "One slice alone is not a volume: most often a capture, or what arrived of a series.",
         "Send the rest of the series; if there is no more, nothing, or set `imaging.single_slices: keep`.",
     ),
     Reason.SINGLE_POSITION: Explanation(
         "All slices lie at the same position, and no header says how thick they are: not a volume.",
-        "Nothing.",
+        "Nothing, if they are to lie there (bolus tracking); else export the original images.",
+        left_out=False,
     ),
     Reason.MISSING_SLICE: Explanation(
         "The gaps between slices are multiples of the spacing: slices are missing.",
-        "Send the missing instances.",
+        "Send the missing instances; the detail says how many and where. To take the volume in as it is, set "
+        "`imaging.irregular_spacing: keep`.",
     ),
     Reason.VARIABLE_SPACING: Explanation(
         "The distance between slices varies, so no single affine fits the volume.",
-        "Use the reconstruction with constant spacing.",
+        "Use the reconstruction with constant spacing, or set `imaging.irregular_spacing: keep`.",
     ),
     Reason.INCOMPLETE_TIME_SERIES: Explanation(
-        "Not every position has the same number of time points (or echoes, b-values).",
-        "Send the missing instances.",
+        "Not every position has the same number of time points (or echoes, b-values): images are missing.",
+        "Send the missing instances; if the scan was stopped within a round, leave out the round that is not "
+        "whole.",
     ),
     Reason.DUPLICATE_POSITIONS: Explanation(
         "Some positions, not all, hold two or more slices with different pixels: blocks that overlap, a "
@@ -205,39 +265,60 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.PARTS_DIFFER: Explanation(
         "Slices of one stack differ in something that one volume cannot hold (matrix, pixel spacing, "
-        "orientation, echo, number type), so no part of it is taken in without its rest.",
+        "orientation, echo, a rescale that some lack), so no part of it is taken in without its rest.",
         "If the parts are separate scans, export each as a series of its own; if they are one, export it "
         "again with the same value in all slices. The detail says what differs and in how many slices.",
     ),
     Reason.CONFLICTING_DUPLICATES: Explanation(
-        "Several instances claim to be the same one and differ.", "Keep the right one and ingest again."
+        "Several instances have one SOPInstanceUID and differ in pixels or header: one is right at most.",
+        "Keep the right one of each and ingest again; the detail says how many there are.",
     ),
     Reason.MIXED_IDENTITY: Explanation(
-        "One series UID is used for several patients or studies.", "Have the sender correct the identifiers."
+        "One series UID is used for several patients or studies, so whose images they are is not certain.",
+        "Have the sender correct the identifiers.",
     ),
     Reason.DECODER_FAILED: Explanation(
-        "The compressed pixel data cannot be decoded.", "Export the instance again."
+        "The compressed pixel data cannot be decoded: it is damaged, or not what the header says.",
+        "Export the series again, best uncompressed.",
     ),
     Reason.REFERENCE_MISSING: Explanation(
         "The image that the labels refer to is not here.",
         "Ingest the image; labels whose files stay where they are then follow by themselves.",
     ),
     Reason.REFERENCE_QUARANTINED: Explanation(
-        "The image that the labels refer to is quarantined itself.", "See the image's reason."
+        "The image that the labels refer to is quarantined itself, under the reason that is named.",
+        "Nothing for the labels: what the image's own reason asks for. They follow when the image is in.",
+        left_out=False,
     ),
     Reason.REFERENCE_AMBIGUOUS: Explanation(
         "Several images of the subject could be the one that the labels were drawn on.",
         "Name images and labels after their session and run as BIDS does, or give each kind of image a "
         "collection and set `labels_of`.",
     ),
+    Reason.FOURTH_AXIS_DIFFERS: Explanation(
+        "The volume's fourth axis has another number of points than dataset.yaml says.",
+        "Correct the collection's `fourth_axis`, or give such volumes a collection of their own.",
+    ),
     Reason.LABELS_OFF_GRID: Explanation(
-        "The labels do not lie on their image's voxels.", "Check that the labels belong to this image."
+        "The labels do not lie on their image's voxels: by how much, and what usually does that, is said.",
+        "Take the labels of this image, or resample them onto it (nearest neighbour) and ingest them again.",
     ),
     Reason.LABELS_EMPTY: Explanation(
-        "The labels object contains no region.", "Nothing, or check the annotation."
+        "The labels contain no region.", "Nothing, or check the annotation.", left_out=False
+    ),
+    Reason.LABELS_NOT_WHOLE: Explanation(
+        "A collection of `kind: labels` holds whole numbers, and voxels of this image are none.",
+        "Make the labels again without interpolation (nearest neighbour); if they are probabilities, give "
+        "them a collection of `kind: image`.",
+    ),
+    Reason.LABELS_WITH_CHANNELS: Explanation(
+        "The labels have a fourth axis that is not their image's: one channel for each structure, mostly.",
+        "Set the collection's `channels` in dataset.yaml (`one_hot`, or `one_hot_with_background`), or save "
+        "one value for each voxel.",
     ),
     Reason.SEGMENTS_OVERLAP: Explanation(
-        "Segments overlap, so one label per voxel cannot hold them.", "Export one segmentation per segment."
+        "Segments overlap, so one label per voxel cannot hold them.",
+        "Export one segmentation per segment.",
     ),
     Reason.FILE_CHANGED: Explanation(
         "A file changed or vanished between the scan and the read.",
@@ -258,10 +339,12 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.NO_COLLECTION: Explanation(
         "No collection of dataset.yaml matches the series.",
         "Nothing, if the series is not wanted; else add or widen a collection's `match`.",
+        left_out=False,
     ),
     Reason.PARTIAL_RESEND: Explanation(
         "The store holds this series with more instances, from another arrival.",
         "Nothing, if it was a partial re-send; else send the whole series or delete the stored volume.",
+        left_out=False,
     ),
     Reason.SUBJECT_CONFLICT: Explanation(
         "The store holds this series UID under another subject, or the PatientID comes from two issuers.",

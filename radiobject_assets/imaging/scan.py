@@ -21,9 +21,13 @@ from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.archives import LIMITS, ArchiveLimits, is_office_document, is_tar
 from radiobject_assets.imaging.bids import described
 from radiobject_assets.imaging.duplicates import Seen, candidates
+from radiobject_assets.imaging.foreign import Foreign, arrays_in, data_names, foreign
 from radiobject_assets.imaging.headers import looks_like_bare_dicom, read_instance
 from radiobject_assets.imaging.instance import Instance
-from radiobject_assets.imaging.members import Unpacked, copies, kind_of_archive
+from radiobject_assets.imaging.members import Unpacked, copies, inflate, kind_of_archive
+from radiobject_assets.imaging.metaimage_header import is_metaimage, read_metaimage
+from radiobject_assets.imaging.mgh_header import is_mgh, read_mgh
+from radiobject_assets.imaging.nifti_axis import with_channel_names
 from radiobject_assets.imaging.nifti_header import (
     NiftiFile,
     almost_nifti,
@@ -33,8 +37,11 @@ from radiobject_assets.imaging.nifti_header import (
     read_nifti,
     with_data_file,
 )
+from radiobject_assets.imaging.nrrd_header import is_nrrd, read_nrrd
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.sidecars import read_sidecars, sidecars_of
+from radiobject_assets.imaging.volume_file import FORMATS, data_path, with_volume_data
+from radiobject_assets.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,6 +52,7 @@ Progress = Callable[[int, int], None]
 _PREFIX_BYTES = 32768
 # Of gzip data: the longest header that is known by its content (NIfTI-2's, with the mark of extensions).
 _HEADER_BYTES = 1024
+_GZIPPED_DICOM = "is a gzipped DICOM file"
 _ARCHIVES = {
     b"PK\x03\x04": "zip",
     b"PK\x05\x06": "zip",
@@ -53,6 +61,8 @@ _ARCHIVES = {
     b"BZh9": "bzip2",
     b"\xfd7zX": "xz",
 }
+# AppleDouble: what macOS keeps of a file beside it, as `._name`; and `.DS_Store`.
+_SYSTEM_FILES = (b"\0\5\x16\7", b"\0\0\0\1Bud1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +180,9 @@ def scan(
                 unreadable.append(item)
     if on_progress is not None:
         on_progress(len(roots), len(roots))
-    niftis, unreadable = _claim_data_files(niftis, unreadable, texts)
+    niftis, unreadable = _claim_data_files(niftis, _with_foreign_data(unreadable), texts)
     niftis, unreadable = described(niftis, unreadable, texts)
+    niftis = with_channel_names(niftis, (item.path for item in unreadable), texts)
     instances = _with_pixel_digests(instances)
     return ScanResult(
         tuple(sorted(instances, key=_place)),
@@ -221,13 +232,19 @@ def _members(
     unpacked = Unpacked()
     records: list[Record] = []
     try:
+        if isinstance(refused, Unreadable) and refused.detail == _GZIPPED_DICOM:
+            return [_gzipped(archive, root, archive, limits)]
         kind = kind_of_archive(archive)
         if kind is None:
             return [refused]
         if kind == "zip" and is_office_document(archive):
             return [Unreadable(archive, Reason.NOT_AN_IMAGE, "is a document of another program")]
+        if kind == "zip" and (arrays := arrays_in(archive)) is not None:
+            return [_named(archive, arrays)]
         for path, copy in copies(archive, kind, unpacked, limits):
             record = scan_file(copy, root, shown=path)
+            if isinstance(record, Unreadable) and record.detail == _GZIPPED_DICOM:
+                record = _gzipped(copy, root, path, limits)
             if isinstance(record, Unreadable) and record.reason is Reason.ARCHIVE:
                 record = replace(
                     record, reason=Reason.NESTED_ARCHIVE, detail=f"{record.detail} in an archive"
@@ -244,6 +261,21 @@ def _members(
         return [Unreadable(archive, Reason.NOT_AN_IMAGE, "is an archive without files")]
     texts.update(unpacked.texts)
     return records
+
+
+def _gzipped(packed: Path, root: Path, shown: Path, limits: ArchiveLimits) -> Record:
+    """The record of the DICOM file that is gzipped in `packed`, which is known by the path `shown`."""
+    with temporary_folder() as folder:
+        copy = Path(folder, "inflated")
+        try:
+            inflate(packed, copy, limits)
+        except ImageReadError as error:
+            return Unreadable(shown, Reason(error.code), error.detail)
+        record = scan_file(copy, root, shown=shown)
+        if not isinstance(record, Instance):
+            return record
+        digest = pixel_digest(replace(record, path=copy)) if record.pixel_keyword else ""
+        return replace(record, gzipped=True, pixel_digest=digest)
 
 
 def scan_file(path: Path, root: Path, shown: Path | None = None, seen: Seen | None = None) -> Record:
@@ -288,23 +320,33 @@ def _classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int)
 
     if size == 0:
         return Unreadable(path, Reason.EMPTY_FILE, "the file is empty")
+    if prefix.startswith(_SYSTEM_FILES):
+        return Unreadable(path, Reason.SYSTEM_FILE, "is a file of macOS about another file or a folder")
     if prefix[128:132] == b"DICM":
         return read_instance(path, read, prefix, size)
     if prefix[:2] == b"\x1f\x8b":
-        inflated = _inflate_prefix(prefix)
+        inflated = _inflate_prefix(prefix, _HEADER_BYTES)
         if is_nifti(inflated):
             nifti = read_nifti(path, root, inflated, size, compressed=True)
             return replace(nifti, header_digest=header_digest_of(inflated))
         if refused := almost_nifti(inflated):
             return Unreadable(path, Reason.NIFTI_INVALID, refused)
+        if is_mgh(inflated):
+            return read_mgh(path, root, inflated, size, compressed=True)
         if is_tar(inflated):
             return Unreadable(path, Reason.ARCHIVE, "is a tar.gz archive")
-        return Unreadable(path, Reason.NOT_AN_IMAGE, "is gzip data that is not NIfTI")
+        return _other_gzip(path, root, prefix, size)
+    if is_nrrd(prefix):
+        return read_nrrd(path, root, read, prefix, size)
+    if is_metaimage(prefix):
+        return read_metaimage(path, root, read, prefix, size)
     if is_nifti(prefix):
         nifti = read_nifti(path, root, prefix, size, compressed=False)
         return replace(nifti, header_digest=header_digest_of(prefix))
     if refused := almost_nifti(prefix):
         return Unreadable(path, Reason.NIFTI_INVALID, refused)
+    if is_mgh(prefix):
+        return read_mgh(path, root, prefix, size, compressed=False)
     kind = _ARCHIVES.get(prefix[:4]) or ("tar" if is_tar(prefix) else None)
     if kind is not None:
         return Unreadable(path, Reason.ARCHIVE, f"is a {kind} archive")
@@ -317,18 +359,65 @@ def _classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int)
             return Unreadable(
                 path, Reason.NOT_AN_IMAGE, "resembles DICOM without preamble, but cannot be read as such"
             )
-    return Unreadable(path, Reason.NOT_AN_IMAGE, "is neither DICOM nor NIfTI")
+    if found := foreign(prefix, read, size):
+        return _named(path, found)
+    return Unreadable(path, Reason.NOT_AN_IMAGE, "is neither DICOM nor a volume of another format")
 
 
-def _inflate_prefix(prefix: bytes) -> bytes:
-    """What a header needs of the gzip data that begin with `prefix`; they may have several members."""
+def _other_gzip(path: Path, root: Path, prefix: bytes, size: int) -> Record:
+    """The record of gzip data that is neither NIfTI nor a tar archive."""
+    inflated = _inflate_prefix(prefix, _PREFIX_BYTES)
+
+    def read(offset: int, count: int) -> bytes:
+        return inflated[offset : offset + count]
+
+    if not inflated:
+        return Unreadable(path, Reason.ARCHIVE_DAMAGED, "its gzip data is damaged or cut short")
+    if inflated[128:132] == b"DICM" or looks_like_bare_dicom(inflated):
+        return Unreadable(path, Reason.ARCHIVE, _GZIPPED_DICOM)
+    found = foreign(inflated, read, len(inflated))
+    if is_nrrd(inflated) or is_metaimage(inflated):
+        found = Foreign("is an NRRD or MetaImage file: unpack it")
+    if found is not None:
+        return _named(path, replace(found, text=found.text.replace("is ", "is (gzipped) ", 1)))
+    return Unreadable(path, Reason.NOT_AN_IMAGE, "is gzip data that holds no image")
+
+
+def _named(path: Path, found: Foreign) -> Unreadable:
+    reason = Reason.FOREIGN_FORMAT if found.is_volume else Reason.NOT_AN_IMAGE
+    return Unreadable(path, reason, found.text)
+
+
+def _with_foreign_data(unreadable: list[Unreadable]) -> list[Unreadable]:
+    """Give the data files beside headers of other programs (.BRIK, .REC, .img) their header's reason."""
+    headers = [u for u in unreadable if u.reason in (Reason.FOREIGN_FORMAT, Reason.NIFTI_INVALID)]
+    if not headers:
+        return unreadable
+    found = {
+        (header.path.parent, name): header for header in headers for name in data_names(header.path.name)
+    }
+    result = []
+    for item in unreadable:
+        header = found.get((item.path.parent, item.path.name.lower()))
+        if header is not None and header.path != item.path and item.reason is not Reason.FOREIGN_FORMAT:
+            item = replace(
+                item,
+                reason=header.reason,
+                detail=f"has the voxels of a file beside it, which {header.detail}",
+            )
+        result.append(item)
+    return result
+
+
+def _inflate_prefix(prefix: bytes, wanted: int) -> bytes:
+    """The first bytes of the gzip data that begin with `prefix`; they may have several members."""
     found = b""
     try:
-        while len(found) < _HEADER_BYTES and prefix[:2] == b"\x1f\x8b":
+        while len(found) < wanted and prefix[:2] == b"\x1f\x8b":
             inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
-            while prefix and len(found) < _HEADER_BYTES and not inflater.eof:
+            while prefix and len(found) < wanted and not inflater.eof:
                 # a little at a time: damage further on is for those who read the voxels to find
-                found += inflater.decompress(prefix, _HEADER_BYTES // 16)
+                found += inflater.decompress(prefix, wanted // 16)
                 prefix = inflater.unconsumed_tail
             prefix = inflater.unused_data
     except zlib.error:
@@ -346,16 +435,27 @@ def _claim_data_files(
         if nifti.single_file:
             kept.append(_with_sidecars(nifti, others, texts))
             continue
-        data = nifti_data_file(nifti.path, others)
-        if data is None or (data not in others and data.parent == nifti.path.parent and not data.is_file()):
-            others[nifti.path] = Unreadable(
-                nifti.path, Reason.NIFTI_DATA_MISSING, "has no .img file beside it"
-            )
+        data = nifti_data_file(nifti.path, others) if nifti.format == "nifti" else data_path(nifti)
+        if data is None or (data not in others and not data.is_file()):
+            others[nifti.path] = _without_data(nifti)
             continue
         others.pop(data, None)
-        pair = with_data_file(nifti, data, data.stat().st_size if data.is_file() else None)
+        join = with_data_file if nifti.format == "nifti" else with_volume_data
+        pair = join(nifti, data, data.stat().st_size if data.is_file() else None)
         kept.append(_with_sidecars(pair, others, texts))
     return kept, list(others.values())
+
+
+def _without_data(header: NiftiFile) -> Unreadable:
+    if header.format == "nifti":
+        return Unreadable(header.path, Reason.NIFTI_DATA_MISSING, "has no .img file beside it")
+    if header.problem:
+        code, _, detail = header.problem.partition(" ")
+        return Unreadable(header.path, Reason(code), detail)
+    name = FORMATS[header.format]
+    return Unreadable(
+        header.path, Reason.VOLUME_DATA_MISSING, f"is an {name} header whose data file is not beside it"
+    )
 
 
 def _with_sidecars(
@@ -367,6 +467,5 @@ def _with_sidecars(
         del others[path]
     if not present:
         return nifti
-    return replace(
-        nifti, files=(*nifti.files, *present), attributes=read_sidecars(present, nifti.matrix, texts)
-    )
+    told = read_sidecars(present, nifti.matrix, texts)
+    return replace(nifti, files=(*nifti.files, *present), attributes={**nifti.attributes, **told})

@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from radiobject_assets.imaging.acceptance import kind_of, problem_of
-from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.image_series import image_series
 from radiobject_assets.imaging.instance import Instance
-from radiobject_assets.imaging.label_series import LabelledImage, label_series
+from radiobject_assets.imaging.label_images import LabelledImage, images_here, refused_images
+from radiobject_assets.imaging.label_series import label_series
+from radiobject_assets.imaging.nifti_axis import fourth_axis
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.one_scan import join_scans
 from radiobject_assets.imaging.opening import open_series
@@ -32,14 +33,14 @@ __all__ = ["Kind", "Series", "Verdict", "build_series", "open_series"]
 
 
 def build_series(
-    scan: ScanResult, known_images: Mapping[str, Grid] | None = None, policy: SeriesPolicy = REFUSE
+    scan: ScanResult, known_images: Sequence[LabelledImage] = (), policy: SeriesPolicy = REFUSE
 ) -> tuple[Series, ...]:
     """Group the instances of a scan into series, order their slices, and judge each.
 
     Parameters
     ----------
     known_images
-        Grids of images that are already in a store, by SeriesInstanceUID: labels may refer to them.
+        Images that are already in a store: labels may refer to them.
     policy
         What to do with colour, complex and irregularly spaced images; by default they are quarantined.
 
@@ -65,11 +66,11 @@ def build_series(
         found.extend(_other_series(uid, others, alone=len(others) == len(group)))
         if len(images_of[uid]) + len(empty[uid]) + len(others) < len(group):
             labels.append((uid, [i for i in group if kind_of(i) == "labels"]))
-    referable = _labelled_images(found, known_images or {})
-    refused = {s.series_uid: s for s in found if s.kind == "image" and s.verdict == "quarantined"}
+    referable, refused = images_here(found, known_images), refused_images(found)
     for uid, group in labels:
-        found.extend(label_series(uid, group, referable, refused))
-    found.extend(_nifti_series(nifti, policy) for nifti in scan.niftis)
+        found.extend(label_series(uid, group, referable, refused, policy))
+    for nifti in scan.niftis:
+        found.extend(_volume_series(nifti, policy))
     return tuple(sorted(_with_unique_keys(found), key=lambda s: s.key))
 
 
@@ -92,40 +93,59 @@ def _other_series(uid: str, instances: Sequence[Instance], *, alone: bool) -> li
     return result
 
 
-def _labelled_images(found: Sequence[Series], known: Mapping[str, Grid]) -> dict[str, list[LabelledImage]]:
-    present: dict[str, list[LabelledImage]] = defaultdict(list)
-    for series in found:
-        if series.grid is not None:
-            uids = frozenset(instance.sop_instance_uid for instance in series.instances)
-            for uid in {series.series_uid, *(instance.series_uid for instance in series.instances)}:
-                present[uid].append(LabelledImage(series.grid, uids))
-    return {uid: [LabelledImage(grid)] for uid, grid in known.items()} | present
+def _volume_series(nifti: NiftiFile, policy: SeriesPolicy) -> list[Series]:
+    """The series of a volume in a file of its own: one, but for a segmentation whose segments overlap.
+
+    Each of its layers becomes a volume; the file counts with the first.
+    """
+    layers = sorted({segment[0] for segment in nifti.segments})
+    if not nifti.segmentation or len(nifti.shape) < 4 or nifti.problem:
+        return [_nifti_series(nifti, policy)]
+    count = nifti.shape[3]
+    if layers and layers[-1] >= count:
+        told = f"{Reason.VOLUME_HEADER} a segment is in layer {layers[-1] + 1} of {count}"
+        return [_nifti_series(replace(nifti, problem=told), policy)]
+    found = []
+    for number, layer in enumerate(layers or range(count)):
+        base = _nifti_series(replace(nifti, channel=layer), policy)
+        name = f"layer{layer + 1}"
+        key = f"{base.key}/{name}"
+        found.append(replace(base, component=name, key=key, files=base.files if number == 0 else ()))
+    return found
+
+
+def _segments_json(nifti: NiftiFile) -> str | None:
+    told = [s for s in nifti.segments if nifti.channel in (None, s[0])]
+    if not told:
+        return None
+    return json.dumps(
+        [
+            {"value": value, "label": label, "type": kind, "category": category, "algorithm": ""}
+            for _, value, label, kind, category in told
+        ],
+        ensure_ascii=False,
+    )
 
 
 def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
+    own = nifti.format == "nifti"
     attributes: dict[str, AttributeValue] = {
-        "nifti_version": nifti.version,
-        "sform_code": nifti.sform_code,
-        "qform_code": nifti.qform_code,
         "time_step_s": nifti.time_step_s,
-        "xyzt_units": nifti.xyzt_units,
-        "nifti_intent_code": nifti.intent_code or None,
-        "nifti_intent_parameters": json.dumps(nifti.intent_parameters) if nifti.intent_parameters else None,
-        "nifti_fifth_axis": 1 if nifti.fifth_axis else None,
-        "nifti_other_place": json.dumps(nifti.other_place) if nifti.other_place else None,
-        "nifti_steps": json.dumps(nifti.steps) if nifti.steps else None,
+        "segments": _segments_json(nifti),
     }
-    if policy.nifti_description == "keep":
+    if own:
+        attributes |= _told_by_nifti(nifti)
+    if own and policy.nifti_description == "keep":
         attributes["nifti_description"] = nifti.description or None
     nifti = replace(nifti, keep_extensions=policy.nifti_extensions == "keep")
     base = Series(
         series_uid="",
         component="",
         key=nifti.key or nifti.name,
-        kind="image",
+        kind="labels" if nifti.segmentation else "image",
         patient_id=None,
         study_uid="",
-        modality=str(nifti.attributes.get("modality", "")),
+        modality=str(nifti.attributes.get("modality", "SEG" if nifti.segmentation else "")),
         description=nifti.description.strip(),
         files=nifti.files,
         verdict="quarantined",
@@ -133,16 +153,21 @@ def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
         detail="",
         nifti=nifti,
         attributes={name: value for name, value in attributes.items() if value is not None}
+        | fourth_axis(nifti)
         | nifti.attributes,
     )
-    kept = nifti.component_dtype is not None and policy.components == "keep"
-    if nifti.problem and not kept:
+    kept = policy.components == "keep" and (nifti.component_dtype is not None or bool(nifti.colours))
+    if nifti.problem and not (kept and nifti.problem.startswith((Reason.NIFTI_DATATYPE, Reason.COLOUR))):
         code, _, detail = nifti.problem.partition(" ")
         return replace(base, reason=Reason(code), detail=detail)
     dtype, shape = nifti.dtype, nifti.shape
+    if nifti.channel is not None:
+        shape = shape[:3]
     if kept and nifti.component_dtype is not None:
         dtype, shape = nifti.component_dtype, (*nifti.shape, nifti.n_components)
-        base = replace(base, attributes={**base.attributes, "components": nifti.components})
+    if kept:
+        told = nifti.colours or nifti.components
+        base = replace(base, attributes={**base.attributes, "components": told})
     return replace(
         base,
         verdict="ingestable",
@@ -153,6 +178,20 @@ def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
         intercept=nifti.intercept,
         decoded_bytes=math.prod(shape) * dtype.itemsize,
     )
+
+
+def _told_by_nifti(nifti: NiftiFile) -> dict[str, AttributeValue]:
+    return {
+        "nifti_version": nifti.version,
+        "sform_code": nifti.sform_code,
+        "qform_code": nifti.qform_code,
+        "xyzt_units": nifti.xyzt_units,
+        "nifti_intent_code": nifti.intent_code or None,
+        "nifti_intent_parameters": json.dumps(nifti.intent_parameters) if nifti.intent_parameters else None,
+        "nifti_fifth_axis": 1 if nifti.fifth_axis else None,
+        "nifti_other_place": json.dumps(nifti.other_place) if nifti.other_place else None,
+        "nifti_steps": json.dumps(nifti.steps) if nifti.steps else None,
+    }
 
 
 def _with_unique_keys(found: Sequence[Series]) -> list[Series]:

@@ -35,6 +35,8 @@ class Series:
         with the first of them only, so that files are counted once.
     detail
         Numbers behind the verdict, for a person; never an identifier.
+    also
+        What else is wrong with a quarantined series, besides `reason`.
     shape, dtype, affine, slope, intercept
         Of the volume that `open_series` will give; None unless ingestable.
     references
@@ -51,8 +53,6 @@ class Series:
         Segments of a label volume (value, label, coded meaning, algorithm).
     attributes
         Allow-listed acquisition parameters of the volume: what all its planes say.
-    also
-        What else is wrong, where more than one thing is.
     """
 
     series_uid: str

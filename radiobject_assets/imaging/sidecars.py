@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from radiobject_assets.imaging.source import AttributeValue
 from radiobject_assets.imaging.tags import ATTRIBUTES, MODALITY
 from radiobject_assets.imaging.terms import sidecar_in_terms
+from radiobject_assets.imaging.volume_names import without_ending
 
 SUFFIXES = (".json", ".bval", ".bvec")
 _MAX_BYTES = 16 << 20
@@ -57,10 +58,7 @@ COLUMN_OF = (
 
 def sidecars_of(image: Path) -> tuple[Path, ...]:
     """Paths that the sidecars of an image would have (they need not exist)."""
-    name = image.name
-    for suffix in (".gz", ".nii", ".img", ".hdr"):
-        if name.lower().endswith(suffix):
-            name = name[: -len(suffix)]
+    name = without_ending(image.name)
     return tuple(image.with_name(name + suffix) for suffix in SUFFIXES)
 
 

@@ -121,6 +121,8 @@ def _instance_from_json(text: str) -> Instance:
     values["segments"] = tuple(Segment(*map(_tuples, segment)) for segment in values["segments"])
     values["references"] = tuple(values["references"])
     values["reference_sops"] = tuple(values["reference_sops"])
+    for name in ("reference_owners", "reference_classes"):
+        values[name] = tuple(values.get(name, ()))
     return Instance(**values)
 
 
@@ -129,6 +131,6 @@ def _nifti_from_json(text: str) -> NiftiFile:
     values["path"] = Path(values["path"])
     values["files"] = tuple(map(Path, values["files"]))
     values["data_file"] = None if values["data_file"] is None else Path(values["data_file"])
-    for name in ("shape", "affine", "intent_parameters", "other_place", "steps"):
-        values[name] = tuple(values.get(name, ()))
+    for name in ("shape", "affine", "intent_parameters", "other_place", "steps", "segments"):
+        values[name] = _tuples(values.get(name, []))
     return NiftiFile(**values)

@@ -6,6 +6,7 @@ and `p1_v2_t1` two.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -13,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from radiobject_assets.imaging.path_text import path_text
+from radiobject_assets.imaging.volume_names import without_ending
 
-_CONTRASTS = frozenset(
+CONTRASTS = frozenset(
     """t1 t1w t1n t1c t1ce t1gd t1map t2 t2w t2f t2s t2star t2flair t2map flair pd pdw dwi adc fa swi mra
     inplanet1 inplanet2 ct cta pet""".split()  # noqa: SIM905 - no better one a line
 )
@@ -24,7 +26,6 @@ examination. No word that may stand for a time (`pre`, `post`) is among them."""
 # nnU-Net: imagesTr/case_0000.nii.gz, case_0001.nii.gz are the channels of labelsTr/case.nii.gz.
 _CHANNEL_FOLDER = re.compile(r"images(Tr|Ts|Val)")
 _CHANNEL = re.compile(r"\d{4}")
-_ENDING = re.compile(r"\.(nii|hdr|img)(\.gz)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,16 @@ class FilePlace:
     def of(cls, path: Path) -> FilePlace:
         """The place of a NIfTI file."""
         folder = PurePath(path_text(path.parent))
-        words = [w.lower() for w in re.split(r"[\W_]+", _ENDING.sub("", path_text(path.name))) if w]
-        contrasts = [word for word in words if word in _CONTRASTS]
+        words = [w.lower() for w in re.split(r"[\W_]+", without_ending(path_text(path.name))) if w]
+        contrasts = [word for word in words if word in CONTRASTS]
         if _CHANNEL_FOLDER.fullmatch(folder.name) and len(words) > 1 and _CHANNEL.fullmatch(words[-1]):
             contrasts.append(words.pop())
-        return cls(str(folder), tuple(w for w in words if w not in _CONTRASTS), tuple(contrasts))
+        return cls(str(folder), tuple(w for w in words if w not in CONTRASTS), tuple(contrasts))
+
+
+def segment_of(path: Path) -> str:
+    """The obs column `segments` of a mask of one structure that its file is named after."""
+    return json.dumps([{"value": 1, "label": without_ending(path_text(path.name))}])
 
 
 def those_of_labels(labels: FilePlace, images: Sequence[FilePlace]) -> list[int]:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.acceptance import kind_of
 from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.label_images import LabelledImage
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult
 from radiobject_assets.imaging.tags import ISSUER_COLUMN
@@ -32,11 +34,12 @@ from radiobject_assets.store.layout import (
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join
 
+_FRAME = "frame_of_reference_uid"
 # Read for every plan.
 _READ = (
     "series_uid", "study_uid", "modality", "component", "source_digest", "arrival", "kind", "n_instances",
     "labels_of_collection", "labels_of", "slope", "intercept", ISSUER_COLUMN, *SIZE_COLUMNS, *AFFINE_COLUMNS,
-    *TELLING,
+    *TELLING, "dtype", "ndim", "fourth_axis",
 )  # fmt: skip
 
 
@@ -120,6 +123,8 @@ class Holdings:
                 (image.collection, image.obs_id) for image in self._images_on(grid, planned, row)
             }:
                 return None
+            if planned.series.kind == "image" and not _whole(row):
+                return None
         elif not _same_place_and_scale(planned, row, grid):
             return None
         return str(row["source_digest"])
@@ -129,11 +134,12 @@ class Holdings:
     ) -> Sequence[ImageCandidate]:
         """The images that labels, which are stored on a grid, may be those of; NIfTI labels: the one."""
         images = self.image_candidates(planned)
-        if planned.series.series_uid:
+        if planned.series.kind == "labels":
             return [image for image in images if image.grid.same_as(grid)]
         told = entities_of(planned.series.attributes, row["arrival"] or "")
+        study = planned.series.study_uid
         try:
-            return [image_of_labels(grid, told, images, planned.file_place)]
+            return [image_of_labels(grid, told, images, planned.file_place, study)]
         except ImageReadError:
             return []  # read again, they get their reason
 
@@ -154,7 +160,8 @@ class Holdings:
         held = self.owners.get(planned.collection or "", {}).get(series.series_uid, frozenset())
         # the same arrival may correct itself: what it said before is withdrawn (`moved`)
         if any(subject != planned.subject_id and (not arrival or by != arrival) for subject, by in held):
-            return (Reason.SUBJECT_CONFLICT, "the same series is in the store under another subject")
+            detail = "the store holds this series under another subject: its PatientID has changed"
+            return (Reason.SUBJECT_CONFLICT, f"{detail}, or one UID was used for two people")
         issuer = series.attributes.get(ISSUER_COLUMN)
         if issuer is not None and any(
             other != issuer and obs_id != planned.obs_id and (not arrival or by != arrival)
@@ -173,7 +180,8 @@ class Holdings:
         return None
 
     def image_candidates(self, planned: PlannedSeries) -> tuple[ImageCandidate, ...]:
-        """Image volumes that labels may lie on: those they refer to, or (NIfTI) any of the same subject."""
+        """Image volumes that labels may lie on: those that a SEG or RTSTRUCT refers to; else any of the
+        subject."""
         target = planned.settings.labels_of if planned.settings else None
         references = set(planned.series.references)
         found: list[ImageCandidate] = []
@@ -183,12 +191,27 @@ class Holdings:
             for row in rows:
                 if row["kind"] != "image" or row[SUBJECT] != planned.subject_id:
                     continue
-                if planned.series.series_uid and row["series_uid"] not in references:
+                if planned.series.kind == "labels" and row["series_uid"] not in references:
                     continue
-                told = entities_of(row, row["arrival"] or "")
-                file = self.files.get((name, row[SUBJECT], str(row[OBS_ID])))
-                found.append(ImageCandidate(str(row[OBS_ID]), name, _grid(row), told, file))
+                found.append(
+                    ImageCandidate(
+                        obs_id=str(row[OBS_ID]),
+                        collection=name,
+                        grid=_grid(row),
+                        entities=entities_of(row, row["arrival"] or ""),
+                        file=self.files.get((name, row[SUBJECT], str(row[OBS_ID]))),
+                        series_uid=str(row["series_uid"] or ""),
+                        study_uid=str(row["study_uid"] or ""),
+                        n_points=int(row["size_t"] or 1) if row.get("ndim") == 4 else 1,
+                        fourth_axis=str(row.get("fourth_axis") or ""),
+                    )
+                )
         return tuple(found)
+
+
+def _whole(row: Mapping[str, Any]) -> bool:
+    """Whether stored labels are integers without a scaling, as they are taken in today."""
+    return (row["slope"], row["intercept"]) == (1.0, 0.0) and np.dtype(row["dtype"]).kind in "iu"
 
 
 def _same_place_and_scale(planned: PlannedSeries, row: Mapping[str, Any], grid: Grid) -> bool:
@@ -200,24 +223,34 @@ def _same_place_and_scale(planned: PlannedSeries, row: Mapping[str, Any], grid: 
     return bool(row["slope"] == slope and row["intercept"] == intercept)
 
 
-def referenced_images(store_uri: str, scan: ScanResult) -> dict[str, Grid]:
-    """Grids of the store's images that labels in a scan refer to, by SeriesInstanceUID.
+def referenced_images(store_uri: str, scan: ScanResult) -> tuple[LabelledImage, ...]:
+    """The store's images that labels in a scan may lie on: those that they name, and those of their study.
 
-    A series that was split into several volumes is left out: its UID alone does not name one of them.
+    What obs has of the frame of reference (if dataset.yaml lists `FrameOfReferenceUID`) is known of them too.
     """
-    wanted = sorted({uid for instance in scan.instances for uid in instance.references if uid})
+    labels = [instance for instance in scan.instances if kind_of(instance) == "labels"]
     ctx = get_tiledb_ctx()
-    if not wanted or not is_store(store_uri, ctx):
-        return {}
-    found: dict[str, list[Grid]] = {}
+    if not labels or not is_store(store_uri, ctx):
+        return ()
+    wanted = {
+        "series_uid": {uid for instance in labels for uid in instance.references},
+        "study_uid": {instance.study_uid for instance in labels},
+    }
+    found: dict[str, LabelledImage] = {}
     for entry in list_collections(store_uri, ctx):
         table = Table(join(entry.uri, OBS), ctx, OBS_CORE)
-        columns = ["series_uid", "kind", *SIZE_COLUMNS, *AFFINE_COLUMNS]
-        rows = table.rows_where("series_uid", wanted, columns)
-        for row in rows.to_pylist():
-            if row["kind"] == "image":
-                found.setdefault(row["series_uid"], []).append(_grid(row))
-    return {uid: grids[0] for uid, grids in found.items() if len(grids) == 1}
+        optional = [name for name in (_FRAME,) if name in table.columns]
+        columns = ["series_uid", "study_uid", "kind", "volume", *optional, *SIZE_COLUMNS, *AFFINE_COLUMNS]
+        for column, uids in wanted.items():
+            for row in table.rows_where(column, sorted(filter(None, uids)), columns).to_pylist():
+                if row["kind"] == "image" and row["series_uid"]:
+                    found[row["volume"]] = LabelledImage(
+                        grid=_grid(row),
+                        series_uid=row["series_uid"],
+                        study_uid=row["study_uid"] or "",
+                        frame_of_reference_uid=row.get(_FRAME) or "",
+                    )
+    return tuple(found[token] for token in sorted(found))
 
 
 def _grid(row: Mapping[str, Any]) -> Grid:

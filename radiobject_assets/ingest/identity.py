@@ -44,7 +44,7 @@ def subject_id_of(series: Series, subjects: SubjectsConfig) -> str:
         if subjects.key == "patient_id" and patient_id:
             return patient_id
         return f"study-{token(series.study_uid or series.key, 10)}"
-    name = series.files[0].name if series.nifti is None else series.nifti.name
+    name = series.nifti.name if series.nifti is not None else series.files[0].name
     found = subject_in_file_name(path_text(name), subjects)
     return found or f"file-{token(series.key, 10)}"
 
@@ -63,8 +63,11 @@ def volume_key(series: Series, arrival: str) -> str:
     if series.series_uid:
         return series.key
     # two NIfTI drops may use one file name for two images: the arrival, or the folder, tells them apart
-    place = series.nifti.place if series.nifti is not None else ""
-    return f"{arrival}:{series.key}" if arrival else place or path_text(series.files[0].resolve())
+    nifti = series.nifti
+    place = nifti.place if nifti is not None else ""
+    part = f"/{series.component}" if series.component else ""
+    path = series.files[0] if nifti is None else nifti.path
+    return f"{arrival}:{series.key}" if arrival else (place or path_text(path.resolve())) + part
 
 
 def obs_id_of(subject_id: str, collection: str, key: str) -> str:

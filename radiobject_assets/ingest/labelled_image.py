@@ -1,4 +1,4 @@
-"""Which image of a subject NIfTI labels were drawn on: its grid, and what the names of both say.
+"""Which image of a subject an image of labels was drawn on: its grid, and what the names of both say.
 
 A grid alone does not tell: the sessions of a study that was registered to one space, or a scanner's usual
 field of view, have one grid for several images, and labels of one session must never go with another's image.
@@ -12,7 +12,9 @@ from typing import Any
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.grid_difference import difference
 from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.turning import nearest_turn, turn_onto
 from radiobject_assets.ingest.file_place import FilePlace, one_acquisition, those_of_labels
 
 _APART = ("session", "run")
@@ -35,6 +37,14 @@ class ImageCandidate:
     entities: Entities = ()
     file: FilePlace | None = None
     """Of an image that came with the labels: where its file lies."""
+    series_uid: str = ""
+    study_uid: str = ""
+    n_points: int = 1
+    """Along the fourth axis."""
+    fourth_axis: str = ""
+    """What that axis is, where it is known."""
+    found_by: str = ""
+    """How labels found it: `reference`, `instances`, `frame_of_reference`, `grid`."""
 
 
 def entities_of(values: Mapping[str, Any], arrival: str) -> Entities:
@@ -44,12 +54,18 @@ def entities_of(values: Mapping[str, Any], arrival: str) -> Entities:
 
 
 def image_of_labels(
-    grid: Grid, entities: Entities, images: Sequence[ImageCandidate], file: FilePlace | None = None
+    grid: Grid,
+    entities: Entities,
+    images: Sequence[ImageCandidate],
+    file: FilePlace | None = None,
+    study_uid: str = "",
 ) -> ImageCandidate:
-    """The image on the labels' grid that agrees best with them; of several collections the first.
+    """The image on the labels' voxels that agrees best with them; of several collections the first.
 
-    Where several agree alike, and all came with the labels, whose file is `file`: the files' folders and
-    names decide; images of one acquisition (`file_place.one_acquisition`) are all theirs, and one is taken.
+    The labels may be stored in another order or direction of axes (`turning.turn_onto`). Of DICOM labels the
+    images of their own study come first. Where several agree alike, and all came with the labels, whose file
+    is `file`: the files' folders and names decide; images of one acquisition (`file_place.one_acquisition`)
+    are all theirs, and one is taken.
 
     Raises
     ------
@@ -60,9 +76,11 @@ def image_of_labels(
     own = dict(entities)
     if not images:
         raise ImageReadError(Reason.REFERENCE_MISSING, "no image of this subject is in the store")
-    on_grid = [image for image in images if image.grid.same_as(grid)]
+    on_grid = [image for image in images if turn_onto(grid, image.grid) is not None]
     if not on_grid:
-        raise ImageReadError(Reason.LABELS_OFF_GRID, "no image of this subject has the labels' grid")
+        raise ImageReadError(Reason.LABELS_OFF_GRID, _off_grid(grid, own, images))
+    if study_uid:
+        on_grid = [image for image in on_grid if image.study_uid == study_uid] or on_grid
     possible = [image for image in on_grid if not _contradicts(own, dict(image.entities))]
     if not possible:
         raise ImageReadError(
@@ -82,6 +100,21 @@ def image_of_labels(
             f"{len(rivals)} images of {chosen[0].collection!r} have the labels' grid, session and run alike",
         )
     return named[min(named, key=lambda place: place.contrasts)] if len(rivals) > 1 else chosen[0]
+
+
+def _off_grid(grid: Grid, own: Mapping[str, str], images: Sequence[ImageCandidate]) -> str:
+    """By how much labels miss the image that is nearest to them, of those of their session and run."""
+    possible = [image for image in images if not _contradicts(own, dict(image.entities))] or images
+    nearest = min(possible, key=lambda image: _distance(grid, image.grid))
+    which = f"none of {len(images)} images of the subject has their grid; of the nearest: "
+    return (which if len(images) > 1 else "") + difference(grid, nearest.grid)
+
+
+def _distance(labels: Grid, image: Grid) -> tuple[bool, float]:
+    turn = nearest_turn(labels, image)
+    turned = labels if turn is None else turn.grid(labels)
+    alike = turned.shape == image.shape
+    return not alike, turned.off_by_voxels(image) if alike else 0.0
 
 
 def _contradicts(labels: Mapping[str, str], image: Mapping[str, str]) -> bool:

@@ -46,11 +46,14 @@ def matching_collection(series: Series, dataset: DatasetConfig) -> tuple[str | N
 def collection_by_modality(series: Series) -> str:
     """The collection of a data set that lists none: the modality in small letters.
 
-    Of NIfTI images that of their BIDS suffix (`t1w`, `bold`), or `nifti`.
+    Of volumes in files of their own that of their BIDS suffix (`t1w`, `bold`), `seg` where the header says
+    that they are a segmentation, or the format: `nifti`, `mgh`, `nrrd`, `metaimage`.
     """
     if not series.series_uid and series.nifti is not None:
         suffix = str(series.attributes.get("suffix", ""))
-        return suffix.lower() if suffix in IMAGE_SUFFIXES else "nifti"
+        if suffix in IMAGE_SUFFIXES:
+            return suffix.lower()
+        return "seg" if series.kind == "labels" else series.nifti.format
     name = re.sub(r"[^a-z0-9]+", "_", series.modality.lower()).strip("_")
     return name if name[:1].isalpha() else f"modality_{name}".rstrip("_")
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.dataset import CollectionConfig, DatasetConfig
 from radiobject_assets.errors import SchemaError
-from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.evidence.fourth_axis import COLUMNS, axis_attributes
+from radiobject_assets.imaging.label_images import LabelledImage
 from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult, Unreadable
 from radiobject_assets.imaging.series import Series, build_series
 from radiobject_assets.imaging.tags import ISSUER_COLUMN
-from radiobject_assets.ingest.file_place import FilePlace
+from radiobject_assets.ingest.file_place import FilePlace, segment_of
 from radiobject_assets.ingest.identity import obs_id_of, subject_id_of, token, volume_key
 from radiobject_assets.ingest.matching import collection_by_modality, matching_collection
 from radiobject_assets.ingest.report import SeriesOutcome, Status, source_of
 from radiobject_assets.store.staging import validate_id
+
+_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,14 @@ class PlannedSeries:
             n_instances=len(series.files),
             shape=series.shape,
             dtype=None if series.dtype is None else str(series.dtype),
-            source=source_of(series.files or [instance.path for instance in series.instances]),
+            source=source_of(series.files or _opened_files(series)),
             status=status,
             modality=series.modality,
             series_token=self.series_token,
             voxel_bytes=series.decoded_bytes if ingestable else 0,
             spacing_mm=_spacing_mm(series.affine),
+            also=tuple((str(problem.reason), problem.detail) for problem in series.also),
+            flat=[(i.n_frames, i.tiles) for i in series.instances] == [(1, 0)],
         )
 
 
@@ -120,7 +126,7 @@ def plan_ingest(
     dataset: DatasetConfig,
     *,
     arrival: str = "",
-    known_images: Mapping[str, Grid] | None = None,
+    known_images: Sequence[LabelledImage] = (),
 ) -> IngestPlan:
     """Decide for every series of a scan where it goes.
 
@@ -133,8 +139,8 @@ def plan_ingest(
     arrival
         Key of the arrival that the files came in with; part of the identity of NIfTI volumes.
     known_images
-        Grids of images that the store holds already, by SeriesInstanceUID (`holdings.referenced_images`):
-        labels may come in a later arrival than their image.
+        Images that the store holds already (`holdings.referenced_images`): labels may come in a later
+        arrival than their image.
     """
     policy = SeriesPolicy(**dict(dataset.imaging))
     planned = [_plan_one(series, dataset, arrival) for series in build_series(scan, known_images, policy)]
@@ -147,9 +153,11 @@ def _of_one_issuer(planned: Sequence[PlannedSeries]) -> tuple[PlannedSeries, ...
     for item in planned:
         if (issuer := item.series.attributes.get(ISSUER_COLUMN)) is not None:
             issuers.setdefault(item.subject_id, set()).add(issuer)
+    detail = "series of this PatientID name {} issuers (IssuerOfPatientID), who may mean as many patients"
     return tuple(
         replace(
-            item, series=_held(item.series, Reason.SUBJECT_CONFLICT, "its PatientID has two issuers here")
+            item,
+            series=_held(item.series, Reason.SUBJECT_CONFLICT, detail.format(len(issuers[item.subject_id]))),
         )
         if item.series.verdict == "ingestable" and len(issuers.get(item.subject_id, ())) > 1
         else item
@@ -175,20 +183,38 @@ def _each_id_once(planned: Sequence[PlannedSeries]) -> tuple[PlannedSeries, ...]
     return tuple(kept.values())
 
 
+def _unmatched(series: Series, dataset: DatasetConfig) -> str:
+    """Why a series goes nowhere: what was tried."""
+    number = len(dataset.collections)
+    names = ", ".join([*list(dataset.collections)[:_NAMED], *(["..."] if number > _NAMED else [])])
+    tried = f"{number} collection{'s' * (number != 1)} ({names})"
+    if series.nifti is None:
+        return (
+            f"this {series.modality} series of {len(series.files)} files fits the `match` of none of {tried}"
+        )
+    told = f"the file's name and folder fit the `match.files` of none of {tried}"
+    if dataset.layout is None:
+        return told
+    return f"{told}; for `layout: {dataset.layout}` hand in the folder that docs/layouts.md begins with"
+
+
 def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSeries:
     subject_id = subject_id_of(series, dataset.subjects)
     if dataset.subjects.issuer == "ignore" or dataset.subjects.key == "study":
         told = {name: value for name, value in series.attributes.items() if name != ISSUER_COLUMN}
         series = replace(series, attributes=told)
     name, settings = matching_collection(series, dataset)
-    if dataset.collects_by_modality:
+    if name is None and dataset.collects_by_modality:
         name = collection_by_modality(series)
     if name is None:
         planned = PlannedSeries(series, subject_id, None, None, None)
         if series.verdict == "quarantined":
             return planned
-        detail = f"no collection of the data set matches this {series.modality or 'NIfTI'} series"
-        return replace(planned, series=_held(series, Reason.NO_COLLECTION, detail))
+        return replace(planned, series=_held(series, Reason.NO_COLLECTION, _unmatched(series, dataset)))
+    if settings is not None and settings.segment_name is not None and series.nifti is not None:
+        series = replace(series, attributes={**series.attributes, "segments": segment_of(series.nifti.path)})
+    if settings is not None and not series.instances:
+        series = _with_axis(series, settings)
     obs_id = obs_id_of(subject_id, name, volume_key(series, arrival))
     if series.verdict == "ingestable":
         try:
@@ -197,6 +223,26 @@ def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSe
         except SchemaError as error:
             series = _held(series, Reason.DAMAGED_HEADER, str(error))
     return PlannedSeries(series, subject_id, name, obs_id, settings)
+
+
+def _with_axis(series: Series, settings: CollectionConfig) -> Series:
+    """A series with the fourth axis that its collection says; what no header tells is the user's to say."""
+    told = {name: value for name, value in series.attributes.items() if name not in COLUMNS}
+    if settings.channels in ("one_hot", "one_hot_with_background"):
+        return replace(series, attributes=told)  # the channels become values
+    axis = settings.fourth_axis
+    if axis is None or series.shape is None or len(series.shape) != 4:
+        return series
+    if axis.values and len(axis.values) != series.shape[3]:
+        detail = f"{series.shape[3]} points along the fourth axis, and dataset.yaml names {len(axis.values)}"
+        return _held(series, Reason.FOURTH_AXIS_DIFFERS, detail)
+    return replace(series, attributes={**told, **axis_attributes(axis.name, axis.values)})
+
+
+def _opened_files(series: Series) -> list[Path]:
+    if series.nifti is not None:
+        return [series.nifti.path]
+    return [instance.path for instance in series.instances]
 
 
 def _spacing_mm(affine: NDArray[np.float64] | None) -> tuple[float, ...] | None:

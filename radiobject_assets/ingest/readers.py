@@ -22,21 +22,23 @@ from radiobject_assets.imaging.source import ImageSource
 
 
 def open_nifti(path: str | Path) -> list[ImageSource]:
-    """Open one NIfTI file (`.nii`, `.nii.gz`, `.hdr` or `.img`) as one image.
+    """Open one NIfTI file (`.nii`, `.nii.gz`, `.hdr`, `.img`), or an MGH, NRRD or MetaImage, as one image.
+
+    A segmentation whose segments overlap gives an image for each of its layers.
 
     Raises
     ------
     IngestError
         The path is absent.
     ImageReadError
-        The file is no NIfTI image, or one that can't be stored.
+        The file is no such image, or one that can't be stored.
     """
     path = Path(path)
     if not path.is_file():
         raise IngestError(f"{path}: no such file")
     header = nifti_header_file(path) or path
     found = [series for series in _series_below(header) if not series.series_uid]
-    return _open_all(path, found, "NIfTI image")
+    return _open_all(path, found, "NIfTI, MGH, NRRD or MetaImage volume")
 
 
 def open_dicom(path: str | Path) -> list[ImageSource]:

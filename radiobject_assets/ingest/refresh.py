@@ -22,6 +22,8 @@ from radiobject_assets.imaging import (
     tracer,
     vendor_rules,
 )
+from radiobject_assets.imaging.evidence import fourth_axis
+from radiobject_assets.imaging.evidence.agreement import BY_POINT
 from radiobject_assets.imaging.tags import ATTRIBUTES, ISSUER_COLUMN, OPTIONAL_ATTRIBUTES
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.store.layout import OBS, OBS_CORE, OBS_ID, SUBJECT
@@ -36,6 +38,8 @@ WITHDRAWABLE: Final = frozenset(
         *bids.COLUMNS.values(),
         "suffix",
         "datatype",
+        *fourth_axis.COLUMNS,
+        *(f"{name}{BY_POINT}" for name in ATTRIBUTES),
         "b_values_s_per_mm2",
         "volume_interval_s",
         "b_vectors_ras",

@@ -9,6 +9,7 @@ import unicodedata
 from radiobject_assets.dataset import DatasetConfig, SubjectsConfig
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.imaging.privacy import Release
+from radiobject_assets.imaging.volume_names import without_ending
 
 MIN_SECRET_LETTERS = 16
 
@@ -40,4 +41,4 @@ def subject_in_file_name(name: str, subjects: SubjectsConfig) -> str:
     found = re.search(subjects.file_name, name if "/" in subjects.file_name else name.rpartition("/")[2])
     if not found or not found.group("subject"):
         return ""
-    return unicodedata.normalize("NFC", found.group("subject").removesuffix(".gz").removesuffix(".nii"))
+    return unicodedata.normalize("NFC", without_ending(found.group("subject").removesuffix(".gz")))

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from radiobject_assets.imaging.path_text import path_text
-from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.imaging.scan import Unreadable
+from radiobject_assets.ingest.doubtful_subjects import SubjectDoubt
+from radiobject_assets.ingest.left_out import file_left_out, nothing_taken_in, series_left_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +48,15 @@ class SeriesOutcome:
     """Digest of the series' key: names a series where identifiers must not be shown."""
     voxel_bytes: int = 0
     spacing_mm: tuple[float, ...] | None = None
+    also: tuple[tuple[str, str], ...] = ()
+    """What else is wrong with a quarantined series: (reason code, detail) each."""
+    flat: bool = False
+    """Whether the series is one image of two dimensions."""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Every reason code, `reason` first; empty unless quarantined."""
+        return tuple(dict.fromkeys(([self.reason] if self.reason else []) + [code for code, _ in self.also]))
 
     def to_json(self) -> dict[str, Any]:
         """The entry of this series in `ingest --json`."""
@@ -57,7 +67,8 @@ class SeriesOutcome:
             "obs_id": self.obs_id,
             "verdict": self.verdict,
             "reason": self.reason,
-            "detail": self.detail,
+            "reasons": list(self.reasons),
+            "detail": "; ".join([self.detail, *(detail for _, detail in self.also)]),
             "n_instances": self.n_instances,
             "shape": list(self.shape) if self.shape else None,
             "dtype": self.dtype,
@@ -77,6 +88,8 @@ class IngestReport:
     budget_mb: int
     problems: tuple[str, ...] = ()
     """What went wrong beside the images, in words for the user: a subjects' table that can't be read."""
+    doubts: tuple[SubjectDoubt, ...] = ()
+    """Subjects that look wrong; their volumes are in all the same."""
     resolved: tuple[SeriesOutcome, ...] = ()
     """Labels of earlier calls that are in the store now, because their image has come. Not handed in now."""
 
@@ -93,6 +106,7 @@ class IngestReport:
             "unchanged": by_status["unchanged"],
             "files": sum(outcome.n_instances for outcome in self.outcomes) + len(self.unreadable),
             "unreadable": len(self.unreadable),
+            "left_out": len(self.left_out),
             "resolved": len(self.resolved),
             "subjects": len({o.subject_id for o in self.outcomes if o.status in IN_STORE}),
             "bytes_written": sum(o.voxel_bytes for o in self.outcomes if o.status == "written"),
@@ -101,16 +115,23 @@ class IngestReport:
     @property
     def quarantined_by_reason(self) -> dict[str, int]:
         """How many series each reason code holds back, most first."""
-        reasons = Counter(o.reason or "" for o in self.outcomes if o.status == "quarantined")
+        reasons = Counter(reason for o in self.outcomes if o.status == "quarantined" for reason in o.reasons)
         return dict(reasons.most_common())
 
     @property
+    def left_out(self) -> tuple[SeriesOutcome | Unreadable, ...]:
+        """Series and files that are volumes, or may be, and are not in the store (`ingest.left_out`)."""
+        return (*filter(series_left_out, self.outcomes), *filter(file_left_out, self.unreadable))
+
+    @property
+    def nothing_taken_in(self) -> bool:
+        """Whether no volume of what was handed in is in the store, where one was to be expected."""
+        return nothing_taken_in(self.outcomes, self.unreadable, self.resolved)
+
+    @property
     def needs_attention(self) -> bool:
-        """Whether something was held back for a reason that asks a person to act."""
-        reasons = [o.reason for o in self.outcomes if o.status == "quarantined"]
-        reasons += [str(item.reason) for item in self.unreadable]
-        asked = any(EXPLANATIONS[Reason(reason)].needs_attention for reason in reasons if reason)
-        return asked or bool(self.problems)
+        """Whether a run with this report ends with 1: a volume was left out, or nothing was taken in."""
+        return bool(self.left_out) or self.nothing_taken_in or bool(self.problems)
 
     def to_json(self) -> dict[str, Any]:
         """The document that `ingest --json` prints."""
@@ -122,6 +143,7 @@ class IngestReport:
                 for item in self.unreadable
             ],
             "problems": list(self.problems),
+            "warnings": [doubt.to_json() for doubt in self.doubts],
             "resolved": [outcome.to_json() for outcome in self.resolved],
             "counts": self.counts,
             "peak_rss_mb": self.peak_rss_mb,
@@ -152,13 +174,14 @@ def outcomes_table(
     rows = [
         {
             **{name: getattr(outcome, name) for name in shown},
+            "also": "; ".join(f"{code}: {detail}" for code, detail in outcome.also) or None,
             "shape": "x".join(map(str, outcome.shape)) if outcome.shape else None,
             "dtype": outcome.dtype,
             "spacing_mm": " x ".join(f"{s:.3g}" for s in outcome.spacing_mm) if outcome.spacing_mm else None,
         }
         for outcome in outcomes
     ]
-    return pd.DataFrame(rows, columns=[*shown, "shape", "dtype", "spacing_mm"])
+    return pd.DataFrame(rows, columns=[*shown, "also", "shape", "dtype", "spacing_mm"])
 
 
 def source_of(files: Sequence[Path]) -> str:

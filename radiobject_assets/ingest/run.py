@@ -22,9 +22,11 @@ from radiobject_assets.imaging.coded_frames import NATIVE_CODECS
 from radiobject_assets.imaging.decoder_keeper import end_idle_decoders, keeper
 from radiobject_assets.imaging.decoders import Decoders
 from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series import Series
 from radiobject_assets.imaging.unpacking import unpacked_together
 from radiobject_assets.ingest.holdings import Holdings
+from radiobject_assets.ingest.label_reasons import reason_of_image
 from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
 from radiobject_assets.ingest.pool import Failure, Task, run_tasks
 from radiobject_assets.ingest.refresh import RowChange, write_changes
@@ -228,6 +230,7 @@ class _Phase:
             stored_digest=self._holdings.source_digest(planned),
             images=self._holdings.image_candidates(planned) if labels else (),
             file=planned.file_place if labels else None,
+            channels=planned.settings.channels if planned.settings else "quarantine",
             config=get_radiobject_config(),
         )
 
@@ -239,7 +242,10 @@ class _Phase:
                 raise result.error  # every other series would fail as well
             outcomes[id(planned)] = planned.quarantined(result.reason, result.detail)
         elif result.reason is not None:
-            outcomes[id(planned)] = planned.quarantined(result.reason, result.detail)
+            reason, detail = result.reason, result.detail
+            if reason is Reason.REFERENCE_MISSING and planned.is_labels:
+                reason, detail = reason_of_image(planned, self._plan.planned, outcomes) or (reason, detail)
+            outcomes[id(planned)] = planned.quarantined(reason, detail)
         else:
             change = self._holdings.change(planned, self._plan.arrival) if result.unchanged else None
             if change is not None:
@@ -249,6 +255,7 @@ class _Phase:
                 planned.outcome(unwritten if result.unchanged else "written"),
                 shape=result.shape,
                 dtype=result.dtype,
+                detail=result.detail or planned.series.detail,
             )
             if result.staged is None:
                 outcomes[id(planned)] = done

@@ -20,7 +20,7 @@ def scan_version(dataset: DatasetConfig) -> str:
 
 def settings_version(dataset: DatasetConfig) -> str:
     """Version of everything that decides what is stored of an image, where, and what is said of it."""
-    told = {"match", "kind", "labels_of"}
+    told = {"match", "kind", "labels_of", "segment_name", "channels", "fourth_axis"}
     collections = [  # a list: the first collection that matches counts
         [name, _plain(settings, include=told)] for name, settings in dataset.collections.items()
     ]

@@ -14,6 +14,7 @@ from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.privacy import Release
 from radiobject_assets.imaging.scan import ScanResult, Unreadable, scan
+from radiobject_assets.ingest.doubtful_subjects import doubtful_subjects
 from radiobject_assets.ingest.holdings import referenced_images
 from radiobject_assets.ingest.plan import IngestPlan, plan_ingest
 from radiobject_assets.ingest.release import release_of
@@ -76,6 +77,8 @@ def ingest_sources(
         plan = replace(plan, planned=tuple(p for p in plan.planned if not files.isdisjoint(files_of(p))))
         return plan, run_ingest(plan, store_uri, budget=budget, compute=compute)
 
+    doubts = doubtful_subjects((nifti.name for nifti in found.niftis), dataset.subjects)
+    report = replace(report, doubts=doubts)
     report = _with_subjects(report, store_uri, dataset, release)
     report = _with_waiting(report, plan, WaitingList(store_uri, dataset), again)
     peak_rss_mb = max(scanning.peak_rss_mb, report.peak_rss_mb)

@@ -137,13 +137,14 @@ def _cells(path: Path, id_column: str) -> pd.DataFrame:
     max_bytes = _MAX_TABLE_BYTES
     content = path.read_bytes() if split_member(path) is None else read_member(path, max_bytes)
     text = content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
+    separator = _separator(text) if path.suffix.lower() == ".csv" else "\t"
 
     def read(quoting: Literal[0, 3]) -> pd.DataFrame:
         # a row with more cells than headings would move its neighbours' cells under other headings
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
             return pd.read_csv(
                 io.StringIO(text),
-                sep="," if path.suffix.lower() == ".csv" else "\t",
+                sep=separator,
                 dtype=dict.fromkeys((id_column, f" {id_column}", f"{id_column} "), str),
                 keep_default_na=False,
                 na_values=["", "n/a", "N/A"],
@@ -160,6 +161,12 @@ def _cells(path: Path, id_column: str) -> pd.DataFrame:
         # numbers beyond 64 bits, and truth beside nothing: as they were written
         table[heading] = table[heading].map(str, na_action="ignore")
     return table
+
+
+def _separator(text: str) -> str:
+    """What parts the cells of a `.csv`: commas, or semicolons, as spreadsheets write with decimal commas."""
+    headings = text.partition("\n")[0]
+    return ";" if headings.count(";") > headings.count(",") else ","
 
 
 def _words_of(heading: str) -> frozenset[str]:

@@ -1,8 +1,9 @@
 """Labels that came before their image: what each waits for, and whether the store has it now.
 
-Labels name the SeriesInstanceUID of their image (DICOM), or lie on any image of their subject that has their
-grid (NIfTI). While there is none they are quarantined, and they wait: as soon as an image volume appears that
-they could lie on, taking in their files once more is worth it.
+Labels name the SeriesInstanceUID of their image (SEG, RTSTRUCT), or lie on any image of their subject that
+has their frame of reference or their grid (those that name none, and images of labels). While there is none
+they are quarantined, and they wait: as soon as an image volume appears that they could lie on, taking in
+their files once more is worth it.
 """
 
 from __future__ import annotations
@@ -68,8 +69,6 @@ def waiting_labels(
         and planned.is_labels
         and outcome.status == "quarantined"
         and outcome.reason in _WAITS
-        # DICOM labels that name no image will never have one
-        and (planned.series.references or planned.series.nifti is not None)
     )
 
 

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.decoders import Decoders
-from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.members import local_copy
 from radiobject_assets.imaging.opening import open_series
 from radiobject_assets.imaging.pepolar import TURNED, turns_rows
@@ -27,7 +26,8 @@ from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series import Series
 from radiobject_assets.imaging.source import ImageSource
 from radiobject_assets.ingest.file_place import FilePlace
-from radiobject_assets.ingest.labelled_image import ImageCandidate, entities_of, image_of_labels
+from radiobject_assets.ingest.label_opening import LabelChannels, open_drawn_labels, open_image_of_labels
+from radiobject_assets.ingest.labelled_image import ImageCandidate, entities_of
 from radiobject_assets.ingest.reading_ahead import read_ahead
 from radiobject_assets.memory import MB
 from radiobject_assets.orientation import orientation_source
@@ -69,6 +69,8 @@ class VolumeTask:
     """For labels: the images that they may lie on."""
     file: FilePlace | None = None
     """For NIfTI labels: where they lie, wherever the file that is read is now."""
+    channels: LabelChannels = "quarantine"
+    """For labels with a fourth axis: what it is (`dataset.CollectionConfig.channels`)."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     config: RadiObjectConfig | None = None
 
@@ -143,22 +145,17 @@ def _update_from_file(hasher: Any, path: Path) -> None:
 def _open(task: VolumeTask, decoders: Decoders | None) -> tuple[ImageSource, ImageCandidate | None]:
     if task.kind == "image":
         return open_series(task.series, decoders=decoders), None
-    if task.series.series_uid:  # DICOM labels are drawn on the grid of the image that they refer to
-        refused: ImageReadError | None = None
-        judged = task.series.grid
-        # of a series that is several volumes (two orientations) the one that the scan found to be meant
-        for image in sorted(task.images, key=lambda image: judged is None or not judged.same_as(image.grid)):
-            try:
-                return open_series(task.series, image.grid, decoders), image
-            except ImageReadError as error:
-                refused = error
-        if refused is not None:
-            raise refused
-        raise ImageReadError(Reason.REFERENCE_MISSING, "the image that it refers to is not in the store")
-    source = open_series(task.series, decoders=decoders)
-    grid = Grid((source.shape[0], source.shape[1], source.shape[2]), source.affine)
-    told = entities_of(task.series.attributes, task.arrival)
-    return source, image_of_labels(grid, told, task.images, task.file)
+    if task.series.kind == "labels":
+        return open_drawn_labels(task.series, task.images, decoders)
+    return open_image_of_labels(
+        task.series,
+        task.images,
+        entities_of(task.series.attributes, task.arrival),
+        task.file,
+        channels=task.channels,
+        held_bytes=task.slab_bytes,
+        decoders=decoders,
+    )
 
 
 def _stage(task: VolumeTask, source: ImageSource, image: ImageCandidate | None) -> VolumeResult:
@@ -181,7 +178,9 @@ def _stage(task: VolumeTask, source: ImageSource, image: ImageCandidate | None) 
             slabs=slabs,
             slope=source.slope,
             intercept=source.intercept,
-            orientation_source=orientation_source("nifti" if series.nifti else "dicom", source.attributes),
+            orientation_source=orientation_source(
+                series.nifti.format if series.nifti else "dicom", source.attributes
+            ),
             tile=task.tile,
             buffer_bytes=at_once,
             sources=[instance.sop_instance_uid for instance in series.instances],
@@ -197,11 +196,14 @@ def _stage(task: VolumeTask, source: ImageSource, image: ImageCandidate | None) 
                 "n_instances": len(series.files),
                 "labels_of_collection": image.collection if image else None,
                 "labels_of": image.obs_id if image else None,
+                **({"labels_found_by": image.found_by} if image else {}),
             },
         )
     attributes = {**staged.attributes, "source_digest": source.source_digest()}
+    clipped = staged.attributes.get("contours_clipped")
     return VolumeResult(
         staged=replace(staged, attributes=attributes),
+        detail=f"{clipped} contours reach beyond the image and were clipped" if clipped else "",
         shape=tuple(source.shape),
         dtype=str(source.dtype),
     )

@@ -24,6 +24,10 @@ from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join, validate_collection_name
 
 Pairs = list[tuple[Path, str]]
+# Volumes in files of their own: the reader of NIfTI opens the others too.
+_VOLUME_FILES = (
+    ".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh", ".nrrd", ".nhdr", ".mha", ".mhd",
+)  # fmt: skip
 
 
 def resolve_images(images: Images, name: str = "images") -> Pairs:
@@ -81,7 +85,7 @@ def detect_kind(name: str, pairs: Pairs, hint: Mapping[str, str] | None) -> str:
         if hinted not in ("nifti", "dicom"):
             raise ValueError(f"format_hint for {name!r} is {hinted!r}: use 'nifti' or 'dicom'")
         return hinted
-    kinds = {"nifti" if p.name.endswith((".nii", ".nii.gz", ".hdr", ".img")) else "dicom" for p, _ in pairs}
+    kinds = {"nifti" if p.name.lower().endswith(_VOLUME_FILES) else "dicom" for p, _ in pairs}
     if len(kinds) > 1:
         raise ValueError(f"collection {name!r} mixes NIfTI and DICOM: make two collections")
     return kinds.pop()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ from radiobject_assets.training.cutting import (
     padding_value,
     rounds,
 )
-from radiobject_assets.training.pairing import LeftOut, VolumeRow, pair_labels, volume_rows
+from radiobject_assets.training.pairing import LeftOut, LeftOutReason, VolumeRow, pair_labels, volume_rows
 from radiobject_assets.training.patch_cache import PatchCache
 from radiobject_assets.training.sampling import PatchPlace, place_patches
 from radiobject_assets.training.shard_writer import ShardWriter, unpublished_folder, write_file
@@ -96,6 +96,8 @@ class _Planned:
     key: str
     image: VolumeRow
     label: VolumeRow | None
+    t: int | None = None
+    """The point of the image's fourth axis that is asked for."""
 
 
 def build_patch_cache(
@@ -178,11 +180,35 @@ def build_patch_cache(
 def _plan(
     dataset: StoredDataset, subjects: set[str], patches: PatchesConfig, sampling: str
 ) -> tuple[list[_Planned], list[LeftOut]]:
-    images = _rows_of(dataset.obs(patches.image), subjects)
+    images, without = _with_point(_rows_of(dataset.obs(patches.image), subjects), patches.point)
     if patches.labels is None:
-        return [_Planned(volume_key(sampling, image, None), image, None) for image in images], []
-    pairs, left_out = pair_labels(images, _rows_of(dataset.obs(patches.labels), subjects))
-    return [_Planned(volume_key(sampling, image, label), image, label) for image, label in pairs], left_out
+        pairs: list[tuple[VolumeRow, VolumeRow | None]] = [(image, None) for image in images]
+        left_out: list[LeftOut] = []
+    else:
+        found, left_out = pair_labels(images, _rows_of(dataset.obs(patches.labels), subjects))
+        pairs = [*found]
+    planned = []
+    for image, label in pairs:
+        t = None if patches.point is None else image.index_of(patches.point)
+        planned.append(_Planned(volume_key(sampling, image, label, t), image, label, t))
+    return planned, [*without, *left_out]
+
+
+def _with_point(images: list[VolumeRow], point: str | float | None) -> tuple[list[VolumeRow], list[LeftOut]]:
+    """The images that have a point of this name or value along their fourth axis, and the others."""
+    if point is None:
+        return images, []
+    having = [image for image in images if image.index_of(point) is not None]
+    return having, [
+        LeftOut(
+            image.obs_id,
+            image.obs_subject_id,
+            LeftOutReason.NO_SUCH_POINT,
+            f"its fourth axis has {', '.join(map(str, image.points)) or 'no known points'}, not {point}",
+        )
+        for image in images
+        if image.index_of(point) is None
+    ]
 
 
 def _rows_of(obs: pd.DataFrame, subjects: set[str]) -> list[VolumeRow]:
@@ -235,7 +261,7 @@ def _cut_volume(
     """Cut one volume into the writer's shards: its index rows."""
     size = patches.size_voxels
     share = budget.tasks_bytes // 4
-    image_source: VoxelSource = dataset.open(patches.image, volume.image)
+    image_source: VoxelSource = dataset.open(patches.image, volume.image, volume.t)
     label_source: VoxelSource | None = None
     if volume.label is not None and patches.labels is not None:
         label_source = held(dataset.open(patches.labels, volume.label), share)
@@ -269,7 +295,7 @@ def _places(
         if labels is None:
             raise ConfigurationError("patches.foreground_fraction above 0 needs patches.labels")
         foreground = LabelledVoxels(labels, limit_bytes)
-    return place_patches(
+    placed = place_patches(
         volume.image.shape,
         patches.size_voxels,
         patches.per_volume,
@@ -278,6 +304,8 @@ def _places(
         foreground_fraction=patches.foreground_fraction,
         foreground=foreground,
     )
+    t = volume.t
+    return placed if t is None else tuple(replace(place, t=t) for place in placed)
 
 
 def _index_row(

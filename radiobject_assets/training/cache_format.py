@@ -128,7 +128,10 @@ def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 def sampling_of(patches: PatchesConfig) -> dict[str, Any]:
     """What decides where patches are cut, as plain values."""
-    return patches.model_dump(mode="json")
+    said = patches.model_dump(mode="json")
+    if patches.point is None:
+        del said["point"]  # caches that were made before there was this key stay what they are
+    return said
 
 
 def sampling_digest(patches: PatchesConfig) -> str:
@@ -136,9 +139,18 @@ def sampling_digest(patches: PatchesConfig) -> str:
     return _digest({"format": FORMAT_VERSION, "sampling": sampling_of(patches)})
 
 
-def volume_key(sampling: str, image: VolumeRow, label: VolumeRow | None) -> str:
-    """Digest of everything that the patches of one volume, and their index rows, depend on."""
-    return _digest({"sampling": sampling, "image": _identity(image), "label": label and _identity(label)})
+def volume_key(sampling: str, image: VolumeRow, label: VolumeRow | None, t: int | None = None) -> str:
+    """Digest of everything that the patches of one volume, and their index rows, depend on.
+
+    Parameters
+    ----------
+    t
+        The point of the image's fourth axis that was asked for, if any.
+    """
+    point = {} if t is None else {"t": t}
+    return _digest(
+        {"sampling": sampling, "image": _identity(image), "label": label and _identity(label), **point}
+    )
 
 
 def cache_address(sampling: str, volume_keys: list[str]) -> str:

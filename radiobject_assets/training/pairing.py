@@ -7,6 +7,7 @@ exactly one partner is left out, with a reason.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,6 +34,8 @@ class LeftOutReason(StrEnum):
     """Its label volume is not 3D."""
     LABELS_RESCALED = "labels_rescaled"
     """Its label volume has a rescale slope or intercept: what its stored numbers stand for is unclear."""
+    NO_SUCH_POINT = "no_such_point"
+    """Its fourth axis has no such point as is asked for, or it has no fourth axis."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,12 @@ class VolumeRow:
     """obs_id of the image that a label volume names; empty for others."""
     lineage: tuple[tuple[str, str], ...]
     """Where the volume came from: `series_uid`, `study_uid`, `source_digest`."""
+    points: tuple[str | float, ...] = ()
+    """The entries of its fourth axis (obs `fourth_axis_values`)."""
+
+    def index_of(self, point: str | float) -> int | None:
+        """The index of a point along the fourth axis; None where there is none of this name or value."""
+        return self.points.index(point) if point in self.points else None
 
 
 LINEAGE_COLUMNS = ("series_uid", "study_uid", "source_digest")
@@ -86,7 +95,17 @@ def _volume_row(row: Mapping[Hashable, Any]) -> VolumeRow:
         content=_text(row, "voxel_digest") or _text(row, "volume"),
         labels_of=_text(row, "labels_of"),
         lineage=tuple((name, _text(row, name)) for name in LINEAGE_COLUMNS),
+        points=points_of(_text(row, "fourth_axis_values")),
     )
+
+
+def points_of(text: str) -> tuple[str | float, ...]:
+    """The entries of a JSON list of names or numbers; none of anything else."""
+    try:
+        found = json.loads(text) if text else []
+    except ValueError:
+        return ()
+    return tuple(found) if isinstance(found, list) else ()
 
 
 def _text(row: Mapping[Hashable, Any], name: str) -> str:

@@ -18,18 +18,21 @@ from radiobject_assets.training.pairing import VolumeRow
 
 
 class StoredVoxels:
-    """A stored volume as the `VoxelSource` that patches are cut from."""
+    """A stored volume, or one `point` of its fourth axis, as the `VoxelSource` that patches are cut from."""
 
-    def __init__(self, volume: Volume) -> None:
+    def __init__(self, volume: Volume, point: int | None = None) -> None:
         self._volume = volume
-        self.shape: tuple[int, ...] = volume.shape
+        self._point = point
+        self.shape: tuple[int, ...] = volume.shape if point is None else volume.shape[:3]
         self.dtype: np.dtype[Any] = volume.stored_dtype
         self.tile_depth = volume.tile_extents[2]
 
     def read(self, low: Sequence[int], high: Sequence[int], t: int) -> NDArray[Any]:
         """Stored voxels [low, high) of time point `t`, shape (X, Y, Z) of the box, in Fortran order."""
         start, size = list(low), [last - first for first, last in zip(low, high, strict=True)]
-        if len(self.shape) == 3:
+        if self._point is not None:
+            t = self._point
+        elif len(self.shape) == 3:
             return self._volume.read_box(start, size)
         return self._volume.read_box([*start, t], [*size, 1])[..., 0]
 
@@ -59,18 +62,19 @@ class StoredDataset:
         """The obs table of a collection: one row a volume."""
         return self._collection(collection).obs.read()
 
-    def open(self, collection: str, row: VolumeRow) -> StoredVoxels:
-        """The voxels of one volume.
+    def open(self, collection: str, row: VolumeRow, point: int | None = None) -> StoredVoxels:
+        """The voxels of one volume, or of one `point` of its fourth axis.
 
         Raises
         ------
         AlignmentError
             The stored array has another shape or dtype than its row says.
         """
-        voxels = StoredVoxels(self._collection(collection)[row.obs_id])
-        if voxels.shape != row.shape or voxels.dtype != row.dtype:
+        volume = self._collection(collection)[row.obs_id]
+        voxels = StoredVoxels(volume, point)
+        if volume.shape != row.shape or voxels.dtype != row.dtype:
             raise AlignmentError(
-                f"a volume of {collection!r} is stored as {voxels.shape} {voxels.dtype}, but its obs row "
+                f"a volume of {collection!r} is stored as {volume.shape} {voxels.dtype}, but its obs row "
                 f"says {row.shape} {row.dtype}; run `radiobject-assets doctor`"
             )
         return voxels

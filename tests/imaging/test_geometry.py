@@ -79,14 +79,23 @@ def test_so_are_those_of_an_oblique_stack() -> None:
     assert not order_positions(shifted, normal).regular
 
 
-def test_a_grid_is_the_same_as_one_within_a_hundredth_of_a_millimetre() -> None:
-    grid = Grid((4, 5, 6), np.eye(4))
-    moved = np.eye(4)
-    moved[0, 3] = 0.005
-    assert grid.same_as(Grid((4, 5, 6), moved))
-    moved[0, 3] = 0.05
-    assert not grid.same_as(Grid((4, 5, 6), moved))
-    assert not grid.same_as(Grid((4, 5, 7), np.eye(4)))
+def test_a_grid_is_the_same_as_one_within_a_tenth_of_a_voxel() -> None:
+    grid = Grid((4, 5, 6), np.diag([0.5, 1.0, 5.0, 1.0]))
+    for axis, voxel in enumerate((0.5, 1.0, 5.0)):
+        moved = grid.affine.copy()
+        moved[axis, 3] = 0.09 * voxel
+        assert grid.same_as(Grid((4, 5, 6), moved))
+        moved[axis, 3] = 0.11 * voxel
+        assert not grid.same_as(Grid((4, 5, 6), moved))
+        assert Grid((4, 5, 6), moved).off_by_voxels(grid) == pytest.approx(0.11)
+        assert Grid((4, 5, 6), moved).off_by_mm(grid) == pytest.approx(0.11 * voxel)
+    assert not grid.same_as(Grid((4, 5, 7), grid.affine))
+
+
+def test_of_two_grids_the_smaller_voxel_counts() -> None:
+    grid = Grid((2, 2, 2), np.eye(4))
+    larger = Grid((2, 2, 2), np.diag([1.105, 1.0, 1.0, 1.0]))
+    assert grid.off_by_voxels(larger) == larger.off_by_voxels(grid) == pytest.approx(0.105)
 
 
 @settings(max_examples=25, deadline=None)

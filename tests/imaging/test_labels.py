@@ -17,6 +17,7 @@ from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.contours import Between, contour_planes, fill_rings, slices_of_planes
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.instance import Frame
+from radiobject_assets.imaging.label_images import LabelledImage
 from radiobject_assets.imaging.placing import place_frames
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import scan
@@ -71,8 +72,11 @@ def test_contours_between_two_slices_go_to_the_nearer_one() -> None:
 
     assert {n: source.below for n, source in slices(0.6, 2.4).items()} == {1: 0.6, 2: 2.4}
     assert {n: source.below for n, source in slices(1.1, 0.7).items()} == {1: 1.1}
-    with pytest.raises(ValueError, match="beyond"):
-        slices(7)
+    assert slices(7) == {}, "beyond the image"
+    assert {n: source.below for n, source in slices(-3, 0, 7).items()} == {0: 0}
+    assert {n: (s.below, s.share) for n, s in slices(-1, 1, 3).items()} == {
+        0: (-1, 0.5), 1: (1, 0.0), 2: (1, 0.5), 3: (3, 0.0)
+    }, "drawn on every second slice"  # fmt: skip
 
 
 def _labels(folder: Path) -> list[Series]:
@@ -119,7 +123,7 @@ def test_labels_without_their_image_are_quarantined_unless_the_image_is_known(tm
         path.unlink()
     assert _labels(tmp_path)[0].reason is Reason.REFERENCE_MISSING
     assert image.grid is not None
-    (known,) = build_series(scan([tmp_path]), {image.series_uid: image.grid})
+    (known,) = build_series(scan([tmp_path]), [LabelledImage(image.grid, series_uid=image.series_uid)])
     assert known.verdict == "ingestable"
     assert known.grid is not None
     assert known.grid.same_as(image.grid)

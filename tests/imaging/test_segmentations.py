@@ -340,6 +340,15 @@ def test_the_instances_that_a_segmentation_names_tell_its_image(tmp_path: Path, 
     for group in ds.PerFrameFunctionalGroupsSequence:
         del group.DerivationImageSequence
     ds.pop("ReferencedSeriesSequence", None)
+    found_by = []
+    for nothing_more in ("Modality", "SourceImageSequence", "FrameOfReferenceUID"):
+        del ds[nothing_more]
+        ds.save_as(tmp_path / "seg")
+        (series,) = _labels(tmp_path)
+        assert series.references == (images[0].SeriesInstanceUID,)
+        found_by.append(series.attributes["labels_found_by"])
+    assert found_by == ["instances", "frame_of_reference", "grid"]
+    ds.StudyInstanceUID = "1.2.3"
     ds.save_as(tmp_path / "seg")
     assert _labels(tmp_path)[0].reason is Reason.REFERENCE_MISSING
 

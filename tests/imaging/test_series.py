@@ -220,7 +220,6 @@ def test_water_and_fat_at_the_same_places_are_two_volumes(tmp_path: Path) -> Non
         (_set(Rows=5000), Reason.TRUNCATED),
         (_set(Rows=0), Reason.SIZE_MISMATCH),
         (_set(BitsAllocated=12), Reason.UNSUPPORTED_PIXELS),
-        (_set(HighBit=3), Reason.UNSUPPORTED_PIXELS),
         (_set(PhotometricInterpretation="RGB", SamplesPerPixel=3), Reason.COLOUR),
         (_set(PhotometricInterpretation="PALETTE COLOR"), Reason.COLOUR),
         (_set(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), Reason.BAD_GEOMETRY),
@@ -228,7 +227,7 @@ def test_water_and_fat_at_the_same_places_are_two_volumes(tmp_path: Path) -> Non
         (_set(PixelSpacing=[0, 1]), Reason.NO_GEOMETRY),
         (_set(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), Reason.LOCALIZER),
         (_set(ImagePositionPatient=[1, 2, 3]), Reason.CONFLICTING_DUPLICATES),
-        (_set(SOPClassUID="1.2.840.10008.5.1.4.1.1.481.2"), Reason.UNSUPPORTED_OBJECT),
+        (_set(SOPClassUID="1.2.840.10008.5.1.4.1.1.1.1"), Reason.UNSUPPORTED_OBJECT),
     ],
 )
 def test_what_cannot_be_right_is_quarantined_with_its_reason(
@@ -255,13 +254,18 @@ def test_one_slice_is_not_a_volume(tmp_path: Path) -> None:
 
 def test_slices_at_one_position_are_a_time_series_if_times_and_thickness_are_known(tmp_path: Path) -> None:
     write_stack(tmp_path / "unknown", ramp(), step=(0, 0, 0))
-    assert _one(tmp_path / "unknown").reason is Reason.SINGLE_POSITION
+    assert _one(tmp_path / "unknown").reason is Reason.UNPROVED_ORDER
     write_stack(tmp_path / "numbered", ramp(), step=(0, 0, 0), change=_set(SliceThickness="5"))
     assert _one(tmp_path / "numbered").reason is Reason.UNPROVED_ORDER
 
     def timed(ds: FileDataset, k: int) -> None:
         ds.SliceThickness, ds.AcquisitionTime = "5", f"1000{10 + k}"
 
+    def thin(ds: FileDataset, k: int) -> None:
+        ds.AcquisitionTime = f"1000{10 + k}"
+
+    write_stack(tmp_path / "thin", ramp(), step=(0, 0, 0), change=thin)
+    assert _one(tmp_path / "thin").reason is Reason.SINGLE_POSITION
     write_stack(tmp_path / "known", ramp(), step=(0, 0, 0), change=timed)
     series = _one(tmp_path / "known")
     assert series.shape == (6, 5, 1, 4)

@@ -112,17 +112,18 @@ def _one_position(planes: list[Plane], normal: Float, policy: SeriesPolicy) -> S
     if len(planes) == 1 and (policy.single_slices != "keep" or not thick):
         how = "" if thick else ", and its thickness is not given"
         return Problem(Reason.SINGLE_SLICE, f"there is only one slice{how}")
-    if not first.thickness_mm or not thick:
-        return Problem(
-            Reason.SINGLE_POSITION,
-            f"all {len(planes)} slices lie at the same position, and their thickness is not given",
-        )
     columns, axis = [planes], None
     if len(planes) > 1:
         found = in_order(columns, one_position=True)
         if isinstance(found, Problem):
             return found
         columns, axis = found
+    if not first.thickness_mm or not thick:
+        return Problem(
+            Reason.SINGLE_POSITION,
+            f"all {len(planes)} images lie at the same position, one after the other in time, and their"
+            " thickness is not given",
+        )
     orientation, pixel_spacing = _usual(planes)
     affine = dicom_affine(
         first.position or (), orientation, pixel_spacing, (normal * first.thickness_mm).tolist()

@@ -1,0 +1,12 @@
+"""Names of files that hold a volume each: the endings that say nothing of what the volume is."""
+
+from __future__ import annotations
+
+import re
+
+_ENDING = re.compile(r"(\.seg)?\.(nii|hdr|img|mgz|mgh|nrrd|nhdr|mha|mhd)(\.gz)?$", re.IGNORECASE)
+
+
+def without_ending(name: str) -> str:
+    """A file name without `.nii`, `.nii.gz`, `.mgz`, `.nrrd`, `.seg.nrrd`, `.mha`..."""
+    return _ENDING.sub("", name)
