@@ -48,7 +48,9 @@ def at(planes: Planes, places: set[int], change: Callable[[Dataset], None], **fi
 
 
 def native(planes: Planes) -> None:
-    if planes[0].header().file_meta.TransferSyntaxUID.is_compressed:
+    """Raises `NotApplicableError` if any pixels are compressed (all, or since an earlier change)."""
+    compressed = planes[0].header().file_meta.TransferSyntaxUID.is_compressed
+    if compressed or any(RLELossless.encode() in plane.data[:1024] for plane in planes):
         raise NotApplicableError("its pixels are compressed")
 
 
