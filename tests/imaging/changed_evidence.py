@@ -17,7 +17,7 @@ from changed_series import (
     some,
     without,
 )
-from good_series import Plane, Planes
+from good_series import Planes
 from pydicom.dataset import Dataset
 
 TEMPORAL = (
@@ -166,20 +166,6 @@ def times_against_positions(planes: Planes, random: Random) -> Planes:
         plane.edited(setting(TemporalPositionIdentifier=plane.t + 1))
         for plane in timed(planes, 36000, 2.0, backwards=True)
     ]
-
-
-def trigger_times_against_numbers(planes: Planes, random: Random) -> Planes:
-    """Only trigger times and numbers speak of order, and they count in opposite ways."""
-    points = points_of(planes)
-    gone = without(*TEMPORAL)
-
-    def changed(plane: Plane) -> Plane:
-        values = setting(
-            TriggerTime=str(100.0 * (points - plane.t)), InstanceNumber=plane.t * 1000 + plane.z + 1
-        )
-        return plane.edited(lambda ds: (gone(ds), ds.remove_private_tags(), values(ds)))
-
-    return [changed(plane) for plane in planes]
 
 
 def one_time_for_all(planes: Planes, random: Random) -> Planes:

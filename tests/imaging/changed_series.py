@@ -48,7 +48,9 @@ def at(planes: Planes, places: set[int], change: Callable[[Dataset], None], **fi
 
 
 def native(planes: Planes) -> None:
-    if planes[0].header().file_meta.TransferSyntaxUID.is_compressed:
+    """Raises `NotApplicableError` if any pixels are compressed (all, or since an earlier change)."""
+    compressed = planes[0].header().file_meta.TransferSyntaxUID.is_compressed
+    if compressed or any(RLELossless.encode() in plane.data[:1024] for plane in planes):
         raise NotApplicableError("its pixels are compressed")
 
 
@@ -386,16 +388,25 @@ def position_twice(planes: Planes, random: Random) -> Planes:
 
 
 def numbers_shuffled(planes: Planes, random: Random) -> Planes:
-    """InstanceNumber follows no order: points have another one at one place than at the next."""
+    """InstanceNumber follows no order: neither point by point, nor place by place, nor alike everywhere."""
     while True:
-        order = random.permutation(len(planes))
-        at_place: dict[tuple[str, int], list[tuple[int, int]]] = {}
-        for plane, n in zip(planes, order, strict=True):
-            at_place.setdefault((plane.of, plane.z), []).append((int(n), plane.t))
-        orders = {tuple(t for _, t in sorted(numbers)) for numbers in at_place.values()}
-        if max(plane.t for plane in planes) == 0 or len(at_place) == 1 or len(orders) > 1:
+        order = [int(n) for n in random.permutation(len(planes))]
+        if _is_disorder([plane for _, plane in sorted(zip(order, planes, strict=True), key=lambda p: p[0])]):
             break
-    return [plane.edited(setting(InstanceNumber=int(n) + 1)) for plane, n in zip(planes, order, strict=True)]
+    return [plane.edited(setting(InstanceNumber=n + 1)) for plane, n in zip(planes, order, strict=True)]
+
+
+def _is_disorder(counted: Planes) -> bool:
+    """Whether planes in the order of their numbers look like no scan; any order will do for a stack."""
+    places = len({(plane.of, plane.z) for plane in counted})
+    points = len(counted) // places
+    if points == 1 or places == 1:
+        return True
+    volumes = [counted[n : n + places] for n in range(0, len(counted), places)]
+    by_point = all(len({(plane.of, plane.z) for plane in part}) == places for part in volumes)
+    columns = [counted[n : n + points] for n in range(0, len(counted), points)]
+    by_place = all(len({(plane.of, plane.z) for plane in part}) == 1 for part in columns)
+    return not by_point and not by_place
 
 
 def numbers_alike(planes: Planes, random: Random) -> Planes:

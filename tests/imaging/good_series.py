@@ -8,6 +8,7 @@ says what became of a (changed) set of files: exact, divided by kind, refused as
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,7 @@ import pydicom
 from dcm2niix_reference import physical
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.reasons import Reason
@@ -86,6 +88,8 @@ class Good:
     name: str
     planes: tuple[Plane, ...]
     volumes: dict[str, Volume]
+    weightings: tuple[list[float], NDArray[np.float64]] | None = None
+    """b-values and directions (RAS+) of the points, as dcm2niix has them, of a diffusion series."""
     mosaic: bool = False
     """Each file has all places of one point."""
 
@@ -118,7 +122,21 @@ def load_good(shared_data: Path, name: str) -> Good:
         found, volume = _truth(kind, group, references)
         planes += found
         volumes[kind] = volume
-    return Good(name, tuple(planes), volumes)
+    images = [path for path in (shared_data / "ref" / name).glob("*.nii.gz") if _bval(path).is_file()]
+    return Good(name, tuple(planes), volumes, _weightings(images[0]) if images else None)
+
+
+def _bval(image: Path) -> Path:
+    return image.with_name(image.name.replace(".nii.gz", ".bval"))
+
+
+def _weightings(image: Path) -> tuple[list[float], NDArray[np.float64]]:
+    affine = nib.load(image).affine[:3, :3]
+    axes = affine / np.linalg.norm(affine, axis=0)
+    vectors = np.loadtxt(_bval(image).with_suffix(".bvec")).T
+    if np.linalg.det(axes) > 0:  # FSL's convention: the first axis is mirrored
+        vectors = vectors * [-1, 1, 1]
+    return np.loadtxt(_bval(image)).tolist(), vectors @ axes.T
 
 
 @cache
@@ -209,6 +227,23 @@ def darkened(good: Good) -> Good:
     return Good(good.name, tuple(planes), volumes)
 
 
+def doubled(good: Good) -> Good:
+    """A stack (native pixels) with a second image at each place: a series of two points."""
+    planes = list(good.planes)
+    volumes = {
+        of: Volume(np.concatenate([volume.voxels, np.roll(volume.voxels, 5, axis=0)], axis=3), volume.affine)
+        for of, volume in good.volumes.items()
+    }
+
+    def again(ds: Dataset) -> None:
+        ds.PixelData = np.roll(ds.pixel_array, 5, axis=1).tobytes()
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.InstanceNumber = int(ds.get("InstanceNumber") or 0) + 1000
+
+    planes += [plane.edited(again, t=1, name=f"second-{plane.name}") for plane in good.planes]
+    return Good(good.name, tuple(planes), volumes)
+
+
 def write(planes: Iterable[Plane], folder: Path) -> int:
     """Write the files; how many there are."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -227,6 +262,8 @@ def outcome(good: Good, planes: Sequence[Plane], folder: Path, *, parts: bool = 
     divided
         Each volume that was taken is all there is of one kind, at all places, in order; the others refused.
         With `parts`, a run of neighbouring places under its own kind counts as all there is of it.
+    weighted
+        All of one series of diffusion weightings in another order, and each point says its weighting.
     refused
         Nothing was taken, with reasons from the list and details that have a number.
     """
@@ -257,11 +294,32 @@ def outcome(good: Good, planes: Sequence[Plane], folder: Path, *, parts: bool = 
     right = _groups(good, planes, lambda plane: plane.kind, parts=parts)
     if all(any(unlike(ours, one) is None for one in right.values()) for ours in volumes):
         return "divided"
+    if len(volumes) == 1 and not refused and _is_weighted(good, taken[0], volumes[0]):
+        return "weighted"
     if len(volumes) == 1 and not refused:
         (whole,) = [*_groups(good, planes, lambda plane: plane.of).values()][:1] or [None]
         why = unlike(volumes[0], whole) if whole is not None else "nothing is right of it"
         return f"taken and wrong: {shapes[0]}, {why}"
     return f"taken {shapes}, refused {[(reason, detail[:90]) for reason, detail in told]}"
+
+
+def _is_weighted(good: Good, series: Series, volume: Volume) -> bool:
+    if series.attributes.get("fourth_axis") != "b_value" or good.weightings is None:
+        return False
+    values = json.loads(str(series.attributes["b_values_s_per_mm2"]))
+    vectors = np.array(json.loads(str(series.attributes["b_vectors_ras"])))
+    (whole,) = good.volumes.values()
+    left = set(range(whole.voxels.shape[3]))
+    for point, (value, vector) in enumerate(zip(values, vectors, strict=True)):
+        ours = Volume(volume.voxels[..., point : point + 1], volume.affine)
+        same = [t for t in left if unlike(ours, Volume(whole.voxels[..., t : t + 1], whole.affine)) is None]
+        if len(same) != 1:
+            return False
+        left.remove(same[0])
+        right_value, right_vector = good.weightings[0][same[0]], good.weightings[1][same[0]]
+        if value != right_value or np.abs(vector - right_vector).max() > 2e-3:
+            return False
+    return not left
 
 
 def _groups(

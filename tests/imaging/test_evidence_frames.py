@@ -134,10 +134,18 @@ EXACT, REFUSED, EITHER = {"exact"}, {"refused"}, {"exact", "refused"}
 
 
 @pytest.mark.parametrize("name", REFERENCES)
+def test_frames_that_are_stored_in_another_order_are_where_their_positions_say(
+    shared_data: Path, tmp_path: Path, name: str
+) -> None:
+    ds, volume = enhanced(shared_data, name)
+    folder = written(shuffled(ds, np.random.default_rng(5)), tmp_path / "in" / "one.dcm")
+    assert what_came(folder, volume) == "exact"
+
+
+@pytest.mark.parametrize("name", ["mr_hyperfine_enh", IN_TIME])
 @pytest.mark.parametrize(
     ("change", "right"),
     [
-        (shuffled, EXACT),
         (indices_lie_about_places, EITHER),
         (frame_lost, REFUSED),
         (frame_twice, REFUSED),
@@ -196,6 +204,35 @@ def test_times_of_frames_alone_prove_their_order(shared_data: Path, tmp_path: Pa
         group.remove_private_tags()
     folder = written(shuffled(ds, np.random.default_rng(5)), tmp_path / "in" / "one.dcm")
     assert what_came(folder, volume) in EITHER
+
+
+def test_an_object_with_fewer_frames_than_the_others_is_no_shorter_series(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """rordenlab/dcm2niix issues 515 and 742, nipy/heudiconv issue 814: a scan that was stopped."""
+    ds, volume = enhanced(shared_data, IN_TIME)
+    frames = frames_of(ds)
+    for t in range(4):
+        part = [frame for frame in frames if int(content(frame[0]).TemporalPositionIndex) == t + 1]
+        one = with_frames(
+            pydicom.dcmread(next((shared_data / "series" / IN_TIME).glob("*"))), part[: 3 if t == 3 else 8]
+        )
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        one.InstanceNumber = t + 1
+        folder = written(one, tmp_path / "in" / f"{t}.dcm")
+    assert what_came(folder, volume) == "refused"
+
+
+def test_dimension_indices_in_another_order_of_dimensions_change_nothing(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    """rordenlab/dcm2niix issue 809: the sequence of dimensions and their values have other orders."""
+    ds, volume = enhanced(shared_data, IN_TIME)
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        stack, place, point = content(group).DimensionIndexValues
+        content(group).DimensionIndexValues = [point, stack, place]
+    folder = written(shuffled(ds, np.random.default_rng(5)), tmp_path / "in" / "one.dcm")
+    assert what_came(folder, volume) == "exact"
 
 
 def test_an_object_for_each_time_point_is_one_volume_in_time(shared_data: Path, tmp_path: Path) -> None:

@@ -98,7 +98,6 @@ RIGHT: dict[str, dict[Change, tuple[frozenset[str], frozenset[str]]]] = {
         evidence.over_midnight_without_dates: (EXACT, EXACT),
         evidence.over_midnight_alone: (EXACT, EITHER),
         evidence.times_against_positions: (REFUSED, REFUSED),
-        evidence.trigger_times_against_numbers: (REFUSED, REFUSED),
     },
     # last: a file that is damaged is not written again
     "damage": {
@@ -116,8 +115,9 @@ PARTS = {changed.split_in_halves}  # half of a stack under its own UID may be a 
 def right_of(change: Change, name: str) -> frozenset[str]:
     """What may come of a change of the series."""
     stack, in_time = next(group[change] for group in RIGHT.values() if change in group)
-    if name in DIFFUSION:
-        return in_time | {"refused"} if in_time == EXACT and change in RIGHT["time"] else in_time
+    if name in DIFFUSION and change in RIGHT["time"]:
+        # the standard's b-values and directions stay in headers, and are an order of their own
+        return in_time | {"exact", "refused", "weighted"}
     return in_time if name in IN_TIME or name == "mr_philips_fmri4d_7t" else stack
 
 
@@ -129,7 +129,7 @@ def right_of_both(first: Change, second: Change, name: str) -> frozenset[str]:
         return APART if ANY_WHOLE in (a, b) else REFUSED
     if "divided" in a | b and "exact" in a | b:
         right |= {"divided"}
-    return right
+    return right | ({"weighted"} & (a | b))
 
 
 def series_of(shared_data: Path, names: tuple[str, ...]) -> Iterator[Good]:
