@@ -94,7 +94,7 @@ def in_order(
         positions number their slices all the same.
     """
     found = _proved(columns, one_position=one_position)
-    weighted = _weightings_vary(columns[0])
+    weighted = any(map(_weightings_vary, columns))
     if found is None:
         matched = _matched_by_weighting(columns) if weighted else None
         if matched is None:
@@ -262,8 +262,8 @@ def _b_axis(ordered: Columns, evidence: str) -> FourthAxis:
 
 
 def _same_weighting(one: Plane, other: Plane) -> bool:
-    b, its = one.frame.b_value, other.frame.b_value
-    if (b is None) != (its is None) or abs((b or 0.0) - (its or 0.0)) > max(1.0, _SAME_B * (b or 0.0)):
+    b, its = one.frame.b_value or 0.0, other.frame.b_value or 0.0  # what names none is unweighted
+    if abs(b - its) > max(1.0, _SAME_B * b):
         return False
     mine, theirs = one.frame.gradient, other.frame.gradient
     if mine is None or theirs is None:

@@ -11,13 +11,23 @@ from radiobject_assets.imaging.geometry import SAME_POSITION_MM, Float, slice_no
 
 _SHARE_OF_A_PIXEL = 0.05
 _MOST_MM = 0.05
+_STEPS = 4
 
 
-def same_place_mm(planes: Sequence[Plane]) -> float:
-    """Positions nearer than this are one: a twentieth of a pixel, but no less than 0.01 and no more than
-    0.05 mm."""
+def same_place_mm(planes: Sequence[Plane], along: Float) -> float:
+    """Positions nearer than this are one: a twentieth of a pixel, between 0.01 and 0.05 mm.
+
+    Only 0.01 mm where the distances along the normal do not fall apart into such noise and steps that are
+    several times as large: slices of a very thin stack are not noise.
+    """
     pixel = min(min(p.frame.pixel_spacing) for p in planes if p.frame.pixel_spacing is not None)
-    return min(_MOST_MM, max(SAME_POSITION_MM, _SHARE_OF_A_PIXEL * pixel))
+    wide = min(_MOST_MM, _SHARE_OF_A_PIXEL * pixel)
+    gaps = np.diff(np.sort(along))
+    gaps = gaps[gaps > SAME_POSITION_MM]
+    apart = gaps[gaps > wide]
+    return (
+        wide if wide > SAME_POSITION_MM and apart.size and apart.min() > _STEPS * wide else SAME_POSITION_MM
+    )
 
 
 def slots_along(along: Float, tolerance_mm: float) -> list[list[int]]:
@@ -42,8 +52,9 @@ def place_numbers(planes: Sequence[Plane]) -> list[int]:
     except ValueError:
         return numbers
     positions = np.array([planes[n].frame.position for n in placed], dtype=np.float64)
-    tolerance_mm = same_place_mm([planes[n] for n in placed])
-    for number, slot in enumerate(slots_along(positions @ normal, tolerance_mm)):
+    along = positions @ normal
+    tolerance_mm = same_place_mm([planes[n] for n in placed], along)
+    for number, slot in enumerate(slots_along(along, tolerance_mm)):
         for index in slot:
             numbers[placed[index]] = number
     return numbers

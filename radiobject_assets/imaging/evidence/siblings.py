@@ -47,10 +47,10 @@ class _Places:
 
     def __init__(self, planes: Sequence[Plane], normal: Float) -> None:
         self.normal = normal
-        self.tolerance_mm = same_place_mm(planes)
         self.pixel_mm = max(max(p.frame.pixel_spacing or (0.0,)) for p in planes)
         origins = np.array([p.frame.position for p in planes], dtype=np.float64)
         along = origins @ normal
+        self.tolerance_mm = same_place_mm(planes, along)
         order = np.argsort(along, kind="stable")
         new = np.concatenate(([True], np.diff(along[order]) > self.tolerance_mm))
         first = order[new]

@@ -66,7 +66,7 @@ def stack(planes: Sequence[Plane], policy: SeriesPolicy = REFUSE) -> Stacked | P
     positions = np.array([p.frame.position for p in planes], dtype=np.float64)
     if np.abs(positions).max() > 1e6:
         return Problem(Reason.BAD_GEOMETRY, "a slice is more than a kilometre away")
-    slots, problem = _positions(positions, normal, same_place_mm(planes))
+    slots, problem = _positions(positions, normal, same_place_mm(planes, positions @ normal))
     problem = problem or _misplaced(planes, slots)
     if problem is not None:
         return problem
