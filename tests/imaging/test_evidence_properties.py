@@ -150,7 +150,7 @@ def tried(good: Good, changes: tuple[Change, ...], seed: int, folder: Path) -> s
     try:
         for change in changes:
             planes = change(planes, random)
-    except NotApplicableError:
+    except (NotApplicableError, AttributeError):  # an earlier change took away what this one changes
         return None
     return outcome(good, planes, folder, parts=not PARTS.isdisjoint(changes))
 
