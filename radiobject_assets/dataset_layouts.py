@@ -79,7 +79,7 @@ LAYOUTS: dict[str, Layout] = {
         "`labelsTr/CASE.nii.gz` its labels.",
         rf"(?:^|/)(?:images|labels)T[rs]/(?P<subject>[^/]+?){_ENDING}",
         {
-            "image": _images("imagesTr/*", "imagesTs/*"),
+            "image": _images("imagesTr/*", "imagesTs/*", fourth_axis={"name": "channel"}),
             "labels": _labels("labelsTr/*", "labelsTs/*", of="image"),
         },
     ),

@@ -22,7 +22,24 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 """Names of archives that are arrivals of their own; what they hold is judged when they are scanned."""
 
 # Suffixes that may be told: any other may be part of a name.
-_TOLD = (".dcm", ".nii", ".nii.gz", ".json", ".tsv", ".csv", ".txt", ".xlsx", ".7z", ".rar", ".gz")
+_TOLD = (
+    ".dcm",
+    ".nii",
+    ".nii.gz",
+    ".json",
+    ".tsv",
+    ".csv",
+    ".txt",
+    ".xlsx",
+    ".7z",
+    ".rar",
+    ".gz",
+    ".mgz",
+    ".mgh",
+    ".nrrd",
+    ".mha",
+    ".mhd",
+)
 
 # What a trusted name must also be: it becomes a partition key and a folder of the work directory.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")

@@ -42,6 +42,7 @@ _VOLUMES: tuple[tuple[int, bytes, str], ...] = (
     (252, b"\xef\xff\xe9\xb0", f"a GIPL volume: {_CONVERT}"),
     (252, b"\x2a\xe3\x89\xb8", f"a GIPL volume: {_CONVERT}"),
     (0, b"ZISRAWFILE", "a Zeiss CZI microscopy file: convert it to NIfTI if it is a volume"),
+    (2, b"b2frame\0", f"a Blosc2 array, without a place in space: {_CONVERT} with its affine"),
     (208, b"MAP ", f"an MRC or CCP4 map: {_CONVERT}"),
 )
 """Offset, bytes there, what to say: formats of volumes."""
@@ -203,6 +204,22 @@ def _tiff(prefix: bytes, read: Read, size: int) -> Foreign | None:
     return Foreign("is a TIFF file of several pages, without a place in space: convert it to NIfTI")
 
 
+def _zarr(prefix: bytes, read: Read, size: int) -> Foreign | None:
+    start = prefix[:4096]
+    if b'"zarr_format"' not in start or not start.lstrip().startswith(b"{"):
+        return None
+    shape = re.search(rb'"shape"\s*:\s*\[([\d,\s]*)\]', start)
+    if shape is None or sum(n.strip() not in (b"", b"1") for n in shape[1].split(b",")) < 3:
+        return Foreign("is a note of a Zarr store", is_volume=False)
+    return Foreign(f"describes a Zarr array of three or more axes: {_CONVERT}")
+
+
+def _multipart(prefix: bytes, read: Read, size: int) -> Foreign | None:
+    if not prefix.startswith(b"--") or b"application/dicom" not in prefix[:1024]:
+        return None
+    return Foreign("is an answer of a DICOMweb server with files in it: save each part as a file of its own")
+
+
 def _stl(prefix: bytes, read: Read, size: int) -> Foreign | None:
     if size < 84 or size != 84 + 50 * int.from_bytes(prefix[80:84], "little"):
         return None
@@ -225,7 +242,7 @@ def _vtk(prefix: bytes, read: Read, size: int) -> Foreign | None:
 
 
 _LOOKS: tuple[Callable[[bytes, Read, int], Foreign | None], ...] = (
-    _afni, _philips, _minc, _matlab, _numpy, _tiff, _vtk, _stl,
+    _afni, _philips, _minc, _matlab, _numpy, _tiff, _vtk, _zarr, _multipart, _stl,
 )  # fmt: skip
 
 _DATA_SUFFIXES: dict[str, tuple[str, ...]] = {
@@ -262,6 +279,15 @@ def arrays_in(archive: Path) -> Foreign | None:
         f"is a file of NumPy arrays (.npz), the largest of {said}, without a place in space: "
         "save each volume as NIfTI with its affine"
     )
+
+
+def voxels_alone(name: str) -> str:
+    """What to say of a file without a mark whose name says that a header should lie beside it; else ""."""
+    plain = re.sub(r"\.(gz|bz2)$", "", name.lower())
+    suffix = next((s for s in (".brik", ".rec", ".img", ".raw", ".zraw") if plain.endswith(s)), "")
+    if not suffix:
+        return ""
+    return f"is named like the voxels of a volume ({suffix}), and no header lies beside it: supply the header"
 
 
 def data_names(header: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.volume_file import VolumeHeader, volume_file
@@ -30,19 +31,26 @@ def is_mgh(prefix: bytes) -> bool:
 
 
 def read_mgh(path: Path, root: Path, prefix: bytes, size: int, *, compressed: bool) -> NiftiFile:
-    """Read the header in `prefix`, the first (inflated) bytes of the file."""
+    """Read the header in `prefix`, the first (inflated) bytes of the file.
+
+    Raises
+    ------
+    ImageReadError
+        With NOT_AN_IMAGE where it holds values of the points of a surface.
+    """
     from nibabel.freesurfer.mghformat import MGHHeader  # 0.1 s, which a scan without such files does without
 
     columns, rows, slices, frames, kind, _ = struct.unpack_from(">6i", prefix, 4)
     shape = (columns, rows, slices) if frames == 1 else (columns, rows, slices, frames)
+    if rows == 1 and slices == 1:
+        said = f"holds values of the {columns} points of a surface (MGH), no volume"
+        raise ImageReadError(Reason.NOT_AN_IMAGE, said, path)
     problem: tuple[Reason, str] | None = None
     affine = None
     make: Any = MGHHeader
     header = make(prefix[:_HEADER_BYTES].ljust(make.template_dtype.itemsize, b"\0"), check=False)
     if kind not in _TYPES:
         problem = Reason.VOLUME_HEADER, f"MGH data type {kind} is not stored"
-    elif rows == 1 and slices == 1:
-        problem = Reason.VOLUME_AXES, f"{columns} values of the points of a surface, not a volume"
     elif struct.unpack_from(">h", prefix, 28)[0] == 0:
         problem = Reason.NO_GEOMETRY, "the header says that its place is not known (goodRASFlag is 0)"
     else:

@@ -31,7 +31,7 @@ def fourth_axis(nifti: NiftiFile) -> dict[str, AttributeValue]:
     """What the header and the sidecars of an image say of its fourth axis; empty for one of three axes."""
     if nifti.component_dtype is not None:
         return axis_attributes("component", COMPONENTS[nifti.components])
-    if len(nifti.shape) != 4:
+    if len(nifti.shape) != 4 or nifti.channel is not None:
         return {}
     n_points = nifti.shape[3]
     if nifti.fifth_axis:

@@ -108,8 +108,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Check its permissions and the disk, and ingest again.",
     ),
     Reason.ARCHIVE: Explanation(
-        "The file is an archive of a kind that is not read in place (7z, rar, bzip2, xz), so none of its "
-        "members is taken in.",
+        "The file is an archive of a kind that is not read in place (7z, rar, bzip2, xz, zstd, ISO...), so "
+        "none of its members is taken in.",
         "Unpack it, or pack it as zip, tar or tar.gz, and ingest again.",
     ),
     Reason.ARCHIVE_DAMAGED: Explanation(
@@ -173,7 +173,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.VOLUME_AXES: Explanation(
         "The axes of an MGH, NRRD or MetaImage file are not those of one 3D or 4D volume.",
-        "Split or reshape it into 3D or 4D volumes; nothing, if it holds values of a surface.",
+        "Split or reshape it into 3D or 4D volumes.",
     ),
     Reason.UNSUPPORTED_OBJECT: Explanation(
         "The DICOM object is of a kind that holds no volume, or none that is read here: a report, plan, "

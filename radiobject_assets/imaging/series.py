@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from radiobject_assets.imaging.acceptance import kind_of, problem_of
+from radiobject_assets.imaging.evidence.fourth_axis import COLUMNS
 from radiobject_assets.imaging.image_series import image_series
 from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.label_images import LabelledImage, images_here, refused_images
@@ -107,7 +108,8 @@ def _volume_series(nifti: NiftiFile, policy: SeriesPolicy) -> list[Series]:
         return [_nifti_series(replace(nifti, problem=told), policy)]
     found = []
     for number, layer in enumerate(layers or range(count)):
-        base = _nifti_series(replace(nifti, channel=layer), policy)
+        rest = {name: value for name, value in nifti.attributes.items() if name not in COLUMNS}
+        base = _nifti_series(replace(nifti, channel=layer, attributes=rest), policy)
         name = f"layer{layer + 1}"
         key = f"{base.key}/{name}"
         found.append(replace(base, component=name, key=key, files=base.files if number == 0 else ()))

@@ -88,6 +88,14 @@ class Series:
         return len(self.files)
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether it is labels that are drawn on a grid which they are given (SEG, RTSTRUCT).
+
+        Other labels (a segmentation in a file of its own) have voxels of their own.
+        """
+        return self.kind == "labels" and self.nifti is None
+
+    @property
     def grid(self) -> Grid | None:
         """The voxel grid, None unless ingestable."""
         if self.shape is None or self.affine is None:

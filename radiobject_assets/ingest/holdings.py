@@ -134,7 +134,7 @@ class Holdings:
     ) -> Sequence[ImageCandidate]:
         """The images that labels, which are stored on a grid, may be those of; NIfTI labels: the one."""
         images = self.image_candidates(planned)
-        if planned.series.kind == "labels":
+        if planned.series.is_drawn:
             return [image for image in images if image.grid.same_as(grid)]
         told = entities_of(planned.series.attributes, row["arrival"] or "")
         study = planned.series.study_uid
@@ -191,7 +191,7 @@ class Holdings:
             for row in rows:
                 if row["kind"] != "image" or row[SUBJECT] != planned.subject_id:
                     continue
-                if planned.series.kind == "labels" and row["series_uid"] not in references:
+                if planned.series.is_drawn and row["series_uid"] not in references:
                     continue
                 found.append(
                     ImageCandidate(

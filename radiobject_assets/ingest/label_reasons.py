@@ -30,7 +30,7 @@ def reason_of_image(
         if outcome.reason == Reason.NO_COLLECTION:
             return Reason.REFERENCE_MISSING, "their image is here, but no collection of dataset.yaml takes it"
         told = f"{outcome.reason}: {outcome.detail}" if outcome.detail else outcome.reason
-        if labels.series.kind == "labels":
+        if labels.series.is_drawn:
             return Reason.REFERENCE_QUARANTINED, f"their image is quarantined ({told})"
         # whether it is their image cannot be known: they still wait for one
         return Reason.REFERENCE_MISSING, f"no image of the subject is in; one is quarantined ({told})"
@@ -38,7 +38,7 @@ def reason_of_image(
 
 
 def _may_be_of(labels: PlannedSeries, image: PlannedSeries) -> bool:
-    if labels.series.kind == "labels":
+    if labels.series.is_drawn:
         return image.series.series_uid in labels.series.references
     target = labels.settings.labels_of if labels.settings else None
     return image.subject_id == labels.subject_id and (target is None or image.collection == target)

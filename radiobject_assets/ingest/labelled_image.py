@@ -88,6 +88,8 @@ def image_of_labels(
         )
     best = max(_agreement(own, dict(image.entities)) for image in possible)
     chosen = [image for image in possible if _agreement(own, dict(image.entities)) == best]
+    # stored as the labels are, it is nearer to them than a turned copy of it
+    chosen = [image for image in chosen if image.grid.same_as(grid)] or chosen
     files = [image.file for image in chosen if image.file is not None]
     told = file is not None and len(files) == len(chosen)
     if file is not None and told and len(chosen) > 1:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.dataset import CollectionConfig, DatasetConfig
 from radiobject_assets.errors import SchemaError
-from radiobject_assets.imaging.evidence.fourth_axis import COLUMNS, axis_attributes
+from radiobject_assets.imaging.evidence.fourth_axis import AXIS, COLUMNS, axis_attributes
 from radiobject_assets.imaging.label_images import LabelledImage
 from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
@@ -233,6 +233,8 @@ def _with_axis(series: Series, settings: CollectionConfig) -> Series:
     axis = settings.fourth_axis
     if axis is None or series.shape is None or len(series.shape) != 4:
         return series
+    if not axis.values and series.attributes.get(AXIS) == axis.name:
+        return series  # its header, or a dataset.json, has the values as well
     if axis.values and len(axis.values) != series.shape[3]:
         detail = f"{series.shape[3]} points along the fourth axis, and dataset.yaml names {len(axis.values)}"
         return _held(series, Reason.FOURTH_AXIS_DIFFERS, detail)

@@ -145,7 +145,7 @@ def _update_from_file(hasher: Any, path: Path) -> None:
 def _open(task: VolumeTask, decoders: Decoders | None) -> tuple[ImageSource, ImageCandidate | None]:
     if task.kind == "image":
         return open_series(task.series, decoders=decoders), None
-    if task.series.kind == "labels":
+    if task.series.is_drawn:
         return open_drawn_labels(task.series, task.images, decoders)
     return open_image_of_labels(
         task.series,

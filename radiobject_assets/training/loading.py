@@ -31,6 +31,9 @@ class DatasetConfig(BaseModel):
     """Plane of the items of `SLICE_2D`."""
     modalities: list[str] | None = None
     """Names of the collections to use, in the order of their channels; None for all that are given."""
+    point: str | float | None = None
+    """Of volumes with a fourth axis the one point to load, by its entry in obs `fourth_axis_values`: the name
+    of a channel (`FLAIR`), or a number. Volumes of three axes are as they are."""
     label_column: str | None = None
     """Column of the first collection's obs that is the item's label, where no `labels` are given."""
     value_filter: str | None = None

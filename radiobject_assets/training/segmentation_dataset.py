@@ -10,7 +10,7 @@ from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.store import VolumeCollection
 from radiobject_assets.training.loading import DatasetConfig, LoadingMode
 from radiobject_assets.training.sampling import PatchPlace, place_patches
-from radiobject_assets.training.subject_groups import group_masks
+from radiobject_assets.training.subject_groups import group_masks, points_in
 from radiobject_assets.training.volume_items import Group, Item, Transform, VolumeItems, label_tensor
 
 
@@ -69,7 +69,8 @@ class SegmentationDataset(VolumeItems):
             image = image.filter(config.value_filter)
             mask = mask.sel(subject=list(image.subjects))
         transforms = [one for one in (spatial_transform, image_transform, transform) if one is not None]
-        super().__init__(group_masks(image, mask), config, transforms)
+        points = points_in([image], config.point)
+        super().__init__(group_masks(image, mask), config, transforms, points)
         self._foreground_sampling = foreground_sampling and config.loading_mode is LoadingMode.PATCH
         self._foreground_threshold = foreground_threshold
         self._foreground_max_retries = foreground_max_retries
@@ -83,7 +84,7 @@ class SegmentationDataset(VolumeItems):
         best, most = uniform, -1.0
         for attempt in range(self._foreground_max_retries):
             (found,) = place_patches(
-                image.shape,
+                self._shape(image),
                 size,
                 1,
                 # patch and attempt make one key: the places of two patches must not be each other's retries

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from radiobject_assets.errors import AlignmentError, ConfigurationError
 from radiobject_assets.store import Volume, VolumeCollection
@@ -113,7 +113,36 @@ def check_channels(groups: Sequence[tuple[Volume, ...]], names: Sequence[str]) -
             )
 
 
-def uniform_shape(groups: Sequence[tuple[Volume, ...]]) -> tuple[int, ...] | None:
+def uniform_shape(shapes: Iterable[tuple[int, ...]]) -> tuple[int, ...] | None:
     """The shape that all volumes share, or None."""
-    shapes = {volume.shape for group in groups for volume in group}
-    return shapes.pop() if len(shapes) == 1 else None
+    distinct = set(shapes)
+    return distinct.pop() if len(distinct) == 1 else None
+
+
+def points_in(collections: Sequence[VolumeCollection], point: str | float | None) -> dict[str, int]:
+    """Where a point lies along the fourth axis of each volume that has one, by the volume's URI.
+
+    Raises
+    ------
+    AlignmentError
+        A volume has a fourth axis without this point, or none has a fourth axis.
+    """
+    if point is None:
+        return {}
+    found: dict[str, int] = {}
+    without = 0
+    for collection in collections:
+        rows = {row.obs_id: row for row in volume_rows(collection.to_obs())}
+        for obs_id, volume in zip(collection.obs_ids, collection, strict=True):
+            if len(volume.shape) != 4:
+                continue
+            t = rows[obs_id].index_of(point)
+            without += t is None
+            if t is not None:
+                found[volume.uri] = t
+    if without or not found:
+        raise AlignmentError(
+            f"{without} volumes have no point {point!r} along their fourth axis, {len(found)} have: obs "
+            "`fourth_axis_values` lists them; the collection's `fourth_axis` in dataset.yaml names them"
+        )
+    return found

@@ -12,7 +12,12 @@ from radiobject_assets.store import VolumeCollection
 from radiobject_assets.training.label_values import LabelSource, label_values
 from radiobject_assets.training.loading import DatasetConfig
 from radiobject_assets.training.sampling import PatchPlace
-from radiobject_assets.training.subject_groups import as_collections, check_channels, group_by_subject
+from radiobject_assets.training.subject_groups import (
+    as_collections,
+    check_channels,
+    group_by_subject,
+    points_in,
+)
 from radiobject_assets.training.volume_items import Group, Item, Transform, VolumeItems
 
 
@@ -59,7 +64,8 @@ class VolumeCollectionDataset(VolumeItems):
         self._names = [collection.name for collection in chosen]
         groups = group_by_subject(chosen)
         check_channels(groups, self._names)
-        super().__init__(groups, config, [] if transform is None else [transform])
+        transforms = [] if transform is None else [transform]
+        super().__init__(groups, config, transforms, points_in(chosen, config.point))
         self._labels = label_values(chosen[0], config.label_column if labels is None else labels)
 
     @property

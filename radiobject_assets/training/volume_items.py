@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,18 +43,29 @@ class VolumeItems(Dataset[Item], ABC):
         What an item is.
     transforms
         Applied to each item in turn.
+    points
+        The point of the fourth axis that is loaded, by the URI of the volume (`subject_groups.points_in`).
     """
 
     def __init__(
-        self, groups: Sequence[Group], config: DatasetConfig, transforms: Sequence[Transform]
+        self,
+        groups: Sequence[Group],
+        config: DatasetConfig,
+        transforms: Sequence[Transform],
+        points: Mapping[str, int] | None = None,
     ) -> None:
         self._groups = list(groups)
         self._config = config
         self._transforms = tuple(transforms)
         self._clock = EpochClock()
-        self._readers = ReaderPool()
-        self._volume_shape = uniform_shape(self._groups)
-        self._ends = np.cumsum([self._parts(group[0].shape) for group in self._groups], dtype=np.int64)
+        self._points = dict(points or {})
+        self._readers = ReaderPool(points=self._points)
+        self._volume_shape = uniform_shape(self._shape(volume) for group in self._groups for volume in group)
+        self._ends = np.cumsum([self._parts(self._shape(group[0])) for group in self._groups], dtype=np.int64)
+
+    def _shape(self, volume: Volume) -> tuple[int, ...]:
+        """The shape of what is loaded of a volume."""
+        return volume.shape[:3] if volume.uri in self._points else volume.shape
 
     def _parts(self, shape: tuple[int, ...]) -> int:
         match self._config.loading_mode:
@@ -83,7 +94,7 @@ class VolumeItems(Dataset[Item], ABC):
         """Whether all items have one shape, so that any of them can be batched."""
         if self._config.loading_mode is LoadingMode.PATCH:
             return True
-        shapes = {group[0].shape for group in self._groups}
+        shapes = {self._shape(group[0]) for group in self._groups}
         if self._config.loading_mode is LoadingMode.SLICE_2D:
             axis = PLANE_AXIS[self._config.slice_orientation]
             shapes = {shape[:axis] + shape[axis + 1 :] for shape in shapes}
@@ -138,7 +149,7 @@ class VolumeItems(Dataset[Item], ABC):
 
     def _place(self, group: Group, part: int, epoch: int, size: tuple[int, int, int]) -> PatchPlace:
         key = group[0].obs_id or group[0].uri
-        start, t = random_start(group[0].shape, size, self._config.seed, key, part, epoch)
+        start, t = random_start(self._shape(group[0]), size, self._config.seed, key, part, epoch)
         return PatchPlace(part, start, t, False)
 
     def _transformed(self, item: Item) -> Item:

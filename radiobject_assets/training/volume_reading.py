@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,10 @@ PLANE_AXIS = {SliceOrientation.SAGITTAL: 0, SliceOrientation.CORONAL: 1, SliceOr
 
 
 class VolumeReader:
-    """Reads one volume. Safe to share between threads."""
+    """Reads one volume, or one `point` of its fourth axis. Safe to share between threads."""
 
-    def __init__(self, volume: Volume) -> None:
-        self._source = StoredVoxels(volume)
+    def __init__(self, volume: Volume, point: int | None = None) -> None:
+        self._source = StoredVoxels(volume, point)
         self._slope, self._intercept = volume.slope, volume.intercept
         self._padding: int | float | None = None
         self._foreground: LabelledVoxels | None = None
@@ -82,10 +82,17 @@ class VolumeReader:
 
 
 class ReaderPool:
-    """Readers of the volumes that were used last; each process fills its own."""
+    """Readers of the volumes that were used last; each process fills its own.
 
-    def __init__(self, keep: int = 1024) -> None:
+    Parameters
+    ----------
+    points
+        The point of the fourth axis that is read, by the URI of the volume; of others all are.
+    """
+
+    def __init__(self, keep: int = 1024, points: Mapping[str, int] | None = None) -> None:
         self._keep = keep
+        self._points = dict(points or {})
         self._readers: OrderedDict[str, VolumeReader] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -96,12 +103,12 @@ class ReaderPool:
             if reader is not None:
                 self._readers.move_to_end(volume.uri)
                 return reader
-        reader = VolumeReader(volume)  # opens the array: not under the lock
+        reader = VolumeReader(volume, self._points.get(volume.uri))  # opens the array: not under the lock
         with self._lock:
             reader = self._readers.setdefault(volume.uri, reader)
             while len(self._readers) > self._keep:
                 self._readers.popitem(last=False)
         return reader
 
-    def __reduce__(self) -> tuple[type[ReaderPool], tuple[int]]:
-        return type(self), (self._keep,)
+    def __reduce__(self) -> tuple[type[ReaderPool], tuple[int, dict[str, int]]]:
+        return type(self), (self._keep, self._points)

@@ -27,7 +27,7 @@ def _only(path: Path) -> Unreadable:
 
 
 def _asks(item: Unreadable) -> bool:
-    return EXPLANATIONS[item.reason].needs_attention
+    return EXPLANATIONS[item.reason].left_out
 
 
 def test_every_volume_of_another_program_is_named_and_asks_somebody_to_act(shared_data: Path) -> None:
@@ -126,6 +126,10 @@ VTK = "# vtk DataFile Version 3.0\nx\nASCII\nDATASET {}\n"
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 30, "PNG", False),
         (b"%PDF-1.7\n", "PDF", False),
         (b"\xff\xd8\xff\xe0" + b"\0" * 30, "JPEG", False),
+        (b'{"zarr_format": 2, "shape": [4, 5, 6]}', "Zarr array", True),
+        (b'{"zarr_format": 2}', "Zarr", False),
+        (b"\x9e\xa8b2frame\0" + b"\0" * 50, "Blosc2", True),
+        (b"--x\r\nContent-Type: application/dicom\r\n\r\n", "DICOMweb", True),
         (b"just a note\n", "neither DICOM nor", False),
         (b"solve this\n", "neither DICOM nor", False),
         (b"BMW is a car, not a picture\n", "neither DICOM nor", False),
@@ -150,6 +154,26 @@ def test_the_data_file_of_an_analyze_header_has_its_reason(tmp_path: Path) -> No
     found = scan([tmp_path]).unreadable
     assert [item.path.name for item in found] == ["a.hdr", "a.img"]
     assert all("ANALYZE" in item.detail and _asks(item) for item in found)
+
+
+@pytest.mark.parametrize("name", ["a+orig.BRIK", "a.rec", "a.img", "a.zraw", "a.raw"])
+def test_voxels_whose_header_is_not_there_ask_for_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(bytes(range(256)) * 10)
+    item = _only(tmp_path)
+    assert "header" in item.detail
+    assert _asks(item)
+
+
+@pytest.mark.parametrize("mark", [(0, b"\x28\xb5\x2f\xfd"), (0, b"\x1f\x9d\x90"), (32769, b"CD001")])
+def test_packed_files_that_are_not_read_in_place_ask_to_be_unpacked(
+    tmp_path: Path, mark: tuple[int, bytes]
+) -> None:
+    content = bytearray(40_000)
+    content[mark[0] : mark[0] + len(mark[1])] = mark[1]
+    (tmp_path / "file").write_bytes(bytes(content))
+    item = _only(tmp_path)
+    assert item.reason is Reason.ARCHIVE
+    assert _asks(item)
 
 
 def test_a_parcel_of_dicom_is_still_looked_into(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_a_file_that_does_not_inflate_gets_a_reason_that_asks_to_act(tmp_path: P
     assert {item.path: item.reason for item in found.unreadable} == dict.fromkeys(
         paths[:2], Reason.ARCHIVE_DAMAGED
     )
-    assert EXPLANATIONS[Reason.ARCHIVE_DAMAGED].needs_attention
+    assert EXPLANATIONS[Reason.ARCHIVE_DAMAGED].left_out
     assert len(found.instances) == 2
 
 

@@ -154,7 +154,9 @@ def test_real_files_of_other_programs_are_read_as_their_own_tools_read_them(shar
 def test_values_of_the_points_of_a_surface_are_no_volume(tmp_path: Path) -> None:
     path = tmp_path / "lh.thickness.mgh"
     nib.save(nib.MGHImage(np.ones((500, 1, 1), "f4"), np.eye(4)), path)
-    assert _one(path).reason is Reason.VOLUME_AXES
+    (item,) = scan([path]).unreadable
+    assert item.reason is Reason.NOT_AN_IMAGE
+    assert "surface" in item.detail
 
 
 def test_an_mgh_volume_whose_place_is_not_known_is_refused(tmp_path: Path) -> None:

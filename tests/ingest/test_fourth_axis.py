@@ -13,12 +13,17 @@ from pydantic import ValidationError
 
 from radiobject_assets.compute import Compute
 from radiobject_assets.dataset import DatasetConfig, PatchesConfig, load_dataset
+from radiobject_assets.errors import AlignmentError
 from radiobject_assets.ingest import IngestReport, ingest_sources
 from radiobject_assets.memory import MemoryBudget
 from radiobject_assets.store import RadiObject
 from radiobject_assets.store.snapshots import create_snapshot
 from radiobject_assets.training.cache_build import build_patch_cache
+from radiobject_assets.training.loading import DatasetConfig as LoadingConfig
+from radiobject_assets.training.loading import LoadingMode
 from radiobject_assets.training.patch_cache import PatchCache
+from radiobject_assets.training.segmentation_dataset import SegmentationDataset
+from radiobject_assets.training.volume_dataset import VolumeCollectionDataset
 
 SHAPE = (9, 8, 7)
 CHANNELS = ["FLAIR", "T1w", "T1gd", "T2w"]
@@ -108,6 +113,28 @@ def test_channels_are_named_by_the_collection_and_patches_of_one_can_be_asked_fo
         patches=PatchesConfig(**settings, point="PD"), out_dir=tmp_path / "cache", budget=MemoryBudget(64),
     )  # fmt: skip
     assert (info.n_volumes, info.left_out_counts) == (0, {"no_such_point": 1})
+
+
+def test_data_sets_of_volumes_load_the_channel_that_is_named(tmp_path: Path) -> None:
+    case(tmp_path / "in", "BRATS_001")
+    ingest(tmp_path / "in", tmp_path, dataset(fourth_axis={"name": "channel", "values": CHANNELS}))
+    radi = RadiObject(str(tmp_path / "store"))
+    images, masks = radi.collection("mr"), radi.collection("seg")
+    (stored,) = images
+    whole = VolumeCollectionDataset(images, LoadingConfig(point="T1gd"))
+    assert whole.volume_shape == SHAPE
+    assert np.array_equal(whole[0]["image"][0], stored.to_numpy()[..., 2])
+    patches = LoadingConfig(
+        point="T2w", loading_mode=LoadingMode.PATCH, patch_size=(4, 4, 4), patches_per_volume=5
+    )
+    for item in SegmentationDataset(images, masks, patches, foreground_sampling=True):
+        x, y, z = item["patch_start"]
+        assert np.array_equal(item["image"][0], stored.to_numpy()[x : x + 4, y : y + 4, z : z + 4, 3])
+    planes = VolumeCollectionDataset(images, LoadingConfig(point="FLAIR", loading_mode=LoadingMode.SLICE_2D))
+    assert len(planes) == SHAPE[2]
+    assert np.array_equal(planes[3]["image"][0], stored.to_numpy()[:, :, 3, 0])
+    with pytest.raises(AlignmentError, match="no point 'PD'"):
+        VolumeCollectionDataset(images, LoadingConfig(point="PD"))
 
 
 @pytest.mark.parametrize("key", ["modality", "channel_names"])

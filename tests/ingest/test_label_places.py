@@ -354,6 +354,24 @@ def test_labels_off_the_grid_say_by_how_much_and_why(tmp_path: Path) -> None:
     assert "LPS taken for RAS" in refused.detail
 
 
+def test_of_an_image_and_its_turned_copy_the_one_stored_as_the_labels_is_theirs(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    image = nib.Nifti1Image(np.ones((4, 5, 6), np.uint8), np.diag([-1.0, -1.0, 2.0, 1.0]))
+    nib.save(image, folder / "p_a_ct.nii.gz")
+    nib.save(nib.as_closest_canonical(image), folder / "p_b_ct.nii.gz")
+    nib.save(nib.as_closest_canonical(image), folder / "p_seg.nii.gz")
+    report = ingest(
+        folder, tmp_path,
+        collections={"ct": {"match": {"files": "*_ct.nii.gz"}},
+                     "seg": {"match": {"files": "*_seg.nii.gz"}, "kind": "labels", "labels_of": "ct"}},
+    )  # fmt: skip
+    assert not report.quarantined_by_reason
+    radi = RadiObject(str(tmp_path / "store"))
+    (labels_of,) = radi.collection("seg").to_obs()["labels_of"]
+    assert radi.collection("ct")[labels_of].affine[0, 0] == 1.0
+
+
 CASES = {
     "l03_seg_of_two_series": {"seg": "expected.nii.gz"},
     "l05_rtstruct_frame_of_reference_only": {"liver": "expected.nii.gz"},
