@@ -53,7 +53,9 @@ def quantity_of_some_slices(planes: Planes, random: Random) -> Planes:
 
 
 def kind_of_some_slices(planes: Planes, random: Random) -> Planes:
-    """ImageType of some slices has another third value."""
+    """ImageType of some slices has another third value (of two places, each could be a scan of one slice)."""
+    if len({plane.z for plane in planes}) < 3:
+        raise NotApplicableError("it has too few slices")
     word = str(random.choice(KINDS))
     return at(planes, some(planes, random), _typed(word), kind=word)
 

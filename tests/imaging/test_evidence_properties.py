@@ -198,7 +198,12 @@ def pairs() -> list[tuple[str, str]]:
     found = [pair for pair in found if "split_in_halves" not in pair or apart.isdisjoint(pair)]
     # a point alone in its kind or UID that lacks an end slice may be a scan of fewer slices
     alone = {"split_by_point", "kind_of_a_point", "units_of_a_point"}
-    return [pair for pair in found if "point_of_a_slice_lost" not in pair or alone.isdisjoint(pair)]
+    alone |= {"position_twice"}  # which fills the gap
+    found = [pair for pair in found if "point_of_a_slice_lost" not in pair or alone.isdisjoint(pair)]
+    # an image of another kind or matrix that has no place may be a capture
+    placeless = {"position_removed", "orientation_removed"}
+    other = {"end_slice_of_another_matrix", "kind_of_some_slices"}
+    return [pair for pair in found if placeless.isdisjoint(pair) or other.isdisjoint(pair)]
 
 
 def two_changes_of(good: Good, count: int, seed: int, folder: Path) -> list[str]:
