@@ -46,14 +46,16 @@ def _typed(word: str) -> Callable[[Dataset], None]:
 def quantity_of_some_slices(planes: Planes, random: Random) -> Planes:
     """Some slices of a magnitude stack say that they are phase (or the other way)."""
     ds = planes[0].header()
-    if ds.Modality != "MR" or not set(ds.ImageType[2:]) & {"M", "P"}:
-        raise NotApplicableError("ImageType does not tell magnitude from phase")
+    if ds.Modality != "MR" or not set(ds.ImageType[2:]) & {"M", "P"} or len({p.of for p in planes}) > 1:
+        raise NotApplicableError("ImageType does not tell magnitude from phase, or has both")
     word = "P" if "P" not in ds.ImageType[2:] else "M"
     return at(planes, some(planes, random), _typed(word), kind="other quantity", damaged=True)
 
 
 def kind_of_some_slices(planes: Planes, random: Random) -> Planes:
-    """ImageType of some slices has another third value."""
+    """ImageType of some slices has another third value (of two places, each could be a scan of one slice)."""
+    if len({plane.z for plane in planes}) < 3:
+        raise NotApplicableError("it has too few slices")
     word = str(random.choice(KINDS))
     return at(planes, some(planes, random), _typed(word), kind=word)
 

@@ -321,7 +321,7 @@ def end_slice_in_colour(planes: Planes, random: Random) -> Planes:
     native(planes)
 
     def change(ds: Dataset) -> None:
-        values = (ds.pixel_array % 256).astype("u1")
+        values = (ds.pixel_array.astype(int) % 256).astype("u1")
         ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
         ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
         ds.PixelData = np.stack([values] * 3, -1).tobytes()

@@ -32,6 +32,8 @@ STACKS = (
 )  # fmt: skip
 IN_TIME = ("mr_ge_fmri4d", "mr_philips_fmri4d")
 DIFFUSION = ("mr_ge_dti4d", "mr_philips_dti4d")
+SEVERAL = "mr_philips_dualecho"
+"""Two echoes, magnitude and phase: four volumes."""
 LARGE = (
     "ct_philips_notilt", "mr_comp_j2k", "mr_comp_jpegll", "mr_comp_jpegls", "mr_philips_dualecho",
     "mr_philips_fmri4d_7t", "mr_t1_7t_implicit",
@@ -118,6 +120,8 @@ def right_of(change: Change, name: str) -> frozenset[str]:
     if name in DIFFUSION and change in RIGHT["time"]:
         # the standard's b-values and directions stay in headers, and are an order of their own
         return in_time | {"exact", "refused", "weighted"}
+    if name == SEVERAL:  # what is wrong in one of its volumes leaves the others whole
+        return stack | {"divided"} if stack == REFUSED else stack
     return in_time if name in IN_TIME or name == "mr_philips_fmri4d_7t" else stack
 
 
@@ -125,8 +129,8 @@ def right_of_both(first: Change, second: Change, name: str) -> frozenset[str]:
     """What may come of two changes: nothing that one of them forbids, and a refusal always."""
     a, b = right_of(first, name), right_of(second, name)
     right = (a & b) | {"refused"}
-    if REFUSED in (a, b):  # but what is wrong within one UID leaves the others whole
-        return APART if ANY_WHOLE in (a, b) else REFUSED
+    if REFUSED in (a, b):  # but what is wrong within one UID or kind leaves the others whole
+        return APART if ANY_WHOLE in (a, b) or APART in (a, b) else REFUSED
     if "divided" in a | b and "exact" in a | b:
         right |= {"divided"}
     return right | ({"weighted"} & (a | b))
@@ -146,7 +150,7 @@ def tried(good: Good, changes: tuple[Change, ...], seed: int, folder: Path) -> s
     try:
         for change in changes:
             planes = change(planes, random)
-    except NotApplicableError:
+    except (NotApplicableError, AttributeError):  # an earlier change took away what this one changes
         return None
     return outcome(good, planes, folder, parts=not PARTS.isdisjoint(changes))
 
@@ -191,7 +195,15 @@ def pairs() -> list[tuple[str, str]]:
     found = [pair for a, b in itertools.combinations(groups, 2) for pair in itertools.product(a, b)]
     # a half that differs from the other in all its slices, under its own UID, is a scan of its own
     apart = {"spacing_apart", "orientation_apart", *(change.__name__ for change in RIGHT["kind"])}
-    return [pair for pair in found if "split_in_halves" not in pair or apart.isdisjoint(pair)]
+    found = [pair for pair in found if "split_in_halves" not in pair or apart.isdisjoint(pair)]
+    # a point alone in its kind or UID that lacks an end slice may be a scan of fewer slices
+    alone = {"split_by_point", "kind_of_a_point", "units_of_a_point"}
+    alone |= {"position_twice"}  # which fills the gap
+    found = [pair for pair in found if "point_of_a_slice_lost" not in pair or alone.isdisjoint(pair)]
+    # an image of another kind or matrix that has no place may be a capture
+    placeless = {"position_removed", "orientation_removed"}
+    other = {"end_slice_of_another_matrix", "kind_of_some_slices"}
+    return [pair for pair in found if placeless.isdisjoint(pair) or other.isdisjoint(pair)]
 
 
 def two_changes_of(good: Good, count: int, seed: int, folder: Path) -> list[str]:
