@@ -12,7 +12,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from radiobject_assets.imaging.evidence.order_evidence import EVIDENCE
-from radiobject_assets.imaging.evidence.rules import DIVIDING, FREE, IN_PLACE, LAST, REFUSED, TRACE, Rule
+from radiobject_assets.imaging.evidence.rules import (
+    ACQUISITION,
+    DIVIDING,
+    FREE,
+    IN_PLACE,
+    LAST,
+    REFUSED,
+    TRACE,
+    Rule,
+)
 from radiobject_assets.imaging.vendor_rules import RULES
 
 PAGE = Path(__file__).resolve().parent / "reference" / "evidence.md"
@@ -52,10 +61,11 @@ def page() -> str:
         *_paragraph("Planes of one SeriesInstanceUID that differ in one of these are of different volumes:"),
         *_table(head, map(_rule, (*DIVIDING, TRACE, *LAST))),
         *_paragraph(
-            """These make another volume only where planes of two values are at the same positions; else one
-            slice of a volume may carry a value of its own:"""
+            """These make another volume only where planes of two values are at the same positions, or
+            alternate along the stack (three and more of each); else one slice of a volume may carry a value
+            of its own:"""
         ),
-        *_table(head, map(_rule, IN_PLACE)),
+        *_table(head, map(_rule, (*IN_PLACE, ACQUISITION))),
         "## What may differ in one volume",
         "",
         *_table(("elements", "what follows", "rests on"), map(_rule, FREE)),

@@ -6,6 +6,7 @@ in PerFrameFunctionalGroupsSequence (PS3.3 C.7.6.16); a macro is in one or the o
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -116,6 +117,8 @@ def classic_frame(elements: Elements, manufacturer: str) -> Frame:
         content_at=elements.text(t.CONTENT_TIME),
         reference_time_ms=finite(elements.number(t.FRAME_REFERENCE_TIME)),
         duration_ms=finite(elements.number(t.FRAME_DURATION)),
+        cardiac_percent=finite(elements.number(t.CARDIAC_PERCENT)),
+        respiratory_percent=finite(elements.number(t.RESPIRATORY_PERCENT)),
         rescaled=not _RESCALE.isdisjoint(elements.values),
         rows_reversed=rows_reversed(polarity_of(elements, manufacturer)),
     )
@@ -218,6 +221,10 @@ def _values_in(group: Elements, words: frozenset[str]) -> dict[str, AttributeVal
     kernel = reconstruction.text(t.KERNEL) if reconstruction is not None else ""
     if kernel and not names_somebody(kernel, words):
         found["convolution_kernel"] = kernel
+    velocity = group.first(t.VELOCITY_ENCODING)
+    direction = velocity.numbers(t.VELOCITY_DIRECTION) if velocity is not None else ()
+    if len(direction) == 3 and all(map(math.isfinite, direction)):
+        found["velocity_encoding_lps"] = json.dumps([round(value, 6) + 0.0 for value in direction])
     for name, (sequence, tag) in _IN_MACROS.items():
         macro = group.first(sequence)
         value = macro.number(tag) if macro is not None else None

@@ -385,8 +385,16 @@ def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -
         source_series=source_series_of(e),
         attributes=attributes if not mapped.units else {**attributes, "rescale_type": mapped.units},
         extras=extras,
+        concatenation=_concatenation(e),
         frame_of_reference_uid=frame_of_reference(e),
     )
+
+
+def _concatenation(e: Elements) -> tuple[str, int, int] | None:
+    uid = e.text(t.CONCATENATION)
+    if not uid:
+        return None
+    return uid, e.integer(t.IN_CONCATENATION) or 0, e.integer(t.CONCATENATION_TOTAL) or 0
 
 
 def _high_bit(e: Elements) -> int:

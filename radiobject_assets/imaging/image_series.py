@@ -45,6 +45,7 @@ from radiobject_assets.imaging.vendor_rules import rules_of_directions
 
 # Three planes with more slices than this are reformats, or three scans, that came as one series.
 _MOST_LOCALIZER_SLICES = 15
+_NAMED = 5
 _LOCALIZER_TYPE = re.compile(r"\\(LOCALIZER|SCOUT|TOPOGRAM|SURVIEW|REF_SURVIEW)(\\|$)")
 
 
@@ -296,8 +297,8 @@ def _problem(
         return Problem(problem.reason, share + problem.detail)
     if len({is_colour(instance) for instance in instances}) > 1:
         return Problem(Reason.COLOUR, "some slices have colours, others have none")
-    if (unscaled := _unscaled(component.planes)) is not None:
-        return unscaled
+    if (problem := _unscaled(component.planes) or _cut_short(instances)) is not None:
+        return problem
     differing = sum(instance.path in conflicts for instance in instances)
     if differing:
         return Problem(Reason.CONFLICTING_DUPLICATES, f"{differing} instances have copies with other content")
@@ -305,6 +306,26 @@ def _problem(
         return Problem(Reason.LOCALIZER, "ImageType says localizer")
     if three_planes:
         return Problem(Reason.LOCALIZER, "few slices in three orthogonal orientations")
+    return None
+
+
+def _cut_short(instances: Sequence[Instance]) -> Problem | None:
+    """Files of a concatenation that are not here: frames of one object, PS3.3 C.7.6.16.2.2.4."""
+    parts: dict[str, set[int]] = {}
+    totals: dict[str, int] = {}
+    for instance in instances:
+        if instance.concatenation is not None:
+            uid, number, total = instance.concatenation
+            parts.setdefault(uid, set()).add(number)
+            totals[uid] = max(totals.get(uid, 0), total, number)
+    for uid, numbers in parts.items():
+        missing = sorted(set(range(1, totals[uid] + 1)) - numbers)
+        if missing:
+            told = ", ".join(map(str, missing[:_NAMED]))
+            return Problem(
+                Reason.MISSING_SLICE,
+                f"{len(missing)} of {totals[uid]} files of one concatenated object are missing: file {told}",
+            )
     return None
 
 

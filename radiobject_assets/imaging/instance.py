@@ -149,6 +149,9 @@ class Instance:
     source_series
         SeriesInstanceUID of the enhanced series of which the instance is an alternate (Related Series
         Sequence with that purpose), "" where it names none.
+    concatenation
+        ConcatenationUID, InConcatenationNumber and InConcatenationTotalNumber (0 where it is not told) of a
+        multi-frame object that was written in several files; None for others.
     attributes
         Allow-listed acquisition parameters (`tags.ATTRIBUTES`).
     gzipped
@@ -206,6 +209,7 @@ class Instance:
     reference_owners: tuple[int, ...] = ()
     reference_classes: tuple[str, ...] = ()
     gzipped: bool = False
+    concatenation: tuple[str, int, int] | None = None
 
 
 def header_length(size_bytes: int, pixel_offset: int) -> int:

@@ -1,7 +1,7 @@
 """NIfTI-1 and NIfTI-2 headers: what shape, type, scaling and place the voxels have.
 
-Rules as nibabel's: slope 0 or not finite means no scaling, colours have none; xyzt_units do not scale the
-affine (writers often set them wrong).
+Rules as nibabel's: slope 0 or not finite means no scaling, colours have none. A unit of metres or micrometres
+scales the affine where voxels have a usual size only so (writers often set it wrong): `millimetres`.
 Source: the NIfTI-1 and NIfTI-2 definitions (nifti1.h, nifti2.h).
 """
 
@@ -20,7 +20,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.nifti_place import NiftiPlace, is_place
+from radiobject_assets.imaging.nifti_place import NiftiPlace, is_place, millimetres
 from radiobject_assets.imaging.path_text import path_text
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
@@ -36,6 +36,7 @@ _COMPONENTS = {
     "rgb24": ("rgb", "u1", 3),
     "rgba32": ("rgba", "u1", 4),
 }
+_MILLIMETRES = 2
 _TIME_UNITS = {8: 1.0, 16: 1e-3, 24: 1e-6}  # to seconds
 _MAX_VOXELS = 1 << 40
 _HEADER_BYTES = 348
@@ -273,6 +274,13 @@ def read_nifti(path: Path, root: Path, prefix: bytes, size: int, *, compressed: 
     if usable and not math.isfinite(intercept):
         raise ImageReadError(Reason.NIFTI_INVALID, f"the slope is {slope:g} and the intercept none", path)
     place = NiftiPlace(shape, pixdim, qform_code, sform_code, quaternion, sform)
+    affine, other_place = place.affine[:3], place.other_place
+    lengths = np.linalg.norm(affine[:, :3], axis=0)
+    factor = millimetres(int(units), lengths)
+    if factor not in (None, 1.0):
+        affine = affine * factor
+        other_place = tuple(np.multiply(other_place, [1, 1, 1, factor] * 3).tolist()) if other_place else ()
+        units = (int(units) & ~7) | _MILLIMETRES
     steps = tuple(map(float, pixdim[4:8]))
     timed = dims[0] >= 4 and not fifth_axis and units & 0x38 in _TIME_UNITS
     step = pixdim[4] * _TIME_UNITS[units & 0x38] if timed else None
@@ -292,7 +300,7 @@ def read_nifti(path: Path, root: Path, prefix: bytes, size: int, *, compressed: 
         data_offset=data_offset,
         slope=float(slope) if usable else 1.0,
         intercept=float(intercept) if usable else 0.0,
-        affine=tuple(place.affine[:3].ravel().tolist()),
+        affine=tuple(affine.ravel().tolist()),
         sform_code=sform_code,
         qform_code=qform_code,
         description=description.split(b"\0")[0].decode("latin-1"),
@@ -301,10 +309,15 @@ def read_nifti(path: Path, root: Path, prefix: bytes, size: int, *, compressed: 
         intent_code=int(intent_code),
         intent_parameters=tuple(map(float, intent)) if _says_something(intent) else (),
         fifth_axis=fifth_axis,
-        other_place=place.other_place,
+        other_place=other_place,
         steps=steps if all(map(math.isfinite, steps)) and set(steps) != {1.0} else (),
         extension_bytes=max(0, end - minimum_offset) if extended else 0,
     )
+    if factor is None:
+        sides = "x".join(f"{side:.4g}" for side in lengths)
+        unit = "metre" if int(units) & 7 == 1 else "micrometre"
+        told = f"its unit is the {unit} and voxels are {sides}: neither that nor millimetres alone is likely"
+        return replace(file, problem=f"{Reason.NIFTI_INVALID} {told}; set xyzt_units to what is true")
     return _judged(file, datatype)
 
 

@@ -80,6 +80,37 @@ class NiftiPlace:
         return affine
 
 
+_UNITS_MM = {1: 1000.0, 3: 1e-3}  # metre, micrometre
+# Sides of voxels that scanners, microscopes aside, and reconstructions have.
+_SMALLEST_MM, _LARGEST_MM = 0.01, 30.0
+
+
+def millimetres(units: int, lengths: NDArray[np.float64]) -> float | None:
+    """What the affine of a header is to be multiplied by; None where its unit leaves that open.
+
+    Writers often set the unit wrong, so that it counts only against what sizes voxels have: where the sizes
+    are those of an image in millimetres, and not in the unit that is named, they are millimetres.
+
+    Parameters
+    ----------
+    units
+        xyzt_units.
+    lengths
+        Sides of a voxel as the header has them.
+    """
+    factor = _UNITS_MM.get(units & 7)
+    if factor is None or not np.isfinite(lengths).all():
+        return 1.0
+    as_written, as_named = _usual(lengths), _usual(lengths * factor)
+    if as_written == as_named:
+        return None
+    return 1.0 if as_written else factor
+
+
+def _usual(lengths_mm: NDArray[np.float64]) -> bool:
+    return bool(lengths_mm.min() >= _SMALLEST_MM and lengths_mm.max() <= _LARGEST_MM)
+
+
 def is_place(affine: NDArray[np.float64]) -> bool:
     """Whether an affine is finite and its three axes span a space, however small the voxels are."""
     if not np.isfinite(affine).all():

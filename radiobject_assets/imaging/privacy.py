@@ -137,6 +137,7 @@ class Release:
             sop_instance_uid=uid(sop),
             series_uid=uid(i.series_uid),
             study_uid=uid(i.study_uid),
+            concatenation=i.concatenation and (uid(i.concatenation[0]), *i.concatenation[1:]),
             source_series=uid(i.source_series),
             references=tuple(map(uid, i.references)),
             reference_sops=tuple(map(uid, i.reference_sops)),

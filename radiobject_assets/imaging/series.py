@@ -131,6 +131,7 @@ def _segments_json(nifti: NiftiFile) -> str | None:
 
 def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
     own = nifti.format == "nifti"
+    nifti = _b_values_of_points(nifti)
     attributes: dict[str, AttributeValue] = {
         "time_step_s": nifti.time_step_s,
         "segments": _segments_json(nifti),
@@ -180,6 +181,22 @@ def _nifti_series(nifti: NiftiFile, policy: SeriesPolicy) -> Series:
         intercept=nifti.intercept,
         decoded_bytes=math.prod(shape) * dtype.itemsize,
     )
+
+
+def _b_values_of_points(nifti: NiftiFile) -> NiftiFile:
+    """The image without b-values and directions that are not as many as its points: nobody knows whose."""
+    n_points = nifti.shape[3] if len(nifti.shape) == 4 else 1
+    names = ("b_values_s_per_mm2", "b_vectors_ras")
+    wrong = [n for n in names if n in nifti.attributes and _length(nifti.attributes[n]) != n_points]
+    if not wrong:
+        return nifti
+    kept = {name: value for name, value in nifti.attributes.items() if name not in names}
+    return replace(nifti, attributes=kept)
+
+
+def _length(text: AttributeValue) -> int:
+    found = json.loads(str(text))
+    return len(found) if isinstance(found, list) else 0
 
 
 def _told_by_nifti(nifti: NiftiFile) -> dict[str, AttributeValue]:

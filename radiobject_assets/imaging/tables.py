@@ -121,6 +121,7 @@ def _instance_from_json(text: str) -> Instance:
     values["segments"] = tuple(Segment(*map(_tuples, segment)) for segment in values["segments"])
     values["references"] = tuple(values["references"])
     values["reference_sops"] = tuple(values["reference_sops"])
+    values["concatenation"] = _tuples(values["concatenation"])
     for name in ("reference_owners", "reference_classes"):
         values[name] = tuple(values.get(name, ()))
     return Instance(**values)

@@ -19,6 +19,8 @@ from radiobject_assets.imaging.withholding import names_somebody, words_of_ident
 _DAY_S = 86400.0
 _GRAMS_PER_KG = 1000.0
 _BQ_PER_MBQ = 1e6
+# Fewer becquerels were never injected to image anything: the number is in another unit (megabecquerel).
+_LEAST_DOSE_BQ = 1e4
 
 COLUMNS = {
     "radiopharmaceutical": "name of the tracer",
@@ -40,6 +42,8 @@ def tracer_attributes(elements: Elements) -> dict[str, AttributeValue]:
     dose_bq, half_life_s = _positive(item, t.TOTAL_DOSE), _positive(item, t.HALF_LIFE)
     if dose_bq is not None and elements.text(t.MODALITY) == "NM":  # PS3.3 C.8.4.10: megabecquerel
         dose_bq *= _BQ_PER_MBQ
+    if dose_bq is not None and dose_bq < _LEAST_DOSE_BQ:
+        dose_bq = None
     pharmaceutical = in_terms(t.RADIOPHARMACEUTICAL, item.text(t.RADIOPHARMACEUTICAL)) or _meaning(
         item.first(t.RADIOPHARMACEUTICAL_CODE)
     )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from radiobject_assets.imaging.evidence.places import place_numbers
 from radiobject_assets.imaging.evidence.plane import Plane
 from radiobject_assets.imaging.evidence.rules import (
+    ACQUISITION,
     COMPLEX,
     DIVIDING,
     IN_PLACE,
@@ -18,8 +20,10 @@ from radiobject_assets.imaging.evidence.rules import (
     Rule,
 )
 
-_ORDER: tuple[Rule, ...] = (*DIVIDING, TRACE, *IN_PLACE, *LAST)
+_ORDER: tuple[Rule, ...] = (*DIVIDING, TRACE, *IN_PLACE, ACQUISITION, *LAST)
 _Key = tuple[Hashable, ...]
+_OF_A_STACK = 3
+"""Slices that a label must have at least to be a stack of its own among another's."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ def divide(planes: Sequence[Plane]) -> list[Component]:
     parts = [((*key, name), part) for key, group in groups.items() for name, part in _without_traces(group)]
     for rule in IN_PLACE:
         parts = [((*key, value), part) for key, group in parts for value, part in _in_place(group, rule)]
+    parts = [
+        ((*key, value), part) for key, group in parts for value, part in _alternating(group, ACQUISITION)
+    ]
     for rule in LAST:
         parts = [((*key, value), part) for key, group in parts for value, part in _if_several(group, rule)]
     return _named(parts)
@@ -105,8 +112,28 @@ def _in_place(planes: list[Plane], rule: Rule) -> list[tuple[Hashable, list[Plan
     labels = rule.labels(planes) if rule.labels else []
     if len(set(labels)) == 1:
         return [("", planes)]
+    places = place_numbers(planes)
     values: dict[int, Hashable] = {}
-    for label, place in zip(labels, place_numbers(planes), strict=True):
+    for label, place in zip(labels, places, strict=True):
         if values.setdefault(place, label) != label:
             return _by(planes, rule)
-    return [("", planes)]
+    return _by(planes, rule) if _alternate(values) else [("", planes)]
+
+
+def _alternating(planes: list[Plane], rule: Rule) -> list[tuple[Hashable, list[Plane]]]:
+    labels = rule.labels(planes) if rule.labels else []
+    if len(set(labels)) == 1:
+        return [("", planes)]
+    values: dict[int, Hashable] = {}
+    for label, place in zip(labels, place_numbers(planes), strict=True):
+        if values.setdefault(place, label) != label:  # points of a fourth axis
+            return [("", planes)]
+    return _by(planes, rule) if _alternate(values) else [("", planes)]
+
+
+def _alternate(values: dict[int, Hashable]) -> bool:
+    """Whether slices of two labels alternate along the stack: `values` has the label of each place."""
+    along = [values[place] for place in sorted(values)]
+    counts = Counter(along)
+    runs = 1 + sum(a != b for a, b in pairwise(along))
+    return len(counts) > 1 and min(counts.values()) >= _OF_A_STACK and 2 * runs > len(along)

@@ -96,7 +96,7 @@ def in_order(
     found = _proved(columns, one_position=one_position)
     weighted = any(map(_weightings_vary, columns))
     if found is None:
-        matched = _matched_by_weighting(columns) if weighted else None
+        matched = _matched_by_weighting(_by_weight(columns)) if weighted else None
         if matched is None:
             return _unproved(columns, one_position=one_position)
         return matched, _b_axis(matched, "diffusion weighting")
@@ -278,6 +278,11 @@ def _weightings_vary(column: Sequence[Plane]) -> bool:
 def _weightings_uniform(ordered: Columns) -> bool:
     first = ordered[0]
     return all(_same_weighting(first[t], column[t]) for column in ordered[1:] for t in range(len(first)))
+
+
+def _by_weight(columns: Sequence[Sequence[Plane]]) -> Columns:
+    """Columns in the order of their weightings, so that names of files decide nothing."""
+    return [sorted(c, key=lambda p: (p.frame.b_value or 0.0, p.frame.gradient or ())) for c in columns]
 
 
 def _matched_by_weighting(columns: Sequence[Sequence[Plane]]) -> Columns | None:

@@ -169,19 +169,38 @@ def _apart(values: list[list[float]]) -> bool:
     return all(before[1] < after[0] for before, after in pairwise(spans))
 
 
-def _counted(keys: Keys) -> bool:
-    """Whether numbers count through volumes, or through positions, in the order of slices (or against it)."""
+def _rows(keys: Keys) -> list[list[float]]:
     values = [[key for key in column if isinstance(key, float)] for column in keys]
-    n = len(values[0])
-    rows = [[column[t] for column in values] for t in range(n)]
-    if not (all(map(_monotone, rows)) and len({row[0] <= row[-1] for row in rows}) == 1):
-        return False
-    return all(max(a) < min(b) for a, b in pairwise(rows)) or _apart(values)
+    return [[column[t] for column in values] for t in range(len(values[0]))]
 
 
-def _monotone(row: Sequence[float]) -> bool:
-    steps = [b - a for a, b in pairwise(row)]
-    return all(step > 0 for step in steps) or all(step < 0 for step in steps)
+def _by_volume(keys: Keys) -> bool:
+    """Whether numbers count volume by volume, each through its slices in the same order."""
+    rows = _rows(keys)
+    follow = all(max(a) < min(b) for a, b in pairwise(rows))
+    return follow and _in_slice_order(rows[0]) and len({_ranks(row) for row in rows}) == 1
+
+
+def _by_position(keys: Keys) -> bool:
+    """Whether numbers count position by position, along the stack, each through its points."""
+    values = [[key for key in column if isinstance(key, float)] for column in keys]
+    return _apart(values) and _in_slice_order([column[0] for column in values])
+
+
+def _ranks(row: Sequence[float]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(row)), key=row.__getitem__))
+
+
+def _in_slice_order(row: Sequence[float]) -> bool:
+    """Whether numbers run along the slices, against them, or through every second, third... of them."""
+    n, order = len(row), _ranks(row)
+    for stride in range(1, max(2, n // 2 + 1)):
+        runs = [list(range(start, n, stride)) for start in range(stride)]
+        for turn in (runs, [run[::-1] for run in runs]):
+            for ahead in (turn, turn[::-1]):
+                if order == tuple(place for run in ahead for place in run):
+                    return True
+    return False
 
 
 def _cycles(keys: Keys) -> bool:
@@ -200,6 +219,11 @@ def _cycles(keys: Keys) -> bool:
 def _instance_number(plane: Plane) -> float | None:
     number = plane.instance.instance_number
     return None if number is None else number * float(1 << 20) + plane.index
+
+
+def _philips_number(plane: Plane) -> float | None:
+    philips = "PHILIPS" in str(plane.says("manufacturer") or "").upper()
+    return _instance_number(plane) if philips else None
 
 
 def _inversion_time(plane: Plane) -> float | None:
@@ -292,9 +316,17 @@ EVIDENCE: tuple[Evidence, ...] = (
     Evidence(
         "InstanceNumber",
         _number_of(_instance_number),
-        _counted,
-        "scanners count images in time; mr_ge_fmri4d, mr_ge_dti4d, mr_philips_fmri4d of the reference images",
+        _by_volume,
+        "scanners count images volume by volume; mr_ge_fmri4d, mr_ge_dti4d of the reference images",
         is_time=True,
+        counts=True,
+    ),
+    Evidence(
+        "InstanceNumber of Philips",
+        _number_of(_philips_number),
+        _by_position,
+        "where private elements were taken away: position by position in mr_philips_fmri4d, "
+        "mr_philips_dti4d of the reference images",
         counts=True,
     ),
 )

@@ -35,6 +35,7 @@ class Effect(StrEnum):
 
     VOLUME = "another volume"
     VOLUME_IN_PLACE = "another volume where both are at the same positions; else one slice's own matter"
+    ALTERNATING = "another volume where the slices of both alternate"
     POINT = "another point of the fourth axis"
     FREE = "may differ between the planes of one volume"
     REFUSED = "a contradiction: all are held back"
@@ -197,10 +198,18 @@ IN_PLACE: tuple[Rule, ...] = (
     Rule(
         "SliceThickness",
         Effect.VOLUME_IN_PLACE,
-        "1 %",
+        "10 %",
         "thin and thick reconstructions of one scan",
-        within(number_of("slice_thickness_mm"), 0.01, relative=True),
+        within(number_of("slice_thickness_mm"), 0.1, relative=True),
         measured("", "slice_thickness_mm", "mm"),
+    ),
+    Rule(
+        "VelocityEncodingDirection",
+        Effect.VOLUME_IN_PLACE,
+        "equal",
+        _STANDARD + "C.8.13.5.15: directions of a flow are components, no time (dcm2niix issue 1001)",
+        each(text_of("velocity_encoding_lps")),
+        lambda value, plane: "",
     ),
     Rule(
         "CorrectedImage",
@@ -211,7 +220,18 @@ IN_PLACE: tuple[Rule, ...] = (
         lambda value, plane: "",
     ),
 )
-"""Rules that divide only planes that are at the same positions: a slice may carry a label of its own."""
+"""Rules that divide only planes that are at the same positions: a slice may carry a label of its own.
+
+Where a label's slices alternate with another's (three and more of each), they are two stacks."""
+ACQUISITION = Rule(
+    "AcquisitionNumber of CT",
+    Effect.ALTERNATING,
+    "slices of two acquisitions that alternate",
+    "two phases half a spacing apart in one series (vtk-dicom issue 220)",
+    each(lambda p: p.instance.acquisition_number if p.instance.modality == "CT" else None),
+    numbered("a"),
+)
+"""Divides only what alternates: acquisitions follow one another along a CT, and in time."""
 UNIT = Rule(
     "RescaleType, Units",
     Effect.VOLUME,
