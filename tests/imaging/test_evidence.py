@@ -14,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from dcm2niix_reference import read_all
-from dicom_files import ramp, write_stack
+from dicom_files import FrameSpec, enhanced_dataset, ramp, write_stack
 from pydicom.dataset import FileDataset
 from pydicom.uid import MRImageStorage, PositronEmissionTomographyImageStorage, generate_uid
 
@@ -312,3 +312,86 @@ def test_thin_and_thick_reconstructions_of_one_scan_are_two_volumes(tmp_path: Pa
     write_stack(tmp_path, ramp(3), prefix="b", step=(0, 0, 4), change=thick)
     found = {series.component: series.shape for series in build_series(scan([tmp_path]))}
     assert found == {"1mm": (6, 5, 9), "4mm": (6, 5, 3)}
+
+
+def test_two_phases_half_a_spacing_apart_are_no_volume_of_twice_the_slices(tmp_path: Path) -> None:
+    for n in (1, 2):
+
+        def change(ds: FileDataset, k: int, n: int = n) -> None:
+            ds.AcquisitionNumber, ds.InstanceNumber = n, 8 * n + k
+
+        write_stack(tmp_path, ramp(8) + n, prefix=f"{n}-", origin=(0, 0, n), change=change)
+    series = _one(tmp_path)
+    assert series.reason is Reason.PARTS_DIFFER
+    assert "AcquisitionNumber" in series.detail
+
+
+def test_blocks_of_acquisitions_one_after_the_other_are_one_volume(tmp_path: Path) -> None:
+    write_stack(tmp_path, ramp(9), change=lambda ds, k: setattr(ds, "AcquisitionNumber", 1 + k // 3))
+    assert _one(tmp_path).shape == (6, 5, 9)
+
+
+def test_averages_between_the_slices_that_they_were_made_of_are_no_slices_of_theirs(tmp_path: Path) -> None:
+    write_stack(tmp_path, ramp(8), change=lambda ds, k: setattr(ds, "SliceThickness", "2"))
+
+    def average(ds: FileDataset, k: int) -> None:
+        ds.SliceThickness, ds.InstanceNumber = "4", 50 + k
+        ds.ImageType = ["DERIVED", "SECONDARY", "AXIAL", "AVERAGE"]
+
+    write_stack(tmp_path, ramp(7), prefix="a", origin=(0, 0, 1), change=average)
+    assert _one(tmp_path).reason is Reason.PARTS_DIFFER
+
+
+def test_three_parts_of_every_third_slice_are_one_stack(tmp_path: Path) -> None:
+    write_stack(tmp_path, ramp(9), change=lambda ds, k: setattr(ds, "EchoTime", str(30 + 0.016 * (k % 3))))
+    series = _one(tmp_path)
+    assert series.reason is Reason.PARTS_DIFFER
+    assert "3 + 3 + 3" in series.detail
+
+
+def test_a_gap_beside_a_slice_of_another_kind_does_not_make_a_shorter_volume(tmp_path: Path) -> None:
+    paths = write_stack(tmp_path, ramp(6))
+    write_stack(tmp_path, ramp(1)[:, :4, :4], prefix="other", origin=(0, 0, 0))
+    paths[0].unlink()
+    paths[1].unlink()
+    assert _one(tmp_path).reason is Reason.PARTS_DIFFER
+
+
+def test_phases_of_a_cardiac_ct_are_told_by_their_percentage(tmp_path: Path) -> None:
+    _times(
+        tmp_path,
+        3,
+        lambda t, k: {"NominalPercentageOfCardiacPhase": 30.0 * t, "InstanceNumber": SHUFFLED[4 * t + k]},
+    )
+    series = _one(tmp_path)
+    assert _order(series) == [0, 1, 2]
+    assert (series.attributes["fourth_axis"], series.attributes["fourth_axis_unit"]) == ("phase", "%")
+
+
+@pytest.mark.parametrize("maker", ["SIEMENS", "GE MEDICAL SYSTEMS"])
+def test_numbers_that_count_position_by_position_prove_nothing_but_of_philips(
+    tmp_path: Path, maker: str
+) -> None:
+    for name in (maker, "Philips Medical Systems"):
+        _times(
+            tmp_path / name,
+            3,
+            lambda t, k, name=name: {"InstanceNumber": 3 * k + t + 1, "Manufacturer": name},
+        )
+    assert _one(tmp_path / maker).reason is Reason.UNPROVED_ORDER
+    assert _order(_one(tmp_path / "Philips Medical Systems")) == [0, 1, 2]
+
+
+def test_interleaved_numbers_prove_an_order_volume_by_volume(tmp_path: Path) -> None:
+    _times(tmp_path, 3, lambda t, k: {"InstanceNumber": 4 * t + (1, 3, 2, 4)[k]})
+    assert _order(_one(tmp_path)) == [0, 1, 2]
+
+
+def test_a_file_of_a_concatenation_that_is_missing_is_missed(tmp_path: Path) -> None:
+    frames = [FrameSpec(ramp(4)[k], (0, 0, 2 * k), (1, k + 1)) for k in range(4)]
+    ds = enhanced_dataset(frames)
+    ds.ConcatenationUID, ds.InConcatenationNumber, ds.InConcatenationTotalNumber = "1.2.3.4", 1, 2
+    ds.save_as(tmp_path / "first", enforce_file_format=True)
+    series = _one(tmp_path)
+    assert series.reason is Reason.MISSING_SLICE
+    assert "file 2" in series.detail

@@ -362,3 +362,44 @@ def test_the_halves_of_a_pair_find_each_other_however_they_are_spelled(
     if "." in header:
         (source,) = open_nifti(tmp_path / "pair" / (stem + data))
         assert np.array_equal(read_all(source)[..., 0], voxels)
+
+
+@pytest.mark.parametrize(
+    ("unit", "side", "millimetres"),
+    [
+        ("micron", 400.0, 0.4),
+        ("meter", 0.002, 2.0),
+        ("micron", 1.5, 1.5),  # the unit is wrong: no scanner has voxels of 1.5 micrometres
+        ("meter", 1.5, 1.5),
+        ("mm", 40.0, 40.0),
+        ("unknown", 0.002, 0.002),
+    ],
+)
+def test_a_unit_of_length_counts_where_the_size_of_voxels_speaks_for_it(
+    tmp_path: Path, unit: str, side: float, millimetres: float
+) -> None:
+    image = nib.Nifti1Image(_voxels((4, 5, 6), "i2"), np.diag([side, side, side, 1.0]))
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "a.nii.gz")
+    series = _one(tmp_path / "a.nii.gz")
+    assert series.affine is not None
+    assert np.allclose(np.diag(series.affine)[:3], millimetres)
+    if millimetres != side:
+        assert series.attributes["xyzt_units"] == 2
+
+
+def test_a_unit_of_length_that_leaves_the_size_open_is_refused(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(_voxels((4, 5, 6), "i2"), np.diag([20.0, 20.0, 20.0, 1.0]))
+    image.header.set_xyzt_units("micron")
+    nib.save(image, tmp_path / "a.nii.gz")
+    series = _one(tmp_path / "a.nii.gz")
+    assert series.reason is Reason.NIFTI_INVALID
+    assert "20x20x20" in series.detail
+
+
+def test_b_values_of_another_number_than_the_points_are_nobodys(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(_voxels((4, 5, 6, 4), "i2"), AFFINE), tmp_path / "sub-1_dwi.nii.gz")
+    (tmp_path / "sub-1_dwi.bval").write_text("0 1000 1000\n")
+    (tmp_path / "sub-1_dwi.bvec").write_text("0 1 0\n0 0 1\n0 0 0\n")
+    (series,) = build_series(scan([tmp_path]))
+    assert not {"b_values_s_per_mm2", "b_vectors_ras"} & series.attributes.keys()

@@ -85,6 +85,11 @@ def test_there_is_no_factor_where_it_would_be_a_guess(tmp_path: Path, changes: d
     assert "suv_bw_factor" not in _pet(tmp_path, **changes)
 
 
+def test_a_dose_in_megabecquerel_gives_no_factor_that_is_a_million_times_too_large(tmp_path: Path) -> None:
+    found = _pet(tmp_path, RadionuclideTotalDose="350")
+    assert not {"suv_bw_factor", "injected_activity_bq"} & found.keys()
+
+
 def test_philips_tells_the_factor_for_counts(tmp_path: Path) -> None:
     assert "suv_bw_factor" not in _pet(tmp_path / "a", Units="CNTS", Manufacturer="Philips")
     for path in (tmp_path / "a").iterdir():
