@@ -79,9 +79,9 @@ def page() -> str:
             """The first of these that proves an order gives it. A value that a whole volume shares proves one
             if all positions have the same values; a time that is measured slice by slice does if volume
             follows volume, or position follows position, or the steps are the same everywhere; numbers do if
-            they count through volumes or positions in the order of slices. Times count with their dates;
-            without dates, or with one date for all, a scan that lasts less than half a day is recognised to
-            have passed midnight."""
+            they count through volumes (of Philips through positions) in the order of slices. Times count with
+            dates that differ; without dates, or with one date for all, a scan that lasts less than half a day
+            is recognised to have passed midnight."""
         ),
         *_table(
             ("elements", "says when", "rests on"),

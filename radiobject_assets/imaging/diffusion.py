@@ -40,7 +40,8 @@ def b_value_of(elements: Elements, manufacturer: str) -> float | None:
             value = elements.number(t.SIEMENS_B_VALUE)
         elif manufacturer.startswith("GE"):
             value = elements.number(t.GE_B_VALUE)
-            value = None if value is None else _of_ge_shell(elements, math.fmod(value, _GE_OFFSET))
+            if value is not None and math.isfinite(value):
+                value = _of_ge_shell(elements, math.fmod(value, _GE_OFFSET))
         elif "PHILIPS" in manufacturer:
             value = elements.number(t.PHILIPS_B_VALUE)
         elif _is_uih(manufacturer):

@@ -66,16 +66,20 @@ def position(elements: Elements | None) -> Triple | None:
 
 def _spacing(elements: Elements | None) -> tuple[float, float] | None:
     values = _finite(elements.numbers(t.PIXEL_SPACING), 2) if elements else None
-    if values is None or min(values) <= 0:
+    if values is None or not all(_LEAST_MM <= value <= _MOST_MM for value in values):
         return None
     return values[0], values[1]
+
+
+# Of any pixel or slice: beyond, an affine is not invertible in floating point, or it is no length.
+_LEAST_MM, _MOST_MM = 1e-6, 1e6
 
 
 def _thickness(elements: Elements | None) -> float | None:
     if elements is None:
         return None
     value = elements.number(t.SPACING_BETWEEN_SLICES) or elements.number(t.SLICE_THICKNESS)
-    return value if value is not None and math.isfinite(value) else None
+    return value if value is not None and _LEAST_MM <= abs(value) <= _MOST_MM else None
 
 
 def acquired_at(elements: Elements) -> str:

@@ -113,7 +113,7 @@ def _parsed(text: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     import nrrd
 
     lines, pairs = [], {}
-    for number, line in enumerate(text.decode("utf-8", "replace").splitlines()):
+    for number, line in enumerate(re.split(r"\r?\n", text.decode("utf-8", "replace"))):
         if line.startswith("#"):
             continue
         key, colon, value = line.partition(":")

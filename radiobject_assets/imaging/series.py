@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from radiobject_assets.imaging.acceptance import kind_of, problem_of
@@ -59,7 +59,7 @@ def build_series(
     found = [
         part
         for uid, images in joined.items()
-        for part in image_series(uid, images, policy, empty.get(uid, ()))
+        for part in image_series(uid, images, policy, _empty_of(uid, images, empty))
     ]
     labels: list[tuple[str, list[Instance]]] = []
     for uid, group in groups.items():
@@ -73,6 +73,14 @@ def build_series(
     for nifti in scan.niftis:
         found.extend(_volume_series(nifti, policy))
     return tuple(sorted(_with_unique_keys(found), key=lambda s: s.key))
+
+
+def _empty_of(
+    uid: str, images: Sequence[Instance], empty: Mapping[str, Sequence[Instance]]
+) -> list[Instance]:
+    """Those without pixels of all the series that were joined to one."""
+    uids = dict.fromkeys((uid, *(image.series_uid for image in images if image.series_uid)))
+    return [instance for each in uids for instance in empty.get(each, ())]
 
 
 def _without_pixels(group: Sequence[Instance], images: Sequence[Instance]) -> list[Instance]:

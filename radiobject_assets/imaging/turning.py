@@ -63,10 +63,23 @@ def nearest_turn(stored: Grid, target: Grid) -> Turn | None:
 
 def turn_onto(stored: Grid, target: Grid) -> Turn | None:
     """The turn after which the stored voxels are the target's (`Grid.same_as`); None where there is none."""
+    if sorted(stored.shape) != sorted(target.shape) or not _one_centre(stored, target):
+        return None
     if stored.same_as(target):
         return AS_STORED
     turn = nearest_turn(stored, target)
     return turn if turn is not None and turn.grid(stored).same_as(target) else None
+
+
+def _one_centre(one: Grid, other: Grid) -> bool:
+    """Whether the centres of two grids are one: no turn moves them, and most grids are told apart by it."""
+    off = _centre(one) - _centre(other)
+    return bool(np.linalg.norm(off) <= max(spacing_mm(one.affine)) + max(spacing_mm(other.affine)))
+
+
+def _centre(grid: Grid) -> NDArray[np.float64]:
+    half = (np.array(grid.shape) - 1) / 2
+    return np.asarray(grid.affine[:3, :3] @ half + grid.affine[:3, 3], dtype=np.float64)
 
 
 class TurnedVoxels:

@@ -40,6 +40,7 @@ WITHDRAWABLE: Final = frozenset(
         "datatype",
         *fourth_axis.COLUMNS,
         *(f"{name}{BY_POINT}" for name in ATTRIBUTES),
+        *(f"{column}{BY_POINT}" for column, _, _ in OPTIONAL_ATTRIBUTES.values()),
         "b_values_s_per_mm2",
         "volume_interval_s",
         "b_vectors_ras",

@@ -186,7 +186,22 @@ ORDERS: dict[str, tuple[Values, str, list[float] | None]] = {
     ),
     "slice by slice": (lambda t, k: {"AcquisitionTime": _clock(1000 + 30 * k + 2 * t)}, "time", [0, 2, 4]),
     "temporal positions": (lambda t, k: {"TemporalPositionIdentifier": t + 1}, "time", None),
-    "frame reference times": (lambda t, k: {"FrameReferenceTime": str(60000 * t)}, "time", [0, 60, 120]),
+    "frame reference times": (
+        lambda t, k: {"FrameReferenceTime": str(60000 * t + 20000), "ActualFrameDuration": "40000"},
+        "time",
+        [0, 60, 120],
+    ),
+    "middles of frames": (lambda t, k: {"FrameReferenceTime": str(60000 * t)}, "time", None),
+    "dates far apart": (
+        lambda t, k: {"AcquisitionDate": f"2024010{1 + 2 * t}", "AcquisitionTime": _clock(36000 - 3600 * t)},
+        "time",
+        [0, 169200, 338400],
+    ),
+    "times within a beat that jitter": (
+        lambda t, k: {"TriggerTime": str((635, 632.5, 637.5)[t]), "AcquisitionTime": _clock(36000 + t)},
+        "time",
+        [0, 1, 2],
+    ),
     "trigger times": (lambda t, k: {"TriggerTime": str(40 * t)}, "phase", [0, 40, 80]),
     "trigger times of a scan": (lambda t, k: {"TriggerTime": str(9000 * t + 50 * k)}, "time", [0, 9, 18]),
     "inversion times": (lambda t, k: {"InversionTime": str(40 * t + 9)}, "inversion_time", [9, 49, 89]),
@@ -208,6 +223,8 @@ def test_the_order_of_points_is_proved_and_the_axis_named(tmp_path: Path, name: 
 
 SHUFFLED = (8, 3, 11, 1, 6, 12, 2, 9, 4, 10, 7, 5)
 REFUSED: dict[str, Values] = {
+    "content times against numbers": lambda t, k: {"ContentTime": _clock(36000 - 2 * t)},
+    "acquisition numbers against instance numbers": lambda t, k: {"AcquisitionNumber": 9 - t},
     "nothing": lambda t, k: {"InstanceNumber": SHUFFLED[4 * t + k]},
     "times against temporal positions": lambda t, k: {
         "AcquisitionTime": _clock(36000 - 2 * t), "TemporalPositionIdentifier": t + 1

@@ -68,14 +68,14 @@ def what_differs(one: Component, other: Component) -> list[str]:
 def _named(parts: list[tuple[_Key, list[Plane]]]) -> list[Component]:
     varying = [n for n in range(len(_ORDER)) if len({key[n] for key, _ in parts}) > 1]
     named: list[Component] = []
-    taken: set[str] = set()
+    taken: Counter[str] = Counter()
     for key, part in parts:
         name = "_".join(filter(None, (_ORDER[n].name(key[n], part[0]) for n in varying)))
-        unique, number = name, 2
-        while unique in taken or (not unique and len(parts) > 1 and not _is_plain(key, varying)):
-            unique = f"{name}{'_' if name else 'part'}{number}"
-            number += 1
-        taken.add(unique)
+        stem, unique = name or "part", name
+        if taken[stem] or (not name and len(parts) > 1 and not _is_plain(key, varying)):
+            taken[stem] += 1
+            unique = f"{stem}_{taken[stem]}" if name else f"part{taken[stem]}"
+        taken[stem] = max(1, taken[stem])
         named.append(Component(unique, tuple(part), key))
     return named
 

@@ -131,23 +131,25 @@ def _unproved(columns: Sequence[Sequence[Plane]], *, one_position: bool) -> Prob
     there = [
         e.elements for e in EVIDENCE if not (one_position and e.counts) and e.values(columns) is not None
     ]
-    read = "none of the elements that could tell their order is there"
+    read = (
+        "nothing tells their order (times, temporal positions and numbers are absent, or can't be compared)"
+    )
     if there:
-        read = f"{', '.join(there)} {'is' if len(there) == 1 else 'are'} there and give no order that holds"
+        read = f"no order that holds is given by {'; '.join(there)}"
     where = "the one position" if one_position else f"each of {len(columns)} positions"
     return Problem(Reason.UNPROVED_ORDER, f"{n} images at {where}: {read}")
 
 
 def _contradiction(evidence: Evidence, ordered: Columns) -> Problem | None:
     """Whether another kind of time runs against the order."""
-    if not evidence.is_time:
+    if not (evidence.is_time or evidence.counts):
         return None
     for other in EVIDENCE:
-        if other is evidence or not other.is_time:
+        if other is evidence or not other.is_time or (other.cycles and not _spans_scan(other, ordered)):
             continue
         if other.counts:
             # who wrote a temporal position said the order; Philips' instance numbers follow none
-            if not evidence.measured or _by_philips(ordered):
+            if not (evidence.measured or evidence.counts) or _by_philips(ordered):
                 continue
             theirs = order_by(other, ordered)
             against = theirs is not None and any(
@@ -163,6 +165,12 @@ def _contradiction(evidence: Evidence, ordered: Columns) -> Problem | None:
                 f" {other.elements} give different orders",
             )
     return None
+
+
+def _spans_scan(evidence: Evidence, ordered: Columns) -> bool:
+    """Whether trigger times reach beyond a heart beat: those within one jitter from beat to beat."""
+    keys = [key for column in evidence.values(ordered) or [] for key in column if isinstance(key, float)]
+    return bool(keys) and max(keys) - min(keys) > _LONGEST_CYCLE_MS
 
 
 def _by_philips(columns: Columns) -> bool:
@@ -222,7 +230,12 @@ def _other_starts_s(ordered: Columns, triggers_ms: Sequence[float] | None) -> tu
     if offsets is not None:
         seconds = list(offsets)
     elif references is not None:
-        seconds = [value / 1000 for value in references]
+        # decay is counted to about the middle of a frame: its start is half of its duration away
+        durations = _equal_values(ordered, lambda p: p.frame.duration_ms)
+        if durations is None:
+            return None
+        pairs = zip(references, durations, strict=True)
+        seconds = [(value - lasting / 2) / 1000 for value, lasting in pairs]
     elif triggers_ms is not None:
         seconds = [value / 1000 for value in triggers_ms]
     if seconds is None or any(later <= earlier for earlier, later in pairwise(seconds)):

@@ -27,7 +27,7 @@ def seconds_of(text: str) -> tuple[float | None, float | None]:
     The first is None where there is no date, both where the text is none of these. A UTC offset (DT,
     `&ZZXX`) is left out: within one scan it is one.
     """
-    whole, _, rest = _OFFSET.sub("", text.strip()).partition(".")
+    whole, _, rest = _OFFSET.sub("", text.strip().replace(":", "")).partition(".")
     dated = len(whole) in (12, 14)
     digits = whole if dated else "19700101" + whole
     try:
@@ -45,13 +45,16 @@ def seconds_of(text: str) -> tuple[float | None, float | None]:
 def on_one_line(texts: Sequence[str]) -> list[float] | None:
     """Seconds on one line of time, for texts of one scan in any order; None where they are not comparable.
 
-    With dates for all and less than half a day between them they count as they are; else the times of day
-    do, and those before the largest gap follow midnight.
+    Dates that differ count as they are, however far apart; without dates, or with one for all (that of the
+    study), the times of day do, and those before the largest gap follow midnight.
     """
     known = [seconds_of(text) for text in texts]
     dated = [since for since, _ in known if since is not None]
-    if len(dated) == len(texts) and dated and max(dated) - min(dated) <= LONGEST_SCAN_S:
-        return dated
+    if len(dated) == len(texts) and dated:
+        days = {text.strip()[:8] for text in texts}
+        # one date for all may be the study's, and midnight not show in it; several are the scan's own
+        if len(days) > 1 or max(dated) - min(dated) <= LONGEST_SCAN_S:
+            return dated
     times = [of_day for _, of_day in known if of_day is not None]
     if len(times) < len(texts) or not times:
         return None

@@ -41,6 +41,8 @@ class Evidence:
         Whether it says when: two kinds that do must not contradict each other.
     measured
         A clock's time, which numbers must not contradict (a temporal position is above them).
+    cycles
+        Time within a cycle, unless it reaches beyond the longest one.
     counts
         Numbers: the weakest kind.
     names_time
@@ -55,6 +57,7 @@ class Evidence:
     rests_on: str
     is_time: bool = False
     measured: bool = False
+    cycles: bool = False
     counts: bool = False
     names_time: bool = False
 
@@ -233,7 +236,7 @@ def _inversion_time(plane: Plane) -> float | None:
 
 EVIDENCE: tuple[Evidence, ...] = (
     Evidence(
-        "TemporalPositionIdentifier, TemporalPositionIndex",
+        "TemporalPositionIdentifier or TemporalPositionIndex",
         _number_of(lambda p: p.frame.temporal_index),
         alike,
         "PS3.3 C.7.6.16.2.2.6, C.8.3.1; mr_philips_fmri4d_7t, mr_philips_enh_fmri4d of the reference images",
@@ -270,7 +273,7 @@ EVIDENCE: tuple[Evidence, ...] = (
         names_time=True,
     ),
     Evidence(
-        "AcquisitionDateTime, AcquisitionDate and AcquisitionTime, FrameAcquisitionDateTime",
+        "AcquisitionDateTime, AcquisitionTime or FrameAcquisitionDateTime",
         _moments_of(lambda p: p.frame.acquired_at),
         steady,
         "PS3.3 C.7.6.1; mr_siemens_mosaic_fmri4d of the reference images",
@@ -279,11 +282,12 @@ EVIDENCE: tuple[Evidence, ...] = (
         names_time=True,
     ),
     Evidence(
-        "TriggerTime, NominalCardiacTriggerDelayTime",
+        "TriggerTime or NominalCardiacTriggerDelayTime",
         _number_of(lambda p: p.frame.trigger_time_ms),
         _cycles,
         "PS3.3 C.8.3.1, C.8.13.5.4",
         is_time=True,
+        cycles=True,
     ),
     Evidence(
         "NominalPercentageOfCardiacPhase",

@@ -306,8 +306,8 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
         "a guess mixes time points",
     ),
     (
-        "A kind of time runs against the order that another one gives; numbers against measured times "
-        "(not of Philips, whose numbers follow no order)",
+        "A kind of time runs against the order that another one gives; numbers against measured times, or "
+        "against other numbers (not of Philips, whose numbers follow no order)",
         "unproved_order",
         "one of them is wrong",
     ),
