@@ -49,7 +49,7 @@ def _without_data(header: NiftiFile) -> Unreadable:
         return Unreadable(header.path, Reason(code), detail)
     name = FORMATS[header.format]
     return Unreadable(
-        header.path, Reason.VOLUME_DATA_MISSING, f"is an {name} header whose data file is not beside it"
+        header.path, Reason.VOLUME_DATA_MISSING, f"is a header of {name} whose data file is not beside it"
     )
 
 

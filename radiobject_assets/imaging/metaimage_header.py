@@ -15,9 +15,10 @@ import numpy as np
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.elements import Read
+from radiobject_assets.imaging.geometry import LPS_TO_RAS
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.volume_file import LPS_TO_RAS, VolumeHeader, volume_file
+from radiobject_assets.imaging.volume_file import VolumeHeader, volume_file
 
 _MAX_HEADER_BYTES = 1 << 20
 _START = re.compile(rb"(?:[A-Za-z]\w*[ \t]*=[^\n\0]*\n){0,20}[ \t]*NDims[ \t]*=")

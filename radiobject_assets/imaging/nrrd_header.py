@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.elements import Read
+from radiobject_assets.imaging.geometry import LPS_TO_RAS
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.nrrd_segments import is_segmentation, segments_of
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
-from radiobject_assets.imaging.volume_file import LPS_TO_RAS, Packing, VolumeHeader, volume_file
+from radiobject_assets.imaging.volume_file import Packing, VolumeHeader, volume_file
 
 _MAX_HEADER_BYTES = 8 << 20
 _MAGIC = re.compile(rb"NRRD\d{4}\r?\n")

@@ -27,7 +27,7 @@ from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.members import Unpacked, copies, inflate, kind_of_archive
 from radiobject_assets.imaging.nifti_axis import with_channel_names
 from radiobject_assets.imaging.nifti_header import NiftiFile
-from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.reasons import IMPOSSIBLE, Reason
 from radiobject_assets.imaging.recognition import GZIPPED_DICOM, PREFIX_BYTES, Record, classify, named
 from radiobject_assets.imaging.unreadable import Unreadable
 from radiobject_assets.temporary import temporary_folder
@@ -270,5 +270,8 @@ def scan_file(path: Path, root: Path, shown: Path | None = None, seen: Seen | No
         return Unreadable(name, Reason(error.code), error.detail)
     except OSError as error:
         return Unreadable(name, Reason.NOT_READABLE, error.strerror or "cannot be read")
+    except IMPOSSIBLE as error:  # a header may hold anything, and one file never stops the others
+        told = f"holds a value that cannot be used ({type(error).__name__})"
+        return Unreadable(name, Reason.DAMAGED_HEADER, told)
     finally:
         os.close(descriptor)

@@ -8,12 +8,13 @@ NIfTI is a series of its own.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from radiobject_assets.imaging.acceptance import kind_of, problem_of
+from radiobject_assets.imaging.acceptance import Problem, kind_of, problem_of
 from radiobject_assets.imaging.evidence.fourth_axis import COLUMNS
 from radiobject_assets.imaging.image_series import image_series
 from radiobject_assets.imaging.instance import Instance
@@ -24,11 +25,13 @@ from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.one_scan import join_scans
 from radiobject_assets.imaging.opening import open_series
 from radiobject_assets.imaging.policy import REFUSE, SeriesPolicy
-from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.reasons import IMPOSSIBLE, Reason
 from radiobject_assets.imaging.scan import ScanResult
 from radiobject_assets.imaging.series_record import Kind, Series, Verdict, fallback_uid, quarantined
 from radiobject_assets.imaging.source import AttributeValue
 from radiobject_assets.imaging.split_uids import join_numbered
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Kind", "Series", "Verdict", "build_series", "open_series"]
 
@@ -59,7 +62,7 @@ def build_series(
     found = [
         part
         for uid, images in joined.items()
-        for part in image_series(uid, images, policy, _empty_of(uid, images, empty))
+        for part in _images(uid, images, policy, _empty_of(uid, images, empty))
     ]
     labels: list[tuple[str, list[Instance]]] = []
     for uid, group in groups.items():
@@ -73,6 +76,18 @@ def build_series(
     for nifti in scan.niftis:
         found.extend(_volume_series(nifti, policy))
     return tuple(sorted(_with_unique_keys(found), key=lambda s: s.key))
+
+
+def _images(
+    uid: str, images: list[Instance], policy: SeriesPolicy, empty: Sequence[Instance]
+) -> list[Series]:
+    """`image_series`; a series whose headers nobody thought of is refused, and does not stop the others."""
+    try:
+        return image_series(uid, images, policy, empty)
+    except IMPOSSIBLE as error:
+        log.warning("a series of %d images can't be judged: %s", len(images), type(error).__name__)
+        told = f"{len(images)} images hold values that cannot be used ({type(error).__name__})"
+        return [quarantined(uid, "", "image", [*images, *empty], Problem(Reason.DAMAGED_HEADER, told))]
 
 
 def _empty_of(

@@ -22,7 +22,6 @@ from radiobject_assets.imaging.path_text import path_text
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
 
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 Packing = Literal["", "gzip", "zlib", "bzip2"]
 _MOST_TO_ONE = {"": 1, "gzip": 1032, "zlib": 1032, "bzip2": 50_000}
 _MAX_VOXELS = 1 << 40

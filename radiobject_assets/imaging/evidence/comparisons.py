@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Hashable, Sequence
 
 from radiobject_assets.imaging.evidence.plane import Plane
-from radiobject_assets.imaging.instance import Six
 
 CORNER_VOXELS = 0.1
 """Two planes are parallel, or have one pixel spacing, if that moves no corner by more than this."""
@@ -69,27 +68,31 @@ def echo_labels(planes: Sequence[Plane]) -> list[Hashable]:
 
 
 def orientation_labels(planes: Sequence[Plane]) -> list[Hashable]:
-    exact: dict[tuple[Six | None, tuple[int, int]], int] = {}
+    """Planes that are parallel (`turned_voxels`) share a number; -1 where there is no orientation."""
+    return _led(planes, lambda plane: plane.frame.orientation, turned_voxels)
+
+
+def spacing_labels(planes: Sequence[Plane]) -> list[Hashable]:
+    """Planes of one pixel spacing (`scaled_voxels`) share a number; -1 where there is none."""
+    return _led(planes, lambda plane: plane.frame.pixel_spacing, scaled_voxels)
+
+
+def _led(
+    planes: Sequence[Plane], value: Callable[[Plane], Hashable], off_voxels: Callable[[Plane, Plane], float]
+) -> list[Hashable]:
+    """The number of the first plane that each is near enough to; equal values are compared once."""
+    exact: dict[Hashable, int] = {}
     leaders: list[Plane] = []
     labels: list[Hashable] = []
     for plane in planes:
-        key = plane.frame.orientation, plane.size
-        number = exact.get(key)
-        if number is None:
-            number = _leader_of(plane, leaders)
-            exact[key] = number
-        labels.append(number)
+        key = value(plane), plane.size
+        if key not in exact:
+            near = (n for n, leader in enumerate(leaders) if off_voxels(plane, leader) <= CORNER_VOXELS)
+            exact[key] = -1 if key[0] is None else next(near, len(leaders))
+            if exact[key] == len(leaders):
+                leaders.append(plane)
+        labels.append(exact[key])
     return labels
-
-
-def _leader_of(plane: Plane, leaders: list[Plane]) -> int:
-    if plane.frame.orientation is None:
-        return -1
-    for number, leader in enumerate(leaders):
-        if turned_voxels(plane, leader) <= CORNER_VOXELS:
-            return number
-    leaders.append(plane)
-    return len(leaders) - 1
 
 
 def turned_voxels(plane: Plane, other: Plane) -> float:
@@ -101,28 +104,6 @@ def turned_voxels(plane: Plane, other: Plane) -> float:
     down = math.dist(mine[3:], theirs[3:])
     moved_mm = along * max(0, columns - 1) * along_mm + down * max(0, rows - 1) * down_mm
     return moved_mm / min(along_mm, down_mm)
-
-
-def spacing_labels(planes: Sequence[Plane]) -> list[Hashable]:
-    exact: dict[object, int] = {}
-    leaders: list[Plane] = []
-    labels: list[Hashable] = []
-    for plane in planes:
-        key = plane.frame.pixel_spacing, plane.size
-        if key not in exact:
-            exact[key] = _spacing_leader(plane, leaders)
-        labels.append(exact[key])
-    return labels
-
-
-def _spacing_leader(plane: Plane, leaders: list[Plane]) -> int:
-    if plane.frame.pixel_spacing is None:
-        return -1
-    for number, leader in enumerate(leaders):
-        if scaled_voxels(plane, leader) <= CORNER_VOXELS:
-            return number
-    leaders.append(plane)
-    return len(leaders) - 1
 
 
 def scaled_voxels(plane: Plane, other: Plane) -> float:

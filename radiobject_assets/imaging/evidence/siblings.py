@@ -135,8 +135,9 @@ def _fills(line: Sequence[_Group]) -> bool:
         return False
     if len(line[0].at.origins) < 2:
         return False
-    points = whole.at.centres
-    return len(points) > 2 and order_positions(points, whole.at.normal).regular
+    return len(whole.at.origins) > 2 and any(
+        order_positions(points, whole.at.normal).regular for points in (whole.at.origins, whole.at.centres)
+    )
 
 
 def _merged(groups: Sequence[_Group]) -> _Group:
