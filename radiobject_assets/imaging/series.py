@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from radiobject_assets.imaging.acceptance import kind_of, problem_of
@@ -28,7 +28,7 @@ from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult
 from radiobject_assets.imaging.series_record import Kind, Series, Verdict, fallback_uid, quarantined
 from radiobject_assets.imaging.source import AttributeValue
-from radiobject_assets.imaging.split_uids import join_numbered
+from radiobject_assets.imaging.split_uids import join_numbered, told_members
 
 __all__ = ["Kind", "Series", "Verdict", "build_series", "open_series"]
 
@@ -56,11 +56,7 @@ def build_series(
     images_of = {uid: [i for i in group if kind_of(i) == "image"] for uid, group in groups.items()}
     joined = join_numbered(join_scans({uid: images for uid, images in images_of.items() if images}))
     empty = {uid: _without_pixels(group, images_of[uid]) for uid, group in groups.items()}
-    found = [
-        part
-        for uid, images in joined.items()
-        for part in image_series(uid, images, policy, empty.get(uid, ()))
-    ]
+    found = [part for uid, images in joined.items() for part in _image_series(uid, images, policy, empty)]
     labels: list[tuple[str, list[Instance]]] = []
     for uid, group in groups.items():
         others = [i for i in group if kind_of(i) == "other" and i not in empty[uid]]
@@ -73,6 +69,16 @@ def build_series(
     for nifti in scan.niftis:
         found.extend(_volume_series(nifti, policy))
     return tuple(sorted(_with_unique_keys(found), key=lambda s: s.key))
+
+
+def _image_series(
+    uid: str, images: list[Instance], policy: SeriesPolicy, empty: Mapping[str, Sequence[Instance]]
+) -> list[Series]:
+    """The series of images that go by one or several UIDs; `empty`: what came without pixels, by UID."""
+    uids = dict.fromkeys(i.series_uid or fallback_uid(i) for i in images)
+    parts = image_series(uid, images, policy, [i for own in uids for i in empty.get(own, ())])
+    told = told_members(images)
+    return [replace(part, attributes={**part.attributes, **told}) for part in parts] if told else parts
 
 
 def _without_pixels(group: Sequence[Instance], images: Sequence[Instance]) -> list[Instance]:

@@ -14,17 +14,20 @@ images (`canon-uid-of-each-slice` in vendor_rules.py) and on what InstanceNumber
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from radiobject_assets.imaging.geometry import SAME_POSITION_MM, slice_normal
 from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.source import AttributeValue
 
-COLUMNS: Final = ("joined_uids",)
+MEMBERS: Final = "joined_series_uids"
+COLUMNS: Final = ("joined_uids", MEMBERS)
 _COUNTING = ("CANON", "TOSHIBA")
 
 
@@ -50,6 +53,21 @@ def join_numbered(groups: Mapping[str, Sequence[Instance]]) -> dict[str, list[In
         else:
             result.update({uid: list(part) for uid, part in parts.items()})
     return result
+
+
+def told_members(instances: Sequence[Instance]) -> dict[str, AttributeValue]:
+    """The SeriesInstanceUIDs of images that were joined, numbered through or volumes of one scan.
+
+    A volume says them in `MEMBERS`: its parts come again one by one, and labels name any of them.
+    """
+    uids = sorted({i.series_uid for i in instances if i.series_uid})
+    return {MEMBERS: json.dumps(uids)} if len(uids) > 1 else {}
+
+
+def members_of(values: Mapping[str, Any]) -> frozenset[str]:
+    """SeriesInstanceUIDs of a volume by its row: that of its series, and all that were joined to it."""
+    told = values.get(MEMBERS)
+    return frozenset(filter(None, (values.get("series_uid"), *(json.loads(str(told)) if told else ()))))
 
 
 def _key(instances: Sequence[Instance]) -> Hashable | None:
