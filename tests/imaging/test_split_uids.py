@@ -15,8 +15,10 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
 from real_cases import change, copy_case
 
+from radiobject_assets.imaging.privacy import Release
 from radiobject_assets.imaging.scan import scan
 from radiobject_assets.imaging.series import Series, build_series, open_series
+from radiobject_assets.imaging.tables import scan_from_table, scan_to_table
 
 STEM = "1.2.392.200036.9116.4.2.9106.366.10001.0.0.1"
 
@@ -144,3 +146,36 @@ def test_two_series_of_one_number_that_are_numbered_each_on_their_own_stay_two(
     found = _found(change(folder, second))
     assert [series.shape for series in found] == [found[0].shape] * 2
     assert all("joined_uids" not in series.attributes for series in found)
+
+
+@pytest.mark.parametrize("numbers", ["through", "alike"])
+def test_slices_with_a_uid_each_are_the_same_series_under_pseudonyms(
+    shared_data: Path, tmp_path: Path, numbers: str
+) -> None:
+    folder = copy_case(shared_data, "r12_canon_classic_dti", tmp_path / "canon")
+
+    def split(ds: FileDataset) -> None:
+        if numbers == "alike":
+            ds.InstanceNumber = 1 + (int(ds.InstanceNumber) - int(ds.InStackPositionNumber)) // 40
+        ds.SeriesInstanceUID = _canon_uid(ds)
+
+    found = scan([change(folder, split)])
+    for number in range(5):  # the order of hashed UIDs is another for each secret
+        release = Release(key=f"a secret of enough letters {number}".encode())
+        released = release.scan(found)
+        assert not any(STEM in instance.series_uid for instance in released.instances)
+        (joined,) = build_series(scan_from_table(scan_to_table(released)))
+        (plain,) = build_series(found)
+        assert joined.series_uid == release.uid(f"{STEM}.19")
+        assert joined.shape == plain.shape == (80, 80, 3, 13)
+        assert joined.files == plain.files
+        assert np.array_equal(read_all(open_series(joined)), read_all(open_series(plain)))
+
+
+def test_slices_whose_uids_do_not_count_them_stay_apart_under_pseudonyms(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    folder = copy_case(shared_data, "r12_canon_classic_dti", tmp_path / "canon")
+    for edit in (_unrelated, _against_the_slices):
+        found = Release(key=b"a secret of enough letters").scan(scan([change(folder, edit)]))
+        assert len(build_series(found)) == 3
