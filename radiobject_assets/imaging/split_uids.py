@@ -8,7 +8,9 @@ of one slice. They are one series where patient, study, SeriesNumber, kind and d
 - Canon made them, each has the same number of images at one position, numbered alike or through, and the
   UIDs differ in their last number alone, which counts along the slices.
 
-Whether what comes together is a volume is judged afterwards, as of any series. Rests on a description of such
+Whether what comes together is a volume is judged afterwards, as of any series; where it is none by its
+geometry, and each part was numbered in a row and is a volume alone, the parts are series of their own after
+all: stations, or stacks that overlap. Rests on a description of such
 images (`canon-uid-of-each-slice` in vendor_rules.py) and on what InstanceNumber means (PS3.3 C.7.6.1).
 """
 
@@ -115,6 +117,11 @@ def _place(instance: Instance) -> tuple[str, int] | None:
 def _order(instance: Instance) -> tuple[int, tuple[str, int], str]:
     """By number; where slices are numbered alike, as their UIDs count, whatever their files' names."""
     return _number(instance), _place(instance) or ("", 0), instance.series_uid
+
+
+def in_a_row(part: Sequence[Instance]) -> bool:
+    """Whether a part's own numbers have no gap: those of slices that alternate between parts do."""
+    return _numbered_through({"": part})
 
 
 def _by_slice(parts: Mapping[str, Sequence[Instance]]) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from dcm2niix_reference import read_all
 from numpy.typing import NDArray
+from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
 from real_cases import change, copy_case
@@ -179,3 +180,58 @@ def test_slices_whose_uids_do_not_count_them_stay_apart_under_pseudonyms(
     for edit in (_unrelated, _against_the_slices):
         found = Release(key=b"a secret of enough letters").scan(scan([change(folder, edit)]))
         assert len(build_series(found)) == 3
+
+
+def _two_series(folder: Path, second: Callable[[int], float], parity: bool = False) -> list[Series]:
+    """A CT whose ten slices are two series that were numbered through; where the second five lie (mm)."""
+    uids = [generate_uid(), generate_uid()]
+    first, *others = sorted(folder.iterdir())
+    for path in others:
+        path.unlink()
+    ds = dcmread(first)
+    first.unlink()
+    x, y, _ = ds.ImagePositionPatient
+    for n in range(10):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.ImagePositionPatient = [x, y, float(n) if n < 5 else second(n - 5)]
+        ds.SliceThickness, ds.InstanceNumber = 1, n + 1
+        ds.SeriesInstanceUID = uids[n % 2 if parity else n // 5]
+        ds.save_as(folder / f"{n}.dcm")
+    return _found(folder)
+
+
+@pytest.fixture
+def ct(shared_data: Path, tmp_path: Path) -> Path:
+    return _series(shared_data, "ct_philips_notilt", tmp_path / "ct")
+
+
+@pytest.mark.parametrize(
+    "second",
+    [lambda n: 20.0 + n, lambda n: 2.0 + n, lambda n: 5.0 + 2 * n],
+    ids=["gap", "overlap", "spacing"],
+)
+def test_sound_series_that_are_no_volume_together_stay_series(
+    ct: Path, second: Callable[[int], float]
+) -> None:
+    found = _two_series(ct, second)
+    assert [(series.verdict, series.shape and series.shape[2]) for series in found] == [("ingestable", 5)] * 2
+    assert not any("joined" in name for series in found for name in series.attributes)
+    assert len({path for series in found for path in series.files}) == 10
+
+
+def test_parts_that_stack_are_one_volume(ct: Path) -> None:
+    (joined,) = _two_series(ct, lambda n: 5.0 + n)
+    assert joined.shape is not None
+    assert joined.shape[2] == 10
+
+
+def test_slices_that_alternate_between_two_uids_are_not_two_volumes_of_every_other_slice(ct: Path) -> None:
+    (refused,) = _two_series(ct, lambda n: 15.0 + n, parity=True)
+    assert refused.reason == "missing_slice"
+    assert len(refused.files) == 10
+
+
+def test_a_part_that_is_no_volume_alone_does_not_leave_the_others(ct: Path) -> None:
+    (refused,) = _two_series(ct, lambda n: 20.0 + n + (n == 4))
+    assert refused.verdict == "quarantined"
+    assert len(refused.files) == 10
