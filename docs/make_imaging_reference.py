@@ -45,6 +45,8 @@ COMPUTED = {
     "component of their own and have their rows turned",
     "joined_series": "JSON list of SeriesNumber: series of one Siemens scan that this volume was joined of",
     "joined_uids": "how many SeriesInstanceUIDs the images of this series have, that were numbered as one",
+    "joined_series_uids": "JSON list of SeriesInstanceUID: all series that this volume was joined of; a part "
+    "of them that comes again alone is held back, and parts that came before are withdrawn",
     "scan_number, scan_point, scan_points": "scan and volume of it that a Siemens series with MFSPLIT is (7 "
     "and 1 of SeriesNumber 7001), and how many volumes the header says that the scan has",
     "scan_apart": "why the series was not joined with the others of its scan",

@@ -149,6 +149,9 @@ class Instance:
     source_series
         SeriesInstanceUID of the enhanced series of which the instance is an alternate (Related Series
         Sequence with that purpose), "" where it names none.
+    uid_place
+        Where `privacy` has replaced `series_uid`: a name of all of it but the last number, and the rank of
+        that number among the series of the scan that share the name. None where the UID tells it itself.
     concatenation
         ConcatenationUID, InConcatenationNumber and InConcatenationTotalNumber (0 where it is not told) of a
         multi-frame object that was written in several files; None for others.
@@ -210,6 +213,7 @@ class Instance:
     reference_classes: tuple[str, ...] = ()
     gzipped: bool = False
     concatenation: tuple[str, int, int] | None = None
+    uid_place: tuple[str, int] | None = None
 
 
 def header_length(size_bytes: int, pixel_offset: int) -> int:

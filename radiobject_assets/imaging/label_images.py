@@ -51,6 +51,11 @@ class LabelledImage:
     frame_of_reference_uid: str = ""
     joined_uids: frozenset[str] = frozenset()
 
+    @property
+    def series_uids(self) -> frozenset[str]:
+        """Its series' UID, and those of the series that were joined to it."""
+        return self.joined_uids | {self.series_uid}
+
 
 @dataclass(frozen=True)
 class FoundImages:
@@ -153,10 +158,10 @@ def _why_not(labels: Instance, refused: Collection[Series]) -> Problem | None:
     theirs = [
         series
         for series in refused
-        if (series.series_uid and series.series_uid in labels.references)
+        if not series.series_uids.isdisjoint(labels.references)
         or any(instance.sop_instance_uid in named for instance in series.instances)
     ]
-    if theirs and {series.series_uid for series in theirs}.issuperset(labels.references):
+    if theirs and frozenset[str]().union(*(s.series_uids for s in theirs)).issuperset(labels.references):
         told = f"({theirs[0].reason}): {theirs[0].detail}"
         return Problem(Reason.REFERENCE_QUARANTINED, f"its image is quarantined {told}")
     if labels.reference_classes and all(map(_never_a_volume, labels.reference_classes)):
@@ -248,14 +253,24 @@ def refused_images(found: Sequence[Series]) -> list[Series]:
 
 
 def images_here(found: Sequence[Series], known: Sequence[LabelledImage] = ()) -> list[LabelledImage]:
-    """The image volumes of a scan, and those of the store (`known`) whose series is not among them."""
+    """The image volumes of a scan, and those of the store (`known`) whose series is not among them.
+
+    Of a volume that was joined of several series the one in the store stays, where not all of them came.
+    """
     here = [
         _labelled_image(series, grid)
         for series in found
         if series.kind == "image" and (grid := series.grid) is not None
     ]
-    uids = {image.series_uid for image in here}
-    return here + [image for image in known if image.series_uid not in uids]
+    came = frozenset[str]().union(*(image.series_uids for image in here))
+    whole = [
+        image
+        for image in known
+        if image.joined_uids and image.series_uids & came and not image.series_uids <= came
+    ]
+    held = frozenset[str]().union(*(image.series_uids for image in whole))
+    here = [image for image in here if image.series_uids.isdisjoint(held)]
+    return [*here, *whole, *(image for image in known if image.series_uids.isdisjoint(came))]
 
 
 def _labelled_image(series: Series, grid: Grid) -> LabelledImage:
@@ -267,5 +282,5 @@ def _labelled_image(series: Series, grid: Grid) -> LabelledImage:
         study_uid=series.study_uid,
         patient_id=series.patient_id,
         frame_of_reference_uid=frames.pop() if len(frames) == 1 else "",
-        joined_uids=frozenset(instance.series_uid for instance in series.instances) - {series.series_uid},
+        joined_uids=series.series_uids - {series.series_uid},
     )

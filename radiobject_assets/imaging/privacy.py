@@ -17,7 +17,7 @@ import hmac
 import re
 import unicodedata
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from functools import lru_cache
@@ -28,6 +28,7 @@ from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.path_text import path_text
 from radiobject_assets.imaging.scan import ScanResult
 from radiobject_assets.imaging.source import AttributeValue
+from radiobject_assets.imaging.split_uids import counted_uid
 from radiobject_assets.imaging.tags import ISSUER_COLUMN, OPTIONAL_ATTRIBUTES
 
 PSEUDONYM = re.compile(r"p-[0-9a-f]{20}")
@@ -66,8 +67,9 @@ class Release:
         """The scan as it may be known outside; paths stay, since the files are read again."""
         uid = lru_cache(maxsize=None)(self.uid)
         shift = lru_cache(maxsize=None)(self._shift)
+        places = {} if self.key is None else self._uid_places({i.series_uid for i in found.instances})
         return ScanResult(
-            tuple(self._instance(instance, uid, shift) for instance in found.instances),
+            tuple(self._instance(instance, uid, shift, places) for instance in found.instances),
             tuple(self._nifti(nifti) for nifti in found.niftis),
             found.unreadable,
         )
@@ -113,8 +115,24 @@ class Release:
         number = int.from_bytes(self._digest("days", subject_id)[:8], "big")
         return -timedelta(days=1 + number % _MAX_SHIFT_DAYS)
 
+    def _uid_places(self, uids: Collection[str]) -> dict[str, tuple[str, int]]:
+        """How series count in their UIDs, which pseudonyms no longer tell: ranks, and not the numbers."""
+        counted = {uid: place for uid in uids if (place := counted_uid(uid)) is not None}
+        stems: dict[str, list[int]] = {}
+        for stem, number in counted.values():
+            stems.setdefault(stem, []).append(number)
+        ranks = {stem: {n: rank for rank, n in enumerate(sorted(own))} for stem, own in stems.items()}
+        return {
+            uid: (self.token("stem", stem)[:16], ranks[stem][number])
+            for uid, (stem, number) in counted.items()
+        }
+
     def _instance(
-        self, i: Instance, uid: Callable[[str], str], shift: Callable[[str], timedelta]
+        self,
+        i: Instance,
+        uid: Callable[[str], str],
+        shift: Callable[[str], timedelta],
+        places: Mapping[str, tuple[str, int]],
     ) -> Instance:
         attributes = dict(i.attributes)
         for keyword in self.keywords & i.extras.keys():
@@ -136,6 +154,7 @@ class Release:
             description=str(i.extras.get("SeriesDescription", "")),  # with `*` for what names somebody
             sop_instance_uid=uid(sop),
             series_uid=uid(i.series_uid),
+            uid_place=places.get(i.series_uid),
             study_uid=uid(i.study_uid),
             concatenation=i.concatenation and (uid(i.concatenation[0]), *i.concatenation[1:]),
             source_series=uid(i.source_series),

@@ -346,8 +346,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         left_out=False,
     ),
     Reason.PARTIAL_RESEND: Explanation(
-        "The store holds this series with more instances, from another arrival.",
-        "Nothing, if it was a partial re-send; else send the whole series or delete the stored volume.",
+        "The store holds this series with more instances, from another arrival, or joined with others that "
+        "did not come with it.",
+        "Nothing, if it was a partial re-send; else send the whole series (all that were joined, together) "
+        "or delete the stored volume.",
         left_out=False,
     ),
     Reason.SUBJECT_CONFLICT: Explanation(

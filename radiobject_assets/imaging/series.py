@@ -29,7 +29,17 @@ from radiobject_assets.imaging.reasons import IMPOSSIBLE, Reason
 from radiobject_assets.imaging.scan import ScanResult
 from radiobject_assets.imaging.series_record import Kind, Series, Verdict, fallback_uid, quarantined
 from radiobject_assets.imaging.source import AttributeValue
-from radiobject_assets.imaging.split_uids import join_numbered
+from radiobject_assets.imaging.split_uids import in_a_row, join_numbered, told_members
+
+_GEOMETRIC = frozenset(
+    {
+        Reason.MISSING_SLICE,
+        Reason.VARIABLE_SPACING,
+        Reason.DUPLICATE_POSITIONS,
+        Reason.INCOMPLETE_TIME_SERIES,
+        Reason.BAD_GEOMETRY,
+    }
+)
 
 log = logging.getLogger(__name__)
 
@@ -57,12 +67,12 @@ def build_series(
     for instance in scan.instances:
         groups[instance.series_uid or fallback_uid(instance)].append(instance)
     images_of = {uid: [i for i in group if kind_of(i) == "image"] for uid, group in groups.items()}
-    joined = join_numbered(join_scans({uid: images for uid, images in images_of.items() if images}))
+    apart = join_scans({uid: images for uid, images in images_of.items() if images})
     empty = {uid: _without_pixels(group, images_of[uid]) for uid, group in groups.items()}
     found = [
         part
-        for uid, images in joined.items()
-        for part in _images(uid, images, policy, _empty_of(uid, images, empty))
+        for uid, images in join_numbered(apart).items()
+        for part in _image_series(uid, images, policy, empty, apart)
     ]
     labels: list[tuple[str, list[Instance]]] = []
     for uid, group in groups.items():
@@ -90,12 +100,35 @@ def _images(
         return [quarantined(uid, "", "image", [*images, *empty], Problem(Reason.DAMAGED_HEADER, told))]
 
 
-def _empty_of(
-    uid: str, images: Sequence[Instance], empty: Mapping[str, Sequence[Instance]]
-) -> list[Instance]:
-    """Those without pixels of all the series that were joined to one."""
-    uids = dict.fromkeys((uid, *(image.series_uid for image in images if image.series_uid)))
-    return [instance for each in uids for instance in empty.get(each, ())]
+def _image_series(
+    uid: str,
+    images: list[Instance],
+    policy: SeriesPolicy,
+    empty: Mapping[str, Sequence[Instance]],
+    apart: Mapping[str, list[Instance]],
+) -> list[Series]:
+    """The series of images that go by one or several UIDs.
+
+    Parameters
+    ----------
+    empty
+        What came without pixels, by UID.
+    apart
+        The images as they were before those that were numbered as one came together.
+    """
+    uids = dict.fromkeys(i.series_uid or fallback_uid(i) for i in images)
+    parts = _images(uid, images, policy, [i for own in uids for i in empty.get(own, ())])
+    own = {each: apart[each] for each in uids if each in apart}
+    if len(own) > 1 and not _GEOMETRIC.isdisjoint(part.reason for part in parts):
+        alone = [s for each, part in own.items() for s in _image_series(each, part, policy, empty, {})]
+        if all(map(in_a_row, own.values())) and all(map(_is_volume, alone)):
+            return alone
+    told = told_members(images)
+    return [replace(part, attributes={**part.attributes, **told}) for part in parts] if told else parts
+
+
+def _is_volume(series: Series) -> bool:
+    return series.shape is not None and series.shape[2] > 1
 
 
 def _without_pixels(group: Sequence[Instance], images: Sequence[Instance]) -> list[Instance]:

@@ -17,6 +17,7 @@ from radiobject_assets.imaging.instance import Instance, Segment
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
+from radiobject_assets.imaging.split_uids import MEMBERS, members_of
 
 Kind = Literal["image", "labels", "other"]
 Verdict = Literal["ingestable", "quarantined"]
@@ -86,6 +87,11 @@ class Series:
     def n_instances(self) -> int:
         """Files of the series, duplicates included."""
         return len(self.files)
+
+    @property
+    def series_uids(self) -> frozenset[str]:
+        """SeriesInstanceUIDs that its images go by: its own, and those that were joined to it."""
+        return members_of({"series_uid": self.series_uid, MEMBERS: self.attributes.get(MEMBERS)})
 
     @property
     def is_drawn(self) -> bool:

@@ -122,6 +122,7 @@ def _instance_from_json(text: str) -> Instance:
     values["references"] = tuple(values["references"])
     values["reference_sops"] = tuple(values["reference_sops"])
     values["concatenation"] = _tuples(values["concatenation"])
+    values["uid_place"] = _tuples(values.get("uid_place"))
     for name in ("reference_owners", "reference_classes"):
         values[name] = tuple(values.get(name, ()))
     return Instance(**values)

@@ -15,8 +15,10 @@ from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.label_images import LabelledImage
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scan import ScanResult
+from radiobject_assets.imaging.split_uids import MEMBERS, members_of
 from radiobject_assets.imaging.tags import ISSUER_COLUMN
 from radiobject_assets.ingest.file_place import FilePlace
+from radiobject_assets.ingest.joined import rows_of_series
 from radiobject_assets.ingest.labelled_image import TELLING, ImageCandidate, entities_of, image_of_labels
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.ingest.refresh import WITHDRAWABLE, RowChange, row_change
@@ -39,7 +41,7 @@ _FRAME = "frame_of_reference_uid"
 _READ = (
     "series_uid", "study_uid", "modality", "component", "source_digest", "arrival", "kind", "n_instances",
     "labels_of_collection", "labels_of", "slope", "intercept", ISSUER_COLUMN, *SIZE_COLUMNS, *AFFINE_COLUMNS,
-    *TELLING, "dtype", "ndim", "fourth_axis",
+    *TELLING, "dtype", "ndim", "fourth_axis", MEMBERS,
 )  # fmt: skip
 
 
@@ -76,7 +78,7 @@ class Holdings:
         """Read the rows that concern `batch`, a part of `plan`, whatever else is in the store."""
         ctx = get_tiledb_ctx()
         subjects = sorted({planned.subject_id for planned in batch})
-        uids = sorted({p.series.series_uid for p in batch if p.series.series_uid})
+        uids = sorted({uid for p in batch for uid in p.series.series_uids})
         rows: dict[str, list[dict[str, Any]]] = {}
         owners: dict[str, dict[str, frozenset[tuple[str, str]]]] = {}
         tables = {e.name: Table(join(e.uri, OBS), ctx, OBS_CORE) for e in list_collections(store_uri, ctx)}
@@ -85,8 +87,9 @@ class Holdings:
             columns = [column for column in _READ if column in there]
             rows[name] = table.read(columns, keys=[subjects]).to_pylist()
             found: dict[str, set[tuple[str, str]]] = {}
-            for row in table.rows_where("series_uid", uids, ["series_uid", "arrival"]).to_pylist():
-                found.setdefault(row["series_uid"], set()).add((row[SUBJECT], row["arrival"] or ""))
+            for row in rows_of_series(table, uids, ["arrival"]):
+                for uid in members_of(row):
+                    found.setdefault(uid, set()).add((row[SUBJECT], row["arrival"] or ""))
             owners[name] = {uid: frozenset(held) for uid, held in found.items()}
         said = {name for planned in batch for name in planned.series.attributes} | WITHDRAWABLE
 
@@ -157,7 +160,8 @@ class Holdings:
         series = planned.series
         if not series.series_uid:
             return None
-        held = self.owners.get(planned.collection or "", {}).get(series.series_uid, frozenset())
+        owners = self.owners.get(planned.collection or "", {})
+        held = {owner for uid in series.series_uids for owner in owners.get(uid, ())}
         # the same arrival may correct itself: what it said before is withdrawn (`moved`)
         if any(subject != planned.subject_id and (not arrival or by != arrival) for subject, by in held):
             detail = "the store holds this series under another subject: its PatientID has changed"
@@ -168,6 +172,8 @@ class Holdings:
             for other, by, obs_id in self._issuers.get(planned.subject_id, ())
         ):
             return (Reason.SUBJECT_CONFLICT, "the subject's other volumes have a PatientID of another issuer")
+        if (part := self._part_of_joined(planned)) is not None:
+            return (Reason.PARTIAL_RESEND, part)
         row = self._row(planned)
         if row is None or (row["arrival"] or "") == arrival:
             return None
@@ -177,6 +183,21 @@ class Holdings:
                 Reason.PARTIAL_RESEND,
                 f"{len(series.files)} files came, the stored volume has {stored}",
             )
+        return None
+
+    def _part_of_joined(self, planned: PlannedSeries) -> str | None:
+        """Of which volume in the store a series is only a part, if it was joined to one.
+
+        Whatever the arrival: alone, a part has the id of the whole, or would be a second copy of its images.
+        """
+        own = planned.series.series_uids
+        for row in self.rows.get(planned.collection or "", ()):
+            whole = members_of(row)
+            if row[SUBJECT] == planned.subject_id and own & whole and not whole <= own:
+                return (
+                    f"the stored volume was joined of {len(whole)} series, and this has {len(own & whole)} "
+                    "of them"
+                )
         return None
 
     def image_candidates(self, planned: PlannedSeries) -> tuple[ImageCandidate, ...]:
@@ -191,7 +212,7 @@ class Holdings:
             for row in rows:
                 if row["kind"] != "image" or row[SUBJECT] != planned.subject_id:
                     continue
-                if planned.series.is_drawn and row["series_uid"] not in references:
+                if planned.series.is_drawn and references.isdisjoint(members_of(row)):
                     continue
                 found.append(
                     ImageCandidate(
@@ -232,24 +253,26 @@ def referenced_images(store_uri: str, scan: ScanResult) -> tuple[LabelledImage, 
     ctx = get_tiledb_ctx()
     if not labels or not is_store(store_uri, ctx):
         return ()
-    wanted = {
-        "series_uid": {uid for instance in labels for uid in instance.references},
-        "study_uid": {instance.study_uid for instance in labels},
-    }
+    named = sorted({uid for instance in labels for uid in instance.references if uid})
+    studies = sorted({instance.study_uid for instance in labels if instance.study_uid})
     found: dict[str, LabelledImage] = {}
     for entry in list_collections(store_uri, ctx):
         table = Table(join(entry.uri, OBS), ctx, OBS_CORE)
         optional = [name for name in (_FRAME,) if name in table.columns]
-        columns = ["series_uid", "study_uid", "kind", "volume", *optional, *SIZE_COLUMNS, *AFFINE_COLUMNS]
-        for column, uids in wanted.items():
-            for row in table.rows_where(column, sorted(filter(None, uids)), columns).to_pylist():
-                if row["kind"] == "image" and row["series_uid"]:
-                    found[row["volume"]] = LabelledImage(
-                        grid=_grid(row),
-                        series_uid=row["series_uid"],
-                        study_uid=row["study_uid"] or "",
-                        frame_of_reference_uid=row.get(_FRAME) or "",
-                    )
+        columns = ["study_uid", "kind", "volume", *optional, *SIZE_COLUMNS, *AFFINE_COLUMNS]
+        rows = [
+            *rows_of_series(table, named, columns),
+            *rows_of_series(table, studies, columns, column="study_uid"),
+        ]
+        for row in rows:
+            if row["kind"] == "image" and row["series_uid"]:
+                found[row["volume"]] = LabelledImage(
+                    grid=_grid(row),
+                    series_uid=row["series_uid"],
+                    study_uid=row["study_uid"] or "",
+                    frame_of_reference_uid=row.get(_FRAME) or "",
+                    joined_uids=members_of(row) - {row["series_uid"]},
+                )
     return tuple(found[token] for token in sorted(found))
 
 

@@ -39,6 +39,6 @@ def reason_of_image(
 
 def _may_be_of(labels: PlannedSeries, image: PlannedSeries) -> bool:
     if labels.series.is_drawn:
-        return image.series.series_uid in labels.series.references
+        return not image.series.series_uids.isdisjoint(labels.series.references)
     target = labels.settings.labels_of if labels.settings else None
     return image.subject_id == labels.subject_id and (target is None or image.collection == target)

@@ -26,11 +26,12 @@ from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series import Series
 from radiobject_assets.imaging.unpacking import unpacked_together
 from radiobject_assets.ingest.holdings import Holdings
+from radiobject_assets.ingest.joined import withdraw_parts
 from radiobject_assets.ingest.label_reasons import reason_of_image
 from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
 from radiobject_assets.ingest.pool import Failure, Task, run_tasks
 from radiobject_assets.ingest.refresh import RowChange, write_changes
-from radiobject_assets.ingest.report import IngestReport, SeriesOutcome, Status
+from radiobject_assets.ingest.report import IN_STORE, IngestReport, SeriesOutcome, Status
 from radiobject_assets.ingest.work import (
     COPIES_OF_A_SLAB,
     FIXED_BYTES,
@@ -202,6 +203,21 @@ class _Phase:
         self._commit(outcomes)
         for name, changes in self._changes.items():
             write_changes(self._uris[name], changes, get_tiledb_ctx())
+        self._withdraw_parts(outcomes)
+
+    def _withdraw_parts(self, outcomes: dict[int, SeriesOutcome]) -> None:
+        """Series that are in a joined volume now are not beside it as well."""
+        for name, uri in self._uris.items():
+            own = [p for p in self._plan.planned if p.collection == name and p.obs_id is not None]
+            there = [p for p in self._batch if p.collection == name and outcomes[id(p)].status in IN_STORE]
+            placed = {(p.subject_id, p.obs_id or "") for p in own if p.series.verdict == "ingestable"}
+            gone = withdraw_parts(uri, there, placed, get_tiledb_ctx())
+            for planned in there:
+                if count := gone.get((planned.subject_id, planned.obs_id or "")):
+                    told = f"{count} volumes of its parts, which the store had, are withdrawn"
+                    before = outcomes[id(planned)]
+                    detail = f"{before.detail}; {told}" if before.detail else told
+                    outcomes[id(planned)] = replace(before, detail=detail)
 
     def _in_process(self, todo: Sequence[PlannedSeries]) -> bool:
         """Whether to stage the volumes here, one after the other, with frames decoded by `Decoders`.

@@ -18,6 +18,8 @@ from typing import Any, Final
 import tiledb
 
 from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.split_uids import members_of
+from radiobject_assets.ingest.joined import rows_of_series
 from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
 from radiobject_assets.ingest.report import SeriesOutcome
 from radiobject_assets.store.layout import OBS, OBS_CORE, SUBJECT, is_store, list_collections
@@ -94,14 +96,15 @@ def images_there(
     found: dict[WaitingLabels, set[str]] = {}
     for entry in list_collections(store_uri, ctx):
         table = Table(join(entry.uri, OBS), ctx, OBS_CORE)
-        named = _images(table.rows_where("series_uid", uids, ["series_uid", "kind", "volume"]))
+        named = rows_of_series(table, uids, ["kind", "volume"])
+        named = [row for row in named if row["kind"] == "image"]
         owned = _images(table.read(["series_uid", "kind", "volume"], keys=[subjects]))
         for labels in waiting:
             if labels.image_collection not in (None, entry.name):
                 continue
             wanted = set(labels.image_series_uids)
             tokens = (
-                {row["volume"] for row in named if row["series_uid"] in wanted}
+                {row["volume"] for row in named if not wanted.isdisjoint(members_of(row))}
                 if wanted
                 else {row["volume"] for row in owned if row[SUBJECT] == labels.subject_id}
             )

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 from dcm2niix_reference import read_all
 from numpy.typing import NDArray
+from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
 from real_cases import change, copy_case
 
+from radiobject_assets.imaging.privacy import Release
 from radiobject_assets.imaging.scan import scan
 from radiobject_assets.imaging.series import Series, build_series, open_series
+from radiobject_assets.imaging.tables import scan_from_table, scan_to_table
 
 STEM = "1.2.392.200036.9116.4.2.9106.366.10001.0.0.1"
 
@@ -45,7 +48,7 @@ def _assert_same(joined: Series, whole: Series, voxels: NDArray[Any]) -> None:
     assert np.array_equal(read_all(open_series(joined)), voxels)
     other = set(joined.attributes.items()) ^ set(whole.attributes.items())
     # numbered alike in each part, the order may rest on other elements than that of the whole
-    assert {name for name, _ in other} - {"fourth_axis_evidence"} == {"joined_uids"}
+    assert {name for name, _ in other} - {"fourth_axis_evidence"} == {"joined_uids", "joined_series_uids"}
 
 
 def _canon_uid(ds: FileDataset) -> str:
@@ -144,3 +147,91 @@ def test_two_series_of_one_number_that_are_numbered_each_on_their_own_stay_two(
     found = _found(change(folder, second))
     assert [series.shape for series in found] == [found[0].shape] * 2
     assert all("joined_uids" not in series.attributes for series in found)
+
+
+@pytest.mark.parametrize("numbers", ["through", "alike"])
+def test_slices_with_a_uid_each_are_the_same_series_under_pseudonyms(
+    shared_data: Path, tmp_path: Path, numbers: str
+) -> None:
+    folder = copy_case(shared_data, "r12_canon_classic_dti", tmp_path / "canon")
+
+    def split(ds: FileDataset) -> None:
+        if numbers == "alike":
+            ds.InstanceNumber = 1 + (int(ds.InstanceNumber) - int(ds.InStackPositionNumber)) // 40
+        ds.SeriesInstanceUID = _canon_uid(ds)
+
+    found = scan([change(folder, split)])
+    for number in range(5):  # the order of hashed UIDs is another for each secret
+        release = Release(key=f"a secret of enough letters {number}".encode())
+        released = release.scan(found)
+        assert not any(STEM in instance.series_uid for instance in released.instances)
+        (joined,) = build_series(scan_from_table(scan_to_table(released)))
+        (plain,) = build_series(found)
+        assert joined.series_uid == release.uid(f"{STEM}.19")
+        assert joined.shape == plain.shape == (80, 80, 3, 13)
+        assert joined.files == plain.files
+        assert np.array_equal(read_all(open_series(joined)), read_all(open_series(plain)))
+
+
+def test_slices_whose_uids_do_not_count_them_stay_apart_under_pseudonyms(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    folder = copy_case(shared_data, "r12_canon_classic_dti", tmp_path / "canon")
+    for edit in (_unrelated, _against_the_slices):
+        found = Release(key=b"a secret of enough letters").scan(scan([change(folder, edit)]))
+        assert len(build_series(found)) == 3
+
+
+def _two_series(folder: Path, second: Callable[[int], float], parity: bool = False) -> list[Series]:
+    """A CT whose ten slices are two series that were numbered through; where the second five lie (mm)."""
+    uids = [generate_uid(), generate_uid()]
+    first, *others = sorted(folder.iterdir())
+    for path in others:
+        path.unlink()
+    ds = dcmread(first)
+    first.unlink()
+    x, y, _ = ds.ImagePositionPatient
+    for n in range(10):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.ImagePositionPatient = [x, y, float(n) if n < 5 else second(n - 5)]
+        ds.SliceThickness, ds.InstanceNumber = 1, n + 1
+        ds.SeriesInstanceUID = uids[n % 2 if parity else n // 5]
+        ds.save_as(folder / f"{n}.dcm")
+    return _found(folder)
+
+
+@pytest.fixture
+def ct(shared_data: Path, tmp_path: Path) -> Path:
+    return _series(shared_data, "ct_philips_notilt", tmp_path / "ct")
+
+
+@pytest.mark.parametrize(
+    "second",
+    [lambda n: 20.0 + n, lambda n: 2.0 + n, lambda n: 5.0 + 2 * n],
+    ids=["gap", "overlap", "spacing"],
+)
+def test_sound_series_that_are_no_volume_together_stay_series(
+    ct: Path, second: Callable[[int], float]
+) -> None:
+    found = _two_series(ct, second)
+    assert [(series.verdict, series.shape and series.shape[2]) for series in found] == [("ingestable", 5)] * 2
+    assert not any("joined" in name for series in found for name in series.attributes)
+    assert len({path for series in found for path in series.files}) == 10
+
+
+def test_parts_that_stack_are_one_volume(ct: Path) -> None:
+    (joined,) = _two_series(ct, lambda n: 5.0 + n)
+    assert joined.shape is not None
+    assert joined.shape[2] == 10
+
+
+def test_slices_that_alternate_between_two_uids_are_not_two_volumes_of_every_other_slice(ct: Path) -> None:
+    (refused,) = _two_series(ct, lambda n: 15.0 + n, parity=True)
+    assert refused.reason == "missing_slice"
+    assert len(refused.files) == 10
+
+
+def test_a_part_that_is_no_volume_alone_does_not_leave_the_others(ct: Path) -> None:
+    (refused,) = _two_series(ct, lambda n: 20.0 + n + (n == 4))
+    assert refused.verdict == "quarantined"
+    assert len(refused.files) == 10
