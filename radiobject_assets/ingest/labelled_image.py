@@ -81,7 +81,11 @@ def image_of_labels(
         raise ImageReadError(Reason.LABELS_OFF_GRID, _off_grid(grid, own, images))
     if study_uid:
         on_grid = [image for image in on_grid if image.study_uid == study_uid] or on_grid
-    possible = [image for image in on_grid if not _contradicts(own, dict(image.entities))]
+    possible = [
+        image
+        for image in on_grid
+        if not _contradicts(own, dict(image.entities)) and not _of_other_dates(file, image.file)
+    ]
     if not possible:
         raise ImageReadError(
             Reason.REFERENCE_MISSING, "no image of the labels' session and run has their grid here"
@@ -121,6 +125,12 @@ def _distance(labels: Grid, image: Grid) -> tuple[bool, float]:
 
 def _contradicts(labels: Mapping[str, str], image: Mapping[str, str]) -> bool:
     return any(name in labels and name in image and labels[name] != image[name] for name in _APART)
+
+
+def _of_other_dates(labels: FilePlace | None, image: FilePlace | None) -> bool:
+    """Whether both lie in folders named after dates, which are not the same."""
+    dates = {place.date for place in (labels, image) if place is not None and place.date}
+    return len(dates) > 1
 
 
 def _agreement(labels: Mapping[str, str], image: Mapping[str, str]) -> int:
