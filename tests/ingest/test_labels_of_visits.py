@@ -85,3 +85,45 @@ def test_visits_that_arrive_in_runs_of_their_own_are_told_apart(tmp_path: Path) 
 )
 def test_only_plain_marks_of_a_visit_count(path: str, visit: str | None) -> None:
     assert visit_of(path) == visit
+
+
+def test_labels_ingested_again_choose_among_images_as_they_did_the_first_time(tmp_path: Path) -> None:
+    stored = nib.Nifti1Image(np.ones((6, 5, 4), np.uint8), np.diag([-1.0, 1.0, 2.0, 1.0]))
+    turned = nib.as_closest_canonical(stored)
+    for folder, name, image in (
+        ("one", "sub-1_T1w.nii.gz", stored),
+        ("labels", "sub-1_dseg.nii.gz", turned),
+        ("two", "sub-1_T2w.nii.gz", turned),
+    ):
+        (tmp_path / folder).mkdir()
+        nib.save(image, tmp_path / folder / name)
+    for folder in ("one", "labels", "two", "labels"):
+        report = ingest(tmp_path / folder, tmp_path, "bids")
+        assert report.counts["written"] == 1
+    assert ingest(tmp_path / "labels", tmp_path, "bids").counts["unchanged"] == 1
+    radi = RadiObject(str(tmp_path / "store"))
+    (row,) = radi.collection("dseg").to_obs().to_dict("records")
+    image = radi.collection(row["labels_of_collection"])[row["labels_of"]]
+    assert image.affine[0, 0] == 1.0
+
+
+def test_an_image_that_moves_away_from_its_stored_labels_says_so(tmp_path: Path) -> None:
+    make(tmp_path / "in" / "image", "p1/ct.nii.gz")
+    make(tmp_path / "in" / "labels", "p1/seg.nii.gz")
+    for folder in ("image", "labels"):
+        assert not ingest(tmp_path / "in" / folder, tmp_path, "folders").problems
+    moved = np.eye(4)
+    moved[0, 3] = 4
+    nib.save(
+        nib.Nifti1Image(np.ones((6, 5, 4), np.uint8), moved), tmp_path / "in" / "image" / "p1" / "ct.nii.gz"
+    )
+    report = ingest(tmp_path / "in" / "image", tmp_path, "folders")
+    (problem,) = report.problems
+    assert "1 label volumes in the store do not lie on their image any more" in problem
+    assert report.needs_attention
+    nib.save(
+        nib.Nifti1Image(np.eye(6, 5, dtype=np.uint8)[..., None].repeat(4, 2), moved),
+        tmp_path / "in" / "labels" / "p1" / "seg.nii.gz",
+    )
+    assert not ingest(tmp_path / "in", tmp_path / "elsewhere", "folders").problems
+    assert not ingest(tmp_path / "in" / "labels", tmp_path, "folders").problems
