@@ -14,9 +14,24 @@ from typing import Any
 
 _ENDING = r"\.(?:nii|nrrd|nhdr|mha|mhd|mgz|mgh)(?:\.gz)?$"
 _LABEL = r"segmentation|seg|mask|labels?|gt"
-_IMAGE = r"image|img|volume|vol"
+_WORD = rf"(?i:image|img|volume|vol|{_LABEL})"
 # nnU-Net numbers the channels of an image with four digits; ten are more than any published data set has
 _CHANNELS = tuple(f"{number:04d}" for number in range(10))
+
+
+def _any_case(*patterns: str) -> tuple[str, ...]:
+    """File patterns, in small letters, for names in capitals as well."""
+    return tuple("".join(f"[{c.upper()}{c}]" if c.isalpha() else c for c in text) for text in patterns)
+
+
+# `masked`, of a skull-stripped image, is not among them, nor what merely begins with `seg` or ends with `gt`.
+_WORDS_ENDING = ("seg", "segs", "segmentation", "segmentations", "mask", "masks", "label", "labels")
+_NAMED_LABELS = (
+    "labels*/*", "masks*/*", "seg*/*",
+    *_any_case(*(f"*{word}.*" for word in _WORDS_ENDING)),
+    *_any_case(*(f"*{word}_*" for word in _WORDS_ENDING), *(f"*{word}-*" for word in _WORDS_ENDING)),
+    *_any_case("label[0-9]*", "mask[0-9]*", "seg[0-9]*", "gt.*", "*_gt.*", "*-gt.*"),
+)  # fmt: skip
 _CASES = "images of the cases for training (Tr) and for testing (Ts)"
 
 
@@ -109,13 +124,9 @@ LAYOUTS: dict[str, Layout] = {
     "flat": Layout(
         "One image of each subject, all in one folder, or images and labels in a folder each: the file's "
         "name is the subject, without words like `image`, `volume`, `seg`, `label`, `mask`.",
-        rf"^(?:(?:{_IMAGE}|{_LABEL})(?:[-_]|(?=\d)))?(?P<subject>.+?)(?:[-_](?:{_IMAGE}|{_LABEL}))?{_ENDING}",
+        rf"^(?:{_WORD}(?:[-_]|(?=\d)))?(?P<subject>.+?)(?:[-_]{_WORD})?{_ENDING}",
         {
-            "labels": _labels(
-                "labels*/*", "masks*/*", "seg*/*", "label*.*", "mask*.*", "seg*.*",
-                "*[-_]label.*", "*[-_]labels.*", "*[-_]mask.*", "*[-_]seg.*", "*[-_]segmentation.*",
-                "*[-_]gt.*", of="image",
-            ),
+            "labels": _labels(*_NAMED_LABELS, of="image"),
             "image": _images("*"),
         },
     ),
@@ -123,10 +134,7 @@ LAYOUTS: dict[str, Layout] = {
         "A folder for each subject, with any names in it: `patient1/t1.nii.gz`, `patient1/seg.nii.gz`.",
         r"^(?P<subject>[^/]+)/",
         {
-            "labels": _labels(
-                "labels/*", "masks/*", "seg*/*", "label*.*", "mask*.*", "seg*.*", "*[-_]label.*",
-                "*[-_]labels.*", "*[-_]mask.*", "*[-_]seg.*", "*[-_]segmentation.*",
-            ),
+            "labels": _labels(*_NAMED_LABELS),
             "image": _images("*"),
         },
     ),

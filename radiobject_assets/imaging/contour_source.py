@@ -61,7 +61,7 @@ class ContourSource:
         ------
         ImageReadError
             LABELS_OFF_GRID where contours within the image are not parallel to its slices, or all lie beside
-            it; LABELS_EMPTY where what is left of them holds no voxel's centre.
+            it; LABELS_EMPTY where they hold no voxel's centre.
         """
         if depth < 1:
             raise ValueError(f"depth is {depth}, use 1 or more")
@@ -83,9 +83,9 @@ class ContourSource:
                 marked = marked or bool(mask.any())
                 voxels[:, :, k] = mask
             yield Slab(z, 0, voxels)
-        if drawn.clipped and not marked:
+        if not marked:
             raise ImageReadError(
-                Reason.LABELS_EMPTY, "no voxel of the image lies in the region", self._instance.path
+                Reason.LABELS_EMPTY, "no voxel of the image has its centre in the region", self._instance.path
             )
 
     @cached_property

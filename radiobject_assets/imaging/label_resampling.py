@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.geometry import (
     LARGEST_TOLERANCE,
     SAME_DIRECTION,
@@ -21,13 +22,18 @@ from radiobject_assets.imaging.geometry import (
     slice_normal,
 )
 from radiobject_assets.imaging.instance import Frame
+from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue, ImageSource, Slab
 
 _MAX_SLICES = 65536
 
 
-def own_grid(frames: Sequence[Frame], columns: int, rows: int) -> Grid | None:
-    """The regular grid that the frames of a SEG lie on, with empty slices between them; None without one."""
+def own_grid(frames: Sequence[Frame], columns: int, rows: int, image: Grid | None = None) -> Grid | None:
+    """The regular grid that the frames of a SEG lie on, with empty slices between them; None without one.
+
+    Where every labelled slice has unlabelled ones beside it, which writers leave out, the smallest gap is not
+    the spacing: the slices of `image` tell it, if the frames are as thick as they are apart.
+    """
     first = frames[0] if frames else Frame()
     if first.position is None or first.orientation is None or first.pixel_spacing is None:
         return None
@@ -50,13 +56,29 @@ def own_grid(frames: Sequence[Frame], columns: int, rows: int) -> Grid | None:
     gaps = gaps[gaps > SAME_POSITION_MM]
     if not len(gaps):
         return None  # one slice has no thickness that could be trusted
-    multiples = gaps / gaps.min()
-    n_slices = int(np.round((ordered[-1] - ordered[0]) / gaps.min())) + 1
+    spacing = _spacing_of_image(frames, normal, image)
+    if spacing is None or spacing > gaps.min():
+        spacing = float(gaps.min())
+    multiples = gaps / spacing
+    n_slices = int(np.round((ordered[-1] - ordered[0]) / spacing)) + 1
     if np.abs(multiples - np.round(multiples)).max() > LARGEST_TOLERANCE or n_slices > _MAX_SLICES:
         return None
     step = (positions[order[-1]] - positions[order[0]]) / (n_slices - 1)
     affine = dicom_affine(positions[order[0]].tolist(), first.orientation, first.pixel_spacing, step.tolist())
     return Grid((columns, rows, n_slices), affine)
+
+
+def _spacing_of_image(
+    frames: Sequence[Frame], normal: NDArray[np.float64], image: Grid | None
+) -> float | None:
+    """The spacing (mm) of an image's slices that frames are parallel to and as thick as; None without."""
+    if image is None:
+        return None
+    step = image.affine[:3, 2] * [-1, -1, 1]
+    spacing = float(np.linalg.norm(step))
+    parallel = bool(np.allclose(np.abs(step @ normal) / spacing, 1, atol=SAME_DIRECTION))
+    thick = all(f.thickness_mm is not None and abs(f.thickness_mm / spacing - 1) < 1e-2 for f in frames)
+    return spacing if parallel and thick else None
 
 
 def overlaps(one: Grid, other: Grid) -> bool:
@@ -81,12 +103,20 @@ class ResampledLabels:
         self.attributes: Mapping[str, AttributeValue] = {**labels.attributes, "resampled_to_image": 1}
 
     def slabs(self, depth: int) -> Iterator[Slab]:
-        """See `ImageSource.slabs`; the labels' own volume is held in memory meanwhile."""
+        """See `ImageSource.slabs`; the labels' own volume is held in memory meanwhile.
+
+        Raises
+        ------
+        ImageReadError
+            LABELS_EMPTY where no label is left on the voxels of the image.
+        """
         if depth < 1:
             raise ValueError(f"depth is {depth}, use 1 or more")
         own = np.zeros(self._labels.shape, self.dtype, order="F")
         for slab in self._labels.slabs(depth):
             own[:, :, slab.z : slab.z + slab.voxels.shape[2]] = slab.voxels
+        labelled = bool(own.any())
+        found = False
         to_own = np.linalg.inv(self._labels.affine) @ self.affine
         columns, rows, n_slices = self.shape
         x, y = np.meshgrid(np.arange(columns), np.arange(rows), indexing="ij")
@@ -101,7 +131,12 @@ class ResampledLabels:
                 values = np.zeros(plane.shape[1], self.dtype)
                 values[inside] = own[tuple(index[:, inside])]
                 voxels[:, :, k] = values.reshape(columns, rows)
+            found = found or bool(voxels.any())
             yield Slab(z, 0, voxels)
+        if labelled and not found:
+            raise ImageReadError(
+                Reason.LABELS_EMPTY, "none of the labelled voxels holds the centre of a voxel of the image"
+            )
 
     def source_digest(self) -> str:
         """That of the labels."""

@@ -93,10 +93,15 @@ def _judge(
         held = quarantined(uid, component, "labels", [instance], problem)
         # what may lie on images that it does not name waits for any of the subject
         return [replace(held, references=()) if policy.labels_on == "same_frame_of_reference" else held]
-    return [
+    made = [
         _ingestable(uid, "_".join(filter(None, (component, name))), instance, found, segments)
         for name, segments in _divided(instance)
     ]
+    left = sum(not segment.contours for segment in instance.segments)
+    if left and instance.sop_class_uid == RTSTRUCT_STORAGE:
+        told = f"{left} of {len(instance.segments)} regions have no closed planar contour and are left out"
+        made = [replace(series, detail=told) for series in made]
+    return made
 
 
 def _object_problem(instance: Instance) -> Problem | None:

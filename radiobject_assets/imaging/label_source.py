@@ -36,7 +36,7 @@ def open_labels(
         return ContourSource(series, grid)
     instance = series.instances[0]
     if isinstance(place_frames(instance.frames, instance.columns, instance.rows, grid), Problem):
-        own = own_grid(instance.frames, instance.columns, instance.rows)
+        own = own_grid(instance.frames, instance.columns, instance.rows, grid)
         if own is not None and overlaps(own, grid):
             return ResampledLabels(SegmentationSource(series, own, decoders), grid)
     return SegmentationSource(series, grid, decoders)

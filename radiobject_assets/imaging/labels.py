@@ -109,8 +109,12 @@ def describe_segments(elements: Elements) -> tuple[Segment, ...]:
     }
     contours = _closed_contours(elements)
     frames = _images_by_frame_of_reference(elements)
+    drawn_in = {item.text(t.ROI_FRAME_OF_REFERENCE) for item in elements.items(t.ROIS)} - {""}
+    # regions in a frame of reference that the object does not list are drawn on none of its images
+    apart = len(frames) > 1 or len(drawn_in) > 1
     for item in elements.items(t.ROIS):
         number = item.integer(t.ROI_NUMBER) or 0
+        frame = item.text(t.ROI_FRAME_OF_REFERENCE) or (next(iter(frames)) if len(frames) == 1 else "")
         found.append(
             Segment(
                 number,
@@ -118,8 +122,8 @@ def describe_segments(elements: Elements) -> tuple[Segment, ...]:
                 type=in_terms(t.ROI_TYPE, types.get(number, "")),
                 algorithm=in_terms(t.ROI_ALGORITHM, item.text(t.ROI_ALGORITHM)),
                 contours=contours[number],
-                references=frames.get(item.text(t.ROI_FRAME_OF_REFERENCE), ()) if len(frames) > 1 else (),
-                frame_of_reference_uid=item.text(t.ROI_FRAME_OF_REFERENCE) if len(frames) > 1 else "",
+                references=frames.get(frame, ()) if apart else (),
+                frame_of_reference_uid=frame if apart else "",
             )
         )
     return tuple(found)

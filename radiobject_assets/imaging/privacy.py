@@ -7,6 +7,8 @@ array's metadata, exports and Dagster are made from a released scan and from not
 With a key (from a secret that never leaves the process)
 - subjects are HMAC-SHA256 of the PatientID, so the same patient is the same subject wherever the key is;
 - UIDs become UIDs below 2.25 (PS3.5 B.2), the same for the same UID, so references still hold;
+- names of channels and of segments in files of their own leave only where each word of them is known
+  (`known_words`): else channels are numbered, and segments keep their value and code;
 - dates move by a number of days that depends on the subject, so intervals within a subject still hold.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
 import unicodedata
 import uuid
@@ -23,7 +26,9 @@ from datetime import date, timedelta
 from functools import lru_cache
 
 from radiobject_assets.imaging.bids import LABEL_COLUMNS
+from radiobject_assets.imaging.evidence.fourth_axis import AXIS, AXIS_VALUES
 from radiobject_assets.imaging.instance import Frame, Instance
+from radiobject_assets.imaging.known_words import names_a_structure, names_an_image
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.path_text import path_text
 from radiobject_assets.imaging.scan import ScanResult
@@ -43,6 +48,9 @@ _STANDARD_ROOT = "1.2.840.10008."
 _PLAIN_STACK = re.compile(r"[A-Za-z]?[0-9]{1,4}|[A-Za-z]")
 _LOOKS_LIKE_NUMBER = re.compile(r"\d{6}")
 _DATE = re.compile(r"\d{8}")
+_PLAIN_CODE = re.compile(
+    r"(?:SCT|SRT|DCM|FMA|RADLEX|UMLS|NCIt|99[A-Z]{1,10}|LN|UCUM):[A-Z]{0,3}-?[0-9A-F]{1,20}"
+)
 
 
 @dataclass(frozen=True)
@@ -205,8 +213,11 @@ class Release:
         for name, value in nifti.attributes.items():
             hide = name in LABEL_COLUMNS and _LOOKS_LIKE_NUMBER.search(str(value))
             attributes[name] = self.token("label", str(value))[:8] if hide else value
+        if attributes.get(AXIS) == "channel":
+            attributes[AXIS_VALUES] = _known_channels(str(attributes.get(AXIS_VALUES, "")))
         return replace(
             nifti,
+            segments=tuple(map(_known_segment, nifti.segments)),
             subject=self.subject(found or f"file {nifti.name}"),
             key=self.token("file", nifti.name),
             place=self.token("place", str(nifti.path.resolve())),
@@ -214,6 +225,30 @@ class Release:
             extension_bytes=0,
             attributes=attributes,
         )
+
+
+def _known_channels(values: str) -> str:
+    """Names of channels (a JSON list): what may be anybody's word becomes `channel_0`, `channel_1`..."""
+    try:
+        names = json.loads(values)
+    except ValueError:
+        return ""
+    return json.dumps(
+        [name if names_an_image(str(name)) else f"channel_{number}" for number, name in enumerate(names)]
+    )
+
+
+def _known_segment(segment: tuple[int, int, str, str, str]) -> tuple[int, int, str, str, str]:
+    """A segment with its name and the meanings of its codes, where they are words for a structure."""
+    layer, value, label, kind, category = segment
+    return layer, value, label if names_a_structure(label) else "", _known_code(kind), _known_code(category)
+
+
+def _known_code(text: str) -> str:
+    code, _, meaning = text.partition(" ")
+    if not _PLAIN_CODE.fullmatch(code):
+        return ""
+    return text if names_a_structure(meaning) else code
 
 
 def _age(text: str) -> str:

@@ -30,6 +30,7 @@ from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.reasons import IMPOSSIBLE, Reason
 from radiobject_assets.imaging.recognition import GZIPPED_DICOM, PREFIX_BYTES, Record, classify, named
 from radiobject_assets.imaging.unreadable import Unreadable
+from radiobject_assets.imaging.visits import with_visits
 from radiobject_assets.temporary import temporary_folder
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def scan(
         on_progress(len(roots), len(roots))
     niftis, unreadable = claim_data_files(niftis, unreadable, texts)
     niftis, unreadable = described(niftis, unreadable, texts)
+    niftis = with_visits(niftis)
     niftis = with_channel_names(niftis, (item.path for item in unreadable), texts)
     instances = _with_pixel_digests(instances)
     return ScanResult(

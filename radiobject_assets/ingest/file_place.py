@@ -26,6 +26,7 @@ examination. No word that may stand for a time (`pre`, `post`) is among them."""
 # nnU-Net: imagesTr/case_0000.nii.gz, case_0001.nii.gz are the channels of labelsTr/case.nii.gz.
 _CHANNEL_FOLDER = re.compile(r"images(Tr|Ts|Val)")
 _CHANNEL = re.compile(r"\d{4}")
+_DATE_FOLDER = re.compile(r"(?:^|/)((?:19|20)\d\d)([-_]?)([01]\d)\2([0-3]\d)(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class FilePlace:
     folder: str
     words: tuple[str, ...]
     contrasts: tuple[str, ...]
+
+    @property
+    def date(self) -> str:
+        """Of the examination, where a folder is named after one (`2020-01-31`, `20200131_MR`); else empty."""
+        found = _DATE_FOLDER.findall(self.folder)
+        return "".join((found[-1][0], *found[-1][2:])) if found else ""
 
     @classmethod
     def of(cls, path: Path) -> FilePlace:

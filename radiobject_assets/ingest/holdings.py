@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,13 @@ from radiobject_assets.imaging.split_uids import MEMBERS, members_of
 from radiobject_assets.imaging.tags import ISSUER_COLUMN
 from radiobject_assets.ingest.file_place import FilePlace
 from radiobject_assets.ingest.joined import rows_of_series
-from radiobject_assets.ingest.labelled_image import TELLING, ImageCandidate, entities_of, image_of_labels
+from radiobject_assets.ingest.labelled_image import (
+    TELLING,
+    ImageCandidate,
+    entities_of,
+    image_of_labels,
+    images_on_grid,
+)
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.ingest.refresh import WITHDRAWABLE, RowChange, row_change
 from radiobject_assets.store.context import get_tiledb_ctx
@@ -60,6 +66,12 @@ class Holdings:
     """Of NIfTI images that are in the same plan, by collection, subject and id."""
     _by_id: Mapping[tuple[str, str, str], Mapping[str, Any]] = field(init=False, repr=False)
     _issuers: Mapping[str, Sequence[tuple[str, str, str]]] = field(init=False, repr=False)
+    _candidates: dict[tuple[str, str | None], tuple[ImageCandidate, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _by_series: dict[tuple[str, str | None], dict[str, list[ImageCandidate]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         by_id = {(name, row[SUBJECT], row[OBS_ID]): row for name, rows in self.rows.items() for row in rows}
@@ -141,10 +153,13 @@ class Holdings:
             return [image for image in images if image.grid.same_as(grid)]
         told = entities_of(planned.series.attributes, row["arrival"] or "")
         study = planned.series.study_uid
+        # asked with the axes of their file, as on first reading: those of the row are their image's
+        asked = planned.series.grid or grid
         try:
-            return [image_of_labels(grid, told, images, planned.file_place, study)]
+            image = image_of_labels(asked, told, images, planned.file_place, study)
         except ImageReadError:
             return []  # read again, they get their reason
+        return [image] if image.grid.same_as(grid) else []
 
     def change(self, planned: PlannedSeries, arrival: str) -> RowChange | None:
         """What the stored row of this id should say and does not; None if it is right or not there."""
@@ -201,33 +216,86 @@ class Holdings:
         return None
 
     def image_candidates(self, planned: PlannedSeries) -> tuple[ImageCandidate, ...]:
-        """Image volumes that labels may lie on: those that a SEG or RTSTRUCT refers to; else any of the
-        subject."""
+        """Image volumes that labels may lie on: those that a SEG or RTSTRUCT refers to; else those of the
+        subject on their voxels, or any where there is none."""
         target = planned.settings.labels_of if planned.settings else None
-        references = set(planned.series.references)
-        found: list[ImageCandidate] = []
+        images = self._images_of(planned.subject_id, target)
+        if planned.series.is_drawn:
+            by_series = self._images_by_series(planned.subject_id, target)
+            references = dict.fromkeys(planned.series.references)
+            found = {id(image): image for uid in references for image in by_series.get(uid, ())}
+            return tuple(found.values())
+        grid = planned.series.grid
+        # a task carries its candidates: of all images of a subject with thousands, each label has few
+        return tuple(images_on_grid(grid, images) if grid is not None else ()) or images
+
+    @cached_property
+    def _rows_of(self) -> Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]]:
+        """Collection and row of the images of each subject."""
+        found: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
         for name, rows in self.rows.items():
-            if target is not None and name != target:
-                continue
             for row in rows:
-                if row["kind"] != "image" or row[SUBJECT] != planned.subject_id:
-                    continue
-                if planned.series.is_drawn and references.isdisjoint(members_of(row)):
-                    continue
-                found.append(
-                    ImageCandidate(
-                        obs_id=str(row[OBS_ID]),
-                        collection=name,
-                        grid=_grid(row),
-                        entities=entities_of(row, row["arrival"] or ""),
-                        file=self.files.get((name, row[SUBJECT], str(row[OBS_ID]))),
-                        series_uid=str(row["series_uid"] or ""),
-                        study_uid=str(row["study_uid"] or ""),
-                        n_points=int(row["size_t"] or 1) if row.get("ndim") == 4 else 1,
-                        fourth_axis=str(row.get("fourth_axis") or ""),
-                    )
-                )
-        return tuple(found)
+                if row["kind"] == "image":
+                    found.setdefault(row[SUBJECT], []).append((name, row))
+        return found
+
+    def _images_of(self, subject_id: str, target: str | None) -> tuple[ImageCandidate, ...]:
+        known = self._candidates.get((subject_id, target))
+        if known is None:
+            known = tuple(
+                self._candidate(name, row)
+                for name, row in self._rows_of.get(subject_id, ())
+                if target in (None, name)
+            )
+            self._candidates[subject_id, target] = known
+        return known
+
+    def _images_by_series(
+        self, subject_id: str, target: str | None
+    ) -> Mapping[str, Sequence[ImageCandidate]]:
+        known = self._by_series.get((subject_id, target))
+        if known is None:
+            known = {}
+            rows = [row for name, row in self._rows_of.get(subject_id, ()) if target in (None, name)]
+            for row, image in zip(rows, self._images_of(subject_id, target), strict=True):
+                for uid in {image.series_uid, *members_of(row)}:
+                    known.setdefault(uid, []).append(image)
+            self._by_series[subject_id, target] = known
+        return known
+
+    def _candidate(self, name: str, row: Mapping[str, Any]) -> ImageCandidate:
+        return ImageCandidate(
+            obs_id=str(row[OBS_ID]),
+            collection=name,
+            grid=_grid(row),
+            entities=entities_of(row, row["arrival"] or ""),
+            file=self.files.get((name, row[SUBJECT], str(row[OBS_ID]))),
+            series_uid=str(row["series_uid"] or ""),
+            study_uid=str(row["study_uid"] or ""),
+            n_points=int(row["size_t"] or 1) if row.get("ndim") == 4 else 1,
+            fourth_axis=str(row.get("fourth_axis") or ""),
+        )
+
+    def left_behind(self, planned: PlannedSeries) -> list[tuple[str, str]]:
+        """Collection and id of stored labels of an image that do not lie on it as it is now."""
+        grid = planned.series.grid
+        named = (planned.subject_id, planned.collection or "", planned.obs_id or "")
+        return [
+            (name, row[OBS_ID])
+            for name, row in self._labels_of.get(named, ())
+            if grid is not None and not _grid(row).same_as(grid)
+        ]
+
+    @cached_property
+    def _labels_of(self) -> Mapping[tuple[str, str, str], Sequence[tuple[str, Mapping[str, Any]]]]:
+        """Collection and row of the labels of each image, by its subject, collection and id."""
+        found: dict[tuple[str, str, str], list[tuple[str, Mapping[str, Any]]]] = {}
+        for name, rows in self.rows.items():
+            for row in rows:
+                if row["kind"] == "labels":
+                    image = (row[SUBJECT], row["labels_of_collection"] or "", row["labels_of"] or "")
+                    found.setdefault(image, []).append((name, row))
+        return found
 
 
 def _whole(row: Mapping[str, Any]) -> bool:

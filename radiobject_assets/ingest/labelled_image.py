@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.geometry import Grid
+from radiobject_assets.imaging.geometry import Grid, spacing_mm
 from radiobject_assets.imaging.grid_difference import difference
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.turning import nearest_turn, turn_onto
@@ -46,6 +50,26 @@ class ImageCandidate:
     found_by: str = ""
     """How labels found it: `reference`, `instances`, `frame_of_reference`, `grid`."""
 
+    @cached_property
+    def centre_mm(self) -> NDArray[np.float64]:
+        """The middle of the volume (3; RAS), wherever its first voxel is."""
+        return _centre_mm(self.grid)
+
+
+def _centre_mm(grid: Grid) -> NDArray[np.float64]:
+    half = (np.array(grid.shape, dtype=np.float64) - 1) / 2
+    return np.asarray(grid.affine[:3, :3] @ half + grid.affine[:3, 3], dtype=np.float64)
+
+
+def images_on_grid(grid: Grid, images: Sequence[ImageCandidate]) -> list[ImageCandidate]:
+    """Of many images those on the labels' voxels, however their axes are stored."""
+    if not images:
+        return []
+    off = np.abs(np.array([image.centre_mm for image in images]) - _centre_mm(grid)).max(axis=1)
+    # what shares voxels has one middle; a voxel's length leaves room for any tolerance
+    near = np.flatnonzero(off <= max(spacing_mm(grid.affine)))
+    return [images[i] for i in near.tolist() if turn_onto(grid, images[i].grid) is not None]
+
 
 def entities_of(values: Mapping[str, Any], arrival: str) -> Entities:
     """What a row, or a series' attributes, says to tell an image from others of its subject."""
@@ -76,12 +100,16 @@ def image_of_labels(
     own = dict(entities)
     if not images:
         raise ImageReadError(Reason.REFERENCE_MISSING, "no image of this subject is in the store")
-    on_grid = [image for image in images if turn_onto(grid, image.grid) is not None]
+    on_grid = images_on_grid(grid, images)
     if not on_grid:
         raise ImageReadError(Reason.LABELS_OFF_GRID, _off_grid(grid, own, images))
     if study_uid:
         on_grid = [image for image in on_grid if image.study_uid == study_uid] or on_grid
-    possible = [image for image in on_grid if not _contradicts(own, dict(image.entities))]
+    possible = [
+        image
+        for image in on_grid
+        if not _contradicts(own, dict(image.entities)) and not _of_other_dates(file, image.file)
+    ]
     if not possible:
         raise ImageReadError(
             Reason.REFERENCE_MISSING, "no image of the labels' session and run has their grid here"
@@ -121,6 +149,12 @@ def _distance(labels: Grid, image: Grid) -> tuple[bool, float]:
 
 def _contradicts(labels: Mapping[str, str], image: Mapping[str, str]) -> bool:
     return any(name in labels and name in image and labels[name] != image[name] for name in _APART)
+
+
+def _of_other_dates(labels: FilePlace | None, image: FilePlace | None) -> bool:
+    """Whether both lie in folders named after dates, which are not the same."""
+    dates = {place.date for place in (labels, image) if place is not None and place.date}
+    return len(dates) > 1
 
 
 def _agreement(labels: Mapping[str, str], image: Mapping[str, str]) -> int:

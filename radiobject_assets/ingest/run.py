@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -65,6 +65,12 @@ WORKER_BYTES = 120 * MB
 SMALL_SLAB_BYTES = 4 * MB
 
 
+_LEFT_BEHIND = (
+    "{n} label volumes in the store do not lie on their image any more, which has another geometry now: "
+    "ingest the files of these labels again"
+)
+
+
 def run_ingest(
     plan: IngestPlan,
     store_uri: str,
@@ -98,6 +104,7 @@ def run_ingest(
     names = sorted({planned.collection or "" for planned in selected})
     uris = {name: ensure_collection(store_uri, name, columns=columns_of(selected, name)) for name in names}
     outcomes: dict[int, SeriesOutcome] = {}
+    left_behind: set[tuple[str, str]] = set()
     with PeakMemory() as peak:
         for labels in (False, True):
             batch = [planned for planned in selected if planned.is_labels == labels]
@@ -105,10 +112,14 @@ def run_ingest(
                 continue
             run = _Phase(plan, store_uri, uris, batch, budget, compute)
             run.go(outcomes, _Progress(on_progress, len(outcomes), len(selected)))
+            if not labels:
+                left_behind = run.left_behind(outcomes)
+    left_behind -= {(o.collection or "", o.obs_id or "") for o in outcomes.values() if o.status in IN_STORE}
     rest = plan.outcomes()
     return IngestReport(
         outcomes=tuple(outcomes.get(id(p), default) for p, default in zip(plan.planned, rest, strict=True)),
         unreadable=plan.unreadable,
+        problems=(_LEFT_BEHIND.format(n=len(left_behind)),) if left_behind else (),
         seconds=time.monotonic() - started,
         peak_rss_mb=peak.peak_rss_mb,
         budget_mb=budget.total_mb,
@@ -218,6 +229,15 @@ class _Phase:
                     before = outcomes[id(planned)]
                     detail = f"{before.detail}; {told}" if before.detail else told
                     outcomes[id(planned)] = replace(before, detail=detail)
+
+    def left_behind(self, outcomes: Mapping[int, SeriesOutcome]) -> set[tuple[str, str]]:
+        """Stored labels that do not lie on their image of this phase any more (`Holdings.left_behind`)."""
+        return {
+            labels
+            for planned in self._batch
+            if outcomes[id(planned)].status in IN_STORE
+            for labels in self._holdings.left_behind(planned)
+        }
 
     def _in_process(self, todo: Sequence[PlannedSeries]) -> bool:
         """Whether to stage the volumes here, one after the other, with frames decoded by `Decoders`.

@@ -147,6 +147,7 @@ def test_points_and_open_lines_enclose_nothing(tmp_path: Path) -> None:
     write_rtstruct(tmp_path, {name: [_circle(5, 2)] for name in names}, change)
     (series,) = _labels(tmp_path)
     assert [segment.label for segment in series.segments] == ["Organ"]
+    assert series.detail == "4 of 5 regions have no closed planar contour and are left out"
     assert len(series.files) == 1
 
 
@@ -200,11 +201,48 @@ def test_a_contour_that_is_written_twice_is_meant_once_unless_rings_exclude_each
     ring = _circle(8, 3)
     rings = {"Once": [ring], "Twice": [ring, ring], "Turned": [ring, _turned(ring)], "XOR": [ring, ring]}
     write_rtstruct(tmp_path, rings, change)
-    once, twice, turned, excluded = map(_mask, _labels(tmp_path))
+    *drawn, excluded = _labels(tmp_path)
+    once, twice, turned = map(_mask, drawn)
     assert once.any()
     assert np.array_equal(once, twice)
     assert np.array_equal(once, turned)
-    assert not excluded.any()
+    with pytest.raises(ImageReadError) as caught:
+        _mask(excluded)
+    assert caught.value.code == Reason.LABELS_EMPTY
+
+
+def test_a_region_between_the_centres_of_voxels_is_a_reason_and_no_empty_mask(tmp_path: Path) -> None:
+    write_stack(tmp_path, ramp(*SHAPE), step=(0, 0, 1))
+    write_rtstruct(tmp_path, {"Tiny": [_circle(0.2, 3, np.array([20.5, 19.5]))], "Organ": [_circle(5, 3)]})
+    tiny, organ = _labels(tmp_path)
+    assert _mask(organ).any()
+    with pytest.raises(ImageReadError) as caught:
+        _mask(tiny)
+    assert caught.value.code == Reason.LABELS_EMPTY
+
+
+def test_a_region_in_a_frame_of_reference_that_is_not_listed_is_not_drawn_on_the_listed_image(
+    tmp_path: Path,
+) -> None:
+    def in_frame(uid: str) -> Callable[[Dataset, int], None]:
+        return lambda ds, k: setattr(ds, "FrameOfReferenceUID", uid)
+
+    write_stack(
+        tmp_path / "a", ramp(*SHAPE), step=(0, 0, 1), series_uid="1.2.3.1", change=in_frame("1.2.3.10")
+    )
+    write_stack(
+        tmp_path / "b", ramp(*SHAPE), step=(0, 0, 1), series_uid="1.2.3.2", change=in_frame("1.2.3.20")
+    )
+
+    def change(ds: FileDataset) -> None:
+        ds.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID = "1.2.3.10"
+        for roi, frame in zip(ds.StructureSetROISequence, ("1.2.3.10", "1.2.3.20", ""), strict=True):
+            roi.ReferencedFrameOfReferenceUID = frame
+
+    rings = {"Listed": [_circle(5, 2)], "Other": [_circle(5, 2)], "Silent": [_circle(5, 2)]}
+    write_rtstruct(tmp_path / "a", rings, change)
+    found = {s.segments[0].label: s.references for s in _labels(tmp_path)}
+    assert found == {"Listed": ("1.2.3.1",), "Other": ("1.2.3.2",), "Silent": ("1.2.3.1",)}
 
 
 def _without_data(ds: FileDataset) -> None:

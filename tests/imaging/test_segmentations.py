@@ -170,6 +170,33 @@ def test_a_segmentation_on_another_grid_is_taken_over_by_the_nearest_voxel(tmp_p
     assert np.array_equal(labels > 0, expected)
 
 
+def test_slices_without_labels_stay_so_beside_the_voxels_of_the_image(tmp_path: Path) -> None:
+    pixels = np.zeros(SHAPE, bool)
+    pixels[[1, 5], 2:8, 2:8] = True
+    _write_seg(tmp_path, _images(tmp_path), pixels, omit_empty_frames=True)
+    ds = dcmread(tmp_path / "seg")
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        x, y, z = group.PlanePositionSequence[0].ImagePositionPatient
+        group.PlanePositionSequence[0].ImagePositionPatient = [x + 0.3, y, z]
+    ds.save_as(tmp_path / "seg")
+    (series,) = _labels(tmp_path)
+    labels = read_all(open_series(series))[..., 0]
+    assert np.flatnonzero(labels.any(axis=(0, 1))).tolist() == [1, 5]
+
+
+def test_labels_that_no_voxel_of_the_image_takes_are_a_reason_and_no_empty_volume(tmp_path: Path) -> None:
+    pixels = np.zeros(SHAPE, bool)
+    pixels[1:3, 5, 5] = True
+    _write_seg(tmp_path, _images(tmp_path), pixels)
+    ds = dcmread(tmp_path / "seg")
+    ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [0.4, 0.3]
+    ds.save_as(tmp_path / "seg")
+    (series,) = _labels(tmp_path)
+    with pytest.raises(ImageReadError) as caught:
+        read_all(open_series(series))
+    assert caught.value.code == Reason.LABELS_EMPTY
+
+
 def test_a_segmentation_far_from_its_image_is_off_the_grid(tmp_path: Path) -> None:
     _write_seg(tmp_path, _images(tmp_path), _truth() > 0)
     ds = dcmread(tmp_path / "seg")

@@ -164,6 +164,20 @@ def test_names_that_do_not_fit_or_may_name_somebody_are_not_taken(
     assert axis(tmp_path) == [("unknown", None)]
 
 
+def test_under_pseudonyms_only_known_words_name_channels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RADIOBJECT_PSEUDONYM_KEY", "a secret that is long enough, 0123456789")
+    case(tmp_path / "in", "BRATS_001")
+    names = ["SMITHSON John", "T2w", "DWI b1000", "in phase"]
+    told = {"channel_names": {str(i): n for i, n in enumerate(names)}}
+    (tmp_path / "in" / "dataset.json").write_text(json.dumps(told))
+    content = dataset().model_dump(exclude_defaults=True)
+    content["subjects"]["key"] = "pseudonym"
+    ingest(tmp_path / "in", tmp_path, DatasetConfig.model_validate(content))
+    assert axis(tmp_path) == [("channel", ["channel_0", *names[1:]])]
+
+
 def test_time_is_told_by_its_unit_and_step_and_weights_by_their_sidecar(tmp_path: Path) -> None:
     voxels = np.ones((4, 5, 6, 3), np.int16)
     save(tmp_path / "in" / "imagesTr" / "A_1.nii.gz", voxels, "msec", 2500.0)
