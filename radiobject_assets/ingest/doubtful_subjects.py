@@ -208,13 +208,15 @@ def _is_several(subject: str, files: Sequence[NamedFile], n_subjects: int) -> bo
         numbers[file.pattern].add(file.numbers)
     cases = max(map(len, numbers.values()))
     many = max(alike.values()) >= _MORE_THAN_VISITS
-    if all(subject in file.path.split("/")[:-1] for file in files):  # a folder of its own
-        return tells_no_one(subject) or many or (n_subjects == 1 and cases > 2)
     places: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    own_folder = all(subject in file.path.split("/")[:-1] for file in files)
     for file in files:
-        if not file.lies_with(subject):
+        if own_folder or not file.lies_with(subject):
             places[file.name].add(file.folders)
-    if any(len(folders) > 1 for folders in places.values()):  # one name in the folders of several people
+    in_several = any(len(folders) > 1 for folders in places.values())  # one name in the folders of several
+    if own_folder:
+        return tells_no_one(subject) or many or (n_subjects == 1 and (cases > 2 or in_several))
+    if in_several:
         return True
     if tells_no_one(subject):
         return True

@@ -80,7 +80,7 @@ def matches(series: Series, match: MatchConfig) -> bool:
 def _file_matches(nifti: NiftiFile, pattern: str) -> bool:
     """Whether a pattern fits the file's name, or, where it has a `/`, the end of its relative path."""
     if "/" in pattern:
-        return PurePosixPath(nifti.name).match(pattern)
+        return PurePosixPath(nifti.told_name).match(pattern)
     return fnmatch.fnmatchcase(nifti.path.name, pattern)
 
 
