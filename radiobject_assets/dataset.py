@@ -70,6 +70,9 @@ class MatchConfig(_Section):
     """DICOM keyword to regular expression searched in its value; several values are joined by a backslash."""
     files: str | _Several | None = None
     """NIfTI file-name patterns, as `*_T1w.nii.gz`; with a `/`, of the path's end: `anat/*_T1w.nii.gz`."""
+    named: Literal["labels"] | None = None
+    """With `files`, `labels`: only files whose name, or the folder that they lie in, has a word for labels
+    (`seg`, `mask`, `label`, `gt`, `roi`; docs/layouts.md), or whose header says that they are labels."""
 
     _description_is_pattern = field_validator("description")(lambda v: v if v is None else _compiled(v))
 
@@ -91,6 +94,8 @@ class MatchConfig(_Section):
             raise ValueError(
                 "give either `files` (NIfTI) or at least one of `modality`, `description`, `dicom`"
             )
+        if self.named is not None and self.files is None:
+            raise ValueError("`named` goes with `files`")
         return self
 
     @property

@@ -13,25 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _ENDING = r"\.(?:nii|nrrd|nhdr|mha|mhd|mgz|mgh)(?:\.gz)?$"
-_LABEL = r"segmentation|seg|mask|labels?|gt"
-_WORD = rf"(?i:image|img|volume|vol|{_LABEL})"
+# of `ingest.label_names` those that stand before or after a subject's id
+_LABEL = r"segmentations?|segm|seg|dseg|masks?|msk|labels?|groundtruth|gt|rois?"
+_IMAGE = r"image|img|volume|vol"
+_NAMED_LABELS = {"files": ["*"], "named": "labels"}
 # nnU-Net numbers the channels of an image with four digits; ten are more than any published data set has
 _CHANNELS = tuple(f"{number:04d}" for number in range(10))
-
-
-def _any_case(*patterns: str) -> tuple[str, ...]:
-    """File patterns, in small letters, for names in capitals as well."""
-    return tuple("".join(f"[{c.upper()}{c}]" if c.isalpha() else c for c in text) for text in patterns)
-
-
-# `masked`, of a skull-stripped image, is not among them, nor what merely begins with `seg` or ends with `gt`.
-_WORDS_ENDING = ("seg", "segs", "segmentation", "segmentations", "mask", "masks", "label", "labels")
-_NAMED_LABELS = (
-    "labels*/*", "masks*/*", "seg*/*",
-    *_any_case(*(f"*{word}.*" for word in _WORDS_ENDING)),
-    *_any_case(*(f"*{word}_*" for word in _WORDS_ENDING), *(f"*{word}-*" for word in _WORDS_ENDING)),
-    *_any_case("label[0-9]*", "mask[0-9]*", "seg[0-9]*", "gt.*", "*_gt.*", "*-gt.*"),
-)  # fmt: skip
 _CASES = "images of the cases for training (Tr) and for testing (Ts)"
 
 
@@ -112,21 +99,24 @@ LAYOUTS: dict[str, Layout] = {
     "brats": Layout(
         "BraTS of all years: `BraTS2021_00000_flair.nii.gz`, `BraTS-GLI-00005-100-t2f.nii.gz`; examinations "
         "of one patient (the second number since 2023) are one subject.",
-        r"^(?P<subject>BraTS-[A-Za-z-]+-\d+(?=-\d+[-_])|(?!BraTS-).+?(?=_(?:t1|t1ce|t2|flair|seg)\.nii))",
+        # in BraTS 2020 the labels of one case kept another name: BraTS20_Training_355/W39_1998.09.19_Segm.nii
+        r"(?:^|/)(?P<subject>BraTS-[A-Za-z-]+-\d+(?=-\d+[-_][^/]*$)|"
+        r"(?!BraTS-)(?:[^/]+?(?=_(?:t1|t1ce|t2|flair|seg)\.nii)|[^/]+(?=/[^/]*_Segm\.nii)))",
         {
             "t1": _images("*_t1.nii*", "*-t1n.nii*"),
             "t1c": _images("*_t1ce.nii*", "*[-_]t1c.nii*"),
             "t2": _images("*_t2.nii*", "*-t2w.nii*"),
             "flair": _images("*_flair.nii*", "*-t2f.nii*"),
-            "labels": _labels("*[-_]seg.nii*", "*_gtv.nii*", of="t1c"),
+            "labels": _labels("*[-_]seg.nii*", "*_Segm.nii*", "*_gtv.nii*", of="t1c"),
         },
     ),
     "flat": Layout(
         "One image of each subject, all in one folder, or images and labels in a folder each: the file's "
         "name is the subject, without words like `image`, `volume`, `seg`, `label`, `mask`.",
-        rf"^(?:{_WORD}(?:[-_]|(?=\d)))?(?P<subject>.+?)(?:[-_]{_WORD})?{_ENDING}",
+        rf"^(?i:(?:{_IMAGE}|{_LABEL})(?:[-_. ]|(?=\d)))?(?P<subject>.+?)"
+        rf"(?i:(?:[-_. ]|(?<=\d))(?:{_IMAGE}|{_LABEL}))?{_ENDING}",
         {
-            "labels": _labels(*_NAMED_LABELS, of="image"),
+            "labels": {"kind": "labels", "labels_of": "image", "match": _NAMED_LABELS},
             "image": _images("*"),
         },
     ),
@@ -134,7 +124,7 @@ LAYOUTS: dict[str, Layout] = {
         "A folder for each subject, with any names in it: `patient1/t1.nii.gz`, `patient1/seg.nii.gz`.",
         r"^(?P<subject>[^/]+)/",
         {
-            "labels": _labels(*_NAMED_LABELS),
+            "labels": {"kind": "labels", "match": _NAMED_LABELS},
             "image": _images("*"),
         },
     ),

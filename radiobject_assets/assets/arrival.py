@@ -128,7 +128,7 @@ def build_series_asset(settings: DatasetConfig) -> dg.AssetsDefinition:
             with measured(memory.budget()) as measurement:
                 plan = plan_of(dataset, key)
                 outcomes = plan.outcomes()
-                names = [p.series.nifti.name for p in plan.planned if p.series.nifti is not None]
+                names = [p.series.nifti.told_name for p in plan.planned if p.series.nifti is not None]
                 doubts = doubtful_subjects(names, dataset.config.subjects)
                 named = dataset.config.subjects.key != "pseudonym"
                 rows = outcomes_table(outcomes, identifiers=True, sources=named)

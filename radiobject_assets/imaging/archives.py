@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import re
 import stat
 import struct
 import tarfile
@@ -38,6 +39,7 @@ _DAMAGE = (
     NotImplementedError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError,
 )  # fmt: skip
 _TAR_BLOCK = 512
+_ARCHIVE_ENDING = re.compile(r"\.(zip|tar|tgz|tar\.gz)$", re.IGNORECASE)
 _OFFICE = "[Content_Types].xml"
 
 
@@ -163,6 +165,26 @@ def split_member(path: Path) -> tuple[Path, str] | None:
             if archive.is_file():
                 return archive, path.relative_to(parent).as_posix()
     return None
+
+
+def folder_of_archive(mark: str) -> str:
+    """The folder that an archive would be unpacked into, from its name in members' paths; "" for others."""
+    return _ARCHIVE_ENDING.sub("", mark.removesuffix(MARK)) if mark.endswith(MARK) else ""
+
+
+def as_unpacked(member: Path, root: Path) -> str:
+    """A member's path below `root` as if its archive were unpacked into a folder of the archive's name.
+
+    `root` may be the archive itself, of which this folder is then the root.
+    """
+    found = split_member(member)
+    if found is None:
+        return member.relative_to(root).as_posix()
+    archive, inner = found
+    if archive == root:
+        return inner
+    folder = archive.with_name(folder_of_archive(f"{archive.name}{MARK}") or archive.name)
+    return (folder.relative_to(root) / inner).as_posix()
 
 
 def file_on_disk(path: Path) -> Path:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from radiobject_assets.imaging.archives import folder_of_archive
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.sidecars import SUFFIXES, read_sidecars
 from radiobject_assets.imaging.source import AttributeValue
@@ -122,7 +123,11 @@ def _above_subject(path: Path, name: Name) -> Path | None:
     subject = dict(name.entities).get("sub")
     if subject is None:
         return None
-    return next((parent.parent for parent in path.parents if parent.name == f"sub-{subject}"), None)
+    return next((parent.parent for parent in path.parents if _is_folder_of(subject, parent.name)), None)
+
+
+def _is_folder_of(subject: str, folder: str) -> bool:
+    return folder == f"sub-{subject}" or folder_of_archive(folder) == f"sub-{subject}"
 
 
 def _root_of(path: Path, roots: set[Path]) -> Path | None:

@@ -60,6 +60,8 @@ class NiftiFile:
         Pseudonyms of the subject, the name and the path (`privacy.Release`); "" where none are wanted.
     name
         Path relative to the scanned root, with forward slashes.
+    unpacked_name
+        Of a member of an archive: its name as if the archive were unpacked (`told_name`); else "".
     shape, type_name, order
         Dimensions as in the header (trailing ones removed beyond the third), numpy type code, byte order.
     slope, intercept
@@ -141,6 +143,12 @@ class NiftiFile:
     data_name: str = ""
     segmentation: bool = False
     segments: tuple[tuple[int, int, str, str, str], ...] = ()
+    unpacked_name: str = ""
+
+    @property
+    def told_name(self) -> str:
+        """The name by which a subject and a collection are told: an archive's is that of its folder."""
+        return self.unpacked_name or self.name
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -208,7 +208,7 @@ class Release:
     def _nifti(self, nifti: NiftiFile) -> NiftiFile:
         if self.key is None:
             return nifti
-        found = self.subject_of_file(path_text(nifti.name))
+        found = self.subject_of_file(path_text(nifti.told_name))
         attributes: dict[str, AttributeValue] = {}
         for name, value in nifti.attributes.items():
             hide = name in LABEL_COLUMNS and _LOOKS_LIKE_NUMBER.search(str(value))

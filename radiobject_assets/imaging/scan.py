@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.archives import LIMITS, ArchiveLimits, is_office_document
+from radiobject_assets.imaging.archives import LIMITS, ArchiveLimits, as_unpacked, is_office_document
 from radiobject_assets.imaging.bids import described
 from radiobject_assets.imaging.data_files import claim_data_files
 from radiobject_assets.imaging.duplicates import Seen, candidates
@@ -27,6 +27,7 @@ from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.members import Unpacked, copies, inflate, kind_of_archive
 from radiobject_assets.imaging.nifti_axis import with_channel_names
 from radiobject_assets.imaging.nifti_header import NiftiFile
+from radiobject_assets.imaging.path_text import path_text
 from radiobject_assets.imaging.reasons import IMPOSSIBLE, Reason
 from radiobject_assets.imaging.recognition import GZIPPED_DICOM, PREFIX_BYTES, Record, classify, named
 from radiobject_assets.imaging.unreadable import Unreadable
@@ -125,6 +126,7 @@ def scan(
         root = source if source.is_dir() else source.parent
         for path in find_files(source):
             roots.setdefault(path, root)
+    alone = {source for source in sources if not source.is_dir()}
     instances: list[Instance] = []
     niftis: list[NiftiFile] = []
     unreadable: list[Unreadable] = []
@@ -140,6 +142,9 @@ def scan(
             if isinstance(item, Instance):
                 instances.append(item)
             elif isinstance(item, NiftiFile):
+                if is_archive:
+                    inside = as_unpacked(item.path, path if path in alone else root)
+                    item = replace(item, unpacked_name=path_text(inside))
                 niftis.append(item)
             else:
                 unreadable.append(item)

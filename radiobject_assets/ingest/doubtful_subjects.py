@@ -18,6 +18,7 @@ from radiobject_assets.dataset import SubjectsConfig
 from radiobject_assets.dataset_layouts import LAYOUTS
 from radiobject_assets.imaging.bids import parse
 from radiobject_assets.imaging.path_text import path_text
+from radiobject_assets.ingest.cases_kept import keeps_cases
 from radiobject_assets.ingest.named_files import NamedFile, has_number, is_generic, named_files, tells_no_one
 from radiobject_assets.ingest.release import subject_in_file_name
 
@@ -34,6 +35,13 @@ _WORDS = (
 _VISIT = r"(?i:ses|session|visit|v|scan|run|tp|day|week|month|m|fu)[-_]?\d+"
 _NAME_WITHOUT_WORDS = rf"^(?P<subject>.+?)(?:[-_](?:{_WORDS}|{_VISIT}))*\.(?:nii|nrrd|mha|mgz)"
 _WHOLE_NAME = r"^(?P<subject>.+?)\.(?:nii|nrrd|mha|mgz)"
+# Images with nnU-Net's number of a channel, and labels without it, in folders of any such name.
+_CHANNELS_AND_LABELS = (
+    r"(?:^|/)(?:(?P<image>(?i:images?|imgs?)[^/]*)|[^/]+)/(?P<subject>[^/]+?)(?(image)_\d{4})"
+    r"\.(?:nii|nrrd|mha|mgz)"
+)
+# One image and labels of each case, which have nothing but its number in common.
+_LAST_NUMBER = r"^\D*(?P<subject>\d+)\.(?:nii|nrrd|mha|mgz)"
 _LAYOUTS = ("nnunet", "decathlon", "totalsegmentator")
 _FOLDERS = (
     r"^(?P<subject>[^/]+)/",
@@ -97,8 +105,9 @@ class SubjectDoubt:
         """What a person can do."""
         if self.file_name is None:
             mend = (
-                "Set `subjects.file_name` in dataset.yaml to a regular expression that finds the subject in "
-                "a file's name or path, or give each subject a folder of its own"
+                "None of the patterns that were tried makes one subject of each case with its labels. Set "
+                "`subjects.file_name` in dataset.yaml to a regular expression that finds the subject in a "
+                "file's name or path, or give each subject a folder of its own"
             )
         else:
             layout = "" if self.layout is None else f"`layout: {self.layout}`, or "
@@ -162,11 +171,16 @@ def _fitting(files: Sequence[NamedFile], subjects: SubjectsConfig) -> tuple[str,
     if all("brats" in file.path.lower() for file in files):
         tried.append((LAYOUTS["brats"].file_name, "brats"))
     tried += [(_WHOLE_NAME, None), (LAYOUTS["flat"].file_name, "flat"), (_NAME_WITHOUT_WORDS, None)]
-    tried += [(pattern, None) for pattern in _FOLDERS]
+    tried += [(pattern, None) for pattern in (*_FOLDERS, _CHANNELS_AND_LABELS)]
+    if len({(file.folders, file.pattern) for file in files if not file.is_labels}) == 1:
+        tried.append(
+            (_LAST_NUMBER, None)
+        )  # where images are called otherwise, one number may be of two cases
     for pattern, layout in tried:
         settings = subjects.model_copy(update={"file_name": pattern})
         ids = {file.path: subject_in_file_name(file.path, settings) for file in files}
-        if all(ids.values()) and not _doubts(files, ids):
+        known = layout is not None and layout != "flat"  # its examinations are of one patient
+        if all(ids.values()) and (known or keeps_cases(files, ids)) and not _doubts(files, ids):
             return pattern, layout, len(set(ids.values()))
     return None
 
@@ -208,13 +222,15 @@ def _is_several(subject: str, files: Sequence[NamedFile], n_subjects: int) -> bo
         numbers[file.pattern].add(file.numbers)
     cases = max(map(len, numbers.values()))
     many = max(alike.values()) >= _MORE_THAN_VISITS
-    if all(subject in file.path.split("/")[:-1] for file in files):  # a folder of its own
-        return tells_no_one(subject) or many or (n_subjects == 1 and cases > 2)
     places: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    own_folder = all(subject in file.path.split("/")[:-1] for file in files)
     for file in files:
-        if not file.lies_with(subject):
+        if own_folder or not file.lies_with(subject):
             places[file.name].add(file.folders)
-    if any(len(folders) > 1 for folders in places.values()):  # one name in the folders of several people
+    in_several = any(len(folders) > 1 for folders in places.values())  # one name in the folders of several
+    if own_folder:
+        return tells_no_one(subject) or many or (n_subjects == 1 and (cases > 2 or in_several))
+    if in_several:
         return True
     if tells_no_one(subject):
         return True

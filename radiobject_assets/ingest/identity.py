@@ -44,7 +44,7 @@ def subject_id_of(series: Series, subjects: SubjectsConfig) -> str:
         if subjects.key == "patient_id" and patient_id:
             return patient_id
         return f"study-{token(series.study_uid or series.key, 10)}"
-    name = series.nifti.name if series.nifti is not None else series.files[0].name
+    name = series.nifti.told_name if series.nifti is not None else series.files[0].name
     found = subject_in_file_name(path_text(name), subjects)
     return found or f"file-{token(series.key, 10)}"
 

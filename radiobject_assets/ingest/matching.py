@@ -11,6 +11,7 @@ from radiobject_assets.imaging.bids import IMAGE_SUFFIXES
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.series_record import Series
 from radiobject_assets.imaging.source import AttributeValue
+from radiobject_assets.ingest.label_names import named_labels
 
 # DICOM keyword to the name under which imaging keeps the attribute.
 _ATTRIBUTE_OF = {
@@ -61,9 +62,11 @@ def collection_by_modality(series: Series) -> str:
 def matches(series: Series, match: MatchConfig) -> bool:
     """Whether every condition of `match` holds for a series."""
     if match.file_patterns:
-        return series.nifti is not None and any(
-            _file_matches(series.nifti, pattern) for pattern in match.file_patterns
-        )
+        if series.nifti is None:
+            return False
+        if match.named == "labels" and series.kind != "labels" and not named_labels(series.nifti.told_name):
+            return False
+        return any(_file_matches(series.nifti, pattern) for pattern in match.file_patterns)
     if series.nifti is not None:
         return False
     if match.modalities and series.modality.upper() not in match.modalities:
@@ -80,7 +83,7 @@ def matches(series: Series, match: MatchConfig) -> bool:
 def _file_matches(nifti: NiftiFile, pattern: str) -> bool:
     """Whether a pattern fits the file's name, or, where it has a `/`, the end of its relative path."""
     if "/" in pattern:
-        return PurePosixPath(nifti.name).match(pattern)
+        return PurePosixPath(nifti.told_name).match(pattern)
     return fnmatch.fnmatchcase(nifti.path.name, pattern)
 
 

@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from radiobject_assets.ingest.file_place import CONTRASTS
+from radiobject_assets.ingest.label_names import LABEL_WORDS, named_labels
 
-_LABELS = frozenset(
-    """seg segm segs segmentation segmentations mask masks label labels gt groundtruth roi rois annotation
-    annotations aseg aparc dseg lesion lesions contour contours gtv ctv ptv truth manual
-    """.split()  # noqa: SIM905 - no better one a line
+_LABELS = LABEL_WORDS | frozenset(
+    """annotation annotations aparc lesion lesions contour contours gtv ctv ptv truth
+    manual""".split()  # noqa: SIM905 - no better one a line
 )
 _FILES = frozenset(
     """image imaging images img imgs volume volumes vol vols file files data dataset scan scans case cases
@@ -41,6 +41,8 @@ _VISITS = frozenset(
     batch wave delivery arrival set fold
     """.split()  # noqa: SIM905
 )
+# Words of a name that count the people themselves.
+_PEOPLE = frozenset("case cases sample samples subject subjects patient patients".split())  # noqa: SIM905
 _DATE = re.compile(r"(19|20)\d{2}(0[1-9]|1[0-2])([0-2]\d|3[01])|(19|20)\d{2}")
 _SEPARATORS = re.compile(r"[\W_]+")
 _ENDING = re.compile(r"\.(nii|hdr|img|nrrd|nhdr|mha|mhd|mgz|mgh)(\.gz)?$", re.IGNORECASE)
@@ -109,7 +111,10 @@ class NamedFile:
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """Words of the name, without those for contrasts and labels; numbers of visits and dates are `*`."""
+        """Words of the name, without those for contrasts and labels; numbers of visits and dates are `*`.
+
+        A single letter at the start is no word for a visit: `m001`, `T01` and `D1` are somebody's ids.
+        """
         kept: list[str] = []
         last = ""
         words = [word for word in _SEPARATORS.split(stem_of(self.path).lower()) if word]
@@ -120,9 +125,27 @@ class NamedFile:
                 if part in _LABELS:
                     continue
                 counts = part.isdigit() and (last in _VISITS or _DATE.fullmatch(part) is not None)
+                last = "" if not kept and len(part) == 1 else part
                 kept.append("*" if counts else part)
-                last = part
         return tuple(kept)
+
+    @cached_property
+    def is_labels(self) -> bool:
+        """Whether it has the name of labels."""
+        return named_labels(self.path)
+
+    @property
+    def contrasts(self) -> tuple[str, ...]:
+        """The words of the name for what an image shows."""
+        words = _SEPARATORS.split(stem_of(self.path).lower())
+        shown = tuple(word for word in words if word in CONTRASTS or word in _MODALITIES)
+        return (*shown, words[-1]) if self.channel else shown
+
+    @property
+    def only_counts(self) -> bool:
+        """Whether the name has no more than a word for a file or a visit, and a number: `scan1`, `img2`."""
+        letters = [word for word in self.words if word != "*" and not word.isdigit()]
+        return bool(letters) and all(w in _VISITS or (w in _FILES and w not in _PEOPLE) for w in letters)
 
     @property
     def pattern(self) -> tuple[str, ...]:

@@ -77,7 +77,7 @@ def ingest_sources(
         plan = replace(plan, planned=tuple(p for p in plan.planned if not files.isdisjoint(files_of(p))))
         return plan, run_ingest(plan, store_uri, budget=budget, compute=compute)
 
-    doubts = doubtful_subjects((nifti.name for nifti in found.niftis), dataset.subjects)
+    doubts = doubtful_subjects((nifti.told_name for nifti in found.niftis), dataset.subjects)
     report = replace(report, doubts=doubts)
     report = _with_subjects(report, store_uri, dataset, release)
     report = _with_waiting(report, plan, WaitingList(store_uri, dataset), again)

@@ -44,7 +44,7 @@ class Section:
 
 def sections() -> dict[str, Section]:
     found = {}
-    for text in PAGE.read_text(encoding="utf-8").split("\n## ")[2:]:
+    for text in PAGE.read_text(encoding="utf-8").split("\n## ")[3:]:
         table = re.findall(r"^\| `([^`]+)` \| ([^|]*) \| ([^|]*) \| (?:`([^`]*)`)? ?\|$", text, re.MULTILINE)
         plain = [Row(path, s.strip(), c.strip(), labels) for path, s, c, labels in table]
         listed = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}

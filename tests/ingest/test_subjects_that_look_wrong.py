@@ -107,6 +107,34 @@ WRONG: dict[str, tuple[list[str], str | None, int]] = {
         None,
         2,
     ),
+    "FLARE: channels and labels in folders": (
+        [*numbered("images/FLARE22_Tr_{:04}_0000.nii.gz"), *numbered("labels/FLARE22_Tr_{:04}.nii.gz")],
+        None,
+        3,
+    ),
+    "Pancreas-CT: image and labels have the number alone in common": (
+        [*numbered("PANCREAS_{:04}.nii.gz"), *numbered("label{:04}.nii.gz")],
+        None,
+        3,
+    ),
+    "HaN-Seg: names of images are longer than the case": (
+        [
+            *numbered("case_{0:02}/case_{0:02}_IMG_CT.nrrd"),
+            *numbered("case_{0:02}/case_{0:02}_IMG_MR_T1.nrrd"),
+            *numbered("case_{0:02}/case_{0:02}_OAR_Brain.seg.nrrd"),
+        ],
+        None,
+        3,
+    ),
+    "BraTS with the one file of another name": (
+        [
+            *numbered("BraTS20_Training_35{0}/BraTS20_Training_35{0}_t1.nii", 5),
+            *numbered("BraTS20_Training_35{0}/BraTS20_Training_35{0}_seg.nii", 4),
+            "BraTS20_Training_355/W39_1998.09.19_Segm.nii",
+        ],
+        "brats",
+        5,
+    ),
     "numbers of series in folders of people": (["001_x/1_t1.nii.gz", "002_y/1_t1.nii.gz"], None, 2),
 }
 
@@ -126,6 +154,9 @@ SOUND: dict[str, list[str]] = {
     "batches": ["batch1/p1_t1.nii.gz", "batch2/p1_t1.nii.gz"],
     "a folder called after the subject": ["p1/2020/p1_t1.nii.gz", "p1/2021/p1_t1.nii.gz"],
     "phases of a heart": ["patient001/patient001_frame01.nii.gz", "patient001/patient001_frame12.nii.gz"],
+    "letters before ids that are no months": numbered("m{:03}_brain.nii.gz"),
+    "letters before ids that are no times": numbered("T{:02}_lung.nii.gz"),
+    "letters before ids that are no days": numbered("D{}_Kidney_Left.nii.gz"),
     "DICOM alone": [],
 }
 
@@ -175,6 +206,24 @@ def test_where_no_pattern_fits_none_is_named() -> None:
     (doubt,) = doubtful_subjects(["image.nii.gz"], SubjectsConfig())
     assert doubt.file_name is None
     assert "give each subject a folder of its own" in doubt.text
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"{site}/p{n}.nii.gz" for site in ("siteA", "siteB") for n in range(19)],
+        [f"{site}/case{n}.nii.gz" for site in ("siteA", "siteB") for n in range(3)],
+        [f"{site}/p{n}{kind}.nii.gz" for site in ("a", "b") for n in (1, 2) for kind in ("", "_seg")],
+        # the number is of one person at each of two sites
+        [*numbered("north_{:03}.nii.gz"), *numbered("south_{:03}.nii.gz"), *numbered("label{:03}.nii.gz")],
+    ],
+)
+def test_no_pattern_is_told_that_joins_cases_or_parts_labels_from_their_image(names: list[str]) -> None:
+    doubts = doubtful_subjects(names, SubjectsConfig())
+    assert doubts
+    for doubt in doubts:
+        assert doubt.file_name is None
+        assert "None of the patterns that were tried makes one subject of each case" in doubt.text
 
 
 def test_with_pseudonyms_no_name_of_a_file_is_told() -> None:
