@@ -59,9 +59,9 @@ def _labels(*patterns: str, of: str | None = None, **settings: Any) -> dict[str,
 LAYOUTS: dict[str, Layout] = {
     "bids": Layout(
         "BIDS: the subject is `sub-<label>`; an image goes to the collection of its suffix (`t1w`, `bold`), "
-        "`_dseg` and `_mask` are labels.",
+        "`_dseg`, `_seg`, `_mask`, `_msk` and `_label` are labels.",
         r"(?P<subject>sub-[A-Za-z0-9+]+)",
-        {"dseg": _labels("*_dseg.*"), "mask": _labels("*_mask.*")},
+        {name: _labels(f"*_{name}.*") for name in ("dseg", "mask", "seg", "msk", "label")},
         rest_by_modality=True,
     ),
     "nnunet": Layout(

@@ -30,9 +30,11 @@ _SUFFIXES = {
 class BidsNames:
     """Where each volume goes: `sub-<label>/<datatype>/sub-<label>_acq-<hex>_<suffix>.nii.gz`.
 
+    Where obs has a session or a run, path and name have them too: `ses-<label>` and `run-<number>`.
+
     A collection named after a BIDS suffix (`t1w`, `flair`, `bold`, `pet`; letter case does not matter) gets
     that suffix and its data type; another gets its own name for both, and an entry in `.bidsignore`.
-    Labels go to `derivatives/segmentations` as `dseg`.
+    Labels go to `derivatives/segmentations` as `dseg`, with the `acq-<hex>` of the image that they are of.
 
     Parameters
     ----------
@@ -57,19 +59,29 @@ class BidsNames:
     def path(self, collection: str, row: Mapping[Any, Any]) -> Path:
         """Path of a volume below the exported folder, from its obs row."""
         subject = f"sub-{self.labels[str(row['obs_subject_id'])]}"
+        session, run = _session(row), _run(row)
+        above = Path(subject) / session if session else Path(subject)
+        begin = f"{subject}_{session}" if session else subject
         name = _letters_and_digits(collection)
-        acquisition = _digest(str(row["obs_id"]), 8)
+        own = _digest(str(row["obs_id"]), 8)
         if row.get("kind") == "labels":
-            return SEGMENTATIONS / subject / "anat" / f"{subject}_acq-{acquisition}_desc-{name}_dseg.nii.gz"
+            # called as their image is, so that they find it again among others of its grid
+            of, of_collection = _text(row.get("labels_of")), _text(row.get("labels_of_collection"))
+            suffix = _SUFFIXES.get(_letters_and_digits(of_collection).lower(), ("", ""))[1]
+            entity = "rec" if suffix == "pet" else "acq"
+            what = (
+                f"{entity}-{_digest(of, 8)}{run}_desc-{name}x{own}" if of else f"acq-{own}{run}_desc-{name}"
+            )
+            return SEGMENTATIONS / above / "anat" / f"{begin}_{what}_dseg.nii.gz"
         if name.lower() not in _SUFFIXES:
-            self.ignored.add(f"sub-*/{name}/")
-            return Path(subject) / name / f"{subject}_acq-{acquisition}_{name}.nii.gz"
+            self.ignored.add(f"sub-*/{'ses-*/' if session else ''}{name}/")
+            return above / name / f"{begin}_acq-{own}{run}_{name}.nii.gz"
         datatype, suffix = _SUFFIXES[name.lower()]
         # BIDS wants to know what a subject did; in a clinical series that is lying still
-        what = f"task-rest_acq-{acquisition}" if suffix == "bold" else f"acq-{acquisition}"
+        what = f"task-rest_acq-{own}" if suffix == "bold" else f"acq-{own}"
         if suffix == "pet":
-            what = f"trc-unknown_rec-{acquisition}"
-        return Path(subject) / datatype / f"{subject}_{what}_{suffix}.nii.gz"
+            what = f"trc-unknown_rec-{own}"
+        return above / datatype / f"{begin}_{what}{run}_{suffix}.nii.gz"
 
 
 def write_bids_tables(subjects: pd.DataFrame, out_dir: Path, names: BidsNames) -> None:
@@ -100,6 +112,22 @@ def write_bids_tables(subjects: pd.DataFrame, out_dir: Path, names: BidsNames) -
 
 def _write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _text(value: object) -> str:
+    return "" if value is None or value is pd.NA or value != value else str(value)
+
+
+def _session(row: Mapping[Any, Any]) -> str:
+    plain = _text(row.get("session"))
+    label = _letters_and_digits(plain)
+    return f"ses-{label if label == plain else f'{label}x{_digest(plain, 8)}'}" if plain else ""
+
+
+def _run(row: Mapping[Any, Any]) -> str:
+    """`_run-<number>`; "" where there is none, or one that is no number. A column with gaps has floats."""
+    found = re.fullmatch(r"(\d+)(?:\.0)?", _text(row.get("run")))
+    return f"_run-{found[1]}" if found else ""
 
 
 def _letters_and_digits(text: str) -> str:

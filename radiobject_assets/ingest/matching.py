@@ -6,9 +6,16 @@ import fnmatch
 import re
 from pathlib import PurePosixPath
 
-from radiobject_assets.dataset import CollectionConfig, DatasetConfig, MatchConfig
-from radiobject_assets.imaging.bids import IMAGE_SUFFIXES
+from radiobject_assets.dataset import (
+    COLLECTION_NAME,
+    RESERVED_NAMES,
+    CollectionConfig,
+    DatasetConfig,
+    MatchConfig,
+)
+from radiobject_assets.imaging.bids import IMAGE_SUFFIXES, parse
 from radiobject_assets.imaging.nifti_header import NiftiFile
+from radiobject_assets.imaging.path_text import path_text
 from radiobject_assets.imaging.series_record import Series
 from radiobject_assets.imaging.source import AttributeValue
 from radiobject_assets.ingest.label_names import named_labels
@@ -44,19 +51,29 @@ def matching_collection(series: Series, dataset: DatasetConfig) -> tuple[str | N
     return None, None
 
 
-def collection_by_modality(series: Series) -> str:
+def collection_by_modality(series: Series, layout: str | None = None) -> str:
     """The collection of a data set that lists none: the modality in small letters.
 
-    Of volumes in files of their own that of their BIDS suffix (`t1w`, `bold`), `seg` where the header says
-    that they are a segmentation, or the format: `nifti`, `mgh`, `nrrd`, `metaimage`.
+    Of volumes in files of their own that of their BIDS suffix (`t1w`, `bold`; any under `layout: bids`),
+    `seg` where the header says that they are a segmentation, or the format: `nifti`, `mgh`, `nrrd`,
+    `metaimage`.
     """
     if not series.series_uid and series.nifti is not None:
+        if layout == "bids" and (own := _any_suffix(series.nifti.path.name)):
+            return own
         suffix = str(series.attributes.get("suffix", ""))
         if suffix in IMAGE_SUFFIXES:
             return suffix.lower()
         return "seg" if series.kind == "labels" else series.nifti.format
     name = re.sub(r"[^a-z0-9]+", "_", series.modality.lower()).strip("_")
     return name if name[:1].isalpha() else f"modality_{name}".rstrip("_")
+
+
+def _any_suffix(name: str) -> str:
+    """The suffix of a BIDS name that can be a collection's name (`ct`, `adc`); "" if there is none."""
+    found = parse(path_text(name))
+    suffix = "" if found is None or "sub" not in dict(found.entities) else found.suffix.lower()
+    return suffix if COLLECTION_NAME.fullmatch(suffix) and suffix not in RESERVED_NAMES else ""
 
 
 def matches(series: Series, match: MatchConfig) -> bool:

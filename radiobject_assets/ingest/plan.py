@@ -205,7 +205,7 @@ def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSe
         series = replace(series, attributes=told)
     name, settings = matching_collection(series, dataset)
     if name is None and dataset.collects_by_modality:
-        name = collection_by_modality(series)
+        name = collection_by_modality(series, dataset.layout)
     if name is None:
         planned = PlannedSeries(series, subject_id, None, None, None)
         if series.verdict == "quarantined":
