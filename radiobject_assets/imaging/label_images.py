@@ -12,8 +12,9 @@ Of several possible images the voxels decide, and what they leave open is a reas
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from radiobject_assets.imaging.acceptance import Problem
@@ -58,6 +59,40 @@ class LabelledImage:
 
 
 @dataclass(frozen=True)
+class ImagesHere:
+    """The image volumes that labels may lie on, by what labels name: a scan may have thousands of both."""
+
+    images: tuple[LabelledImage, ...]
+
+    @cached_property
+    def by_series(self) -> Mapping[str, Sequence[LabelledImage]]:
+        """Volumes by SeriesInstanceUID."""
+        found: dict[str, list[LabelledImage]] = {}
+        for image in self.images:
+            if image.series_uid:
+                found.setdefault(image.series_uid, []).append(image)
+        return found
+
+    @cached_property
+    def joined(self) -> Mapping[str, str]:
+        """SeriesInstanceUID of the volume that a series was joined to."""
+        return {uid: image.series_uid for image in self.images for uid in image.joined_uids}
+
+    def holding(self, sop_instance_uids: Collection[str]) -> list[LabelledImage]:
+        """Volumes that have any of some instances, in their order."""
+        numbers = {number for uid in sop_instance_uids for number in self._by_instance.get(uid, ())}
+        return [self.images[number] for number in sorted(numbers)]
+
+    @cached_property
+    def _by_instance(self) -> Mapping[str, Sequence[int]]:
+        found: dict[str, list[int]] = {}
+        for number, image in enumerate(self.images):
+            for uid in image.sop_instance_uids:
+                found.setdefault(uid, []).append(number)
+        return found
+
+
+@dataclass(frozen=True)
 class FoundImages:
     """The images that labels may lie on, the likeliest first, and how they were found."""
 
@@ -72,7 +107,7 @@ class FoundImages:
 
 def find_images(
     labels: Instance,
-    images: Sequence[LabelledImage],
+    here: ImagesHere,
     refused: Collection[Series],
     policy: SeriesPolicy = REFUSE,
 ) -> FoundImages | Problem:
@@ -80,30 +115,33 @@ def find_images(
 
     Parameters
     ----------
-    images
+    here
         Volumes that are here or in the store.
     refused
         Quarantined series that are here: labels of one of them get its reason.
     """
-    of = {uid: image.series_uid for image in images for uid in image.joined_uids}
-    labels = replace(labels, references=tuple(of.get(uid, uid) for uid in labels.references))
-    named = _by_reference(labels, images) or _by_instances(labels, images)
+    if here.joined:
+        labels = replace(labels, references=tuple(here.joined.get(uid, uid) for uid in labels.references))
+    named = _by_reference(labels, here) or _by_instances(labels, here)
     if named is not None:
         return named if isinstance(named, Problem) else _on_voxels(labels, named)
     problem = _why_not(labels, refused)
     if problem is not None and policy.labels_on != "same_frame_of_reference":
-        if isinstance(other := _by_space(labels, images), FoundImages) and other.by == "frame_of_reference":
+        if (
+            isinstance(other := _by_space(labels, here.images), FoundImages)
+            and other.by == "frame_of_reference"
+        ):
             hint = "another image of their frame of reference is: see `imaging.labels_on` in dataset.yaml"
             return Problem(problem.reason, f"{problem.detail}; {hint}")
         return problem
-    found = _by_space(labels, images)
+    found = _by_space(labels, here.images)
     if isinstance(found, Problem) and problem is not None:
         return problem
     return found
 
 
-def _by_reference(labels: Instance, images: Sequence[LabelledImage]) -> FoundImages | Problem | None:
-    here = [image for image in images if image.series_uid and image.series_uid in labels.references]
+def _by_reference(labels: Instance, known: ImagesHere) -> FoundImages | Problem | None:
+    here = [image for uid in dict.fromkeys(labels.references) for image in known.by_series.get(uid, ())]
     if not here:
         return None
     missing = {uid: _missing(labels, uid, here) for uid in dict.fromkeys(image.series_uid for image in here)}
@@ -142,10 +180,10 @@ def _missing(labels: Instance, uid: str, here: Sequence[LabelledImage]) -> set[s
     return set(labels.reference_sops) - everything
 
 
-def _by_instances(labels: Instance, images: Sequence[LabelledImage]) -> FoundImages | None:
+def _by_instances(labels: Instance, known: ImagesHere) -> FoundImages | None:
     """An instance's UID is the world's only one: it names its series as well as the series' own does."""
     named = set(labels.reference_sops)
-    holding = [image for image in images if named & image.sop_instance_uids]
+    holding = known.holding(named)
     if not holding or named - frozenset[str]().union(*(image.sop_instance_uids for image in holding)):
         return None
     holding.sort(key=lambda image: -len(named & image.sop_instance_uids))
@@ -252,7 +290,7 @@ def refused_images(found: Sequence[Series]) -> list[Series]:
     return [s for s in found if s.kind != "labels" and s.verdict == "quarantined"]
 
 
-def images_here(found: Sequence[Series], known: Sequence[LabelledImage] = ()) -> list[LabelledImage]:
+def images_here(found: Sequence[Series], known: Sequence[LabelledImage] = ()) -> ImagesHere:
     """The image volumes of a scan, and those of the store (`known`) whose series is not among them.
 
     Of a volume that was joined of several series the one in the store stays, where not all of them came.
@@ -270,7 +308,8 @@ def images_here(found: Sequence[Series], known: Sequence[LabelledImage] = ()) ->
     ]
     held = frozenset[str]().union(*(image.series_uids for image in whole))
     here = [image for image in here if image.series_uids.isdisjoint(held)]
-    return [*here, *whole, *(image for image in known if image.series_uids.isdisjoint(came))]
+    rest = (image for image in known if image.series_uids.isdisjoint(came))
+    return ImagesHere((*here, *whole, *rest))
 
 
 def _labelled_image(series: Series, grid: Grid) -> LabelledImage:

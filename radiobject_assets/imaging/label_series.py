@@ -16,7 +16,7 @@ import numpy as np
 
 from radiobject_assets.imaging.acceptance import COMPRESSED, Problem, encoding_problem, size_problem
 from radiobject_assets.imaging.instance import Instance, Segment
-from radiobject_assets.imaging.label_images import FoundImages, LabelledImage, find_images
+from radiobject_assets.imaging.label_images import FoundImages, ImagesHere, find_images
 from radiobject_assets.imaging.labels import LABELMAP_STORAGE, RTSTRUCT_STORAGE
 from radiobject_assets.imaging.policy import REFUSE, SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
@@ -27,7 +27,7 @@ from radiobject_assets.imaging.source import AttributeValue
 def label_series(
     uid: str,
     instances: Sequence[Instance],
-    images: Sequence[LabelledImage],
+    images: ImagesHere,
     refused: Collection[Series],
     policy: SeriesPolicy = REFUSE,
 ) -> list[Series]:
@@ -82,7 +82,7 @@ def _judge(
     uid: str,
     component: str,
     instance: Instance,
-    images: Sequence[LabelledImage],
+    images: ImagesHere,
     refused: Collection[Series],
     policy: SeriesPolicy,
 ) -> list[Series]:

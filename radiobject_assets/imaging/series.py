@@ -156,12 +156,13 @@ def _volume_series(nifti: NiftiFile, policy: SeriesPolicy) -> list[Series]:
     Each of its layers becomes a volume; the file counts with the first.
     """
     layers = sorted({segment[0] for segment in nifti.segments})
-    if not nifti.segmentation or len(nifti.shape) < 4 or nifti.problem:
+    if not nifti.segmentation or nifti.problem:
         return [_nifti_series(nifti, policy)]
-    count = nifti.shape[3]
-    if layers and layers[-1] >= count:
-        told = f"{Reason.VOLUME_HEADER} a segment is in layer {layers[-1] + 1} of {count}"
-        return [_nifti_series(replace(nifti, problem=told), policy)]
+    count = nifti.shape[3] if len(nifti.shape) > 3 else 1
+    if (told := _segments_problem(nifti, count)) is not None:
+        return [_nifti_series(replace(nifti, problem=f"{Reason.VOLUME_HEADER} {told}"), policy)]
+    if len(nifti.shape) < 4:
+        return [_nifti_series(nifti, policy)]
     found = []
     for number, layer in enumerate(layers or range(count)):
         rest = {name: value for name, value in nifti.attributes.items() if name not in COLUMNS}
@@ -170,6 +171,20 @@ def _volume_series(nifti: NiftiFile, policy: SeriesPolicy) -> list[Series]:
         key = f"{base.key}/{name}"
         found.append(replace(base, component=name, key=key, files=base.files if number == 0 else ()))
     return found
+
+
+def _segments_problem(nifti: NiftiFile, n_layers: int) -> str | None:
+    """Why the layers and values of segments do not tell which voxels are whose."""
+    places = [(layer, value) for layer, value, *_ in nifti.segments]
+    last = max((layer for layer, _ in places), default=0)
+    # the only segment of the only layer may have been another's before those were deleted
+    if last >= n_layers and (n_layers > 1 or len(places) > 1):
+        return f"a segment is in layer {last + 1} of {n_layers}"
+    twice = [place for place in dict.fromkeys(places) if places.count(place) > 1]
+    if twice:
+        layer, value = twice[0]
+        return f"{places.count(twice[0])} segments have the value {value} in layer {layer + 1}"
+    return None
 
 
 def _segments_json(nifti: NiftiFile) -> str | None:

@@ -463,6 +463,17 @@ def test_overlapping_segments_become_a_volume_for_each_layer(tmp_path: Path) -> 
 def test_a_segment_in_a_layer_that_is_not_there_is_refused(tmp_path: Path) -> None:
     path = _seg_nrrd(tmp_path / "a.seg.nrrd", np.zeros((2, 3, 4, 5), "u1"), layer=7)
     assert _one(path).reason is Reason.VOLUME_HEADER
+    path = _seg_nrrd(tmp_path / "b.seg.nrrd", np.zeros((3, 4, 5), "u1"), layer=1)
+    assert (_one(path).reason, _one(path).detail) == (
+        Reason.VOLUME_HEADER, "a segment is in layer 2 of 1"
+    )  # fmt: skip
+
+
+def test_two_segments_of_one_value_in_a_layer_are_refused(tmp_path: Path) -> None:
+    more = "Segment2_ID:=c\nSegment2_Name:=spleen\nSegment2_LabelValue:=3\nSegment2_Layer:=0\n"
+    series = _one(_seg_nrrd(tmp_path / "a.seg.nrrd", (RAMP % 4).astype("u1"), more=more))
+    assert series.reason is Reason.VOLUME_HEADER
+    assert series.detail == "2 segments have the value 3 in layer 1"
 
 
 def test_texts_of_an_nrrd_header_that_may_name_the_patient_stay_behind(tmp_path: Path) -> None:
