@@ -14,7 +14,8 @@ import tiledb
 
 from radiobject_assets.imaging.split_uids import MEMBERS, members_of
 from radiobject_assets.ingest.plan import PlannedSeries
-from radiobject_assets.store.layout import OBS, OBS_CORE, OBS_ID, SUBJECT
+from radiobject_assets.ingest.refresh import RowChange, write_changes
+from radiobject_assets.store.layout import OBS, OBS_CORE, OBS_ID, SUBJECT, list_collections
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join
 
@@ -51,12 +52,16 @@ def rows_of_series(
 
 
 def withdraw_parts(
-    collection_uri: str,
+    store_uri: str,
+    collection: str,
     written: Sequence[PlannedSeries],
     placed: Collection[tuple[str, str]],
     ctx: tiledb.Ctx,
 ) -> Mapping[tuple[str, str], int]:
     """Withdraw the volumes of a collection whose images are, as a part, in joined volumes that are there now.
+
+    Labels that were drawn on a part are then those of the whole; they stay on the part's voxels until they
+    are handed in again, as those of any series that has grown.
 
     Parameters
     ----------
@@ -73,7 +78,8 @@ def withdraw_parts(
     uids = {uid for planned in wholes for uid in planned.series.series_uids}
     if not uids:
         return {}
-    table = Table(join(collection_uri, OBS), ctx, OBS_CORE)
+    entries = list_collections(store_uri, ctx)
+    table = Table(join(next(e.uri for e in entries if e.name == collection), OBS), ctx, OBS_CORE)
     # a component of a part that the whole does not have came with other images
     components = {"", *(planned.series.component for planned in wholes)}
     gone: dict[tuple[str, str], tuple[str, str]] = {}
@@ -85,5 +91,20 @@ def withdraw_parts(
             if planned.subject_id == row[SUBJECT] and members_of(row) <= planned.series.series_uids:
                 gone[key] = (planned.subject_id, planned.obs_id or "")
     if gone:
+        wholes_of = {part: whole for (_, part), (_, whole) in gone.items()}
+        for entry in entries:
+            _follow(entry.uri, collection, wholes_of, ctx)
         table.delete(sorted(gone))
     return {whole: list(gone.values()).count(whole) for whole in gone.values()}
+
+
+def _follow(labels_uri: str, collection: str, wholes_of: Mapping[str, str], ctx: tiledb.Ctx) -> None:
+    """Name the joined volumes as the images of labels that name a part of them."""
+    table = Table(join(labels_uri, OBS), ctx, OBS_CORE)
+    rows = table.rows_where("labels_of", wholes_of, ["labels_of", "labels_of_collection"]).to_pylist()
+    changes = [
+        RowChange(row[SUBJECT], row[OBS_ID], {"labels_of": wholes_of[row["labels_of"]]})
+        for row in rows
+        if row["labels_of_collection"] == collection
+    ]
+    write_changes(labels_uri, changes, ctx)

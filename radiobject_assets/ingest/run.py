@@ -218,11 +218,11 @@ class _Phase:
 
     def _withdraw_parts(self, outcomes: dict[int, SeriesOutcome]) -> None:
         """Series that are in a joined volume now are not beside it as well."""
-        for name, uri in self._uris.items():
+        for name in self._uris:
             own = [p for p in self._plan.planned if p.collection == name and p.obs_id is not None]
             there = [p for p in self._batch if p.collection == name and outcomes[id(p)].status in IN_STORE]
             placed = {(p.subject_id, p.obs_id or "") for p in own if p.series.verdict == "ingestable"}
-            gone = withdraw_parts(uri, there, placed, get_tiledb_ctx())
+            gone = withdraw_parts(self._store_uri, name, there, placed, get_tiledb_ctx())
             for planned in there:
                 if count := gone.get((planned.subject_id, planned.obs_id or "")):
                     told = f"{count} volumes of its parts, which the store had, are withdrawn"

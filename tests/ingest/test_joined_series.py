@@ -188,3 +188,20 @@ def test_labels_that_name_the_second_series_find_the_volume_that_it_was_joined_t
     (parts["2"] / "seg.dcm").write_bytes((drawn / "seg.dcm").read_bytes())
     statuses = {(o.collection, o.status) for o in ingest(parts["2"], tmp_path, dataset).outcomes}
     assert statuses == {("mr", "quarantined"), ("seg", "unchanged")}
+
+
+def test_labels_on_a_part_are_those_of_the_whole_once_it_is_there(
+    parts: dict[str, Path], tmp_path: Path
+) -> None:
+    drawn = labels(tmp_path / "labels", parts["2"])
+    for folder in (parts["2"], drawn, parts["12"]):
+        ingest(folder, tmp_path)
+    store = RadiObject(str(tmp_path / "store"))
+    whole = store.collection("mr").iloc[0]
+    (row,) = store.collection("seg").to_obs().to_dict("records")
+    assert [row["labels_of"]] == list(store.collection("mr").obs_ids)
+    # on the voxels of the whole they are as soon as they come again
+    ingest(drawn, tmp_path)
+    again = RadiObject(str(tmp_path / "store")).collection("seg")
+    assert len(again) == 1
+    assert again.iloc[0].shape[:3] == whole.shape[:3]
