@@ -28,6 +28,8 @@ class Reason(StrEnum):
     ARCHIVE_MEMBER = "archive_member"
     NESTED_ARCHIVE = "nested_archive"
     SIDECAR = "sidecar"
+    SUBJECTS_TABLE = "subjects_table"
+    COMPLETE_MARKER = "complete_marker"
     DICOMDIR = "dicomdir"
     DAMAGED_HEADER = "damaged_header"
     TRUNCATED = "truncated"
@@ -133,6 +135,16 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     ),
     Reason.SIDECAR: Explanation(
         "A table, sidecar or note of a BIDS folder: read where it describes images or subjects.",
+        "Nothing.",
+        left_out=False,
+    ),
+    Reason.SUBJECTS_TABLE: Explanation(
+        "The subjects' own table (`subjects.table`), which is read for what it says of them.",
+        "Nothing.",
+        left_out=False,
+    ),
+    Reason.COMPLETE_MARKER: Explanation(
+        "The mark that an arrival is complete (`arrivals.complete_marker`); it holds nothing.",
         "Nothing.",
         left_out=False,
     ),

@@ -13,7 +13,8 @@ from radiobject_assets.errors import IngestError, SchemaError
 from radiobject_assets.imaging.instance import Instance
 from radiobject_assets.imaging.nifti_header import NiftiFile
 from radiobject_assets.imaging.privacy import Release
-from radiobject_assets.imaging.scan import ScanResult, Unreadable, scan
+from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.scan import ScanResult, Unreadable, find_files, scan
 from radiobject_assets.ingest.doubtful_subjects import doubtful_subjects
 from radiobject_assets.ingest.holdings import referenced_images
 from radiobject_assets.ingest.plan import IngestPlan, plan_ingest
@@ -56,15 +57,15 @@ def ingest_sources(
             raise IngestError(f"{source}: no such file or folder")
     sources = _each_once(sources)
     release = release_of(dataset)
+    if all(next(find_files(Path(source)), None) is None for source in sources):
+        raise _no_files(sources)  # and no store is made for nothing
     ensure_store(store_uri)  # a wrong URI is said before hours of scanning
     hold_pseudonyms(store_uri, release.mark)
     with PeakMemory() as scanning:
         files = scan(sources, _scan_progress(on_progress))
-        found = release.scan(_without_store(files, sources, store_uri))
+        found = release.scan(_own_files_named(_without_store(files, sources, store_uri), dataset))
         if not (found.instances or found.niftis or found.unreadable):
-            raise IngestError(
-                f"{', '.join(map(str, sources))}: holds no files; name a folder with DICOM or NIfTI"
-            )
+            raise _no_files(sources)
         start_decoders(found.instances, budget, compute)
         plan = plan_ingest(found, dataset, known_images=referenced_images(store_uri, found))
     report = run_ingest(plan, store_uri, budget=budget, compute=compute, on_progress=on_progress)
@@ -83,6 +84,25 @@ def ingest_sources(
     report = _with_waiting(report, plan, WaitingList(store_uri, dataset), again)
     peak_rss_mb = max(scanning.peak_rss_mb, report.peak_rss_mb)
     return replace(report, seconds=time.monotonic() - started, peak_rss_mb=peak_rss_mb)
+
+
+def _no_files(sources: Sequence[Path]) -> IngestError:
+    return IngestError(f"{', '.join(map(str, sources))}: holds no files; name a folder with DICOM or NIfTI")
+
+
+def _own_files_named(found: ScanResult, dataset: DatasetConfig) -> ScanResult:
+    """The scan with the subjects' table and the mark of a complete arrival told as what they are."""
+    tables = subject_tables_among((item.path for item in found.unreadable), dataset.subjects)
+
+    def named(item: Unreadable) -> Unreadable:
+        if item.path in tables and item.reason is Reason.NOT_AN_IMAGE:
+            return replace(item, reason=Reason.SUBJECTS_TABLE, detail="the table of subjects")
+        empty_or_text = item.reason in (Reason.EMPTY_FILE, Reason.NOT_AN_IMAGE)
+        if item.path.name == dataset.arrivals.complete_marker and empty_or_text:
+            return replace(item, reason=Reason.COMPLETE_MARKER, detail="says that the arrival is complete")
+        return item
+
+    return replace(found, unreadable=tuple(map(named, found.unreadable)))
 
 
 def _each_once(sources: Sequence[Path]) -> list[Path]:
