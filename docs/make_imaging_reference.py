@@ -33,6 +33,8 @@ COMPUTED = {
     "fourth_axis_evidence": "DICOM elements that prove the order of the points",
     "frame_duration_s": "JSON list: how long each point was acquired (PET frames)",
     "<column>_by_point": "JSON list: an attribute that differs between the points and not within them",
+    "contours_clipped, labels_clipped": "contours, or labelled voxels of another grid, that lie beyond the "
+    "image and were cut off",
     "velocity_encoding_lps": "JSON list: direction of velocity encoding (LPS) of a flow image",
     "slice_positions_mm": "JSON list of true slice positions, where spacing varies and is kept",
     "b_values_s_per_mm2": "JSON list: b-value of each time point",

@@ -91,7 +91,10 @@ def overlaps(one: Grid, other: Grid) -> bool:
 
 
 class ResampledLabels:
-    """Labels of another grid, on the grid of their image (`source.ImageSource`)."""
+    """Labels of another grid, on the grid of their image (`source.ImageSource`).
+
+    What lies beyond the image is cut off; the attribute `labels_clipped` tells how many labelled voxels do.
+    """
 
     def __init__(self, labels: ImageSource, grid: Grid) -> None:
         self._labels = labels
@@ -100,7 +103,34 @@ class ResampledLabels:
         self.affine: NDArray[np.float64] = grid.affine
         self.slope = labels.slope
         self.intercept = labels.intercept
-        self.attributes: Mapping[str, AttributeValue] = {**labels.attributes, "resampled_to_image": 1}
+        self._own: NDArray[Any] | None = None
+
+    @property
+    def attributes(self) -> Mapping[str, AttributeValue]:
+        """See `ImageSource.attributes`; the labels are read for them."""
+        beyond = self._beyond()
+        said: dict[str, AttributeValue] = {**self._labels.attributes, "resampled_to_image": 1}
+        return {**said, "labels_clipped": beyond} if beyond else said
+
+    def _read(self) -> NDArray[Any]:
+        if self._own is None:
+            own = np.zeros(self._labels.shape, self.dtype, order="F")
+            for slab in self._labels.slabs(own.shape[2]):
+                own[:, :, slab.z : slab.z + slab.voxels.shape[2]] = slab.voxels
+            self._own = own
+        return self._own
+
+    def _beyond(self) -> int:
+        """Labelled voxels whose centre lies in no voxel of the image."""
+        own = self._read()
+        to_image = np.linalg.inv(self.affine) @ self._labels.affine
+        count = 0
+        for z in range(own.shape[2]):
+            x, y = np.nonzero(own[:, :, z])
+            at = (to_image @ np.stack([x, y, np.full_like(x, z), np.ones_like(x)]))[:3]
+            inside = (at >= -0.5) & (at < np.array(self.shape[:3])[:, None] - 0.5)
+            count += len(x) - int(inside.all(axis=0).sum())
+        return count
 
     def slabs(self, depth: int) -> Iterator[Slab]:
         """See `ImageSource.slabs`; the labels' own volume is held in memory meanwhile.
@@ -112,9 +142,7 @@ class ResampledLabels:
         """
         if depth < 1:
             raise ValueError(f"depth is {depth}, use 1 or more")
-        own = np.zeros(self._labels.shape, self.dtype, order="F")
-        for slab in self._labels.slabs(depth):
-            own[:, :, slab.z : slab.z + slab.voxels.shape[2]] = slab.voxels
+        own = self._read()
         labelled = bool(own.any())
         found = False
         to_own = np.linalg.inv(self._labels.affine) @ self.affine

@@ -200,13 +200,22 @@ def _stage(task: VolumeTask, source: ImageSource, image: ImageCandidate | None) 
             },
         )
     attributes = {**staged.attributes, "source_digest": source.source_digest()}
-    clipped = staged.attributes.get("contours_clipped")
     return VolumeResult(
         staged=replace(staged, attributes=attributes),
-        detail=f"{clipped} contours reach beyond the image and were clipped" if clipped else "",
+        detail=_clipped(staged.attributes),
         shape=tuple(source.shape),
         dtype=str(source.dtype),
     )
+
+
+def _clipped(attributes: Mapping[str, Any]) -> str:
+    """What of labels lies beyond their image, in words."""
+    parts = [
+        f"{count} {what} beyond the image and were clipped"
+        for name, what in (("contours_clipped", "contours reach"), ("labels_clipped", "labelled voxels lie"))
+        if (count := attributes.get(name))
+    ]
+    return "; ".join(parts)
 
 
 def _slabs(source: ImageSource, depth: int) -> Generator[tuple[int, int, NDArray[Any]], None, None]:

@@ -170,6 +170,24 @@ def test_a_segmentation_on_another_grid_is_taken_over_by_the_nearest_voxel(tmp_p
     assert np.array_equal(labels > 0, expected)
 
 
+def test_labels_beyond_the_image_are_cut_off_and_counted(tmp_path: Path) -> None:
+    images = _images(tmp_path)
+    pixels = np.zeros(SHAPE, bool)
+    pixels[:, 2:8, 2:8] = True
+    _write_seg(tmp_path, images, pixels)
+    ds = dcmread(tmp_path / "seg")
+    step = np.subtract(images[1].ImagePositionPatient, images[0].ImagePositionPatient)
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        place = group.PlanePositionSequence[0].ImagePositionPatient
+        group.PlanePositionSequence[0].ImagePositionPatient = [float(v) for v in np.add(place, 2 * step)]
+    ds.save_as(tmp_path / "seg")
+    (series,) = _labels(tmp_path)
+    source = open_series(series)
+    assert source.attributes["labels_clipped"] == 2 * 36
+    labels = read_all(source)[..., 0]
+    assert int((labels > 0).sum()) == (SHAPE[0] - 2) * 36
+
+
 def test_slices_without_labels_stay_so_beside_the_voxels_of_the_image(tmp_path: Path) -> None:
     pixels = np.zeros(SHAPE, bool)
     pixels[[1, 5], 2:8, 2:8] = True
