@@ -197,9 +197,9 @@ def to_sidecar(
         number = attributes.get(name)
         if isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number):
             found[key] = round(number / factor, 9) if factor != 1 else number
-    if attributes.get("fourth_axis") == "time" and isinstance(attributes.get("frame_duration_s"), str):
-        found["FrameTimesStart"] = json.loads(str(attributes.get("fourth_axis_values") or "[]"))
-        found["FrameDuration"] = json.loads(str(attributes["frame_duration_s"]))
+    starts, durations = attributes.get("fourth_axis_values"), attributes.get("frame_duration_s")
+    if attributes.get("fourth_axis") == "time" and isinstance(starts, str) and isinstance(durations, str):
+        found["FrameTimesStart"], found["FrameDuration"] = json.loads(starts), json.loads(durations)
     if affine is None:
         return found
     for key, name in _DIRECTIONS.items():

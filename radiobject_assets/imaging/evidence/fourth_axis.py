@@ -198,8 +198,17 @@ def _axis(evidence: Evidence, ordered: Columns) -> FourthAxis:
     if starts is None:
         starts = _other_starts_s(ordered, triggers)
     if starts is not None:
-        return FourthAxis("time", starts, "s", evidence.elements, lasting)
-    return FourthAxis("time" if evidence.names_time else "unknown", (), "", evidence.elements, lasting)
+        return FourthAxis("time", starts, "s", evidence.elements, _within_steps(starts, lasting))
+    return FourthAxis("time" if evidence.names_time else "unknown", (), "", evidence.elements)
+
+
+def _within_steps(starts_s: Sequence[float], durations_s: tuple[float, ...]) -> tuple[float, ...]:
+    """The durations, if no point lasts into the next: some write that of the whole scan with each frame."""
+    if len(durations_s) != len(starts_s):
+        return ()
+    steps = [later - earlier for earlier, later in pairwise(starts_s)]
+    fit = all(lasts <= step + _AGREEING_S for lasts, step in zip(durations_s, steps, strict=False))
+    return durations_s if fit else ()
 
 
 def _agree(triggers_ms: Sequence[float], starts_s: Sequence[float] | None) -> bool:
