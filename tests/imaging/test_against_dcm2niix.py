@@ -299,4 +299,7 @@ def test_no_time_point_mixes_diffusion_weightings(tmp_path: Path) -> None:
     (series,) = build_series(scan([tmp_path]))
     assert json.loads(str(series.attributes["b_values_s_per_mm2"])) == [0, 1000, 1000]
     voxels = read_all(open_series(series))
-    assert (voxels[0, 0] == [[10 * t + k for t in range(3)] for k in range(3)]).all()
+    # in the order of b-values and directions, since nothing tells another
+    assert (voxels[0, 0] == [[10 * which + k for which in (0, 2, 1)] for k in range(3)]).all()
+    vectors = json.loads(str(series.attributes["b_vectors_ras"]))
+    assert np.allclose(vectors, [[0, 0, 0], [0, -0.6, 0.8], [-0.6, -0.8, 0]])
