@@ -23,10 +23,13 @@ from dataclasses import astuple, dataclass
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
-FaultKind = Literal["reset", "truncate", "slow down", "silence"]
+FaultKind = Literal["reset", "truncate", "slow down", "silence", "hang", "trickle", "lose"]
+"""What a request meets: its connection is cut; its answer ends early; a 503; nothing, for ever; half of the
+answer's head; the answer a byte at a time; the answer is lost after the server did what was asked."""
 
 _TIMEOUT_S = 60.0
 _PIECE = 64 * 1024
+_TRICKLE_S = 0.2
 _SLOW_DOWN_BODY = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>SlowDown</Code>'
     b"<Message>Please reduce your request rate.</Message></Error>"
@@ -250,6 +253,18 @@ class _Server:
         answer = _read_head(from_server)
         while answer.split(b" ", 2)[1].startswith(b"1"):
             answer = _read_head(from_server)
+        if kind == "lose":
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return False
+        if kind == "hang":
+            client.sendall(answer[: len(answer) // 2])
+            time.sleep(_TIMEOUT_S)
+            return False
+        if kind == "trickle":
+            for byte in answer:
+                client.sendall(bytes([byte]))
+                time.sleep(_TRICKLE_S)
+            return False
         client.sendall(answer)
         status = answer.split(b" ", 2)[1]
         if method == b"HEAD" or status in (b"204", b"304"):
