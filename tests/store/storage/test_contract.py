@@ -8,28 +8,14 @@ import pickle
 import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.storage import Entry, MissingError, Storage, open_storage
-from tests.store.conftest import S3Server
+from radiobject_assets.store.storage import Entry, MissingError, Storage
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
-def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
-    """An empty storage."""
-    if request.param == "local":
-        return open_storage(str(tmp_path / "store"))
-    server: S3Server = request.getfixturevalue("s3_server")
-    # Other processes get no credentials by pickle: theirs come from the environment.
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
-    return open_storage(f"s3://{server.bucket}/{secrets.token_hex(6)}/store", server.ctx())
 
 
 def paths(entries: Any) -> list[str]:
