@@ -153,7 +153,9 @@ def _options(s3: Mapping[str, str]) -> Config:
         options["signature_version"] = UNSIGNED
     if s3["proxy_host"]:
         user = f"{s3['proxy_username']}:{s3['proxy_password']}@" if s3["proxy_username"] else ""
-        proxy = f"{s3['proxy_scheme'] or 'http'}://{user}{s3['proxy_host']}:{s3['proxy_port']}"
+        if s3["proxy_scheme"] not in ("http", "https"):
+            raise ConfigurationError("vfs.s3.proxy_scheme: only 'http' or 'https' is possible here")
+        proxy = f"{s3['proxy_scheme']}://{user}{s3['proxy_host']}:{s3['proxy_port']}"
         options["proxies"] = {"http": proxy, "https": proxy}
     return Config(**options)
 
@@ -171,11 +173,8 @@ def _verification(s3: Mapping[str, str]) -> bool | str | None:
 
 def _of_objects(s3: Mapping[str, str]) -> dict[str, str]:
     given: dict[str, str] = {}
-    encryption = s3["sse"].lower()
-    if encryption:
-        if encryption not in _ENCRYPTIONS:
-            raise ConfigurationError(f"vfs.s3.sse is {s3['sse']!r}: use 'aes256' or 'kms'")
-        given["ServerSideEncryption"] = _ENCRYPTIONS[encryption]
+    if s3["sse"]:
+        given["ServerSideEncryption"] = _ENCRYPTIONS[s3["sse"].lower()]
     if s3["sse_kms_key_id"]:
         given["SSEKMSKeyId"] = s3["sse_kms_key_id"]
     if s3["storage_class"] not in ("", "NOT_SET"):
@@ -221,11 +220,8 @@ class _Role(CredentialProvider):  # type: ignore[misc]  # botocore has no types
 
 
 def _choose_credentials(session: Session, s3: Mapping[str, str]) -> None:
-    source = s3["config_source"] or "auto"
-    if source not in _SOURCES:
-        raise ConfigurationError(f"vfs.s3.config_source is {source!r}: use one of {', '.join(_SOURCES)}")
     chain = session.get_component("credential_provider")
-    left = _SOURCES[source]
+    left = _SOURCES[s3["config_source"] or "auto"]
     if left is not None:
         chain.providers = [provider for provider in chain.providers if provider.METHOD in left]
     if s3["aws_role_arn"]:
