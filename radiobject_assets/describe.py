@@ -8,16 +8,13 @@ from typing import Any
 from radiobject_assets.store.context import get_tiledb_ctx
 from radiobject_assets.store.layout import (
     FORMAT_VERSION,
-    OBS,
-    OBS_CORE,
-    OBS_META,
     SIZE_COLUMNS,
     STORE_FORMAT,
-    SUBJECT,
     CollectionEntry,
     check_format,
     list_collections,
 )
+from radiobject_assets.store.names import OBS, OBS_META, SUBJECT
 from radiobject_assets.store.snapshots import list_snapshots
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join, normalise
@@ -56,7 +53,7 @@ def describe_store(uri: str) -> dict[str, Any]:
 
 
 def _describe_collection(entry: CollectionEntry) -> dict[str, Any]:
-    obs = Table(join(entry.uri, OBS), get_tiledb_ctx(), OBS_CORE).read(_READ)
+    obs = Table(join(entry.uri, OBS), get_tiledb_ctx()).read(_READ)
 
     def values(name: str) -> list[Any]:
         return [value for value in obs.column(name).to_pylist() if value is not None]

@@ -29,16 +29,8 @@ from radiobject_assets.ingest.labelled_image import (
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.ingest.refresh import WITHDRAWABLE, RowChange, row_change
 from radiobject_assets.store.context import get_tiledb_ctx
-from radiobject_assets.store.layout import (
-    AFFINE_COLUMNS,
-    OBS,
-    OBS_CORE,
-    OBS_ID,
-    SIZE_COLUMNS,
-    SUBJECT,
-    is_store,
-    list_collections,
-)
+from radiobject_assets.store.layout import AFFINE_COLUMNS, SIZE_COLUMNS, is_store, list_collections
+from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join
 
@@ -93,7 +85,7 @@ class Holdings:
         uids = sorted({uid for p in batch for uid in p.series.series_uids})
         rows: dict[str, list[dict[str, Any]]] = {}
         owners: dict[str, dict[str, frozenset[tuple[str, str]]]] = {}
-        tables = {e.name: Table(join(e.uri, OBS), ctx, OBS_CORE) for e in list_collections(store_uri, ctx)}
+        tables = {e.name: Table(join(e.uri, OBS), ctx) for e in list_collections(store_uri, ctx)}
         for name, table in tables.items():
             there = set(table.columns)
             columns = [column for column in _READ if column in there]
@@ -325,7 +317,7 @@ def referenced_images(store_uri: str, scan: ScanResult) -> tuple[LabelledImage, 
     studies = sorted({instance.study_uid for instance in labels if instance.study_uid})
     found: dict[str, LabelledImage] = {}
     for entry in list_collections(store_uri, ctx):
-        table = Table(join(entry.uri, OBS), ctx, OBS_CORE)
+        table = Table(join(entry.uri, OBS), ctx)
         optional = [name for name in (_FRAME,) if name in table.columns]
         columns = ["study_uid", "kind", "volume", *optional, *SIZE_COLUMNS, *AFFINE_COLUMNS]
         rows = [

@@ -15,7 +15,8 @@ import tiledb
 from radiobject_assets.imaging.split_uids import MEMBERS, members_of
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.ingest.refresh import RowChange, write_changes
-from radiobject_assets.store.layout import OBS, OBS_CORE, OBS_ID, SUBJECT, list_collections
+from radiobject_assets.store.layout import list_collections
+from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join
 
@@ -79,7 +80,7 @@ def withdraw_parts(
     if not uids:
         return {}
     entries = list_collections(store_uri, ctx)
-    table = Table(join(next(e.uri for e in entries if e.name == collection), OBS), ctx, OBS_CORE)
+    table = Table(join(next(e.uri for e in entries if e.name == collection), OBS), ctx)
     # a component of a part that the whole does not have came with other images
     components = {"", *(planned.series.component for planned in wholes)}
     gone: dict[tuple[str, str], tuple[str, str]] = {}
@@ -100,7 +101,7 @@ def withdraw_parts(
 
 def _follow(labels_uri: str, collection: str, wholes_of: Mapping[str, str], ctx: tiledb.Ctx) -> None:
     """Name the joined volumes as the images of labels that name a part of them."""
-    table = Table(join(labels_uri, OBS), ctx, OBS_CORE)
+    table = Table(join(labels_uri, OBS), ctx)
     rows = table.rows_where("labels_of", wholes_of, ["labels_of", "labels_of_collection"]).to_pylist()
     changes = [
         RowChange(row[SUBJECT], row[OBS_ID], {"labels_of": wholes_of[row["labels_of"]]})

@@ -14,7 +14,8 @@ import tiledb
 
 from radiobject_assets.ingest.identity import token, volume_key
 from radiobject_assets.ingest.plan import IngestPlan
-from radiobject_assets.store.layout import OBS, OBS_CORE, OBS_ID, SUBJECT, list_collections
+from radiobject_assets.store.layout import list_collections
+from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join
 
@@ -59,7 +60,7 @@ def withdraw_moved(
     for entry in list_collections(store_uri, ctx):
         if collections is not None and entry.name not in collections:
             continue
-        table = Table(join(entry.uri, OBS), ctx, OBS_CORE)
+        table = Table(join(entry.uri, OBS), ctx)
         gone = []
         for row in table.rows_where("arrival", [plan.arrival], ["series_uid"]).to_pylist():
             uid = row["series_uid"] or ""

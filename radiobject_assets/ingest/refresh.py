@@ -26,7 +26,7 @@ from radiobject_assets.imaging.evidence import fourth_axis
 from radiobject_assets.imaging.evidence.agreement import BY_POINT
 from radiobject_assets.imaging.tags import ATTRIBUTES, ISSUER_COLUMN, OPTIONAL_ATTRIBUTES
 from radiobject_assets.ingest.plan import PlannedSeries
-from radiobject_assets.store.layout import OBS, OBS_CORE, OBS_ID, SUBJECT
+from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join
 
@@ -104,7 +104,7 @@ def write_changes(collection_uri: str, changes: Sequence[RowChange], ctx: tiledb
     """Write rows anew in one atomic fragment: their changed columns, and all others as they are."""
     if not changes:
         return
-    table = Table(join(collection_uri, OBS), ctx, OBS_CORE)
+    table = Table(join(collection_uri, OBS), ctx)
     names = sorted({name for change in changes for name in change.values})
     subjects, ids = {change.subject_id for change in changes}, {change.obs_id for change in changes}
     there = [name for name in names if name in table.columns]

@@ -22,7 +22,8 @@ from radiobject_assets.imaging.split_uids import members_of
 from radiobject_assets.ingest.joined import rows_of_series
 from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
 from radiobject_assets.ingest.report import SeriesOutcome
-from radiobject_assets.store.layout import OBS, OBS_CORE, SUBJECT, is_store, list_collections
+from radiobject_assets.store.layout import is_store, list_collections
+from radiobject_assets.store.names import OBS, SUBJECT
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join
 
@@ -95,7 +96,7 @@ def images_there(
     subjects = sorted({labels.subject_id for labels in waiting if not labels.image_series_uids})
     found: dict[WaitingLabels, set[str]] = {}
     for entry in list_collections(store_uri, ctx):
-        table = Table(join(entry.uri, OBS), ctx, OBS_CORE)
+        table = Table(join(entry.uri, OBS), ctx)
         named = rows_of_series(table, uids, ["kind", "volume"])
         named = [row for row in named if row["kind"] == "image"]
         owned = _images(table.read(["series_uid", "kind", "volume"], keys=[subjects]))

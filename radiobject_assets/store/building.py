@@ -11,15 +11,23 @@ from typing import Any
 import pandas as pd
 import tiledb
 
-from radiobject_assets.errors import AlignmentError, IngestError
-from radiobject_assets.store.building_state import building
-from radiobject_assets.store.columns import Column, type_of_dtype, validate_column_name
-from radiobject_assets.store.dataframe import ensure_obs_columns
-from radiobject_assets.store.layout import OBS_ID, OBS_META, SUBJECT, ensure_collection
+from radiobject_assets.errors import AlignmentError, IngestError, StorageError
+from radiobject_assets.store.dataframe import ensure_obs_columns, update_rows
+from radiobject_assets.store.layout import (
+    STORE_FORMAT,
+    add_collection,
+    check_format,
+    directory_for,
+    store_log,
+)
+from radiobject_assets.store.log.draft import Draft
+from radiobject_assets.store.making import columns_of, making_store
+from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_META, SUBJECT
 from radiobject_assets.store.readers import ImageBatch, series_type, stage_images
-from radiobject_assets.store.staging import StagedVolume, commit_volumes, discard_staged
+from radiobject_assets.store.staging import StagedVolume, discard_staged, put_volumes
+from radiobject_assets.store.storage import DeadlineError
 from radiobject_assets.store.store_making import Images
-from radiobject_assets.store.subjects import ensure_subjects, upsert_subjects
+from radiobject_assets.store.subjects import add_subjects
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join, validate_collection_name
 
@@ -153,39 +161,13 @@ def create_store(uri: str, schema: Mapping[str, Any], ctx: tiledb.Ctx) -> None:
     StorageError
         If something is at `uri` already.
     """
-    with building(uri, ctx, store=True):
-        add_subject_columns(uri, schema, ctx)
+    with making_store(uri, ctx) as made:
+        made.subject_columns(schema)
 
 
 def add_subject_columns(uri: str, schema: Mapping[str, Any], ctx: tiledb.Ctx) -> None:
     """Add the columns `schema` (name to dtype) to obs_meta; those that are there stay."""
-    columns = [
-        Column(validate_column_name(name), type_of_dtype(dtype))
-        for name, dtype in schema.items()
-        if name not in (SUBJECT, OBS_ID)
-    ]
-    Table(join(uri, OBS_META), ctx).add_columns(columns)
-
-
-def _stage_collections(
-    uri: str,
-    images: Mapping[str, Pairs],
-    kinds: Mapping[str, str],
-    reorient: bool | None,
-    ctx: tiledb.Ctx,
-    progress: bool,
-) -> list[tuple[str, list[StagedVolume]]]:
-    staged: list[tuple[str, list[StagedVolume]]] = []
-    try:
-        for name, pairs in images.items():
-            target = ensure_collection(uri, name, ctx)
-            batch = ImageBatch(kinds[name], pairs, reorient=reorient)
-            staged.append((target, stage_images(target, name, batch, ctx, progress)))
-    except BaseException:
-        for target, volumes in staged:
-            discard_staged(target, volumes, ctx)
-        raise
-    return staged
+    Table(join(uri, OBS_META), ctx).add_columns(columns_of(schema))
 
 
 def _frame(obs_meta: pd.DataFrame | None) -> pd.DataFrame | None:
@@ -229,13 +211,12 @@ def create_store_from_images(
         missing = set(everyone) - set(map(str, frame[SUBJECT]))
         if missing:
             raise AlignmentError(f"{len(missing)} obs_subject_ids of images not found in obs_meta")
-    with building(uri, ctx, store=True):
-        staged = _stage_collections(uri, pairs, kinds, reorient, ctx, progress)
-        if frame is not None:
-            upsert_subjects(uri, frame, ctx)
-        ensure_subjects(uri, everyone, ctx)
-        for target, volumes in staged:
-            commit_volumes(target, volumes, ctx)
+    with making_store(uri, ctx) as made:
+        made.subjects(frame, everyone)
+        for name, found in pairs.items():
+            target = made.collection(name)
+            batch = ImageBatch(kinds[name], found, reorient=reorient)
+            made.put_in(name, stage_images(target, name, batch, ctx, progress))
 
 
 def append_to_store(
@@ -270,15 +251,30 @@ def append_to_store(
         missing = {subject for found in pairs.values() for _, subject in found} - described
         if missing:
             raise AlignmentError(f"obs_meta is missing entries for {len(missing)} new subject(s)")
-    staged = _stage_collections(uri, pairs, kinds, reorient, ctx, progress)
-    try:
-        # Subjects first: one without volumes is harmless, a volume of nobody is not.
+    staged: list[tuple[str, str, list[StagedVolume]]] = []
+    everyone = sorted({subject for found in pairs.values() for _, subject in found})
+    state = check_format(uri, ctx, STORE_FORMAT)
+
+    def append(draft: Draft) -> None:
         if frame is not None:
-            upsert_subjects(uri, frame, ctx)
-        ensure_subjects(uri, sorted({s for found in pairs.values() for _, s in found}), ctx)
+            update_rows(draft, OBS_META, frame)
+        add_subjects(draft, everyone)
+        for name, directory, volumes in staged:
+            if directory_for(draft.state, name) != directory:
+                raise StorageError(f"{uri}: its collection {name!r} was renamed meanwhile; append again")
+            add_collection(draft, directory, name)
+            put_volumes(draft, f"{COLLECTIONS}/{directory}/{OBS}", volumes)
+
+    try:
+        for name, found in pairs.items():
+            directory = directory_for(state, name)
+            target = join(uri, COLLECTIONS, directory)
+            batch = ImageBatch(kinds[name], found, reorient=reorient)
+            staged.append((name, directory, stage_images(target, name, batch, ctx, progress)))
+        store_log(uri, ctx).commit("append", append)
+    except DeadlineError:
+        raise  # it may have been committed
     except BaseException:
-        for target, volumes in staged:
-            discard_staged(target, volumes, ctx)
+        for _, directory, volumes in staged:
+            discard_staged(join(uri, COLLECTIONS, directory), volumes, ctx)
         raise
-    for target, volumes in staged:
-        commit_volumes(target, volumes, ctx)

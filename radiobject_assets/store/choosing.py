@@ -12,7 +12,7 @@ import pandas as pd
 from radiobject_assets.errors import ViewError
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.indexing import Index, resolve_positions
-from radiobject_assets.store.layout import SUBJECT
+from radiobject_assets.store.names import SUBJECT
 from radiobject_assets.store.radiobject_array import read_only
 from radiobject_assets.store.radiobject_format import RadiObjectRows
 from radiobject_assets.store.rows import Positions, Rows
@@ -38,13 +38,12 @@ class RowChoice(ABC):
 
     _uri: str
     _ctx: ContextRef
-    _timestamp: int | None
     _rows: Rows
     _positions: Positions | None
     _chosen: frozenset[int] | None
 
-    def _show(self, uri: str, ctx: ContextRef, timestamp: int | None, rows: Rows) -> None:
-        self._uri, self._ctx, self._timestamp, self._rows = uri, ctx, timestamp, rows
+    def _show(self, uri: str, ctx: ContextRef, rows: Rows) -> None:
+        self._uri, self._ctx, self._rows = uri, ctx, rows
         self._positions = self._chosen = None
 
     def _at(self, positions: Positions | None) -> Self:
@@ -68,7 +67,8 @@ class RowChoice(ABC):
     @property
     def timestamp(self) -> int | None:
         """The moment shown, in milliseconds since 1970; None for now."""
-        return self._timestamp
+        moment = self._rows.timestamp
+        return self._rows.picture.state.committed_ms if isinstance(moment, str) else moment
 
     @property
     def is_view(self) -> bool:
@@ -164,5 +164,5 @@ class RowChoice(ABC):
             raise read_only(self._uri, action)
         if self.is_view:
             raise ViewError(f"Cannot {action} a view: {action} the whole, or write() the view first")
-        if self._timestamp is not None:
+        if self._rows.timestamp is not None:
             raise ViewError(f"Cannot {action} a snapshot: open the store without a timestamp")

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 import pandas as pd
 import tiledb
 
-from radiobject_assets.store.building_state import building
 from radiobject_assets.store.context import ContextRef
-from radiobject_assets.store.layout import ensure_collection_at
+from radiobject_assets.store.making import making_collection
 from radiobject_assets.store.uris import normalise
 from radiobject_assets.store.volume import Volume
 from radiobject_assets.store.volume_header import same_shape
@@ -42,8 +41,8 @@ class CollectionMaking(ABC):
     ) -> Self:
         """An empty collection for volumes of `shape` (None: any), with the columns `obs_schema` in obs."""
         where, use = normalise(uri), ContextRef(ctx).get()
-        with building(where, use):
-            ensure_collection_at(where, name, use, obs_schema, shape)
+        with making_collection(where, name, use, shape, obs_schema):
+            pass
         return cls(uri, ctx)
 
     @classmethod

@@ -1,10 +1,4 @@
-"""Columns of the sparse tables: their types, and how they are named on disk.
-
-Columns that the format itself defines are stored under their own name. A free column (an acquisition
-parameter, a clinical variable) is stored as `<name>:<type>`: two processes that add the same column at once
-then add the very same attribute, and a value of another type goes into a sibling instead of failing.
-Reading merges siblings into one column.
-"""
+"""Columns of the tables: their names and types, and values of users as Arrow arrays of them."""
 
 from __future__ import annotations
 
@@ -15,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import tiledb
 
 from radiobject_assets.errors import SchemaError
 
@@ -41,19 +34,6 @@ class ColumnType(StrEnum):
     def arrow(self) -> pa.DataType:
         """The Arrow type of values in memory."""
         return _ARROW[self]
-
-    @property
-    def disk_dtype(self) -> np.dtype[Any]:
-        """The NumPy dtype of the attribute on disk (bool and time are kept as integers)."""
-        match self:
-            case ColumnType.UTF8:
-                return np.dtype(np.str_)
-            case ColumnType.BOOL:
-                return np.dtype(np.uint8)
-            case ColumnType.TIME_MS:
-                return np.dtype(np.int64)
-            case _:
-                return np.dtype(self.value)
 
 
 _ARROW: dict[ColumnType, pa.DataType] = {
@@ -84,51 +64,11 @@ def validate_column_name(name: object) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """One physical column of a table."""
+    """One column of a table."""
 
     name: str
-    type: ColumnType
-    nullable: bool = True
-    free: bool = True
-    """Whether it is stored under `<name>:<type>`."""
-
-    @property
-    def attribute(self) -> str:
-        """Name of the TileDB attribute."""
-        return f"{self.name}:{self.type.value}" if self.free else self.name
-
-    def to_attr(self, ctx: tiledb.Ctx, filters: tiledb.FilterList) -> tiledb.Attr:
-        """The TileDB attribute of this column; its buffers have the `filters` (`table_filters`)."""
-        return tiledb.Attr(
-            self.attribute,
-            dtype=self.type.disk_dtype,
-            var=self.type is ColumnType.UTF8,
-            nullable=self.nullable,
-            filters=filters,
-            ctx=ctx,
-        )
-
-
-def table_filters(ctx: tiledb.Ctx) -> tiledb.FilterList:
-    """Filters of every buffer of a table: zstd, then a checksum so that bit rot fails the read."""
-    return tiledb.FilterList(
-        [tiledb.ZstdFilter(level=3, ctx=ctx), tiledb.ChecksumSHA256Filter(ctx=ctx)], ctx=ctx
-    )
-
-
-def parse_attribute(attribute: str, core: dict[str, Column]) -> Column:
-    """The column that a TileDB attribute name stands for."""
-    if attribute in core:
-        return core[attribute]
-    name, separator, kind = attribute.rpartition(":")
-    try:
-        if not separator:
-            raise ValueError(attribute)
-        return Column(name, ColumnType(kind))
-    except ValueError:
-        raise SchemaError(
-            f"attribute {attribute!r} is not of the form <name>:<type>; did a newer version write it?"
-        ) from None
+    type: ColumnType | None
+    """None while it has no value: then it becomes what the first values are."""
 
 
 def type_of_dtype(dtype: object) -> ColumnType:
@@ -214,3 +154,19 @@ def type_of_arrow(name: str, arrow: pa.DataType) -> ColumnType:
     raise SchemaError(
         f"column {name!r}: values of type {arrow} cannot be stored; use numbers, booleans or text"
     )
+
+
+def kind_of_arrow(values: pa.Array | pa.ChunkedArray) -> ColumnType | None:
+    """The column type of Arrow values that a table holds; None where there is no value among them.
+
+    Raises
+    ------
+    SchemaError
+        For types that no column has.
+    """
+    if values.null_count == len(values):
+        return None
+    for kind, arrow in _ARROW.items():
+        if values.type == arrow:
+            return kind
+    raise SchemaError(f"values of type {values.type} cannot be stored in a table")

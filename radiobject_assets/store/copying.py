@@ -1,30 +1,24 @@
 """Copies of volumes, collections and stores, with everything that belongs to them.
 
 A copy is streamed slab by slab in the stored dtype: affine, rescale, provenance and free columns go along,
-and the voxel digest of the copy must equal that of the original. A collection appears whole: its rows are
-committed together at the end. Copying again after an interruption completes the copy.
+and the voxel digest of the copy must equal that of the original. A copy appears whole, with one commit at its
+end; of an interrupted one nothing is visible.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import tiledb
 
 from radiobject_assets.errors import AlignmentError, StorageError
-from radiobject_assets.store.building_state import building
 from radiobject_assets.store.dataframe import ensure_obs_columns
-from radiobject_assets.store.layout import (
-    OBS,
-    OBS_CORE,
-    OBS_ID,
-    SUBJECT,
-    ensure_collection,
-    ensure_collection_at,
-)
+from radiobject_assets.store.layout import ensure_collection
+from radiobject_assets.store.making import making_collection, making_store
+from radiobject_assets.store.names import OBS_ID, SUBJECT
 from radiobject_assets.store.obs_rows import WITHOUT_COLUMN
 from radiobject_assets.store.staging import (
     _COMPUTED,
@@ -34,9 +28,7 @@ from radiobject_assets.store.staging import (
     discard_staged,
     stage_volume,
 )
-from radiobject_assets.store.subjects import ensure_subjects, upsert_subjects
-from radiobject_assets.store.table import Table
-from radiobject_assets.store.uris import join, validate_collection_name
+from radiobject_assets.store.uris import validate_collection_name
 
 if TYPE_CHECKING:
     from radiobject_assets.store.radi_object import RadiObject
@@ -86,43 +78,12 @@ def copy_volume(volume: Volume, row: Mapping[str, Any], collection_uri: str, ctx
     return staged
 
 
-def stage_all(
-    collection_uri: str, items: Iterable[Callable[[], StagedVolume]], ctx: tiledb.Ctx
-) -> list[StagedVolume]:
-    """Stage volumes one after another; on any error the staged ones are removed."""
-    staged: list[StagedVolume] = []
-    try:
-        for stage in items:
-            staged.append(stage())
-    except BaseException:
-        discard_staged(collection_uri, staged, ctx)
-        raise
-    return staged
-
-
-def copy_rows(source: VolumeCollection, target_uri: str, ctx: tiledb.Ctx) -> None:
-    """Copy the volumes that `source` shows into an existing collection; those that are there are skipped."""
-    have = _digests(target_uri, ctx)
+def staged_copies(source: VolumeCollection, target_uri: str, ctx: tiledb.Ctx) -> Iterator[StagedVolume]:
+    """Copies of the volumes that `source` shows, staged one after the other for the collection at a URI."""
     columns = [name for name in source._rows.names if not name.startswith("_")]
-    positions = [int(p) for p in source._where]
-
-    def stage_at(position: int) -> Callable[[], StagedVolume]:
-        return lambda: copy_volume(
-            source._volume_at(position), source._rows.records(position, columns), target_uri, ctx
-        )
-
-    todo = []
-    for position in positions:
-        key = source._rows.records(position, [SUBJECT, OBS_ID, "voxel_digest"])
-        if have.get((key[SUBJECT], key[OBS_ID])) != key["voxel_digest"]:
-            todo.append(stage_at(position))
-    commit_volumes(target_uri, stage_all(target_uri, todo, ctx), ctx)
-
-
-def _digests(collection_uri: str, ctx: tiledb.Ctx) -> dict[tuple[str, str], str]:
-    rows = Table(join(collection_uri, OBS), ctx, OBS_CORE).read(["voxel_digest"])
-    columns = [rows.column(name).to_pylist() for name in (SUBJECT, OBS_ID, "voxel_digest")]
-    return {(subject, obs_id): digest for subject, obs_id, digest in zip(*columns, strict=True)}
+    for position in map(int, source._where):
+        row = source._rows.records(position, columns)
+        yield copy_volume(source._volume_at(position), row, target_uri, ctx)
 
 
 def copy_collection(
@@ -132,9 +93,8 @@ def copy_collection(
     from radiobject_assets.store.volume_collection import VolumeCollection
 
     use = ctx or source._ctx.get()
-    with building(uri, use):
-        ensure_collection_at(uri, name or source.name, use)
-        copy_rows(source, uri, use)
+    with making_collection(uri, name or source.name, use) as put:
+        put(staged_copies(source, uri, use))
     return VolumeCollection(uri, ctx or source._ctx.explicit)
 
 
@@ -165,15 +125,13 @@ def collection_from_volumes(
         if missing:
             raise AlignmentError(f"the obs table has no row for {len(missing)} of {len(rows)} volume(s)")
         rows = {obs_id: {str(k): v for k, v in given[obs_id].items() if v == v} for obs_id in rows}
-    with building(uri, ctx):
-        ensure_collection_at(uri, name, ctx)
 
-        def stage_copy(obs_id: str, volume: Volume) -> Callable[[], StagedVolume]:
-            row = {**rows[obs_id], OBS_ID: obs_id, SUBJECT: str(rows[obs_id][SUBJECT])}
-            return lambda: copy_volume(volume, row, uri, ctx)
+    def stage_copy(obs_id: str, volume: Volume) -> StagedVolume:
+        row = {**rows[obs_id], OBS_ID: obs_id, SUBJECT: str(rows[obs_id][SUBJECT])}
+        return copy_volume(volume, row, uri, ctx)
 
-        staged = stage_all(uri, [stage_copy(obs_id, volume) for obs_id, volume in volumes], ctx)
-        commit_volumes(uri, staged, ctx)
+    with making_collection(uri, name, ctx) as put:
+        put(stage_copy(obs_id, volume) for obs_id, volume in volumes)
 
 
 def copy_store(source: RadiObject, uri: str, ctx: tiledb.Ctx | None = None) -> RadiObject:
@@ -181,10 +139,11 @@ def copy_store(source: RadiObject, uri: str, ctx: tiledb.Ctx | None = None) -> R
     from radiobject_assets.store.radi_object import RadiObject
 
     use = ctx or source._ctx.get()
-    with building(uri, use, store=True):
-        upsert_subjects(uri, source.obs_meta.read(), use)
+    with making_store(uri, use) as made:
+        made.subjects(source.obs_meta.read())
         for name in source.collection_names:
-            copy_rows(source.collection(name), ensure_collection(uri, name, use), use)
+            into = made.collection(name)
+            made.put_in(name, staged_copies(source.collection(name), into, use))
     return RadiObject(uri, ctx or source._ctx.explicit)
 
 
@@ -209,12 +168,11 @@ def store_from_collections(
         missing = set(subjects) - set(map(str, frame[SUBJECT]))
         if missing:
             raise AlignmentError(f"obs_meta lacks {len(missing)} subject(s) that have volumes")
-    with building(uri, ctx, store=True):
-        if obs_meta is not None:
-            upsert_subjects(uri, frame, ctx)
-        ensure_subjects(uri, subjects, ctx)
+    with making_store(uri, ctx) as made:
+        made.subjects(None if obs_meta is None else frame, subjects)
         for name, collection in collections.items():
-            copy_rows(collection, ensure_collection(uri, name, ctx), ctx)
+            into = made.collection(name)
+            made.put_in(name, staged_copies(collection, into, ctx))
 
 
 def add_collection(store: RadiObject, name: str, collection: VolumeCollection) -> None:
@@ -238,4 +196,11 @@ def add_collection(store: RadiObject, name: str, collection: VolumeCollection) -
     target = ensure_collection(store.uri, name, ctx)
     if target == collection.uri:
         raise ValueError("the collection is this store's own")
-    copy_rows(collection, target, ctx)
+    staged: list[StagedVolume] = []
+    try:
+        for volume in staged_copies(collection, target, ctx):
+            staged.append(volume)
+        commit_volumes(target, staged, ctx)
+    except BaseException:
+        discard_staged(target, staged, ctx)
+        raise

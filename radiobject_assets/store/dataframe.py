@@ -20,10 +20,12 @@ from radiobject_assets.store.columns import (
     validate_column_name,
 )
 from radiobject_assets.store.context import ContextRef
-from radiobject_assets.store.layout import OBS_ID, SUBJECT
+from radiobject_assets.store.log.draft import Draft
+from radiobject_assets.store.log.reading import read_table
+from radiobject_assets.store.names import OBS_ID, SUBJECT
 from radiobject_assets.store.rows import Positions, Rows
-from radiobject_assets.store.table_creation import create_table
-from radiobject_assets.store.uris import normalise, uri_exists
+from radiobject_assets.store.table import Table, create_table
+from radiobject_assets.store.uris import normalise
 
 INDEX_COLUMNS = (SUBJECT, OBS_ID)
 
@@ -148,13 +150,16 @@ class Dataframe:
         validate_column_name(name)
         if name in self._rows.names:
             raise ValueError(f"Column {name!r} already exists")
-        table = self._rows.new_table()
         column = Column(name, type_of_dtype(dtype))
-        table.add_columns([column])
-        if fill is not None and len(self._rows):
-            rows = table.read()
-            values = pa.array([fill] * rows.num_rows, column.type.arrow)
-            table.upsert(rows.set_column(rows.column_names.index(name), name, values))
+
+        def add(draft: Draft, table: str) -> None:
+            draft.add_columns(table, [column])
+            if fill is not None:
+                rows = read_table(draft.storage, table, draft.state.table(table))
+                values = pa.array([fill] * rows.num_rows, column.type.arrow if column.type else None)
+                draft.put(table, rows.set_column(rows.column_names.index(name), name, values))
+
+        self._rows.new_table().commit("add a column", add)
         self.refresh()
 
     def drop_column(self, name: str) -> None:
@@ -210,13 +215,11 @@ class Dataframe:
         """An empty table with columns `schema` (name to dtype) beside the string keys `index_columns`."""
         reference = ContextRef(ctx)
         uri = normalise(uri)
-        if uri_exists(uri, reference.get()):
-            raise SchemaError(f"there is a table at {uri} already")
         for name in schema:
             if name in index_columns:
                 raise ValueError(f"column {name!r} conflicts with index column {name!r}")
         columns = [Column(validate_column_name(name), type_of_dtype(dtype)) for name, dtype in schema.items()]
-        create_table(uri, list(index_columns), columns, reference.get())
+        create_table(uri, index_columns, columns, reference)
         return cls(uri, ctx)
 
     @classmethod
@@ -312,30 +315,27 @@ def frame_to_arrow(frame: pd.DataFrame, index: Sequence[str]) -> pa.Table:
     return pa.table(columns)
 
 
-# Up to so many rows are looked up by their keys; for more it is quicker to read the table.
-_LOOK_UP = 2000
-
-
-def upsert_frame(table: Any, frame: pd.DataFrame) -> None:
+def upsert_frame(table: Table, frame: pd.DataFrame) -> None:
     """Write the columns of `frame` into the rows with its keys, keeping the other columns of these rows.
 
     Rows that are there already as they would be written are not written again.
     """
-    rows = frame_to_arrow(frame, table.index)
-    if rows.num_rows == 0:
-        return
-    have = table.physical
-    start = table.index[0]
-    subjects = rows.column(start).to_pylist()
-    old = table.read(keys=[subjects] if len(subjects) <= _LOOK_UP else None)
-    rows, where = _keep_other_columns(rows, old, table.index)
-    rows = _as_stored(rows, table.index, have)
+    if len(frame):
+        table.commit("update", lambda draft, name: update_rows(draft, name, frame))
+
+
+def update_rows(draft: Draft, name: str, frame: pd.DataFrame) -> None:
+    """`upsert_frame` in a draft."""
+    table = draft.state.table(name)
+    rows = frame_to_arrow(_with_keys(frame, table.keys), table.keys)
+    old = read_table(draft.storage, name, table, None, [rows.column(table.keys[0]).to_pylist()])
+    rows, where = _keep_other_columns(rows, old, table.keys)
+    rows = _as_stored(rows, table.keys, table.columns)
     changed = _changed(rows, old, where)
-    new = [name for name in rows.column_names if name not in old.column_names]
-    if len(changed):
-        table.upsert(rows.take(pa.array(changed)))
-    elif new:
-        table.add_columns([Column(n, type_of_arrow(n, rows.schema.field(n).type)) for n in new])
+    new = [n for n in rows.column_names if n not in old.column_names]
+    draft.add_columns(name, [Column(n, type_of_arrow(n, rows.schema.field(n).type)) for n in new])
+    if changed:
+        draft.put(name, rows.take(pa.array(changed)))
 
 
 def _keep_other_columns(
@@ -374,7 +374,7 @@ def _as_stored(rows: pa.Table, index: Sequence[str], have: Sequence[Column]) -> 
     for column in have:
         if column.name in rows.column_names and column.name not in index:
             values = rows.column(column.name)
-            if values.type != column.type.arrow:
+            if column.type is not None and values.type != column.type.arrow:
                 try:
                     cast = values.cast(column.type.arrow, safe=True)
                 except (pa.ArrowInvalid, pa.ArrowNotImplementedError):

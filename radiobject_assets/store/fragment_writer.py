@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from radiobject_assets.errors import ShapeError
 from radiobject_assets.store.disk import write_all, write_through
 from radiobject_assets.store.fragment_metadata import FORMAT_VERSION, METADATA_FILE, DenseFragment
-from radiobject_assets.store.table import now_ms
+from radiobject_assets.store.log.log import now_ms
 from radiobject_assets.store.tile_encoder import EncodedTile, TileEncoder
 from radiobject_assets.store.tile_index import DATA_FILE, DataFile, Layout, TileIndex
 from radiobject_assets.store.uris import new_token

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import os
 
-import tiledb
-
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.store.context import ctx_for_threads
-from radiobject_assets.store.groups import group_metadata, write_group_metadata
-from radiobject_assets.store.layout import OBS_META
-from radiobject_assets.store.table import Table
-from radiobject_assets.store.uris import join, normalise
+from radiobject_assets.store.layout import Context, store_log
+from radiobject_assets.store.log.draft import Draft
+from radiobject_assets.store.log.reading import read_table
+from radiobject_assets.store.names import OBS_META
+from radiobject_assets.store.uris import normalise
 
 _KEY = "pseudonyms"
 
 
-def hold_pseudonyms(uri: str | os.PathLike[str], mark: str | None, ctx: tiledb.Ctx | None = None) -> None:
+def hold_pseudonyms(uri: str | os.PathLike[str], mark: str | None, ctx: Context = None) -> None:
     """Note what a store's subjects are called after, or hold a writer to what was noted.
 
     Parameters
@@ -35,18 +33,22 @@ def hold_pseudonyms(uri: str | os.PathLike[str], mark: str | None, ctx: tiledb.C
     ConfigurationError
         The store's subjects have other names than the writer would give.
     """
-    uri, ctx = normalise(uri), ctx_for_threads(ctx)
-    noted = group_metadata(uri, ctx).get(_KEY)
-    if noted == mark:
-        return
-    if mark is None:
-        raise ConfigurationError(
-            f"{uri}: its subjects are pseudonyms; set `subjects.key: pseudonym`, or use another store"
-        )
-    if noted is not None:
-        raise ConfigurationError(f"{uri}: its pseudonyms were made with another secret; use that one")
-    if Table(join(uri, OBS_META), ctx).read([]).num_rows:
-        raise ConfigurationError(
-            f"{uri}: its subjects have their own ids; pseudonyms need a store of their own"
-        )
-    write_group_metadata(uri, {_KEY: mark}, ctx)
+    where = normalise(uri)
+
+    def hold(draft: Draft) -> None:
+        noted = draft.state.properties.get(_KEY)
+        if noted == mark:
+            return
+        if mark is None:
+            raise ConfigurationError(
+                f"{where}: its subjects are pseudonyms; set `subjects.key: pseudonym`, or use another store"
+            )
+        if noted is not None:
+            raise ConfigurationError(f"{where}: its pseudonyms were made with another secret; use that one")
+        if read_table(draft.storage, OBS_META, draft.state.table(OBS_META), []).num_rows:
+            raise ConfigurationError(
+                f"{where}: its subjects have their own ids; pseudonyms need a store of their own"
+            )
+        draft.with_entry("properties", {_KEY: mark})
+
+    store_log(where, ctx).commit("note pseudonyms", hold)

@@ -1,62 +1,53 @@
-"""Where things are in a store, and how stores and collections come to be (format 1).
+"""Where things are in a store, and how stores and collections come to be (format 2).
 
-    <store>/                       group; metadata names format and version
-      obs_meta                     table, key obs_subject_id
-      collections/<directory>/     group; metadata names the collection (a rename changes only that)
-        obs                        table, keys (obs_subject_id, obs_id): the commit record
-        volumes/<token>/           dense array of one volume
-      snapshots                    table, key name
+    <store>/state.json, log/         the commit log (store/log): which rows count
+    <store>/obs_meta/                segments of the table of subjects, key obs_subject_id
+    <store>/collections/<directory>/ a collection; its name stands in the log (a rename changes only that)
+        obs/                         segments of its table, keys (obs_subject_id, obs_id)
+        volumes/<token>/             dense array of one volume
 
-Every step is idempotent and tolerates that another process does the same at the same moment. A TileDB
-group's member list is never written: it loses members under concurrent writers.
+A collection can also stand on its own, with a log of its own: `<collection>/log/`, `obs/`, `volumes/`.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.columns import Column, ColumnType, type_of_dtype, validate_column_name
-from radiobject_assets.store.context import ctx_for_threads
-from radiobject_assets.store.deadline import on_storage
-from radiobject_assets.store.groups import create_group, group_metadata, meta_if_group, write_group_metadata
-from radiobject_assets.store.pins import newest_stamp
-from radiobject_assets.store.table import Table, now_ms
-from radiobject_assets.store.table_creation import create_table
-from radiobject_assets.store.uris import (
-    join,
-    last_part,
-    list_names,
-    normalise,
-    object_kind,
-    validate_collection_name,
-)
+from radiobject_assets.store.context import ContextRef
+from radiobject_assets.store.log.draft import Draft
+from radiobject_assets.store.log.log import FOLDER, HEAD, Log, NoLogError, now_ms
+from radiobject_assets.store.log.reading import Place, places_of_collection
+from radiobject_assets.store.log.state import FORMAT_VERSION as FORMAT_VERSION
+from radiobject_assets.store.log.state import CollectionState, State, TableState
+from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_ID, OBS_META, SUBJECT, VOLUMES
+from radiobject_assets.store.storage import open_storage
+from radiobject_assets.store.uris import join, last_part, new_token, normalise, validate_collection_name
 
 STORE_FORMAT = "radiobject-assets/store"
 COLLECTION_FORMAT = "radiobject-assets/collection"
 VOLUME_FORMAT = "radiobject-assets/volume"
-FORMAT_VERSION = 1
 
-OBS_META, COLLECTIONS, SNAPSHOTS, OBS, VOLUMES = "obs_meta", "collections", "snapshots", "obs", "volumes"
-SUBJECT, OBS_ID = "obs_subject_id", "obs_id"
+_OURS = frozenset([OBS_META, COLLECTIONS, OBS, VOLUMES, FOLDER, HEAD, "tmp"])
+Context: TypeAlias = tiledb.Ctx | ContextRef | None
 
 
-def _text(name: str, nullable: bool = True) -> Column:
-    return Column(name, ColumnType.UTF8, nullable=nullable, free=False)
+def _text(name: str) -> Column:
+    return Column(name, ColumnType.UTF8)
 
 
 def _real(name: str) -> Column:
-    return Column(name, ColumnType.FLOAT64, nullable=False, free=False)
+    return Column(name, ColumnType.FLOAT64)
 
 
 def _whole(name: str) -> Column:
-    return Column(name, ColumnType.INT64, nullable=False, free=False)
+    return Column(name, ColumnType.INT64)
 
 
 AFFINE_COLUMNS = tuple(f"affine_{row}{column}" for row in range(3) for column in range(4))
@@ -66,10 +57,10 @@ SPACING_COLUMNS = ("spacing_x_mm", "spacing_y_mm", "spacing_z_mm")
 OBS_CORE: dict[str, Column] = {
     column.name: column
     for column in (
-        _text("volume", nullable=False),
+        _text("volume"),
         _whole("ndim"),
         *map(_whole, SIZE_COLUMNS),
-        _text("dtype", nullable=False),
+        _text("dtype"),
         *map(_real, AFFINE_COLUMNS),
         *map(_real, SPACING_COLUMNS),
         _text("axcodes"),
@@ -85,23 +76,18 @@ OBS_CORE: dict[str, Column] = {
         _text("source_digest"),
         _text("labels_of_collection"),
         _text("labels_of"),
-        _text("voxel_digest", nullable=False),
+        _text("voxel_digest"),
+        _text("index_digest"),
         _whole("voxel_bytes"),
         _whole("stored_bytes"),
-        _text("writer_version", nullable=False),
-        Column("written_at", ColumnType.TIME_MS, nullable=False, free=False),
+        _text("writer_version"),
+        Column("written_at", ColumnType.TIME_MS),
     )
 }
 
-SNAPSHOT_CORE: dict[str, Column] = {
-    column.name: column
-    for column in (
-        _whole("timestamp_ms"),
-        _text("digest", nullable=False),
-        _text("counts", nullable=False),
-        Column("created_at", ColumnType.TIME_MS, nullable=False, free=False),
-    )
-}
+
+# What every row of obs has.
+REQUIRED = ("volume", "dtype", "voxel_digest", "index_digest", "writer_version")
 
 
 @dataclass(frozen=True)
@@ -112,243 +98,295 @@ class CollectionEntry:
     uri: str
 
 
-def check_format(uri: str, ctx: tiledb.Ctx, expected: str) -> dict[str, Any]:
-    """The metadata of the group at `uri`.
+def reference(ctx: Context) -> ContextRef:
+    """A reference to a context, whichever of both is given."""
+    return ctx if isinstance(ctx, ContextRef) else ContextRef(ctx)
+
+
+def store_log(uri: str, ctx: Context = None) -> Log:
+    """The log under a root."""
+    return Log(open_storage(uri, reference(ctx)))
+
+
+def open_state(uri: str, ctx: Context, expected: str, moment: int | str | None = None) -> State:
+    """The state of the store or collection whose root is `uri`, at a moment.
+
+    Raises
+    ------
+    NoLogError
+        There is none.
+    StorageError
+        It is of another kind or version.
+    """
+    state = store_log(uri, ctx).at(moment)
+    if f"radiobject-assets/{state.kind}" != expected:
+        raise StorageError(f"{uri} is a radiobject-assets {state.kind}, not a {expected.rpartition('/')[2]}")
+    return state
+
+
+def check_format(uri: str, ctx: Context, expected: str) -> State:
+    """The present state of the store or collection at `uri`.
 
     Raises
     ------
     StorageError
-        Where there is no group of the `expected` format, or one of a version that this program cannot read.
+        There is none, or one that this program cannot read.
     """
-    kind = "store" if expected == STORE_FORMAT else "collection"
-    meta, found = meta_if_group(uri, ctx)
-    if found is None:
-        raise StorageError(f"no {kind} at {uri}: there is nothing that TileDB knows")
-    if meta.get("format") != expected:
-        what = f"a {meta['format']}" if "format" in meta else f"another TileDB {found}"
+    kind = expected.rpartition("/")[2]
+    try:
+        if expected == COLLECTION_FORMAT:
+            return collection_place(uri, ctx)[1]
+        return open_state(uri, ctx, expected)
+    except NoLogError:
+        found = [entry.path for entry in open_storage(uri, reference(ctx)).list()]
+    if any(name.startswith("__") for name in found):
         raise StorageError(
-            f"{uri} is not a radiobject-assets {kind} but {what}; "
-            "a store of the RadiObject package is copied with `radiobject-assets import-radiobject`"
+            f"{uri} is not a radiobject-assets {kind} but another TileDB group or array. A store of the "
+            "RadiObject package is copied with `radiobject-assets import-radiobject`; for one of format "
+            "version 1 ingest the data again"
         )
-    version = int(meta.get("format_version", 0))
-    if not 1 <= version <= FORMAT_VERSION:
-        raise StorageError(
-            f"{uri} has format version {version}; this program reads up to {FORMAT_VERSION}: update it"
-        )
-    return meta
+    raise NoLogError(f"no {kind} at {uri}: there is no {HEAD}")
 
 
-def is_store(uri: str, ctx: tiledb.Ctx) -> bool:
-    """Whether a finished store of this format is at `uri`."""
-    return bool(meta_if_group(uri, ctx)[0].get("format") == STORE_FORMAT)
+def is_store(uri: str, ctx: Context) -> bool:
+    """Whether a store of this format is at `uri`."""
+    try:
+        open_state(uri, ctx, STORE_FORMAT)
+    except NoLogError:
+        return False
+    return True
 
 
-def _refuse_foreign(uri: str, ctx: tiledb.Ctx, ours: set[str]) -> None:
-    """Raise where `uri` holds something that an interrupted `ensure_*` of ours could not have left."""
-    vfs = tiledb.VFS(ctx=ctx)
+def refuse_foreign(uri: str, ctx: Context) -> None:
+    """Raise where `uri` holds something that is not ours, to make nothing among it."""
     if "://" not in uri and os.path.lexists(uri) and not os.path.isdir(uri):
         raise StorageError(f"{uri} is a file: a store is a folder")
-    listed = on_storage("look at", uri, ctx, lambda: vfs.ls(uri) if vfs.is_dir(uri) else [])
-    # After the listing: another writer makes the group first, then what is in it.
-    kind = object_kind(uri, ctx)
-    names = {last_part(name) for name in listed}
-    names = {name for name in names if not name.startswith("__")}
-    if kind == "array" or names - ours or (kind is None and names):
-        raise StorageError(
-            f"{uri} already holds something else ({', '.join(sorted(names)[:3]) or kind}): not touched"
-        )
-    if kind == "group":
-        meta = group_metadata(uri, ctx)
-        # another writer may have finished it since we looked
-        if meta and meta.get("format") not in (STORE_FORMAT, COLLECTION_FORMAT):
-            raise StorageError(f"{uri} is a TileDB group of another kind: not touched")
+    names = {entry.path.rstrip("/") for entry in open_storage(uri, reference(ctx)).list()}
+    names = {name for name in names if not name.startswith(".")}
+    foreign = sorted(names - _OURS)
+    if foreign:
+        raise StorageError(f"{uri} already holds something else ({', '.join(foreign[:3])}): not touched")
 
 
-def ensure_store(uri: str | os.PathLike[str], ctx: tiledb.Ctx | None = None) -> str:
-    """Create an empty store, or finish one whose creation was interrupted, or do nothing.
+def new_state(kind: str) -> State:
+    """What a new store, or collection of its own, is before its first commit: empty."""
+    state = State(kind, new_token())
+    if kind == "store":
+        return state.with_table(OBS_META, TableState((SUBJECT,)))
+    return state.with_table(OBS, TableState((SUBJECT, OBS_ID), tuple(OBS_CORE.values())))
 
-    Returns the normalised URI. Safe when several processes do it at once.
+
+def make(uri: str, ctx: Context, kind: str, change: Callable[[Draft], None] | None = None) -> State:
+    """Make a store or a collection of its own, with what `change` puts in it: whole, or not at all.
+
+    Where there is one already, `change` sees it (`draft.base.number` is not 0), and may refuse.
 
     Raises
     ------
     StorageError
         Where something else is at `uri`; it is left alone.
     """
-    uri, ctx = normalise(uri), ctx_for_threads(ctx)
-    if meta_if_group(uri, ctx)[0].get("format") is not None:
-        check_format(uri, ctx, STORE_FORMAT)
-        return uri
-    _refuse_foreign(uri, ctx, {OBS_META, COLLECTIONS, SNAPSHOTS})
-    create_group(uri, ctx)
-    create_group(join(uri, COLLECTIONS), ctx)
-    _ensure_table(join(uri, OBS_META), (SUBJECT,), (), ctx)
-    _ensure_table(join(uri, SNAPSHOTS), ("name",), SNAPSHOT_CORE.values(), ctx)
-    # The marker comes last: a store without it is unfinished, and the next call completes it.
-    write_group_metadata(
-        uri, {"format": STORE_FORMAT, "format_version": FORMAT_VERSION, "created_ms": now_ms()}, ctx
-    )
-    return uri
+    log = store_log(uri, ctx)
+    try:
+        start = log.newest()
+    except NoLogError:
+        refuse_foreign(uri, ctx)
+        start = None
+    state = log.commit("create", change or (lambda draft: None), start=start, initial=new_state(kind))
+    if state.kind != kind:
+        raise StorageError(f"{uri} is a radiobject-assets {state.kind}, not a {kind}: not touched")
+    return state
 
 
-def _ensure_table(uri: str, index: tuple[str, ...], columns: Iterable[Column], ctx: tiledb.Ctx) -> None:
-    if object_kind(uri, ctx) == "array":
-        return
-    create_table(uri, index, columns, ctx)
+def refuse_existing(draft: Draft) -> None:
+    """Raise where something is there already.
+
+    Raises
+    ------
+    StorageError
+        The draft does not begin from nothing.
+    """
+    if draft.base.number:
+        raise StorageError(f"{draft.storage.uri} already exists: choose another place, or delete it first")
+
+
+def ensure_store(uri: str | os.PathLike[str], ctx: Context = None) -> str:
+    """Create an empty store, or do nothing where there is one. Returns the normalised URI.
+
+    Raises
+    ------
+    StorageError
+        Where something else is at `uri`; it is left alone.
+    """
+    where = normalise(uri)
+    make(where, ctx, "store")
+    return where
 
 
 def ensure_collection_at(
     uri: str | os.PathLike[str],
     name: str | None = None,
-    ctx: tiledb.Ctx | None = None,
+    ctx: Context = None,
     obs_schema: Mapping[str, Any] | None = None,
     shape: Sequence[int] | None = None,
 ) -> str:
-    """Create or finish the collection at `uri` itself (a collection can also stand outside a store).
+    """Create the collection at `uri` itself, unless it is there (it can also stand outside a store).
 
     Columns of obs that `obs_schema` (name to dtype) has and obs has not are added; `shape` is noted for
     `declared_shape` where the collection is made here.
     """
-    uri, ctx = normalise(uri), ctx_for_threads(ctx)
+    where = normalise(uri)
     columns = [
         Column(validate_column_name(column), type_of_dtype(dtype))
         for column, dtype in (obs_schema or {}).items()
         if column not in (SUBJECT, OBS_ID) and column not in OBS_CORE
     ]
-    _ensure_collection(uri, name, ctx, shape, columns)
-    if columns:
-        Table(join(uri, OBS), ctx, OBS_CORE).add_columns(columns)
-    return uri
+    inside, *_ = places_of_collection(where)
+    if inside.folder and is_store(inside.root, ctx):
+        directory = last_part(where)
+        store_log(inside.root, ctx).commit(
+            "create collection",
+            lambda draft: add_collection(draft, directory, name or directory, shape, columns),
+        )
+    else:
+        make(
+            where,
+            ctx,
+            "collection",
+            lambda draft: add_collection(draft, "", name or last_part(where), shape, columns),
+        )
+    return where
 
 
-def _ensure_collection(
-    uri: str, name: str | None, ctx: tiledb.Ctx, shape: Sequence[int] | None, columns: Sequence[Column]
+def add_collection(
+    draft: Draft,
+    directory: str,
+    name: str,
+    shape: Sequence[int] | None = None,
+    columns: Sequence[Column] = (),
 ) -> None:
-    if meta_if_group(uri, ctx)[0].get("format") is not None:
-        check_format(uri, ctx, COLLECTION_FORMAT)
-        return
-    _refuse_foreign(uri, ctx, {OBS, VOLUMES})
-    create_group(uri, ctx)
-    create_group(join(uri, VOLUMES), ctx)
-    _ensure_table(join(uri, OBS), (SUBJECT, OBS_ID), (*OBS_CORE.values(), *columns), ctx)
-    if meta_if_group(uri, ctx)[0].get("format") is not None:
-        return  # another process finished it meanwhile, and may have renamed it since
-    created = now_ms()
-    write_group_metadata(
-        uri,
-        {
-            "format": COLLECTION_FORMAT,
-            "format_version": FORMAT_VERSION,
-            "created_ms": created,
-            "name": name or last_part(uri),
-            **({} if shape is None else {"shape": json.dumps([int(size) for size in shape])}),
-        },
-        ctx,
-    )
-    later = _after_snapshots(uri, created, ctx)
-    if later is not None:
-        write_group_metadata(uri, {"created_ms": later}, ctx)
+    """Add an empty collection, unless it is there, and columns that its table lacks."""
+    table = f"{COLLECTIONS}/{directory}/{OBS}" if directory else OBS
+    if directory not in draft.state.collections:
+        sizes = None if shape is None else tuple(int(size) for size in shape)
+        draft.with_entry("collections", {directory: CollectionState(name, now_ms(), sizes)})
+        draft.add_table(table, (SUBJECT, OBS_ID), tuple(OBS_CORE.values()))
+    if columns:
+        draft.add_columns(table, columns)
 
 
-def _after_snapshots(collection_uri: str, moment: int, ctx: tiledb.Ctx) -> int | None:
-    """A moment after all snapshots, where one may be later than `moment` and yet not have seen it."""
-    store, separator, _ = collection_uri.rpartition(f"/{COLLECTIONS}/")
-    newest = newest_stamp(join(store, SNAPSHOTS), ctx) if separator else 0
-    return max(newest + 1, now_ms()) if newest >= moment else None
+def collection_place(uri: str, ctx: Context, moment: int | str | None = None) -> tuple[Place, State]:
+    """Where the collection at `uri` is in which log, with its state.
+
+    Raises
+    ------
+    NoLogError
+        There is none.
+    """
+    for place in places_of_collection(uri):
+        try:
+            state = store_log(place.root, ctx).at(moment)
+        except NoLogError:
+            continue
+        if last_part(place.folder) in state.collections and (place.folder or state.kind == "collection"):
+            return place, state
+    raise NoLogError(f"no collection at {uri}")
 
 
-def declared_shape(uri: str, ctx: tiledb.Ctx) -> tuple[int, ...] | None:
+def _entry_of(uri: str, ctx: Context) -> CollectionState:
+    place, state = collection_place(uri, ctx)
+    return state.collections[last_part(place.folder)]
+
+
+def declared_shape(uri: str, ctx: Context) -> tuple[int, ...] | None:
     """The shape that the collection at `uri` was made for, if one was given."""
-    text = check_format(uri, ctx, COLLECTION_FORMAT).get("shape")
-    return tuple(json.loads(text)) if text else None
+    return _entry_of(uri, ctx).shape
 
 
-def collection_name(uri: str, ctx: tiledb.Ctx) -> str:
+def collection_name(uri: str, ctx: Context) -> str:
     """The present name of the collection at `uri`."""
-    return str(check_format(uri, ctx, COLLECTION_FORMAT).get("name", last_part(uri)))
+    return _entry_of(uri, ctx).name
 
 
-def list_collections(store_uri: str, ctx: tiledb.Ctx, timestamp: int | None = None) -> list[CollectionEntry]:
-    """Finished collections of a store, by name; with a `timestamp` (ms), those that were there then."""
-    folder = join(store_uri, COLLECTIONS)
-    found = []
-    for directory in list_names(folder, ctx):
-        if directory.startswith("__"):
-            continue
-        uri = join(folder, directory)
-        meta = meta_if_group(uri, ctx)[0]
-        if meta.get("format") != COLLECTION_FORMAT:
-            continue
-        if timestamp is not None and int(meta.get("created_ms", 0)) > timestamp:
-            continue
-        found.append(CollectionEntry(_name_at(meta, directory, timestamp), uri))
+def entries_of(store_uri: str, state: State) -> list[CollectionEntry]:
+    """The collections of a store in one state, by name."""
+    found = [
+        CollectionEntry(one.name, join(store_uri, COLLECTIONS, directory))
+        for directory, one in state.collections.items()
+    ]
     return sorted(found, key=lambda entry: entry.name)
 
 
-def _name_at(meta: dict[str, Any], directory: str, timestamp: int | None) -> str:
-    name = str(meta.get("name", directory))
-    if timestamp is None:
-        return name
-    renames = sorted(
-        (int(key.partition(":")[2]), str(value)) for key, value in meta.items() if key.startswith("was:")
-    )
-    for until, old in renames:
-        if timestamp < until:
-            return old
-    return name
+def list_collections(store_uri: str, ctx: Context, moment: int | str | None = None) -> list[CollectionEntry]:
+    """Collections of a store, by name; with a moment (ms, or a snapshot's name), those of then."""
+    return entries_of(store_uri, open_state(store_uri, ctx, STORE_FORMAT, moment))
 
 
-def find_collection(store_uri: str, name: str, ctx: tiledb.Ctx, timestamp: int | None = None) -> str | None:
+def find_collection(store_uri: str, name: str, ctx: Context, moment: int | str | None = None) -> str | None:
     """URI of the collection with this name, or None."""
-    for entry in list_collections(store_uri, ctx, timestamp):
-        if entry.name == name:
-            return entry.uri
-    return None
+    found = [entry.uri for entry in list_collections(store_uri, ctx, moment) if entry.name == name]
+    return found[0] if found else None
+
+
+def directory_of(state: State, name: str) -> str | None:
+    """The directory of the collection with this name, or None."""
+    return next((directory for directory, one in state.collections.items() if one.name == name), None)
 
 
 def ensure_collection(
     store_uri: str | os.PathLike[str],
     name: str,
-    ctx: tiledb.Ctx | None = None,
+    ctx: Context = None,
     columns: Sequence[Column] = (),
 ) -> str:
     """URI of the collection `name`, which is created if it is not there yet; safe when raced.
-
-    One that is created has the free `columns` in obs from the start: to add them at its first commit would
-    take as long as to make the table.
 
     Raises
     ------
     StorageError
         If `store_uri` is not a store, or `name` cannot name a collection.
     """
-    store_uri, ctx = normalise(store_uri), ctx_for_threads(ctx)
+    where = normalise(store_uri)
     validate_collection_name(name)
-    check_format(store_uri, ctx, STORE_FORMAT)
-    found = find_collection(store_uri, name, ctx)
-    if found is not None:
-        return found
+    state = check_format(where, ctx, STORE_FORMAT)
+    if (directory := directory_of(state, name)) is None:
+        change = lambda draft: add_named_collection(draft, name, columns)  # noqa: E731
+        state = store_log(where, ctx).commit("create collection", change, start=state)
+        directory = directory_of(state, name)
+    return join(where, COLLECTIONS, str(directory))
+
+
+def add_named_collection(draft: Draft, name: str, columns: Sequence[Column] = ()) -> None:
+    """Add a collection by name, unless it is there."""
+    if directory_of(draft.state, name) is None:
+        add_collection(draft, directory_for(draft.state, name), name, None, columns)
+
+
+def directory_for(state: State, name: str) -> str:
+    """The directory of the collection with this name, or the one that it will have."""
+    directory, attempt = directory_of(state, name) or name, 0
     # The directory of that name may belong to a collection that was renamed since.
-    for attempt in range(1000):
-        uri = join(store_uri, COLLECTIONS, name if attempt == 0 else f"{name}.{attempt}")
-        meta = meta_if_group(uri, ctx)[0]
-        if meta.get("format") == COLLECTION_FORMAT and meta.get("name") != name:
-            continue
-        _ensure_collection(uri, name, ctx, None, columns)
-        return uri
-    raise StorageError(f"{store_uri}: too many collections were renamed from {name!r}")
+    while directory in state.collections and state.collections[directory].name != name:
+        attempt += 1
+        directory = f"{name}.{attempt}"
+    return directory
 
 
-def rename_collection(store_uri: str, old: str, new: str, ctx: tiledb.Ctx | None = None) -> None:
-    """Give a collection another name: one metadata write, nothing moves; earlier states keep the old name."""
-    store_uri, ctx = normalise(store_uri), ctx_for_threads(ctx)
+def rename_collection(store_uri: str, old: str, new: str, ctx: Context = None) -> None:
+    """Give a collection another name: one commit, nothing moves; earlier states keep the old name."""
+    where = normalise(store_uri)
     validate_collection_name(new)
-    names = {entry.name: entry.uri for entry in list_collections(store_uri, ctx)}
-    if old not in names:
-        raise KeyError(f"collection {old!r} not found in {store_uri}; there are {', '.join(names) or 'none'}")
-    if new in names:
-        raise ValueError(f"a collection {new!r} already exists")
-    moment = now_ms()
-    write_group_metadata(names[old], {"name": new, f"was:{moment}": old}, ctx)
-    later = _after_snapshots(names[old], moment, ctx)
-    if later is not None:  # both marks say the same of every moment before
-        write_group_metadata(names[old], {f"was:{later}": old}, ctx)
+
+    def rename(draft: Draft) -> None:
+        state = draft.state
+        directory = directory_of(state, old)
+        if directory is None:
+            names = ", ".join(sorted(one.name for one in state.collections.values())) or "none"
+            raise KeyError(f"collection {old!r} not found in {where}; there are {names}")
+        if directory_of(state, new) is not None:
+            raise ValueError(f"a collection {new!r} already exists")
+        entry = state.collections[directory]
+        draft.with_entry("collections", {directory: CollectionState(new, entry.created_ms, entry.shape)})
+
+    state = check_format(where, ctx, STORE_FORMAT)
+    store_log(where, ctx).commit("rename collection", rename, start=state)

@@ -1,49 +1,32 @@
-"""Keeping a store small and quick: tables consolidated, arrays that nothing names removed.
+"""Keeping a store small and quick: tables consolidated, and what no state names removed.
 
-Both run while others read and write. Readers that opened a table before it was vacuumed reopen it at their
-moment; arrays stay for a day after they lost their name.
+Both run while others read and write, and both may be killed or run twice at once.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import tiledb
 
-from radiobject_assets.store.consolidation import consolidate_table
-from radiobject_assets.store.context import ctx_for_threads
-from radiobject_assets.store.evolution import UNFINISHED
-from radiobject_assets.store.groups import group_metadata
 from radiobject_assets.store.layout import (
-    COLLECTION_FORMAT,
-    COLLECTIONS,
-    OBS,
-    OBS_CORE,
-    OBS_META,
-    SNAPSHOT_CORE,
-    SNAPSHOTS,
     STORE_FORMAT,
-    VOLUMES,
+    Context,
     check_format,
-    list_collections,
+    collection_place,
+    reference,
+    store_log,
 )
-from radiobject_assets.store.pins import settle
-from radiobject_assets.store.snapshots import list_snapshots
-from radiobject_assets.store.table import Table, now_ms
+from radiobject_assets.store.log.compaction import consolidate_tables
+from radiobject_assets.store.log.draft import Draft
+from radiobject_assets.store.log.erasing import table_folders
+from radiobject_assets.store.log.log import Log, NoLogError, now_ms
+from radiobject_assets.store.log.reading import read_table
+from radiobject_assets.store.log.vacuuming import Kept, announce, kept_states, sweep, unnamed_segments
+from radiobject_assets.store.names import COLLECTIONS, OBS, VOLUMES
 from radiobject_assets.store.tile_cache import forget_array
-from radiobject_assets.store.uris import (
-    join,
-    list_names,
-    local_path,
-    normalise,
-    remove_tree,
-    tree_bytes,
-)
-
-_log = logging.getLogger(__name__)
+from radiobject_assets.store.uris import join, list_names, normalise, tree_bytes
 
 GRACE_S = 86_400.0
 
@@ -54,88 +37,105 @@ class VacuumReport:
 
     arrays: int
     bytes: int
-    unfinished_tables: int = 0
-    """Tables whose creation was interrupted, beside the place they were meant for."""
+    """Of the arrays."""
+    segments: int = 0
+    """Files of rows that no state names."""
+    states: int = 0
+    """Earlier states that have no name."""
 
 
-def _tables(uri: str, ctx: tiledb.Ctx) -> Iterator[Table]:
-    """The tables of a store or of a collection."""
-    if group_metadata(uri, ctx).get("format") == COLLECTION_FORMAT:
-        yield Table(join(uri, OBS), ctx, OBS_CORE)
-        return
-    check_format(uri, ctx, STORE_FORMAT)
-    yield Table(join(uri, OBS_META), ctx)
-    yield Table(join(uri, SNAPSHOTS), ctx, SNAPSHOT_CORE)
-    for entry in list_collections(uri, ctx):
-        yield Table(join(entry.uri, OBS), ctx, OBS_CORE)
+def consolidate(uri: str | os.PathLike[str], ctx: Context = None, more_than: int = 1) -> dict[str, int]:
+    """Merge the segments of the tables of a store or collection; every earlier state stays readable.
 
-
-def consolidate(
-    uri: str | os.PathLike[str], ctx: tiledb.Ctx | None = None, more_than: int = 1
-) -> dict[str, int]:
-    """Merge the fragments of the tables of a store or collection; every earlier moment stays readable.
-
-    Tables with up to `more_than` fragments are left alone. Returns the number of fragments merged by table.
-    Repairs what writers left that died at a bad moment: commits that landed in a snapshot after it was made,
-    and columns that two of them added at once.
+    Tables with up to `more_than` segments are left alone. Returns the number of segments merged by table.
     """
-    uri, ctx = normalise(uri), ctx_for_threads(ctx)
-    merged = {}
-    for table in _tables(uri, ctx):
-        settle(table.uri, ctx)
-        table.repair_columns()
-        count = table.fragment_count()
-        if count > max(1, more_than):
-            consolidate_table(table.uri, ctx)
-            merged[table.uri] = count
-    return merged
+    where = normalise(uri)
+    try:
+        log = store_log(where, ctx)
+        names = None
+        log.newest()
+    except NoLogError:
+        place, _ = collection_place(where, ctx)
+        log, names = store_log(place.root, ctx), [f"{place.folder}/{OBS}"]
+    merged = consolidate_tables(log, names, more_than)
+    return {join(log.uri, name): count for name, count in merged.items()}
 
 
-def vacuum(
-    store_uri: str | os.PathLike[str], ctx: tiledb.Ctx | None = None, grace_s: float = GRACE_S
-) -> VacuumReport:
-    """Remove arrays that no row names: replaced, deleted, or left behind by a writer that died.
+def vacuum(store_uri: str | os.PathLike[str], ctx: Context = None, grace_s: float = GRACE_S) -> VacuumReport:
+    """Remove what no state names: arrays that were replaced, deleted, or left behind by a writer that died,
+    and earlier states without a name, with their segments.
 
-    Kept are the arrays of the present state, of every named snapshot, of the state `grace_s` seconds ago
-    (somebody may be reading it), and arrays younger than that (somebody may be writing them).
+    Kept are the present state, every named snapshot, the states of the last `grace_s` seconds (somebody may
+    be reading them), and arrays younger than that (somebody may be writing them).
     """
-    store_uri, ctx = normalise(store_uri), ctx_for_threads(ctx)
-    check_format(store_uri, ctx, STORE_FORMAT)
+    where = normalise(store_uri)
+    check_format(where, ctx, STORE_FORMAT)
+    log, context = store_log(where, ctx), reference(ctx).get()
     horizon = now_ms() - int(grace_s * 1000)
-    moments: list[int | None] = [None, horizon, *(s.timestamp_ms for s in list_snapshots(store_uri, ctx))]
+    found: list[tuple[Kept, dict[str, set[str]]]] = []
+
+    def announced(draft: Draft) -> None:
+        kept = kept_states(log, draft.base, horizon)
+        tokens = _unnamed_arrays(log, kept, horizon, context)
+        found[:] = [(kept, tokens)]
+        if any(tokens.values()) or kept.floor > draft.base.floor or _has_left_overs(log, draft, kept):
+            announce(draft, kept, (token for names in tokens.values() for token in names))
+
+    state = log.commit("vacuum", announced)
+    kept, tokens = found[0]
     arrays = size = 0
-    for entry in list_collections(store_uri, ctx):
-        # Listed before the rows are read: what is committed in between has a name by then.
-        tokens = [t for t in list_names(join(entry.uri, VOLUMES), ctx) if not t.startswith("__")]
-        named = {t for moment in moments for t in named_tokens(entry.uri, ctx, moment)}
-        for token in tokens:
-            array_uri = join(entry.uri, VOLUMES, token)
-            if token in named or created_ms(array_uri, ctx) > horizon:
-                continue
-            size += tree_bytes(array_uri, ctx)
+    for folder, names in tokens.items():
+        for token in names:
+            array_uri = join(where, folder, VOLUMES, token)
+            size += tree_bytes(array_uri, context)
             forget_array(array_uri)
-            remove_tree(array_uri, ctx)
+            log.storage.remove_tree(f"{folder}/{VOLUMES}/{token}")
             arrays += 1
-    folders = [store_uri, join(store_uri, COLLECTIONS)]
-    folders += [join(folders[1], name) for name in list_names(folders[1], ctx) if not name.startswith("__")]
-    unfinished = sum(_remove_unfinished_tables(folder, horizon, ctx) for folder in folders)
-    return VacuumReport(arrays, size, unfinished)
+    swept = sweep(log, state, kept, table_folders(log, state))
+    for entry in log.storage.leftovers(max(grace_s, 3600.0)):
+        log.storage.remove(entry.path)
+    return VacuumReport(arrays, size, swept.segments, swept.manifests)
 
 
-def _remove_unfinished_tables(folder: str, horizon: int, ctx: tiledb.Ctx) -> int:
-    """Remove what `create_table` left when it was killed; on S3 it leaves nothing."""
-    local = local_path(folder)
-    if local is None:
-        return 0
-    old = [path for path in local.glob(f"{UNFINISHED}*") if path.stat().st_mtime * 1000 <= horizon]
-    for path in old:
-        remove_tree(str(path), ctx)
-    return len(old)
+def _has_left_overs(log: Log, draft: Draft, kept: Kept) -> bool:
+    named = kept.segments()
+    draft_state = draft.base
+    return any(
+        unnamed_segments(log.storage, folder, named, draft_state.number + 1)
+        for folder in table_folders(log, draft_state)
+    )
 
 
-def named_tokens(collection_uri: str, ctx: tiledb.Ctx, timestamp: int | None = None) -> set[str]:
+def _unnamed_arrays(log: Log, kept: Kept, horizon: int, ctx: tiledb.Ctx) -> dict[str, set[str]]:
+    """Tokens of arrays that no kept state names and that are older than a moment, by collection folder."""
+    folders = [entry.path.rstrip("/") for entry in log.storage.list(COLLECTIONS)]
+    # Listed before the rows are read: what is committed in between has a name by then.
+    there = {
+        f: [e.path.rstrip("/").rpartition("/")[2] for e in log.storage.list(f"{f}/{VOLUMES}")]
+        for f in folders
+    }
+    found: dict[str, set[str]] = {}
+    for folder, tokens in there.items():
+        named = _named_tokens(log, kept, f"{folder}/{OBS}")
+        for token in tokens:
+            if token not in named and created_ms(join(log.uri, folder, VOLUMES, token), ctx) <= horizon:
+                found.setdefault(folder, set()).add(token)
+    return found
+
+
+def _named_tokens(log: Log, kept: Kept, name: str) -> set[str]:
+    found: set[str] = set()
+    tables = {table.segments: table for state in kept.states if (table := state.tables.get(name)) is not None}
+    for table in tables.values():
+        found |= set(read_table(log.storage, name, table, ["volume"]).column("volume").to_pylist())
+    return found
+
+
+def named_tokens(collection_uri: str, ctx: Context = None, moment: int | str | None = None) -> set[str]:
     """Tokens of the arrays that the rows of a collection name, now or at an earlier moment."""
-    rows = Table(join(collection_uri, OBS), ctx, OBS_CORE, timestamp).read(["volume"])
+    place, state = collection_place(collection_uri, ctx, moment)
+    name = f"{place.folder}/{OBS}".lstrip("/")
+    rows = read_table(store_log(place.root, ctx).storage, name, state.table(name), ["volume"])
     return set(rows.column("volume").to_pylist())
 
 

@@ -11,15 +11,9 @@ import pyarrow as pa
 from radiobject_assets import __version__
 from radiobject_assets.store.affine import affine_axcodes, spacing_mm
 from radiobject_assets.store.columns import Column, ColumnType, is_column_name, to_arrow
-from radiobject_assets.store.layout import (
-    AFFINE_COLUMNS,
-    OBS_CORE,
-    OBS_ID,
-    SIZE_COLUMNS,
-    SPACING_COLUMNS,
-    SUBJECT,
-)
-from radiobject_assets.store.table import now_ms
+from radiobject_assets.store.layout import AFFINE_COLUMNS, OBS_CORE, SIZE_COLUMNS, SPACING_COLUMNS
+from radiobject_assets.store.log.log import now_ms
+from radiobject_assets.store.names import OBS_ID, SUBJECT
 
 if TYPE_CHECKING:
     from radiobject_assets.store.staging import StagedVolume
@@ -65,7 +59,7 @@ def free_columns(attributes: Iterable[Mapping[str, Any]]) -> list[Column]:
 
 
 def obs_rows(staged: Sequence[StagedVolume]) -> pa.Table:
-    """The obs rows of staged volumes; free attributes of different types in one column go to siblings."""
+    """The obs rows of staged volumes."""
     columns: dict[str, Any] = {
         SUBJECT: pa.array([v.obs_subject_id for v in staged], pa.large_string()),
         OBS_ID: pa.array([v.obs_id for v in staged], pa.large_string()),
@@ -76,6 +70,7 @@ def obs_rows(staged: Sequence[StagedVolume]) -> pa.Table:
         "intercept": [v.intercept for v in staged],
         "orientation_source": [v.orientation_source for v in staged],
         "voxel_digest": [v.voxel_digest for v in staged],
+        "index_digest": [v.index_digest or None for v in staged],
         "voxel_bytes": [v.voxel_bytes for v in staged],
         "stored_bytes": [v.stored_bytes for v in staged],
         "writer_version": [WRITER_VERSION] * len(staged),
@@ -94,7 +89,9 @@ def obs_rows(staged: Sequence[StagedVolume]) -> pa.Table:
     columns["kind"] = [v.attributes.get("kind") or "image" for v in staged]
     for name, values in list(columns.items()):
         if name in OBS_CORE:
-            columns[name] = pa.array(values, OBS_CORE[name].type.arrow)
+            kind = OBS_CORE[name].type
+            assert kind is not None
+            columns[name] = pa.array(values, kind.arrow)
     free = dict.fromkeys(name for v in staged for name in v.attributes if name not in TEXT_ATTRIBUTES)
     for name in (name for name in free if name not in WITHOUT_COLUMN):
         values = [v.attributes.get(name) for v in staged]

@@ -12,11 +12,11 @@ import tiledb
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ConfigurationError, ShapeError
-from radiobject_assets.store.building_state import building
-from radiobject_assets.store.copying import copy_collection, row_attributes, stage_all
-from radiobject_assets.store.layout import OBS_ID, SUBJECT, ensure_collection_at
+from radiobject_assets.store.copying import copy_collection, row_attributes
+from radiobject_assets.store.making import making_collection
+from radiobject_assets.store.names import OBS_ID, SUBJECT
 from radiobject_assets.store.radiobject_array import read_only
-from radiobject_assets.store.staging import StagedVolume, commit_volumes, stage_volume
+from radiobject_assets.store.staging import StagedVolume, stage_volume
 from radiobject_assets.store.transforms import Transformed, TransformFn, run_all
 from radiobject_assets.store.uris import join, normalise, validate_collection_name
 from radiobject_assets.store.volume import Volume
@@ -258,10 +258,8 @@ def _target(source: VolumeCollection, uri: str | os.PathLike[str] | None, name: 
 
 def write_results(uri: str, name: str, results: Iterator[Transformed], ctx: tiledb.Ctx) -> None:
     """A new collection of transformed volumes, all visible at once at the end."""
-    with building(uri, ctx):
-        ensure_collection_at(uri, name, ctx)
-        staged = stage_all(uri, (_stage(uri, result, ctx) for result in results), ctx)
-        commit_volumes(uri, staged, ctx)
+    with making_collection(uri, name, ctx) as put:
+        put(stage_result(uri, result, ctx) for result in results)
 
 
 def stage_result(uri: str, result: Transformed, ctx: tiledb.Ctx) -> StagedVolume:
@@ -276,7 +274,3 @@ def stage_result(uri: str, result: Transformed, ctx: tiledb.Ctx) -> StagedVolume
         orientation_source=result.row.get("orientation_source"),
         ctx=ctx,
     )
-
-
-def _stage(uri: str, result: Transformed, ctx: tiledb.Ctx) -> Callable[[], StagedVolume]:
-    return lambda: stage_result(uri, result, ctx)

@@ -13,21 +13,15 @@ from radiobject_assets.errors import AlignmentError, StorageError, ViewError
 from radiobject_assets.store.choosing import Indexer, RowChoice
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.dataframe import Dataframe
-from radiobject_assets.store.layout import (
-    OBS_META,
-    STORE_FORMAT,
-    SUBJECT,
-    CollectionEntry,
-    list_collections,
-    rename_collection,
-)
+from radiobject_assets.store.layout import STORE_FORMAT, CollectionEntry, entries_of, rename_collection
+from radiobject_assets.store.log.reading import Picture, Place
+from radiobject_assets.store.names import OBS_META, SUBJECT
 from radiobject_assets.store.radiobject_format import (
     is_radiobjects,
     radiobject_collections,
     radiobject_rows,
 )
 from radiobject_assets.store.rows import Positions, Rows
-from radiobject_assets.store.snapshots import resolve_timestamp
 from radiobject_assets.store.store_making import Images, Pairs, StoreMaking
 from radiobject_assets.store.uris import join, normalise
 from radiobject_assets.store.volume import Volume
@@ -69,10 +63,12 @@ class RadiObject(StoreMaking, RowChoice):
         if is_radiobjects(where, reference.get(), STORE_FORMAT):
             if timestamp is not None:
                 raise StorageError(f"{where}: the RadiObject package wrote it, without snapshots")
-            self._show(where, reference, None, radiobject_rows(rows, reference, of_volumes=False))
+            self._show(where, reference, radiobject_rows(rows, reference, of_volumes=False))
         else:
-            moment = resolve_timestamp(where, timestamp, reference.get())
-            self._show(where, reference, moment, Rows(rows, reference, timestamp=moment))
+            picture = Picture([Place(where, OBS_META)], reference, timestamp)
+            if timestamp is not None:
+                _ = picture.state  # so that a name that there is not fails here and now
+            self._show(where, reference, Rows(rows, reference, picture))
         self._names: tuple[str, ...] | None = None
         self._entries: dict[str, CollectionEntry] | None = None
         self._roots: dict[str, VolumeCollection] = {}
@@ -109,7 +105,7 @@ class RadiObject(StoreMaking, RowChoice):
             if self.is_radiobjects:
                 found = radiobject_collections(self._uri, self._ctx.get())
             else:
-                found = list_collections(self._uri, self._ctx.get(), self._timestamp)
+                found = entries_of(self._uri, self._rows.picture.state)
             self._entries = {entry.name: entry for entry in found}
         return self._entries
 
@@ -136,9 +132,7 @@ class RadiObject(StoreMaking, RowChoice):
             raise KeyError(f"Collection {name!r} not found; there are {names}")
         if name not in self._roots:
             uri = self._collections[name].uri
-            self._roots[name] = VolumeCollection._opened(
-                uri, self._ctx, self._timestamp, name, self.is_radiobjects
-            )
+            self._roots[name] = VolumeCollection._opened(uri, self._ctx, self._rows.picture, name)
         root = self._roots[name]
         return root if self._positions is None else root._of_subjects(set(self.obs_subject_ids))
 
@@ -230,7 +224,7 @@ class RadiObject(StoreMaking, RowChoice):
 
     def refresh(self) -> None:
         """Show what is stored now."""
-        if self.is_view or self._timestamp is not None:
+        if self.is_view or self._rows.timestamp is not None:
             raise ViewError("a view or a snapshot keeps what it shows: open the store again")
         self._rows.refresh()
         self._entries, self._roots = None, {}

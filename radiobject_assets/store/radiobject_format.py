@@ -19,26 +19,23 @@ import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.affine import affine_axcodes, spacing_mm
-from radiobject_assets.store.columns import to_arrow
+from radiobject_assets.store.columns import Column, ColumnType, to_arrow
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.deadline import DeadlineError, on_storage
-from radiobject_assets.store.groups import group_metadata
 from radiobject_assets.store.layout import (
     AFFINE_COLUMNS,
     COLLECTION_FORMAT,
-    COLLECTIONS,
-    OBS,
     OBS_CORE,
-    OBS_ID,
-    OBS_META,
     SIZE_COLUMNS,
     SPACING_COLUMNS,
     STORE_FORMAT,
-    SUBJECT,
-    VOLUMES,
     CollectionEntry,
     check_format,
 )
+from radiobject_assets.store.log.log import NoLogError
+from radiobject_assets.store.log.reading import Picture
+from radiobject_assets.store.log.state import State
+from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_ID, OBS_META, SUBJECT, VOLUMES
 from radiobject_assets.store.parallel import map_on_threads
 from radiobject_assets.store.radiobject_array import radiobject_header, read_only
 from radiobject_assets.store.rows import Rows
@@ -59,15 +56,28 @@ def is_radiobjects(uri: str, ctx: tiledb.Ctx, expected: str) -> bool:
     """
     try:
         check_format(uri, ctx, expected)
+    except NoLogError:
+        raise
     except DeadlineError:
         raise
     except StorageError:
+        # Of a group of TileDB: a store of format 1 has a mark in its metadata.
         if object_kind(uri, ctx) != "group" or "format" in group_metadata(uri, ctx):
             raise
         if any(object_kind(join(uri, part), ctx) != kind for part, kind in _PARTS[expected]):
             raise
         return True
     return False
+
+
+def group_metadata(uri: str, ctx: tiledb.Ctx) -> dict[str, Any]:
+    """The metadata of the TileDB group at `uri`."""
+
+    def read() -> dict[str, Any]:
+        with tiledb.Group(uri, "r", ctx=ctx) as group:
+            return dict(group.meta.items())
+
+    return on_storage("open", uri, ctx, read, holds_lock=True)
 
 
 def radiobject_collections(store_uri: str, ctx: tiledb.Ctx) -> list[CollectionEntry]:
@@ -151,7 +161,7 @@ def _header(uri: str, ctx: tiledb.Ctx) -> VolumeHeader:
 class RadiObjectRows(Rows):
     """The rows of a table that RadiObject wrote, with the columns that ours have."""
 
-    def _open_table(self, moment: int | None) -> Any:
+    def _open_table(self) -> Any:
         ctx = self._ctx.get()
         if self._core:
             return HeldTable(_obs(take_inventory(self.uri.removesuffix(f"/{OBS}"), ctx)), (SUBJECT, OBS_ID))
@@ -165,7 +175,19 @@ class RadiObjectRows(Rows):
 
 def radiobject_rows(uri: str, ctx: ContextRef, of_volumes: bool) -> RadiObjectRows:
     """The rows of obs (`of_volumes`) or obs_meta at `uri`."""
-    return RadiObjectRows(uri, ctx, OBS_CORE if of_volumes else None)
+    return RadiObjectRows(uri, ctx, Unlogged(), core=OBS_CORE if of_volumes else None)
+
+
+class Unlogged(Picture):
+    """In place of a state, for a store without a log: it is shown as it is."""
+
+    def __init__(self) -> None:
+        super().__init__((), ContextRef())
+
+    @property
+    def state(self) -> State:
+        """Nothing."""
+        return State("store", "")
 
 
 @dataclass(frozen=True)
@@ -195,12 +217,16 @@ def _obs(inventory: Inventory) -> pa.Table:
     columns = {name: old.column(name) for name in (SUBJECT, OBS_ID)}
     for name, column in OBS_CORE.items():
         if not records or name in records[0]:
-            columns[name] = pa.array([record[name] for record in records], column.type.arrow)
+            columns[name] = pa.array([record[name] for record in records], _arrow_type(column))
         else:
             values = old.column(name) if name in old.column_names else pa.nulls(len(records))
-            columns[name] = values.cast(column.type.arrow)
+            columns[name] = values.cast(_arrow_type(column))
     columns.update({name: old.column(name) for name in old.column_names if name not in columns})
     return pa.table(columns)
+
+
+def _arrow_type(column: Column) -> pa.DataType:
+    return (column.type or ColumnType.UTF8).arrow
 
 
 def _core_values(name: str, header: VolumeHeader) -> dict[str, Any]:
@@ -221,6 +247,7 @@ def _core_values(name: str, header: VolumeHeader) -> dict[str, Any]:
         "voxel_digest": header.voxel_digest,
         "voxel_bytes": int(np.prod(header.shape, dtype=np.int64)) * header.dtype.itemsize,
         "stored_bytes": None,
+        "index_digest": None,
         "writer_version": "RadiObject",
         "written_at": None,
     }

@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 import tiledb
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.building_state import building
 from radiobject_assets.store.context import ctx_for_threads
-from radiobject_assets.store.copying import copy_rows
-from radiobject_assets.store.layout import ensure_collection
+from radiobject_assets.store.copying import staged_copies
+from radiobject_assets.store.making import making_store
 from radiobject_assets.store.radi_object import RadiObject
 from radiobject_assets.store.radiobject_format import take_inventory
-from radiobject_assets.store.subjects import ensure_subjects, upsert_subjects
 from radiobject_assets.store.uris import normalise
 
 
@@ -50,12 +48,13 @@ def import_radiobject(
     if not source.is_radiobjects:
         raise StorageError(f"{source.uri} is a store of ours already: nothing needs to be imported")
     report = ImportReport(len(source))
-    with building(target, ctx, store=True):
-        upsert_subjects(target, source.obs_meta.read(), ctx)
+    with making_store(target, ctx) as made:
+        made.subjects(source.obs_meta.read())
         for name in source.collection_names:
             collection = source.collection(name)
-            ensure_subjects(target, collection.obs_subject_ids, ctx)
-            copy_rows(collection, ensure_collection(target, name, ctx), ctx)
+            made.subjects(None, collection.obs_subject_ids)
+            into = made.collection(name)
+            made.put_in(name, staged_copies(collection, into, ctx))
             found = take_inventory(collection.uri, ctx)
             report.volumes[name] = len(collection)
             report.mixed_up[name] = list(found.mixed_up)

@@ -21,10 +21,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from radiobject_assets.errors import AlignmentError, ConfigurationError, IngestError
 from radiobject_assets.store.affine import Affine, spacing_mm
-from radiobject_assets.store.building_state import building
 from radiobject_assets.store.config import MB, get_radiobject_config
 from radiobject_assets.store.dataframe import ensure_obs_columns, validate_no_column_collisions
-from radiobject_assets.store.layout import OBS, OBS_CORE, OBS_ID, SUBJECT, ensure_collection_at
+from radiobject_assets.store.layout import OBS_CORE
+from radiobject_assets.store.log.log import NoLogError
+from radiobject_assets.store.making import making_collection
+from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT
 from radiobject_assets.store.orientation import orientation_source, reorient
 from radiobject_assets.store.parallel import map_on_threads
 from radiobject_assets.store.staging import (
@@ -265,7 +267,7 @@ def stage_images(
     if not _turns(batch.reorient):  # else it is known only once they are turned
         _check_shapes(batch, [tuple(source.shape) for source, _ in opened])
     subjects = [subject for _, subject in opened]
-    taken = set(Table(join(collection_uri, OBS), ctx, OBS_CORE).read([]).column(OBS_ID).to_pylist())
+    taken = _ids_in(collection_uri, ctx)
     ids, rows = _given_rows(batch.obs, subjects) if batch.obs is not None else ([], [{}] * len(subjects))
     if taken & set(ids):
         raise AlignmentError(f"{len(taken & set(ids))} obs_id(s) of the obs table already exist in {name!r}")
@@ -302,6 +304,13 @@ def stage_images(
     except BaseException:
         discard_staged(collection_uri, done, ctx)
         raise
+
+
+def _ids_in(collection_uri: str, ctx: tiledb.Ctx) -> set[str]:
+    try:
+        return set(Table(join(collection_uri, OBS), ctx).read([]).column(OBS_ID).to_pylist())
+    except NoLogError:
+        return set()  # it is being made
 
 
 def _check_shapes(batch: ImageBatch, shapes: Sequence[tuple[int, ...]]) -> None:
@@ -344,6 +353,5 @@ def create_collection_from_images(
         if strangers:
             raise AlignmentError(f"Invalid obs_subject_ids: {len(strangers)} image(s) of unknown subjects")
     chosen = name or last_part(uri)
-    with building(uri, ctx):
-        ensure_collection_at(uri, chosen, ctx)
-        append_images(uri, chosen, batch, ctx, progress)
+    with making_collection(uri, chosen, ctx) as put:
+        put(stage_images(uri, chosen, batch, ctx, progress))

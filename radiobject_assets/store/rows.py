@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import tiledb
-from blake3 import blake3
 from numpy.typing import NDArray
 
-from radiobject_assets.errors import AlignmentError, SchemaError, StorageError
+from radiobject_assets.errors import AlignmentError, SchemaError
 from radiobject_assets.store.columns import Column
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.filters import Condition
-from radiobject_assets.store.table import Table, now_ms
+from radiobject_assets.store.log.reading import Picture, key_positions, places_of_table
+from radiobject_assets.store.table import Table
 
 Positions = NDArray[np.intp]
 
@@ -24,69 +23,68 @@ Positions = NDArray[np.intp]
 class Rows:
     """A consistent picture of a table, sorted by its keys; `refresh` takes a new one.
 
-    Columns are read on first use and kept, so that a filter over 100,000 rows touches one column. In another
-    process (pickled or forked) the same moment is read again, and must show the same keys: views are
-    positions in this picture, and a write that sorts earlier would shift them to other patients.
+    Columns are read on first use and kept, so that a filter over 100,000 rows touches one column. Where
+    somebody was erased since, the rows of others stay in their places, and those of the erased have nothing
+    in the columns that are read from then on.
+
+    Parameters
+    ----------
+    uri
+        Of the table.
+    ctx
+        Context of TileDB, for the settings of S3.
+    picture
+        The state of the store to show; objects of one store share it. Without one, a picture of its own.
     """
 
     def __init__(
         self,
         uri: str,
         ctx: ContextRef,
+        picture: Picture | None = None,
+        moment: int | str | None = None,
         core: Mapping[str, Column] | None = None,
-        timestamp: int | None = None,
     ) -> None:
         self.uri = uri
-        self.timestamp = timestamp
         self._ctx = ctx
         self._core = dict(core or {})
+        self.picture = picture or Picture(places_of_table(uri), ctx, moment)
         self._forget()
 
     def _forget(self) -> None:
-        self._table: Table | None = None
-        self._made_with: tiledb.Ctx | None = None
-        self._opened_ms: int | None = None
-        self._key_names: tuple[str, ...] = ()
+        self._table: Any = None
         self._columns: dict[str, pa.Array] = {}
         self._positions: dict[str, int] | None = None
-        self._moment: int | None = None
-        self._keys_digest: str | None = None
-
-    def _pin(self) -> None:
-        """Bind to the moment and the keys of what was read, to be read again elsewhere."""
-        if self._columns:
-            self._moment, self._keys_digest = self._opened_ms, _digest(self._columns, self._key_names)
 
     def refresh(self) -> None:
         """Forget what was read: the next access shows the present state."""
-        if self._table is not None:
-            self._table.close()
+        self.picture.refresh()
         self._forget()
 
     @property
-    def table(self) -> Table:
-        """The table, opened with a context of this process."""
-        ctx = self._ctx.get()
-        if self._table is None or self._made_with is not ctx:
-            # Another process or configuration: the picture is taken anew, of the same moment.
-            self._pin()
-            self._columns, self._positions = {}, None
-            self._opened_ms = now_ms() if self._moment is None else self._moment
-            moment = self._moment if self.timestamp is None else self.timestamp
-            self._table, self._made_with = self._open_table(moment), ctx
+    def table(self) -> Any:
+        """The table that the rows are read from."""
+        if self._table is None:
+            self._table = self._open_table()
         return self._table
 
-    def _open_table(self, moment: int | None) -> Table:
-        return Table(self.uri, self._ctx.get(), self._core, moment)
+    def _open_table(self) -> Any:
+        return Table(self.uri, self._ctx, picture=self.picture)
 
     def new_table(self) -> Table:
         """A handle for writing."""
-        return Table(self.uri, self._ctx.get(), self._core)
+        return Table(self.uri, self._ctx)
+
+    @property
+    def timestamp(self) -> int | str | None:
+        """The moment that was asked for; None for the present."""
+        return self.picture.moment
 
     @property
     def index(self) -> tuple[str, ...]:
         """Names of the key columns."""
-        return self.table.index
+        index: tuple[str, ...] = self.table.index
+        return index
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,7 +100,7 @@ class Rows:
         return self._columns[name]
 
     def load(self, names: Sequence[str]) -> None:
-        """Read columns that are not there yet, in one query."""
+        """Read columns that are not there yet, together."""
         index = self.index
         missing = [name for name in names if name not in self._columns]
         if not missing:
@@ -110,32 +108,13 @@ class Rows:
         unknown = [name for name in missing if name not in self.names]
         if unknown:
             raise SchemaError(f"no column {unknown[0]!r}; there are {', '.join(self.names)}")
-        wanted = [name for name in missing if name not in index]
-        try:
-            table = self.table.read(wanted)
-        except StorageError:
-            # The fragments that this handle knew may have been merged and vacuumed meanwhile: the same
-            # moment, opened again, shows the same rows from the merged ones.
-            table = self._reopened().read(wanted)
-        if not self._columns and self._keys_digest not in (None, _digest(table, index)):
-            raise StorageError(f"{self.uri} changed while this view went to another process: call refresh()")
-        self._key_names = index
-        known = self._columns.get(index[0])
-        if known is not None and any(
-            not table.column(name).combine_chunks().equals(self._columns[name]) for name in index
-        ):
-            raise StorageError(f"{self.uri} changed in a way that this view cannot follow: call refresh()")
-        for name in table.column_names:
-            if name not in self._columns:
-                self._columns[name] = table.column(name).combine_chunks()
-
-    def _reopened(self) -> Table:
-        moment = self.timestamp if self.timestamp is not None else self._opened_ms
-        fresh = self._open_table(moment)
-        if self._table is not None:
-            self._table.close()
-        self._table = fresh
-        return fresh
+        table = self.table.read([name for name in missing if name not in index])
+        read = {name: table.column(name).combine_chunks() for name in table.column_names}
+        if self._columns and any(not read[key].equals(self._columns[key]) for key in index):
+            places = key_positions([self._columns[key] for key in index], [read[key] for key in index])
+            read = {name: values.take(places) for name, values in read.items()}
+        for name, values in read.items():
+            self._columns.setdefault(name, values)
 
     def keys(self, name: str) -> list[str]:
         """All values of a key column."""
@@ -186,31 +165,11 @@ class Rows:
         return positions[mask[positions]]
 
     def __getstate__(self) -> dict[str, Any]:
-        self._pin()
-        return {
-            "uri": self.uri,
-            "timestamp": self.timestamp,
-            "_ctx": self._ctx,
-            "_core": self._core,
-            "pinned": (self._moment, self._keys_digest),
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        moment, digest = state.pop("pinned")
-        self.__dict__.update(state)
-        self._forget()
-        self._moment, self._keys_digest = moment, digest
-
-
-def _digest(columns: Mapping[str, pa.Array] | pa.Table, names: Sequence[str]) -> str:
-    """A digest of the key columns, the same for the same keys in the same order."""
-    digest = blake3()
-    for name in names:
-        column = columns[name]
-        for value in column.to_pylist():
-            encoded = value.encode()
-            digest.update(len(encoded).to_bytes(4, "little") + encoded)
-    return str(digest.hexdigest())
+        _ = self.picture.state  # the other process shows the same
+        keys = {name: self._columns[name] for name in self.index if name in self._columns}
+        state = {**self.__dict__, "_table": None, "_positions": None, "_columns": {}}
+        # Positions of a view count by these keys, should somebody be erased on the way.
+        return {**state, "_columns": keys if len(keys) == len(self.index) else {}}
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:

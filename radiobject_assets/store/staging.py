@@ -1,7 +1,7 @@
-"""Writing volumes in two steps: arrays first, under new tokens; then one obs fragment that makes them exist.
+"""Writing volumes in two steps: arrays first, under new tokens; then one commit that makes them exist.
 
     stage_volume    array written whole, nothing visible yet (any process, in parallel)
-    commit_volumes  one atomic fragment of obs rows names the arrays
+    commit_volumes  one atomic commit of obs rows names the arrays
 
 Who dies in between leaves arrays that no row names: readers never see them, `vacuum` removes them.
 """
@@ -15,35 +15,30 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import tiledb
 from numpy.typing import NDArray
 
-from radiobject_assets.errors import AlignmentError, SchemaError, ShapeError
+from radiobject_assets.errors import AlignmentError, SchemaError, ShapeError, StorageError
 from radiobject_assets.store.affine import (
     validate_affine,
 )
 from radiobject_assets.store.array_writer import ArrayPlan, write_array
 from radiobject_assets.store.columns import validate_column_name
 from radiobject_assets.store.config import MB, CompressionConfig, TileConfig, get_radiobject_config
-from radiobject_assets.store.consolidation import consolidate_if_many
 from radiobject_assets.store.context import ctx_for_threads
-from radiobject_assets.store.layout import (
-    FORMAT_VERSION,
-    OBS,
-    OBS_CORE,
-    OBS_ID,
-    SUBJECT,
-    VOLUME_FORMAT,
-    VOLUMES,
-)
+from radiobject_assets.store.layout import FORMAT_VERSION, OBS_CORE, VOLUME_FORMAT, Context, reference
+from radiobject_assets.store.log.draft import Draft
+from radiobject_assets.store.log.reading import read_table
+from radiobject_assets.store.log.vacuuming import revoked_tokens
+from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT, VOLUMES
 from radiobject_assets.store.obs_rows import TEXT_ATTRIBUTES, obs_rows
-from radiobject_assets.store.ownership import ids_of_one_subject
+from radiobject_assets.store.storage import open_storage
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import (
     join,
     new_token,
     normalise,
-    remove_tree,
 )
 from radiobject_assets.store.voxels import (
     stored_dtype,
@@ -72,6 +67,8 @@ class StagedVolume:
     voxel_digest: str
     voxel_bytes: int
     stored_bytes: int
+    index_digest: str = ""
+    """Of the array's index file, which tells the digests of all others."""
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
     @property
@@ -289,10 +286,8 @@ def _check_attributes(attributes: Mapping[str, Attribute]) -> dict[str, Attribut
     return checked
 
 
-def commit_volumes(
-    collection_uri: str, staged: Sequence[StagedVolume], ctx: tiledb.Ctx | None = None
-) -> None:
-    """Make staged volumes exist: their rows appear together, in one atomic fragment.
+def commit_volumes(collection_uri: str, staged: Sequence[StagedVolume], ctx: Context = None) -> None:
+    """Make staged volumes exist: their rows appear together, in one commit.
 
     A row with the same obs_subject_id and obs_id is replaced. Either all of the rows are seen or none.
 
@@ -300,26 +295,45 @@ def commit_volumes(
     ------
     AlignmentError
         If two of the volumes have the same obs_id, or one has that of another subject's volume.
+    StorageError
+        If voxels of one of them were removed meanwhile, by `delete_subjects` or `vacuum`.
     """
     if not staged:
         return
-    collection_uri, ctx = normalise(collection_uri), ctx_for_threads(ctx)
+    table = Table(join(normalise(collection_uri), OBS), ctx)
+    rows = obs_rows(staged)
+    table.commit("put volumes", lambda draft, name: put_volumes(draft, name, staged, rows))
+
+
+def put_volumes(
+    draft: Draft, table: str, staged: Sequence[StagedVolume], rows: pa.Table | None = None
+) -> None:
+    """Put the rows of staged volumes in a draft; see `commit_volumes`."""
     ids = [volume.obs_id for volume in staged]
     if len(set(ids)) != len(ids):
         raise AlignmentError(f"{len(ids) - len(set(ids))} obs_id(s) occur twice in one commit")
-    table_uri = join(collection_uri, OBS)
-    tokens = {(volume.obs_subject_id, volume.obs_id): volume.token for volume in staged}
-    with ids_of_one_subject(collection_uri, tokens, ctx):
-        Table(table_uri, ctx, OBS_CORE).upsert(obs_rows(staged))
-    # Every commit is a fragment, and many fragments make every reader slow. One commit in sixteen looks.
-    if staged[0].token.endswith("0"):
-        consolidate_if_many(table_uri, ctx)
+    gone = revoked_tokens(draft.storage, draft.state) & {volume.token for volume in staged}
+    if gone:
+        raise StorageError(
+            f"{len(gone)} of {len(staged)} volumes that were about to be committed are not there any more: "
+            "their subjects were deleted, or `vacuum` took them for left-overs; nothing was committed, write "
+            "them again"
+        )
+    owners = {volume.obs_id: volume for volume in staged}
+    held = read_table(draft.storage, table, draft.state.table(table), ["volume"], [None, ids])
+    for row in held.to_pylist():
+        volume = owners[row[OBS_ID]]
+        if row[SUBJECT] != volume.obs_subject_id:
+            # Ids may name patients: the arrays are named in their place.
+            raise AlignmentError(
+                f"the obs_id of volume {volume.token} belongs to another subject's volume {row['volume']}: "
+                "nothing was committed"
+            )
+    draft.put(table, obs_rows(staged) if rows is None else rows)
 
 
-def discard_staged(
-    collection_uri: str, staged: Sequence[StagedVolume], ctx: tiledb.Ctx | None = None
-) -> None:
+def discard_staged(collection_uri: str, staged: Sequence[StagedVolume], ctx: Context = None) -> None:
     """Remove the arrays of volumes that will not be committed."""
-    collection_uri, ctx = normalise(collection_uri), ctx_for_threads(ctx)
+    storage = open_storage(normalise(collection_uri), reference(ctx))
     for volume in staged:
-        remove_tree(join(collection_uri, VOLUMES, volume.token), ctx)
+        storage.remove_tree(f"{VOLUMES}/{volume.token}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,11 @@ import pandas as pd
 import tiledb
 from numpy.typing import NDArray
 
-from radiobject_assets.store.building_state import building
-from radiobject_assets.store.copying import copy_rows, stage_all
-from radiobject_assets.store.layout import SUBJECT, ensure_collection
+from radiobject_assets.store.copying import staged_copies
+from radiobject_assets.store.making import making_store
+from radiobject_assets.store.names import SUBJECT
 from radiobject_assets.store.query import LazyQuery, stage_result
-from radiobject_assets.store.staging import StagedVolume, commit_volumes
-from radiobject_assets.store.subjects import upsert_subjects
-from radiobject_assets.store.transforms import Transformed, TransformFn
+from radiobject_assets.store.transforms import TransformFn
 from radiobject_assets.store.uris import normalise
 from radiobject_assets.store.volume import Volume
 
@@ -180,16 +178,15 @@ class LazyStoreQuery:
 
         source, target = self._resolved(), normalise(uri)
         use = ctx or source._ctx.get()
-        with building(target, use, store=True):
-            upsert_subjects(target, source.obs_meta.read(), use)
+        with making_store(target, use) as made:
+            made.subjects(source.obs_meta.read())
             for name in source.collection_names:
                 query = self._collection(source, name)
-                into = ensure_collection(target, name, use)
+                into = made.collection(name)
                 if self._transforms:
-                    staged = stage_all(into, (_stage(into, r, use) for r in query._results()), use)
-                    commit_volumes(into, staged, use)
+                    made.put_in(name, (stage_result(into, result, use) for result in query._results()))
                 else:
-                    copy_rows(query._view(), into, use)
+                    made.put_in(name, staged_copies(query._view(), into, use))
         return RadiObject(target, ctx or source._ctx.explicit)
 
     materialize = write
@@ -198,7 +195,3 @@ class LazyStoreQuery:
         found, transforms = self.count(), len(self._transforms)
         volumes = sum(found.n_volumes.values())
         return f"LazyStoreQuery({found.n_subjects} subjects, {volumes} volumes, {transforms} transforms)"
-
-
-def _stage(uri: str, result: Transformed, ctx: tiledb.Ctx) -> Callable[[], StagedVolume]:
-    return lambda: stage_result(uri, result, ctx)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import tiledb
 
-from radiobject_assets.store.context import ctx_for_threads
-from radiobject_assets.store.layout import OBS_META, STORE_FORMAT, SUBJECT, check_format
+from radiobject_assets.store.layout import STORE_FORMAT, Context, check_format
+from radiobject_assets.store.log.draft import Draft
+from radiobject_assets.store.log.reading import read_table
+from radiobject_assets.store.names import OBS_META, SUBJECT
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join, normalise
 
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def upsert_subjects(
-    store_uri: str | os.PathLike[str], df: pd.DataFrame, ctx: tiledb.Ctx | None = None
-) -> None:
+def upsert_subjects(store_uri: str | os.PathLike[str], df: pd.DataFrame, ctx: Context = None) -> None:
     """Write subject metadata into the rows with these ids; columns that `df` lacks keep their values.
 
     Parameters
@@ -30,16 +29,23 @@ def upsert_subjects(
     """
     from radiobject_assets.store.dataframe import _with_keys, upsert_frame  # pandas: 0.2 s to import
 
-    store_uri, ctx = normalise(store_uri), ctx_for_threads(ctx)
-    check_format(store_uri, ctx, STORE_FORMAT)
-    upsert_frame(Table(join(store_uri, OBS_META), ctx), _with_keys(df, (SUBJECT,)))
+    where = normalise(store_uri)
+    check_format(where, ctx, STORE_FORMAT)
+    upsert_frame(Table(join(where, OBS_META), ctx), _with_keys(df, (SUBJECT,)))
 
 
-def ensure_subjects(store_uri: str, ids: Iterable[str], ctx: tiledb.Ctx) -> None:
+def ensure_subjects(store_uri: str, ids: Iterable[str], ctx: Context = None) -> None:
     """Add subjects that obs_meta does not have yet; rows that are there stay as they are."""
-    wanted = dict.fromkeys(ids)
-    table = Table(join(store_uri, OBS_META), ctx)
-    known = set(table.read([], keys=[list(wanted)]).column(SUBJECT).to_pylist()) if wanted else set()
-    new = [subject for subject in wanted if subject not in known]
-    if new:
-        table.upsert(pa.table({SUBJECT: pa.array(new, pa.large_string())}))
+    wanted = list(dict.fromkeys(ids))
+    if wanted:
+        Table(join(store_uri, OBS_META), ctx).commit(
+            "add subjects", lambda draft, name: add_subjects(draft, wanted)
+        )
+
+
+def add_subjects(draft: Draft, ids: Sequence[str]) -> None:
+    """Add rows of subjects that the draft's obs_meta has not."""
+    have = read_table(draft.storage, OBS_META, draft.state.table(OBS_META), [], [ids])
+    known = set(have.column(SUBJECT).to_pylist())
+    new = [subject for subject in ids if subject not in known]
+    draft.put(OBS_META, pa.table({SUBJECT: pa.array(new, pa.large_string())}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from radiobject_assets.store.layout import SUBJECT
+from radiobject_assets.store.names import SUBJECT
 
 if TYPE_CHECKING:
     from radiobject_assets.store.radi_object import RadiObject

@@ -11,8 +11,7 @@ import tiledb
 from radiobject_assets.errors import RadiObjectError
 from radiobject_assets.store.deadline import DeadlineError
 from radiobject_assets.store.handles import open_array
-from radiobject_assets.store.layout import VOLUMES
-from radiobject_assets.store.table_cells import ROW_MARK
+from radiobject_assets.store.names import VOLUMES
 from radiobject_assets.store.tile_cache import forget_array
 from radiobject_assets.store.uris import join, object_kind
 from radiobject_assets.store.voxel_check import file_problem
@@ -90,8 +89,7 @@ def verify_collection(collection: VolumeCollection) -> list[Problem]:
     StorageError
         If the table of rows is damaged.
     """
-    # Its values mean nothing, so that nobody else reads them.
-    collection._rows.table.read([ROW_MARK.name])
+    collection._rows.table.read()  # checks every byte of the segments
     problems = [*shared_ids(collection), *check_rows(collection)]
     damaged = {problem.token for problem in problems}
     for volume in collection:

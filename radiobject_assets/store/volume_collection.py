@@ -20,17 +20,16 @@ from radiobject_assets.store.dataframe import Dataframe
 from radiobject_assets.store.indexing import Index, is_position
 from radiobject_assets.store.layout import (
     COLLECTION_FORMAT,
-    OBS,
     OBS_CORE,
-    OBS_ID,
     SIZE_COLUMNS,
-    SUBJECT,
-    VOLUMES,
     collection_name,
     declared_shape,
 )
+from radiobject_assets.store.log.reading import Picture, places_of_table
+from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT, VOLUMES
 from radiobject_assets.store.radiobject_array import read_only
 from radiobject_assets.store.radiobject_format import (
+    Unlogged,
     is_radiobjects,
     radiobject_collection_name,
     radiobject_rows,
@@ -68,28 +67,26 @@ class VolumeCollection(CollectionMaking, RowChoice):
         self,
         uri: str | os.PathLike[str],
         ctx: tiledb.Ctx | None = None,
-        timestamp: int | None = None,
+        timestamp: int | str | None = None,
     ) -> None:
         where, reference = normalise(uri), ContextRef(ctx)
         theirs = is_radiobjects(where, reference.get(), COLLECTION_FORMAT)
-        self._setup(where, reference, timestamp, None, theirs)
+        picture = None if theirs else Picture(places_of_table(join(where, OBS)), reference, timestamp)
+        self._setup(where, reference, picture, None)
 
-    def _setup(
-        self, uri: str, ctx: ContextRef, timestamp: int | None, name: str | None, theirs: bool
-    ) -> None:
+    def _setup(self, uri: str, ctx: ContextRef, picture: Picture | None, name: str | None) -> None:
         where = join(uri, OBS)
-        if theirs:
-            self._show(uri, ctx, None, radiobject_rows(where, ctx, of_volumes=True))
+        if picture is None:
+            self._show(uri, ctx, radiobject_rows(where, ctx, of_volumes=True))
         else:
-            self._show(uri, ctx, timestamp, Rows(where, ctx, OBS_CORE, timestamp))
+            self._show(uri, ctx, Rows(where, ctx, picture, core=OBS_CORE))
         self._name = name
 
     @classmethod
-    def _opened(
-        cls, uri: str, ctx: ContextRef, timestamp: int | None, name: str, theirs: bool
-    ) -> VolumeCollection:
+    def _opened(cls, uri: str, ctx: ContextRef, picture: Picture, name: str) -> VolumeCollection:
+        """The collection at `uri` in a state that others show too."""
         collection = cls.__new__(cls)
-        collection._setup(uri, ctx, timestamp, name, theirs)
+        collection._setup(uri, ctx, None if isinstance(picture, Unlogged) else picture, name)
         return collection
 
     @property

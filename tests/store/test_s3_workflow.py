@@ -34,7 +34,7 @@ from radiobject_assets.store import (
 )
 from radiobject_assets.store.config import RadiObjectConfig, get_radiobject_config
 from radiobject_assets.store.context import get_tiledb_ctx
-from radiobject_assets.store.layout import OBS
+from radiobject_assets.store.names import OBS
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join
 from tests.store.conftest import AFFINE, S3Server, put, voxels

@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
+from radiobject_assets.store.table_creation import create_table
 
 from radiobject_assets.errors import SchemaError
 from radiobject_assets.store import scratch, upsert_subjects
 from radiobject_assets.store.context import get_tiledb_ctx
-from radiobject_assets.store.layout import OBS_META
+from radiobject_assets.store.names import OBS_META
 from radiobject_assets.store.table import Table
-from radiobject_assets.store.table_creation import create_table
 from radiobject_assets.store.uris import join
 
 TEXT = pa.large_string()

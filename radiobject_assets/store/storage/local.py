@@ -1,8 +1,9 @@
 """Files on a local disk (or one that is mounted like it).
 
 A file is written aside, put on the disk, and only then given its name: by a rename, or, to publish it, by a
-hard link, which the system makes for one of all who try. A process that dies in between leaves a file with a
-random name in the staging folder, where nobody looks for anything.
+hard link, which the system makes for one of all who try. What is published has no name before (`O_TMPFILE`),
+so that nothing is left of a process that dies; where the system has no such files, and of a `write`, a file
+with a random name is left in the staging folder, where nobody looks for anything.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _NO_SUCH_RENAME = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 # A folder is no file: S3 knows no others than these.
 _NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_NO_UNNAMED = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS)
+_O_TMPFILE = getattr(os, "O_TMPFILE", 0)
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _POLL_S = 0.01
@@ -108,6 +111,11 @@ class LocalStorage(Storage):
     def publish(self, path: str, data: bytes) -> bool:
         """See `Storage`."""
         target = self._at(path)
+        with disk_errors("publish", self._place(path)):
+            mine = _in_folder(target, lambda: _publish_unnamed(target, data))
+            if mine is not None:
+                _sync_folder(os.path.dirname(target))
+                return mine
         with disk_errors("publish", self._place(path)), self._staged(data) as staged:
             mine = _in_folder(target, lambda: self._place_if_absent(staged, target))
             # Also where another's is there: what the caller builds on that must not outlive it.
@@ -179,6 +187,12 @@ class LocalStorage(Storage):
                 _sync_folder(os.path.dirname(target))
                 return
 
+    def prune(self) -> None:
+        """See `Storage`."""
+        for folder, _, _ in os.walk(self._folder, topdown=False):
+            with suppress(OSError):  # it holds something
+                os.rmdir(folder)
+
     def exists(self, path: str) -> bool:
         """See `Storage`."""
         with disk_errors("look at", self._place(path)):
@@ -226,6 +240,35 @@ class LocalStorage(Storage):
 
     def _place(self, path: str) -> str:
         return f"{self.uri}/{path}".rstrip("/")
+
+
+def _publish_unnamed(target: str, data: bytes) -> bool | None:
+    """Whether a file with `data` got the name `target`, which nothing had; None where the system can't tell.
+
+    Until it has its name it has none: of a process that dies nothing is left.
+    """
+    if not _O_TMPFILE:
+        return None
+    try:
+        handle = os.open(os.path.dirname(target), os.O_WRONLY | _O_TMPFILE | _CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in _NO_UNNAMED:
+            return None
+        raise
+    try:
+        write_all(handle, [data])
+        os.fsync(handle)
+        try:
+            os.link(f"/proc/self/fd/{handle}", target, follow_symlinks=True)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno in (*_NO_LINKS, errno.ENOENT, errno.EXDEV):
+                return None
+            raise
+        return True
+    finally:
+        os.close(handle)
 
 
 def _read_at(handle: int, offset: int, nbytes: int) -> bytes:

@@ -223,6 +223,9 @@ class S3Storage(Storage):
                     self._fail("remove", start, Failure(403, "AccessDenied", "S3 answered 403", False))
                 deadline.sleep(_SLOW_DOWN_S if refused else 0)
 
+    def prune(self) -> None:
+        """See `Storage`: nothing to do."""
+
     def exists(self, path: str) -> bool:
         """See `Storage`."""
         call = partial(

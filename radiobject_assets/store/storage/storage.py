@@ -120,6 +120,10 @@ class Storage(ABC):
         versioning keeps stay."""
 
     @abstractmethod
+    def prune(self) -> None:
+        """Remove folders that hold nothing, the root among them. S3 has none."""
+
+    @abstractmethod
     def exists(self, path: str) -> bool:
         """Whether there is a file."""
 

@@ -1,0 +1,219 @@
+"""Forgetting subjects: every segment that has rows of theirs is written anew without, in one commit.
+
+Earlier states keep their manifests, which name segments by random tokens and no ids. The commit says which
+segment is to be read in place of which (`State.replaced`), so that every state, named or not, has all rows
+of everybody else as before, and none of the erased. Then the files are removed. Who is killed in between
+left nothing undone that the same call does not do again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from radiobject_assets.errors import StorageError
+from radiobject_assets.store.log.description import describe
+from radiobject_assets.store.log.draft import Draft
+from radiobject_assets.store.log.log import Log
+from radiobject_assets.store.log.segments import column_names, is_segment, read_segment, unchecked
+from radiobject_assets.store.log.state import Segment, State
+from radiobject_assets.store.log.vacuuming import revoke
+from radiobject_assets.store.names import COLLECTIONS, OBS
+from radiobject_assets.store.storage import MissingError, Storage
+
+_SUBJECT, _TOKEN = "obs_subject_id", "volume"
+Tokens = dict[str, set[str]]
+
+
+@dataclass
+class Found:
+    """What of some subjects is in the files of a store's tables."""
+
+    segments: dict[str, list[str]] = field(default_factory=dict)
+    """Names of segments that have rows of theirs, by folder."""
+    tokens: Tokens = field(default_factory=dict)
+    """Arrays of theirs that rows name, by collection folder ("" for a collection of its own)."""
+    damaged: list[tuple[str, str]] = field(default_factory=list)
+    """Folder and name of files that are no segments any more, and that no state needs."""
+    searched: int = 0
+
+
+def table_folders(log: Log, state: State) -> list[str]:
+    """Folders in which segments may lie: those of tables, and of collections that were never committed."""
+    found = {folder.path for folder in log.storage.list(COLLECTIONS) if folder.path.endswith("/")}
+    return sorted({*state.tables, *(f"{folder}{OBS}" for folder in found)})
+
+
+class Search:
+    """Looks for subjects in segments, in each only once: segments never change."""
+
+    def __init__(self, log: Log, ids: Collection[str]) -> None:
+        self._log = log
+        self._ids = pa.array(sorted(ids), pa.large_string())
+        self._seen: dict[tuple[str, str], tuple[bool, set[str]]] = {}
+
+    def run(self, state: State) -> Found:
+        """What is there now.
+
+        Raises
+        ------
+        StorageError
+            A segment that the state or a snapshot needs can't be read: nobody can be erased from it.
+        """
+        found = Found()
+        needed = self.needed(state)
+        for folder in table_folders(self._log, state):
+            for entry in self._log.storage.list(folder):
+                name = entry.path.rpartition("/")[2]
+                if not is_segment(name):
+                    continue
+                try:
+                    held, tokens = self._look(folder, name, needed.get((folder, name)))
+                except MissingError:
+                    continue  # vacuumed meanwhile
+                except StorageError:
+                    if (folder, name) in needed:
+                        raise
+                    found.damaged.append((folder, name))
+                    continue
+                found.searched += 1
+                if held:
+                    found.segments.setdefault(folder, []).append(name)
+                if tokens:
+                    place = folder.rpartition("/")[0]
+                    found.tokens.setdefault(place, set()).update(tokens)
+        return found
+
+    def needed(self, state: State) -> dict[tuple[str, str], Segment]:
+        """Segments of a state and of its snapshots, by folder and name."""
+        states = [state]
+        states += [self._log.manifest(pin.number, state, pin.manifest) for pin in state.snapshots.values()]
+        return {(n, s.name): s for one in states for n, table in one.tables.items() for s in table.segments}
+
+    def _look(self, folder: str, name: str, segment: Segment | None) -> tuple[bool, set[str]]:
+        known = self._seen.get((folder, name))
+        if known is None:
+            rows = self._rows(folder, name, segment, [_SUBJECT, _TOKEN])
+            mine = pc.is_in(rows.column(_SUBJECT), value_set=self._ids)
+            tokens: set[str] = set()
+            if _TOKEN in rows.column_names:
+                tokens = set(rows.filter(mine).column(_TOKEN).drop_null().to_pylist())
+            known = self._seen[folder, name] = (bool(pc.any(mine).as_py()), tokens)
+        return known
+
+    def _rows(
+        self, folder: str, name: str, segment: Segment | None, columns: Sequence[str] | None
+    ) -> pa.Table:
+        storage = self._log.storage
+        if segment is None:
+            return unchecked(storage, folder, name, [_SUBJECT])
+        names = column_names(storage, folder, segment) if columns is None else columns
+        read = read_segment(storage, folder, segment, names)
+        return pa.table({column: read[column] for column in names if column in read})
+
+    def others(self, folder: str, name: str, segment: Segment | None) -> pa.Table:
+        """The rows of everybody else in a segment."""
+        rows = self._rows(folder, name, segment, None)
+        return rows.filter(pc.invert(pc.is_in(rows.column(_SUBJECT), value_set=self._ids)))
+
+
+def erase_rows(
+    log: Log, ids: Collection[str], unnamed: Callable[[State, Tokens], Tokens]
+) -> tuple[State, Found]:
+    """Commit a state in which subjects are nowhere, in no earlier state either; the files are there still.
+
+    Parameters
+    ----------
+    unnamed
+        Arrays of these subjects that no row names, by collection folder; it is given those that rows name.
+    """
+    search = Search(log, ids)
+    result: list[Found] = []
+
+    def erase(draft: Draft) -> None:
+        found = search.run(draft.base)
+        result[:] = [found]
+        needed = search.needed(draft.base) if found.segments else {}
+        moved: dict[str, dict[str, Segment]] = {}
+        for folder, names in found.segments.items():
+            for name in names:
+                if name not in draft.base.replaced.get(folder, {}):  # else a call was killed that replaced it
+                    rows = partial(search.others, folder, name, needed.get((folder, name)))
+                    moved.setdefault(folder, {})[name] = draft.write(folder, ("erase", name), rows)
+        hidden = unnamed(draft.base, found.tokens)
+        for folder, tokens in hidden.items():
+            found.tokens.setdefault(folder, set()).update(tokens)
+        _replace(draft, moved)
+        revoke(draft, {token for tokens in hidden.values() for token in tokens})
+        if draft.state != draft.base or found.damaged:
+            draft.set(cleared=draft.base.number + 1)
+        _describe_snapshots(log, draft)
+
+    return log.commit("erase", erase), result[0]
+
+
+def _replace(draft: Draft, moved: dict[str, dict[str, Segment]]) -> None:
+    if not any(moved.values()):
+        return
+    replaced = {folder: dict(names) for folder, names in draft.state.replaced.items()}
+    for folder, names in moved.items():
+        known = replaced.setdefault(folder, {})
+        for old, new in known.items():  # what took the place of another is replaced itself
+            known[old] = names.get(new.name, new)
+        known.update(names)
+        if folder in draft.state.tables:
+            segments = [names.get(s.name, s) for s in draft.state.table(folder).segments]
+            draft.set_segments(folder, [s for s in segments if s.rows])
+    draft.set(replaced=replaced)
+
+
+def _describe_snapshots(log: Log, draft: Draft) -> None:
+    if draft.state.kind != "store" or draft.state.replaced == draft.base.replaced:
+        return
+    changed = {}
+    for name, pin in draft.base.snapshots.items():
+        before = log.manifest(pin.number, draft.base, pin.manifest)
+        after = log.manifest(pin.number, draft.state, pin.manifest)
+        if before.tables != after.tables:
+            counts, digest = describe(draft.storage, after)
+            changed[name] = replace(pin, counts=counts, digest=digest)
+    if changed:
+        draft.with_entry("snapshots", changed)
+
+
+def remove_erased(storage: Storage, found: Found) -> None:
+    """Remove the files that a committed erasure replaced."""
+    for folder, names in found.segments.items():
+        for name in names:
+            storage.remove(f"{folder}/{name}")
+    for folder, name in found.damaged:
+        storage.remove(f"{folder}/{name}")
+    for entry in storage.leftovers(_STAGED_S):
+        storage.remove(entry.path)
+
+
+# Where files have names while they are staged, none is that long.
+_STAGED_S = 60.0
+
+
+def prove_absent(log: Log, ids: Collection[str], erased: State) -> int:
+    """Look again through every segment that was there when somebody was erased; returns how many there are.
+
+    Raises
+    ------
+    StorageError
+        One of these subjects is still in one of them. The message does not repeat the id.
+    """
+    found = Search(log, ids).run(log.newest())
+    for folder, names in found.segments.items():
+        for name in names:
+            if int(name.split("-")[0]) < erased.number:
+                raise StorageError(
+                    f"{log.uri}/{folder}/{name} still has rows of a subject that was deleted; "
+                    "call delete_subjects again"
+                )
+    return found.searched

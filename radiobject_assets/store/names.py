@@ -1,0 +1,4 @@
+"""Names of a store's folders and of its key columns."""
+
+OBS_META, COLLECTIONS, OBS, VOLUMES, ROWS = "obs_meta", "collections", "obs", "volumes", "rows"
+SUBJECT, OBS_ID = "obs_subject_id", "obs_id"
