@@ -113,11 +113,9 @@ class LocalStorage(Storage):
         target = self._at(path)
         with disk_errors("publish", self._place(path)):
             mine = _in_folder(target, lambda: _publish_unnamed(target, data))
-            if mine is not None:
-                _sync_folder(os.path.dirname(target))
-                return mine
-        with disk_errors("publish", self._place(path)), self._staged(data) as staged:
-            mine = _in_folder(target, lambda: self._place_if_absent(staged, target))
+            if mine is None:
+                with self._staged(data) as staged:
+                    mine = _in_folder(target, lambda: self._place_if_absent(staged, target))
             # Also where another's is there: what the caller builds on that must not outlive it.
             _sync_folder(os.path.dirname(target))
             return mine
@@ -259,7 +257,8 @@ def _publish_unnamed(target: str, data: bytes) -> bool | None:
         write_all(handle, [data])
         os.fsync(handle)
         try:
-            os.link(f"/proc/self/fd/{handle}", target, follow_symlinks=True)
+            # With a folder given, Python follows the link in /proc, which it does not otherwise.
+            os.link(f"/proc/self/fd/{handle}", target, src_dir_fd=handle, follow_symlinks=True)
         except FileExistsError:
             return False
         except OSError as error:

@@ -57,8 +57,8 @@ def test_a_full_disk_is_told_and_what_was_there_stays(small_disk: Path) -> None:
     assert storage.read("old") == b"o" * 500_000
     assert storage.leftovers(0) == []
     storage.remove("old")
-    storage.write("new", b"n" * 900_000)
-    assert storage.read("new") == b"n" * 900_000
+    storage.write("newer", b"n" * 900_000)
+    assert storage.read("newer") == b"n" * 900_000
 
 
 def test_a_read_only_disk_is_told_and_read(small_disk: Path) -> None:
@@ -188,7 +188,7 @@ def test_where_there_are_no_hard_links_one_publisher_wins_all_the_same(
     local: Storage, without: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No file system without them is to be had on most machines: the system's answers are exchanged.
-    def no_link(*_: object) -> None:
+    def no_link(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, "not permitted")
 
     def no_rename(*_: object) -> int:
