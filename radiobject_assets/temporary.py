@@ -26,7 +26,7 @@ def temporary_folder() -> Iterator[Path]:
     the next call by the same user, in any process, removes it.
     """
     _sweep(Path(tempfile.gettempdir()))
-    own = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    own, made_by = Path(tempfile.mkdtemp(prefix=_PREFIX)), os.getpid()
     with open(own / "new", "wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -35,7 +35,8 @@ def temporary_folder() -> Iterator[Path]:
             inside.mkdir()
             yield inside
         finally:
-            shutil.rmtree(own, ignore_errors=True)
+            if os.getpid() == made_by:  # a forked child that ends may not take its parent's away
+                shutil.rmtree(own, ignore_errors=True)
 
 
 def _sweep(place: Path) -> None:

@@ -7,12 +7,9 @@ every object holds a `ContextRef`, which notices a fork and pickles without secr
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import threading
-import weakref
-from functools import cache
 from typing import Any
 
 import tiledb
@@ -38,7 +35,6 @@ _SECRET_KEYS = (
 
 _lock = threading.Lock()
 _shared: tuple[int, tiledb.Ctx] | None = None
-_for_small: weakref.WeakKeyDictionary[tiledb.Ctx, tiledb.Ctx] = weakref.WeakKeyDictionary()
 # Contexts from before a fork: destroying one would wait for threads that no longer exist.
 _orphans: list[Any] = []
 
@@ -49,8 +45,6 @@ def _after_fork_in_child() -> None:
     # What was garbage in the parent must not be collected here: a context among it would wait for threads
     # that no longer exist.
     gc.freeze()
-    _orphans.extend(_for_small.values())
-    _for_small.clear()
     if _shared is not None:
         _orphans.append(_shared)
         _shared = None
@@ -63,27 +57,6 @@ if hasattr(os, "register_at_fork"):
 def keep_orphan(thing: object) -> None:
     """Keep an object that holds a context of the parent process alive, so that it is never destroyed."""
     _orphans.append(thing)
-
-
-def keep_for_ever(thing: object) -> None:
-    """Never destroy an object, not even at exit: its end would wait for a call that was given up."""
-    _end_without_destructors()
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
-    if isinstance(thing, tiledb.Ctx) and thing in _for_small:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(_for_small[thing]))
-
-
-@cache
-def _end_without_destructors() -> None:
-    """Let this process, once Python is through with its end, end at once with its status (glibc).
-
-    A call that was given up goes on in TileDB's threads; they crash when it wakes up while the destructors
-    of TileDB's global objects run.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "on_exit"):
-        # Handlers run last in, first out: this one before those destructors, which are registered already.
-        libc.on_exit(ctypes.cast(libc._exit, ctypes.c_void_p), None)
 
 
 def _credentials() -> dict[str, str]:
@@ -141,23 +114,6 @@ def ctx_for_threads(ctx: tiledb.Ctx | None = None) -> tiledb.Ctx:
 def ctx_for_process(base: tiledb.Ctx | None = None) -> tiledb.Ctx:
     """A new context for a child process, with the settings of `base` or of the process's configuration."""
     return make_ctx() if base is None else tiledb.Ctx(tiledb.Config(dict(base.config().dict())))
-
-
-def ctx_for_small_objects(ctx: tiledb.Ctx, uri: str, nbytes: int) -> tiledb.Ctx:
-    """The context with which to write objects of `nbytes` at most to `uri`: on S3, each in one request.
-
-    TileDB makes every object of several parts, also one of 100 bytes: four requests. The rows of a commit
-    are about 80 such objects (at 50 ms: 7 s, and 2.5 s in single requests).
-    """
-    # Of what is written in one request TileDB keeps no more than one part of each operation in memory.
-    if not uri.startswith("s3://") or nbytes > int(ctx.config()["vfs.s3.multipart_part_size"]) // 2:
-        return ctx
-    with _lock:
-        small = _for_small.get(ctx)
-        if small is None:
-            settings = {**ctx.config().dict(), "vfs.s3.use_multipart_upload": "false"}
-            small = _for_small[ctx] = tiledb.Ctx(tiledb.Config(settings))
-        return small
 
 
 class ContextRef:

@@ -93,7 +93,7 @@ def _owner(uri: str, ctx: tiledb.Ctx) -> str | None:
     try:
         if object_kind(uri, ctx) != "array":
             return None
-        with storage_errors("look at", uri, ctx), open_array(uri, ctx) as array:
+        with storage_errors("look at", uri, ctx), open_array(uri, ctx, voxels=False) as array:
             owner = read_meta(array).get("obs_subject_id")
     except DeadlineError:
         raise

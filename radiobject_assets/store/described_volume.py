@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import numpy as np
@@ -13,10 +14,10 @@ from radiobject_assets.errors import StorageError
 from radiobject_assets.store.affine import Affine, affine_axcodes, affine_from_values, spacing_mm
 from radiobject_assets.store.config import SliceOrientation
 from radiobject_assets.store.context import ContextRef
-from radiobject_assets.store.deadline import storage_errors
 from radiobject_assets.store.handles import open_array
 from radiobject_assets.store.layout import VOLUME_FORMAT
 from radiobject_assets.store.radiobject_array import radiobject_header
+from radiobject_assets.store.storage.errors import storage_errors
 from radiobject_assets.store.tile_cache import forget_array
 from radiobject_assets.store.uris import normalise, object_kind
 from radiobject_assets.store.volume_header import VolumeHeader
@@ -48,7 +49,7 @@ class DescribedVolume:
         if object_kind(self._uri, ctx) != "array":
             raise StorageError(f"no volume at {self._uri}: there is no TileDB array")
         check_index(self._uri, ctx)
-        with storage_errors("open the volume", self._uri), open_array(self._uri, ctx) as array:
+        with storage_errors("open the volume", self._uri), open_array(self._uri, ctx, voxels=False) as array:
             meta = read_meta(array)
             if meta.get("format") != VOLUME_FORMAT:
                 self._known = radiobject_header(array)
@@ -71,6 +72,9 @@ class DescribedVolume:
             tile_orientation=meta.get("tile_orientation"),
         )
         return self._known
+
+    def _opened(self) -> AbstractContextManager[Any]:
+        return open_array(self._uri, self._ctx.get(), voxels=False)
 
     @property
     def _header(self) -> VolumeHeader:
@@ -163,7 +167,7 @@ class DescribedVolume:
         """Which access the tiles favour."""
         header = self._header
         if header.tile_orientation is None:
-            with open_array(self._uri, self._ctx.get()) as array:
+            with self._opened() as array:
                 name = read_meta(array).get("tile_orientation")
         else:
             name = header.tile_orientation
@@ -172,7 +176,10 @@ class DescribedVolume:
     @property
     def sources(self) -> tuple[str, ...]:
         """SOPInstanceUIDs (or other names) of what the volume was made from, in volume order."""
-        with storage_errors("open the volume", self._uri), open_array(self._uri, self._ctx.get()) as array:
+        with (
+            storage_errors("open the volume", self._uri),
+            self._opened() as array,
+        ):
             return tuple(read_meta(array).get("sources") or ())
 
     @property
@@ -189,7 +196,10 @@ class DescribedVolume:
     @property
     def nifti_header(self) -> dict[str, Any]:
         """What is known of the NIfTI header that the volume was read from; empty for other sources."""
-        with storage_errors("open the volume", self._uri), open_array(self._uri, self._ctx.get()) as array:
+        with (
+            storage_errors("open the volume", self._uri),
+            self._opened() as array,
+        ):
             return dict(read_meta(array).get("nifti") or {})
 
     @property

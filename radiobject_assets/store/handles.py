@@ -1,88 +1,103 @@
-"""Open arrays, kept open: opening costs more than reading a tile, on S3 by far.
+"""Open arrays, kept open: opening costs more than reading a tile.
 
 A bounded pool for each process, least recently used first out. An array in use is never closed under its
 reader. Voxel arrays never change once written, so a kept handle is never stale; tables are not pooled.
+Arrays on S3 are opened as local copies, which are kept as long as they are open.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import tiledb
 
-from radiobject_assets.store.context import keep_for_ever, keep_orphan
-from radiobject_assets.store.deadline import DeadlineError, on_storage
+from radiobject_assets.store.array_copies import copied_bytes, local_array
+from radiobject_assets.store.context import keep_orphan
+from radiobject_assets.store.storage.errors import storage_errors
+from radiobject_assets.store.uris import local_path
 
 MAX_OPEN = 128
+# What copies of arrays may take of the disk, beside those in use.
+MAX_COPIED_BYTES = 1024**3
+
+Key = tuple[str, int, bool]
 
 
 class _Handle:
-    def __init__(self, array: Any, ctx: tiledb.Ctx) -> None:
-        self.array = array
+    def __init__(self, uri: str, ctx: tiledb.Ctx, voxels: bool) -> None:
         self.ctx = ctx  # keeps the context, and so its id(), alive
         self.users = 0
         self.dropped = False
+        with ExitStack() as opening:
+            place = opening.enter_context(local_array(uri, ctx, voxels=voxels))
+            self.copied_bytes = 0 if local_path(uri) is not None else copied_bytes(place)
+            with storage_errors("open", uri, ctx):
+                self.array = opening.enter_context(tiledb.open(place, "r", ctx=ctx))
+            self._until_closed = opening.pop_all()
+
+    def close(self) -> None:
+        self._until_closed.close()
 
 
 class HandlePool:
     """Open arrays by URI and context. Thread-safe; emptied in a forked child."""
 
-    def __init__(self, max_open: int = MAX_OPEN) -> None:
+    def __init__(self, max_open: int = MAX_OPEN, max_copied_bytes: int = MAX_COPIED_BYTES) -> None:
         self._max_open = max_open
+        self._max_copied_bytes = max_copied_bytes
         self._lock = threading.Lock()
-        self._handles: OrderedDict[tuple[str, int], _Handle] = OrderedDict()
+        self._handles: OrderedDict[Key, _Handle] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._handles)
 
     @contextmanager
-    def use(self, uri: str, ctx: tiledb.Ctx) -> Iterator[Any]:
-        """The array at `uri`, open for reading for the length of the `with` block and likely longer."""
-        key = (uri, id(ctx))
+    def use(self, uri: str, ctx: tiledb.Ctx, voxels: bool = True) -> Iterator[Any]:
+        """The array at `uri`, open for reading for the length of the `with` block and likely longer.
+
+        Parameters
+        ----------
+        voxels
+            Whether voxels will be read. Without, an array on S3 can only be asked what it is.
+        """
+        key = (uri, id(ctx), voxels or local_path(uri) is not None)
         with self._lock:
             handle = self._handles.get(key)
             if handle is not None:
                 handle.users += 1
                 self._handles.move_to_end(key)
         if handle is None:
-            opened = on_storage("open", uri, ctx, lambda: tiledb.open(uri, "r", ctx=ctx))
-            fresh = _Handle(opened, ctx)
+            fresh = _Handle(uri, ctx, voxels)
             with self._lock:
                 handle = self._handles.setdefault(key, fresh)
                 handle.users += 1
                 closing = self._overflow()
             if handle is not fresh:
-                fresh.array.close()
+                fresh.close()
             for old in closing:
-                old.array.close()
+                old.close()
         try:
             yield handle.array
-        except DeadlineError:
-            # The call that was given up still uses the array: it may not be closed under it.
-            keep_for_ever(handle.array)
-            with self._lock:
-                if self._handles.get(key) is handle:
-                    del self._handles[key]
-                handle.dropped = False
-            raise
         finally:
             with self._lock:
                 handle.users -= 1
                 close = handle.dropped and handle.users == 0
             if close:
-                handle.array.close()
+                handle.close()
 
     def _overflow(self) -> list[_Handle]:
         closing = []
-        for key in list(self._handles):
-            if len(self._handles) <= self._max_open:
-                break
-            if self._handles[key].users == 0:
+        copied = sum(handle.copied_bytes for handle in self._handles.values())
+        for key, handle in list(self._handles.items()):
+            full = copied > self._max_copied_bytes and handle.copied_bytes
+            if handle.users == 0 and (full or len(self._handles) > self._max_open):
+                copied -= handle.copied_bytes
                 closing.append(self._handles.pop(key))
         return closing
 
@@ -96,7 +111,7 @@ class HandlePool:
                 if handle.users == 0:
                     closing.append(handle)
         for handle in closing:
-            handle.array.close()
+            handle.close()
 
     def clear(self) -> None:
         """Close everything that is not in use."""
@@ -111,11 +126,12 @@ class HandlePool:
 
 
 POOL = HandlePool()
+atexit.register(POOL.clear)  # so that no copies are left
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=POOL.orphan)
 
 
-def open_array(uri: str, ctx: tiledb.Ctx) -> Any:
-    """A context manager that gives the array at `uri` from the pool of this process."""
-    return POOL.use(uri, ctx)
+def open_array(uri: str, ctx: tiledb.Ctx, *, voxels: bool = True) -> AbstractContextManager[Any]:
+    """A context manager that gives the array at `uri` from this process's pool (see `HandlePool.use`)."""
+    return POOL.use(uri, ctx, voxels)

@@ -19,9 +19,9 @@ import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.affine import affine_axcodes, spacing_mm
+from radiobject_assets.store.array_copies import local_array, local_group
 from radiobject_assets.store.columns import Column, ColumnType, to_arrow
 from radiobject_assets.store.context import ContextRef
-from radiobject_assets.store.deadline import DeadlineError, on_storage
 from radiobject_assets.store.layout import (
     AFFINE_COLUMNS,
     COLLECTION_FORMAT,
@@ -39,6 +39,8 @@ from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_ID, OBS_META, SU
 from radiobject_assets.store.parallel import map_on_threads
 from radiobject_assets.store.radiobject_array import radiobject_header, read_only
 from radiobject_assets.store.rows import Rows
+from radiobject_assets.store.storage import DeadlineError
+from radiobject_assets.store.storage.errors import storage_errors
 from radiobject_assets.store.uris import join, last_part, list_names, object_kind
 from radiobject_assets.store.volume_header import VolumeHeader
 
@@ -73,11 +75,12 @@ def is_radiobjects(uri: str, ctx: tiledb.Ctx, expected: str) -> bool:
 def group_metadata(uri: str, ctx: tiledb.Ctx) -> dict[str, Any]:
     """The metadata of the TileDB group at `uri`."""
 
-    def read() -> dict[str, Any]:
-        with tiledb.Group(uri, "r", ctx=ctx) as group:
-            return dict(group.meta.items())
-
-    return on_storage("open", uri, ctx, read, holds_lock=True)
+    with (
+        local_group(uri, ctx) as place,
+        storage_errors("open", uri, ctx),
+        tiledb.Group(place, "r", ctx=ctx) as group,
+    ):
+        return dict(group.meta.items())
 
 
 def radiobject_collections(store_uri: str, ctx: tiledb.Ctx) -> list[CollectionEntry]:
@@ -148,11 +151,12 @@ def take_inventory(collection_uri: str, ctx: tiledb.Ctx) -> Inventory:
 
 
 def _header(uri: str, ctx: tiledb.Ctx) -> VolumeHeader:
-    def read() -> VolumeHeader | None:
-        with tiledb.open(uri, "r", ctx=ctx) as array:
-            return radiobject_header(array)
-
-    header = on_storage("open", uri, ctx, read, holds_lock=True)
+    with (
+        local_array(uri, ctx, voxels=False) as place,
+        storage_errors("open", uri, ctx),
+        tiledb.open(place, "r", ctx=ctx) as array,
+    ):
+        header = radiobject_header(array)
     if header is None:
         raise StorageError(f"{uri} is no volume of the RadiObject package")
     return header
@@ -258,15 +262,17 @@ def _arrow(frame: pd.DataFrame) -> pa.Table:
 
 
 def _read_table(uri: str, ctx: tiledb.Ctx) -> pd.DataFrame:
-    def read() -> tuple[list[str], dict[str, Any]]:
-        with tiledb.open(uri, "r", ctx=ctx) as array:
-            index = [array.schema.domain.dim(i).name for i in range(array.schema.domain.ndim)]
-            if array.nonempty_domain() is None:
-                names = [array.schema.attr(i).name for i in range(array.schema.nattr)]
-                return index, {name: pd.Series(dtype=object) for name in [*index, *names]}
-            return index, dict(array.query(order="C")[:])
-
-    index, columns = on_storage("read", uri, ctx, read, holds_lock=True)
+    with (
+        local_array(uri, ctx, voxels=True) as place,
+        storage_errors("read", uri, ctx),
+        tiledb.open(place, "r", ctx=ctx) as array,
+    ):
+        index = [array.schema.domain.dim(i).name for i in range(array.schema.domain.ndim)]
+        if array.nonempty_domain() is None:
+            names = [array.schema.attr(i).name for i in range(array.schema.nattr)]
+            columns: dict[str, Any] = {name: pd.Series(dtype=object) for name in [*index, *names]}
+        else:
+            columns = dict(array.query(order="C")[:])
     frame = pd.DataFrame({name: _plain(values) for name, values in columns.items()})
     others = [name for name in frame.columns if name not in index]
     return frame.sort_values(index, ignore_index=True)[[*index, *others]]

@@ -51,7 +51,7 @@ def check_rows(collection: VolumeCollection) -> list[Problem]:
             if damaged is not None:
                 problems.append(Problem(token, "files", damaged))
                 continue
-            with open_array(volume.uri, ctx) as array:
+            with open_array(volume.uri, ctx, voxels=False) as array:
                 meta = read_meta(array)
                 domain = array.schema.domain
                 shape = tuple(int(domain.dim(i).size) for i in range(domain.ndim))

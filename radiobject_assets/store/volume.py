@@ -12,9 +12,9 @@ import tiledb
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from radiobject_assets.errors import ConfigurationError, StorageError
+from radiobject_assets.store.array_copies import edited_array
 from radiobject_assets.store.config import MB, TileConfig, get_radiobject_config
 from radiobject_assets.store.context import ContextRef
-from radiobject_assets.store.deadline import on_storage
 from radiobject_assets.store.described_volume import DescribedVolume
 from radiobject_assets.store.radiobject_array import read_only
 from radiobject_assets.store.selection import parse_selection
@@ -24,6 +24,7 @@ from radiobject_assets.store.staging import (
     whole_volume_slabs,
     write_volume_array,
 )
+from radiobject_assets.store.storage.errors import storage_errors
 from radiobject_assets.store.tile_cache import forget_array, tile_cache
 from radiobject_assets.store.uris import normalise
 from radiobject_assets.store.volume_header import standalone
@@ -218,15 +219,13 @@ class Volume(DescribedVolume):
         validate_id(obs_id, "obs_id")
         ctx = self._ctx.get()
 
-        def name() -> None:
-            with tiledb.open(self._uri, "r", ctx=ctx) as array:
+        with edited_array(self._uri, ctx) as place, storage_errors("name the volume", self._uri, ctx):
+            with tiledb.open(place, "r", ctx=ctx) as array:
                 meta = read_meta(array)
             if not meta:
                 raise read_only(self._uri, "name")
-            with tiledb.open(self._uri, "w", ctx=ctx) as array:
+            with tiledb.open(place, "w", ctx=ctx) as array:
                 write_meta(array, {**meta, "obs_id": obs_id})
-
-        on_storage("name the volume", self._uri, ctx, name, holds_lock=True)
         forget_array(self._uri)
         self._read_header()
 
@@ -244,13 +243,11 @@ class Volume(DescribedVolume):
         uri, sizes, kind = normalise(uri), validate_shape(shape), stored_dtype(np.dtype(dtype))
         write = get_radiobject_config().write
         staged = standalone(sizes, kind, affine, 1.0, 0.0)
-        create_array(uri, sizes, kind, write.tile, write.compression, reference.get())
-
-        def write_description() -> None:
-            with tiledb.open(uri, "w", ctx=reference.get()) as array:
+        own = reference.get()
+        with edited_array(uri, own) as place, storage_errors("create the array", uri, own):
+            create_array(place, sizes, kind, write.tile, write.compression, own)
+            with tiledb.open(place, "w", ctx=own) as array:
                 write_meta(array, describe(staged, write.tile))
-
-        on_storage("write the description of", uri, reference.get(), write_description, holds_lock=True)
         return cls(uri, ctx)
 
     @classmethod

@@ -288,6 +288,6 @@ def tile_extents(uri: str, ctx: tiledb.Ctx) -> tuple[int, ...]:
     indexed = INDEXES.get(uri, ctx)
     if indexed is not None:
         return indexed.index.layout.tile
-    with storage_errors("open the volume", uri), open_array(uri, ctx) as array:
+    with storage_errors("open the volume", uri), open_array(uri, ctx, voxels=False) as array:
         domain = array.schema.domain
         return tuple(int(domain.dim(i).tile) for i in range(domain.ndim))

@@ -79,3 +79,21 @@ def test_what_others_have_put_there_stays(own_place: Path) -> None:
         "radiobject-assets-without-lock",
     }
     assert (kept / ".lock").exists()
+
+
+_FORK = """
+import os, sys
+from radiobject_assets.temporary import temporary_folder
+with temporary_folder() as folder:
+    child = os.fork()
+    if child == 0:
+        sys.exit(0)
+    os.waitpid(child, 0)
+    print(folder.exists())
+print(folder.parent.exists())
+"""
+
+
+def test_a_forked_child_that_leaves_the_block_does_not_take_the_folder_away() -> None:
+    done = subprocess.run([sys.executable, "-c", _FORK], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]

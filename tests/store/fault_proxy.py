@@ -54,6 +54,8 @@ class Request:
     """The region that it is signed for; empty if it is not signed."""
     beside: int
     """Requests that were under way when it came."""
+    agent: str
+    """The program that it says it is from."""
 
     @property
     def kind(self) -> str:
@@ -210,6 +212,7 @@ class _Server:
                 (_header(head, b"host") or b"").decode(),
                 scope[1].decode() if scope else "",
                 self._under_way,
+                (_header(head, b"user-agent") or b"").decode(),
             )
             self._under_way += 1
             self._requests.append(request)

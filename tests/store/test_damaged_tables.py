@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from radiobject_assets.store.checksums import SUMS
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store import RadiObject, consolidate, create_snapshot, upsert_subjects
-from radiobject_assets.store.checksums import SUMS
 from radiobject_assets.store.layout import rename_collection
 from tests.store.conftest import put
 

@@ -54,7 +54,7 @@ def test_latency_changes_nothing_but_time(s3_server: S3Server, proxy: FaultProxy
 
 @pytest.mark.parametrize(
     ("fault", "where"),
-    [("reset", "^LIST"), ("reset", "^GET"), ("reset", "^(PUT|POST)"), ("reset", "^HEAD"), ("slow down", "")],
+    [("reset", "^LIST"), ("reset", "^GET"), ("reset", "^PUT"), ("slow down", "")],
 )
 def test_reads_and_writes_get_over_passing_faults(
     s3_server: S3Server, proxy: FaultProxy, written: str, fault: FaultKind, where: str
@@ -75,7 +75,7 @@ def test_bodies_that_end_early_are_read_again_or_reported_and_never_returned(
     s3_server: S3Server, proxy: FaultProxy, written: str
 ) -> None:
     expected = voxels(1)
-    for where in ("^LIST", "^GET .*__schema", "^GET .*__fragment_metadata", r"^GET .*\.tdb", "tiles.index"):
+    for where in ("^LIST", "^GET .*/log/", r"^GET .*\.tdb", "tiles.index"):
         proxy.fail("truncate", times=2, where=where)
         assert np.array_equal(
             RadiObject(written, s3_server.ctx(proxy.endpoint)).ct["a_ct"].to_numpy(), expected
@@ -155,7 +155,7 @@ def test_nothing_arrives_after_a_failed_write_was_removed(
     place = f"{written}-volume"
     proxy.fail("reset", where=r"^PUT .*(wrt|metadata\.tdb|__meta/|index)")
     proxy.fail("slow down", times=2, where=r"^PUT .*/a0\.tdb", also=True)
-    with pytest.raises(StorageError, match="write voxels"):
+    with pytest.raises(StorageError, match="cannot write"):
         Volume.from_numpy(place, voxels(1), ctx=ctx)
     tried = [r for r in proxy.requests() if r.method == "PUT" and r.target.endswith("/a0.tdb")]
     assert len(tried) == 3
@@ -181,7 +181,7 @@ except StorageError as error:
 
 @pytest.mark.parametrize("fault", ["silence", "slow down"])
 @pytest.mark.parametrize(
-    ("action", "where"), [("open", ""), ("read", r"GET .*obs/.*\.tdb"), ("write", "PUT .*__fragments")]
+    ("action", "where"), [("open", ""), ("read", r"GET .*obs/.*\.parquet"), ("write", "PUT .*__fragments")]
 )
 def test_a_process_that_gave_up_on_its_storage_ends_at_once(
     s3_server: S3Server, proxy: FaultProxy, written: str, fault: FaultKind, action: str, where: str

@@ -10,7 +10,7 @@ import pytest
 import tiledb
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store import RadiObject, RadiObjectConfig, S3Config, make_ctx
+from radiobject_assets.store import RadiObject, make_ctx
 from tests.store.conftest import S3Server
 from tests.store.fault_proxy import FaultProxy
 
@@ -42,26 +42,6 @@ def test_requests_go_to_the_endpoint_signed_for_the_region(
     requests = proxy.requests()
     assert requests
     assert {request.region for request in requests} == {region}
-
-
-@pytest.mark.parametrize("virtual", [True, False])
-def test_the_bucket_is_in_the_host_name_or_in_the_path(
-    s3_server: S3Server, proxy: FaultProxy, virtual: bool
-) -> None:
-    # Names below localhost are this machine's own.
-    endpoint = proxy.endpoint.replace("127.0.0.1", "localhost")
-    config = RadiObjectConfig(s3=S3Config(endpoint=endpoint, use_virtual_addressing=virtual, max_tries=1))
-    keys = {
-        "vfs.s3.aws_access_key_id": s3_server.access_key,
-        "vfs.s3.aws_secret_access_key": s3_server.secret_key,
-    }
-    look(make_ctx(config, **keys), s3_server)
-    requests = proxy.requests()
-    assert requests
-    in_host = {request.host.startswith(f"{s3_server.bucket}.") for request in requests}
-    in_path = {request.target.startswith(f"/{s3_server.bucket}") for request in requests}
-    assert in_host == {virtual}
-    assert in_path == {not virtual}
 
 
 def upload(s3_server: S3Server, ctx: tiledb.Ctx, megabytes: int) -> None:

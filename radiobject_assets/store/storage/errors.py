@@ -12,7 +12,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import tiledb
+
 from radiobject_assets.errors import StorageError
+from radiobject_assets.store.storage.s3_settings import endpoint_of, place_on_s3
 
 _WORDS = {
     errno.ENOSPC: "the disk is full: free some space, then do it again",
@@ -77,3 +80,28 @@ def disk_errors(
         raise MissingError(f"cannot {verb} {place}: there is no such file") from error
     except OSError as error:
         raise StorageError(f"cannot {verb} {place}: {in_plain_words(error)}") from error
+
+
+@contextmanager
+def storage_errors(verb: str, uri: str, ctx: tiledb.Ctx | None = None) -> Iterator[None]:
+    """Turn errors of TileDB and of the operating system into a `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot {verb} {_place(uri, ctx)}: {in_plain_words(error)}") from error
+    except tiledb.TileDBError as error:
+        raise StorageError(f"cannot {verb} {_place(uri, ctx)}: {without_secrets(str(error))}") from error
+
+
+def late(verb: str, place: str, seconds: float, ctx: tiledb.Ctx | None = None) -> DeadlineError:
+    """The error of a call that was given up after so long."""
+    return DeadlineError(
+        f"cannot {verb} {_place(place, ctx)}: no success within {seconds:.3g} s (S3Config.deadline_s). The "
+        "server is silent or keeps asking to slow down; a write may still complete, and to repeat it is safe"
+    )
+
+
+def _place(uri: str, ctx: tiledb.Ctx | None) -> str:
+    if ctx is None or not uri.startswith("s3://"):
+        return uri
+    return place_on_s3(uri, endpoint_of(ctx.config().dict()))

@@ -9,7 +9,6 @@ import tiledb
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.storage.local import LocalStorage
-from radiobject_assets.store.storage.s3 import S3Storage
 from radiobject_assets.store.storage.storage import Storage
 
 
@@ -37,4 +36,7 @@ def open_storage(uri: str, ctx: tiledb.Ctx | ContextRef | None = None) -> Storag
             "the URI of a store has no credentials and no query in it: give s3://bucket/prefix alone, and "
             "credentials by the AWS chain"
         )
+    # botocore takes half a second to load: only who reaches S3 waits for it.
+    from radiobject_assets.store.storage.s3 import S3Storage
+
     return S3Storage(uri.rstrip("/"), ctx if isinstance(ctx, ContextRef) else ContextRef(ctx))

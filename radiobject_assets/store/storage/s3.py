@@ -17,9 +17,10 @@ from typing import Any, NoReturn, TypeVar
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.storage.deadline import Deadline, GivenUpError, in_time
-from radiobject_assets.store.storage.errors import DeadlineError, MissingError
+from radiobject_assets.store.storage.errors import MissingError, late
 from radiobject_assets.store.storage.s3_answers import Answer, Failure, attempt
 from radiobject_assets.store.storage.s3_client import S3Client, s3_client
+from radiobject_assets.store.storage.s3_settings import place_on_s3
 from radiobject_assets.store.storage.storage import Entry, Storage, checked, folder_prefix
 
 T = TypeVar("T")
@@ -50,7 +51,7 @@ class S3Storage(Storage):
     def _s3(self) -> S3Client:
         made = self._made
         if made is None or made[0] != os.getpid():
-            made = self._made = (os.getpid(), s3_client(self._ctx.get().config().dict()))
+            made = self._made = (os.getpid(), s3_client(self._ctx.get()))
         return made[1]
 
     @property
@@ -204,6 +205,8 @@ class S3Storage(Storage):
     def remove_tree(self, path: str) -> None:
         """See `Storage`."""
         start = folder_prefix(path)
+        if not self._base + start:
+            raise StorageError(f"cannot remove {self.uri}: it is a whole bucket; give a prefix in it")
         with self._deadline("remove", path) as deadline:
             in_time([partial(self._removed, start, deadline)], deadline)
 
@@ -287,19 +290,13 @@ class S3Storage(Storage):
         try:
             yield deadline
         except GivenUpError:
-            late = DeadlineError(
-                f"cannot {verb} {self._place(path)}: no success within {deadline.seconds:.3g} s "
-                "(S3Config.deadline_s). The server is silent or keeps asking to slow down; a write may still "
-                "complete, and to repeat it is safe"
-            )
+            error = late(verb, self._place(path), deadline.seconds)
         else:
             return
-        raise late
+        raise error
 
     def _place(self, path: str) -> str:
-        s3 = self._s3
-        where = f"endpoint {s3.endpoint}, bucket {self._bucket}, key {self._base}{path}"
-        return f"{self.uri}/{path}".rstrip("/") + f" ({where})"
+        return place_on_s3(f"{self.uri}/{path}".rstrip("/"), self._s3.endpoint)
 
 
 def _cut(content: bytes, content_range: str | None, offset: int, nbytes: int) -> bytes:

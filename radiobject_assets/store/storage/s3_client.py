@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import tiledb
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import (
@@ -24,9 +26,9 @@ from botocore.loaders import create_loader
 from botocore.session import Session, get_session
 
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.store.config import DEADLINE_KEY, S3Config
+from radiobject_assets.store.config import DEADLINE_KEY
+from radiobject_assets.store.storage.s3_settings import PREFIX, deadline_of, endpoint_of
 
-_PREFIX = "vfs.s3."
 # Ways to find credentials that each of TileDB's sources leaves; "auto" is the whole chain.
 _SOURCES: dict[str, tuple[str, ...] | None] = {
     "auto": None,
@@ -60,49 +62,41 @@ class S3Client:
 
 _lock = threading.Lock()
 _clients: dict[tuple[tuple[str, str], ...], S3Client] = {}
+_known: WeakKeyDictionary[tiledb.Ctx, S3Client] = WeakKeyDictionary()
 
 
 def _after_fork() -> None:
     # The parent's connections are shared with it: nothing may be sent through them here.
-    global _lock, _clients
-    _lock, _clients = threading.Lock(), {}
+    global _lock, _clients, _known
+    _lock, _clients, _known = threading.Lock(), {}, WeakKeyDictionary()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def s3_client(settings: Mapping[str, Any]) -> S3Client:
-    """The client of this process for TileDB's settings; contexts with equal settings share it.
+def s3_client(ctx: tiledb.Ctx) -> S3Client:
+    """The client of this process for a context's settings; contexts with equal settings share it.
 
     Raises
     ------
     ConfigurationError
         For settings that are not possible here; it says what to set instead.
     """
-    wanted = {k: str(v or "") for k, v in settings.items() if k.startswith(_PREFIX) or k == DEADLINE_KEY}
-    key = tuple(sorted(wanted.items()))
     with _lock:
-        if key not in _clients:
-            _clients[key] = _connect(wanted)
-        return _clients[key]
-
-
-def endpoint_of(settings: Mapping[str, Any]) -> str:
-    """Where requests go, as errors name it."""
-    host = str(settings[f"{_PREFIX}endpoint_override"] or "")
-    if host:
-        return f"{settings[f'{_PREFIX}scheme']}://{host.rpartition('@')[2].partition('?')[0]}"
-    return f"AWS region {settings[f'{_PREFIX}region'] or 'by default'}"
-
-
-def deadline_of(settings: Mapping[str, Any]) -> float:
-    """The deadline that a context was made with, or the default; seconds."""
-    return float(settings.get(DEADLINE_KEY) or S3Config().deadline_s)
+        found = _known.get(ctx)
+        if found is None:  # to ask a context for its settings takes half a millisecond
+            settings = ctx.config().dict().items()
+            wanted = {k: str(v or "") for k, v in settings if k.startswith(PREFIX) or k == DEADLINE_KEY}
+            key = tuple(sorted(wanted.items()))
+            if key not in _clients:
+                _clients[key] = _connect(wanted)
+            found = _known[ctx] = _clients[key]
+        return found
 
 
 def _connect(settings: Mapping[str, str]) -> S3Client:
-    s3 = {key.removeprefix(_PREFIX): value for key, value in settings.items()}
+    s3 = {key.removeprefix(PREFIX): value for key, value in settings.items()}
     session = get_session()
     # Read once: the description of S3 takes longer to load than a region from the other side of the world.
     session.register_component("data_loader", _loader())

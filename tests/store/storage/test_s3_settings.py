@@ -90,6 +90,19 @@ def test_requests_go_through_the_proxy_of_a_context() -> None:
     assert base64.b64decode(given).decode() == f"user:{PASSWORD}"
 
 
+@pytest.mark.parametrize("virtual", [True, False])
+def test_the_bucket_is_in_the_host_name_or_in_the_path(virtual: bool) -> None:
+    with Recorder(listing) as proxy:
+        host, _, port = proxy.host.partition(":")
+        style = str(virtual).lower()
+        reach(
+            "http://storage.invalid:9000", proxy_host=host, proxy_port=port, use_virtual_addressing=style
+        ).list()
+    (asked,) = proxy.asked
+    place = "bucket.storage.invalid:9000/?" if virtual else "storage.invalid:9000/bucket?"
+    assert asked.target.startswith(f"http://{place}")
+
+
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """A certificate for this machine that nobody trusts, and its key."""
