@@ -17,7 +17,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from radiobject_assets.store.disk import write_all
@@ -36,6 +37,7 @@ _O_TMPFILE = getattr(os, "O_TMPFILE", 0)
 _RENAME_NOREPLACE = 1
 _AT_FDCWD = -100
 _POLL_S = 0.01
+_PIECE_BYTES = 8 * 1024**2
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 
 
@@ -103,8 +105,16 @@ class LocalStorage(Storage):
 
     def write(self, path: str, data: bytes) -> None:
         """See `Storage`."""
+        self._write(path, [data])
+
+    def write_file(self, path: str, source: Path) -> None:
+        """See `Storage`."""
+        with disk_errors("read", str(source)), source.open("rb") as file:
+            self._write(path, iter(partial(file.read, _PIECE_BYTES), b""))
+
+    def _write(self, path: str, pieces: Iterable[bytes]) -> None:
         target = self._at(path)
-        with disk_errors("write", self._place(path)), self._staged(data) as staged:
+        with disk_errors("write", self._place(path)), self._staged(pieces) as staged:
             _in_folder(target, lambda: os.replace(staged, target))
             _sync_folder(os.path.dirname(target))
 
@@ -114,7 +124,7 @@ class LocalStorage(Storage):
         with disk_errors("publish", self._place(path)):
             mine = _in_folder(target, lambda: _publish_unnamed(target, data))
             if mine is None:
-                with self._staged(data) as staged:
+                with self._staged([data]) as staged:
                     mine = _in_folder(target, lambda: self._place_if_absent(staged, target))
             # Also where another's is there: what the caller builds on that must not outlive it.
             _sync_folder(os.path.dirname(target))
@@ -142,14 +152,15 @@ class LocalStorage(Storage):
             return True
 
     @contextmanager
-    def _staged(self, data: bytes) -> Iterator[str]:
-        """A file that holds `data` for certain, in the staging folder for the length of the block."""
+    def _staged(self, pieces: Iterable[bytes]) -> Iterator[str]:
+        """A file that holds all pieces for certain, in the staging folder for the length of the block."""
         staged = os.path.join(self._staging, secrets.token_hex(16))
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CLOEXEC
         handle = _in_folder(staged, lambda: os.open(staged, flags, 0o666))
         try:
             try:
-                write_all(handle, [data])
+                for piece in pieces:
+                    write_all(handle, [piece])
                 os.fsync(handle)
             finally:
                 os.close(handle)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.storage.deadline import Deadline, GivenUpError, in_time
-from radiobject_assets.store.storage.errors import MissingError, late
+from radiobject_assets.store.storage.errors import MissingError, disk_errors, late
 from radiobject_assets.store.storage.s3_answers import Answer, Failure, attempt
 from radiobject_assets.store.storage.s3_client import S3Client, s3_client
 from radiobject_assets.store.storage.s3_settings import place_on_s3
@@ -30,6 +31,9 @@ _LONGEST_WAIT_S = 5.0
 # What a page of a listing, or of removals, adds to the deadline: it is about a MB.
 _PAGE_BYTES = 1024 * 1024
 _REMOVED_AT_ONCE = 1000
+_MOST_PARTS = 10_000
+# In memory while parts travel together.
+_PARTS_BYTES = 128 * 1024**2
 _LARGEST_PUT = 5 * 1024**3
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
 
@@ -128,6 +132,52 @@ class S3Storage(Storage):
         self._check_size("write", path, data)
         with self._deadline("write", path, len(data)) as deadline:
             in_time([partial(self._tried, "write", path, deadline, partial(self._put, path, data))], deadline)
+
+    def write_file(self, path: str, source: Path) -> None:
+        """See `Storage`: in parts, if it is larger than one."""
+        with disk_errors("read", str(source)):
+            size = source.stat().st_size
+            if size <= self._s3.part_bytes:
+                self.write(path, source.read_bytes())
+                return
+        where = {"Bucket": self._bucket, "Key": self._base + checked(path)}
+        with self._deadline("write", path, size) as deadline:
+            tried = partial(self._tried, "write", path, deadline)
+            begin = partial(self._s3.client.create_multipart_upload, **where, **self._s3.writing)
+            (begun,) = in_time([partial(tried, begin)], deadline)
+            where["UploadId"] = begun["UploadId"]
+            try:
+                self._put_parts(where, source, size, tried, deadline)
+            except BaseException:
+                # Nobody sees the parts, but they are paid for.
+                call = partial(self._s3.client.abort_multipart_upload, **where, **self._s3.reading)
+                with suppress(GivenUpError):
+                    in_time([partial(attempt, call)], Deadline(self._s3.deadline_s))
+                raise
+
+    def _put_parts(
+        self,
+        where: Mapping[str, str],
+        source: Path,
+        size: int,
+        tried: Callable[[Callable[[], Any]], Any],
+        deadline: Deadline,
+    ) -> None:
+        client, reading = self._s3.client, self._s3.reading
+        part_bytes = max(self._s3.part_bytes, -(-size // _MOST_PARTS))
+
+        def put(number: int) -> dict[str, Any]:
+            with disk_errors("read", str(source)), source.open("rb") as file:
+                file.seek((number - 1) * part_bytes)
+                body = file.read(part_bytes)
+            upload = partial(client.upload_part, **where, PartNumber=number, Body=body, **reading)
+            return {"PartNumber": number, "ETag": tried(upload)["ETag"]}
+
+        together = max(1, min(self._s3.parallel, _PARTS_BYTES // part_bytes))
+        calls = [partial(put, number) for number in range(1, -(-size // part_bytes) + 1)]
+        parts = {"Parts": in_time(calls, deadline, together)}
+        finish = partial(client.complete_multipart_upload, **where, MultipartUpload=parts, **reading)
+        in_time([partial(tried, finish)], deadline)
 
     def publish(self, path: str, data: bytes) -> bool:
         """See `Storage`."""

@@ -62,7 +62,7 @@ class Failure:
     @property
     def missing(self) -> bool:
         """There is no such object."""
-        return self.status == 404 and self.code in ("NoSuchKey", "", "NotFound", "NoSuchUpload")
+        return self.status == 404 and self.code in ("NoSuchKey", "", "NotFound")
 
     @property
     def unknown(self) -> bool:

@@ -51,6 +51,8 @@ class S3Client:
     wait_s: float
     """Before the second try; doubled every time."""
     parallel: int
+    part_bytes: int
+    """Of larger objects, which are put in parts."""
     deadline_s: float
     reading: Mapping[str, str]
     """Parameters of every request."""
@@ -120,6 +122,7 @@ def _connect(settings: Mapping[str, str]) -> S3Client:
         tries=int(s3["connect_max_tries"]),
         wait_s=int(s3["connect_scale_factor"]) / 1000,
         parallel=int(s3["max_parallel_ops"]),
+        part_bytes=int(s3["multipart_part_size"]),
         deadline_s=deadline_of(settings),
         reading=reading,
         writing={**reading, **_of_objects(s3)},

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 from radiobject_assets.errors import StorageError
 
@@ -94,6 +95,10 @@ class Storage(ABC):
 
         Where the answer of S3 is lost the error says so; the file is then as before or as given.
         """
+
+    @abstractmethod
+    def write_file(self, path: str, source: Path) -> None:
+        """`write` what a file of this machine holds, which may be larger than memory."""
 
     @abstractmethod
     def publish(self, path: str, data: bytes) -> bool:

@@ -8,6 +8,7 @@ import pickle
 import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,17 @@ def test_what_was_written_is_read(storage: Storage) -> None:
         storage.write("a/b/c.bin", data)
         assert storage.read("a/b/c.bin") == data
         assert storage.exists("a/b/c.bin")
+
+
+def test_a_file_of_this_machine_is_written_whatever_its_size(storage: Storage, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for size in (0, 10, 8 * 2**20, 60 * 2**20 + 1):
+        source.write_bytes(secrets.token_bytes(size))
+        storage.write_file("a/b", source)
+        assert storage.read("a/b") == source.read_bytes()
+    with pytest.raises(StorageError, match=r"cannot read .*gone"):
+        storage.write_file("a/b", tmp_path / "gone")
+    assert storage.read("a/b") == source.read_bytes()
 
 
 def test_what_is_not_there_is_missing(storage: Storage) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,6 +138,35 @@ def test_a_commit_that_nobody_can_tell_of_is_an_error_that_says_so(
     proxy.heal()
     assert direct.read("log/3") == b"ours"
     assert not through(proxy, s3_server, direct).publish("log/3", b"again, with another token")
+
+
+@pytest.mark.parametrize("fault", ["reset", "slow down", "lose"])
+@pytest.mark.parametrize("where", ["^POST .*uploads", "^PUT .*partNumber", "^POST .*uploadId"])
+def test_large_files_get_over_passing_faults(
+    s3_server: S3Server, proxy: FaultProxy, direct: Storage, fault: FaultKind, where: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(secrets.token_bytes(17 * 2**20))
+    storage = through(proxy, s3_server, direct, multipart_part_size_mb=5)
+    proxy.fail(fault, times=2, where=where)
+    storage.write_file("large", source)
+    assert proxy.faults_met() == 2
+    sizes = [r.sent_bytes for r in proxy.requests() if "partNumber" in r.target]
+    assert max(sizes) == 5 * 2**20
+    assert direct.read("large") == source.read_bytes()
+
+
+def test_a_large_file_that_could_not_be_put_changes_nothing(
+    s3_server: S3Server, proxy: FaultProxy, direct: Storage, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(secrets.token_bytes(17 * 2**20))
+    storage = through(proxy, s3_server, direct, **{**IMPATIENT, "multipart_part_size_mb": 5})
+    proxy.fail("silence", where="partNumber=2")
+    with pytest.raises(StorageError, match="cannot write"):
+        storage.write_file("log/1", source)
+    assert direct.read("log/1") == b"log/1" * 20
+    assert any(r.method == "DELETE" and "uploadId" in r.target for r in proxy.requests())
 
 
 def test_a_body_that_never_comes_whole_is_an_error_and_never_returned(
