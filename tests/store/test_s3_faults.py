@@ -16,6 +16,7 @@ import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store import RadiObject, Volume, consolidate
+from radiobject_assets.store.tile_cache import tile_cache
 from tests.store.conftest import S3Server, voxels
 from tests.store.fault_proxy import FaultKind, FaultProxy
 from tests.store.test_s3 import fill
@@ -76,6 +77,7 @@ def test_bodies_that_end_early_are_read_again_or_reported_and_never_returned(
 ) -> None:
     expected = voxels(1)
     for where in ("^LIST", "^GET .*/log/", r"^GET .*\.tdb", "tiles.index"):
+        tile_cache().clear()
         proxy.fail("truncate", times=2, where=where)
         assert np.array_equal(
             RadiObject(written, s3_server.ctx(proxy.endpoint)).ct["a_ct"].to_numpy(), expected
