@@ -24,6 +24,7 @@ SUFFIX = ".parquet"
 _NAME = b"radiobject_segment"
 # Rows of the largest segment that is made of others: bounds the memory of who reads or merges them.
 LARGEST = 65_536
+_FEW = 200
 _CACHE_BYTES = 64 * 1024 * 1024
 
 Reread = Callable[[Segment], Segment | None]
@@ -60,10 +61,11 @@ def write_segment(storage: Storage, table: str, rows: pa.Table, base: int) -> Se
         if not deletions:
             rows = rows.drop_columns([DELETED])
     name = segment_name(base)
+    many = rows.num_rows > _FEW  # compressors and dictionaries for 60 columns take longer than their bytes
     sink = pa.BufferOutputStream()
     pq.write_table(
-        rows.replace_schema_metadata({_NAME: name}), sink, compression="zstd", store_schema=False,
-        write_statistics=rows.num_rows > 1000, use_dictionary=rows.num_rows > 1, write_page_checksum=True,
+        rows.replace_schema_metadata({_NAME: name}), sink, compression="zstd" if many else "none",
+        store_schema=False, write_statistics=many, use_dictionary=many, write_page_checksum=True,
     )  # fmt: skip
     content = sink.getvalue().to_pybytes()
     if not storage.publish(f"{table}/{name}", content):
