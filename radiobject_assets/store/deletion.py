@@ -12,11 +12,13 @@ import pyarrow as pa
 import tiledb
 
 from radiobject_assets.errors import StorageError
+from radiobject_assets.store.arrays.handles import open_array
+from radiobject_assets.store.arrays.tile_cache import forget_array
+from radiobject_assets.store.arrays.tiledb_array import read_meta
 from radiobject_assets.store.columns import Column
 from radiobject_assets.store.consolidation import merge_fragments, only_tidier
 from radiobject_assets.store.context import ctx_for_threads
 from radiobject_assets.store.deadline import on_storage, storage_errors
-from radiobject_assets.store.handles import open_array
 from radiobject_assets.store.layout import (
     OBS,
     OBS_CORE,
@@ -31,9 +33,7 @@ from radiobject_assets.store.layout import (
 from radiobject_assets.store.pins import PINNED
 from radiobject_assets.store.snapshots import describe_state, list_snapshots, pins_of
 from radiobject_assets.store.table import Table, now_ms
-from radiobject_assets.store.tile_cache import forget_array
 from radiobject_assets.store.uris import join, list_names, normalise, object_kind, remove_tree, walk_files
-from radiobject_assets.store.voxels import read_meta
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import tiledb
 
+from radiobject_assets.store.arrays.tile_cache import forget_array
 from radiobject_assets.store.consolidation import consolidate_table
 from radiobject_assets.store.context import ctx_for_threads
 from radiobject_assets.store.evolution import UNFINISHED
@@ -33,7 +34,6 @@ from radiobject_assets.store.layout import (
 from radiobject_assets.store.pins import settle
 from radiobject_assets.store.snapshots import list_snapshots
 from radiobject_assets.store.table import Table, now_ms
-from radiobject_assets.store.tile_cache import forget_array
 from radiobject_assets.store.uris import (
     join,
     list_names,

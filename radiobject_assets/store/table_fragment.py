@@ -24,17 +24,17 @@ import pyarrow as pa
 import tiledb
 from zstandard import ZstdCompressor
 
-from radiobject_assets.store.checksums import note_checksum
-from radiobject_assets.store.columns import Column, ColumnType
-from radiobject_assets.store.disk import write_all
-from radiobject_assets.store.fragment_metadata import (
+from radiobject_assets.store.blocks.fragment import (
     FANOUT,
-    FORMAT_VERSION,
     METADATA_FILE,
     counted,
     generic_tile,
     sized,
 )
+from radiobject_assets.store.blocks.layout import FORMAT_VERSION
+from radiobject_assets.store.checksums import note_checksum
+from radiobject_assets.store.columns import Column, ColumnType
+from radiobject_assets.store.disk import write_all
 from radiobject_assets.store.scratch import scratch
 from radiobject_assets.store.table_cells import Cells, cells_of, text_cells
 from radiobject_assets.store.uris import new_token
