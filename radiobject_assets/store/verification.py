@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import tiledb
 
 from radiobject_assets.errors import RadiObjectError
+from radiobject_assets.store.arrays.handles import open_array
+from radiobject_assets.store.arrays.tile_cache import forget_array
+from radiobject_assets.store.arrays.tiledb_array import read_meta
+from radiobject_assets.store.arrays.verifying import file_problem
 from radiobject_assets.store.deadline import DeadlineError
-from radiobject_assets.store.handles import open_array
 from radiobject_assets.store.names import VOLUMES
-from radiobject_assets.store.tile_cache import forget_array
 from radiobject_assets.store.uris import join, object_kind
-from radiobject_assets.store.voxel_check import file_problem
-from radiobject_assets.store.voxels import read_meta
 
 if TYPE_CHECKING:
     from radiobject_assets.store.volume import Volume
