@@ -60,7 +60,7 @@ def delete_subjects(
         for token in tokens:
             forget_array(join(where, folder, VOLUMES, token))
             log.storage.remove_tree(f"{folder}/{VOLUMES}/{token}")
-    remove_erased(log.storage, found)
+    remove_erased(log, found, wanted)
     searched = prove_absent(log, wanted, state)
     return DeletionReport(len(wanted), sum(map(len, found.tokens.values())), searched)
 
