@@ -33,7 +33,9 @@ PAPER = "paper-2026"
 PERSON = subject_of(30)
 _LIMIT_S = 60.0
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__, *(module_of(name) for name in DESIGNS)])
+_context.set_forkserver_preload(
+    [f"{__package__}.everything", *(module_of(name) for name in DESIGNS)]  # what a process imports anyway
+)
 
 End = Literal["done", "told", "died", "hung"]
 

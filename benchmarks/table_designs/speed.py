@@ -13,6 +13,7 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Sequence
+from importlib import metadata
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -188,25 +189,29 @@ def flushes(folder: Path, names: Sequence[str] = DESIGNS) -> dict[str, Any] | No
 
 
 _IMPORT = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
+_PACKAGES = {
+    "TileDB": ("tiledb", "tiledb"),
+    "pyarrow": ("pyarrow.parquet", "pyarrow"),
+    "Delta": ("deltalake", "deltalake"),
+    "Lance": ("lance", "pylance"),
+}
+"""Module and distribution of each library."""
 
 
 def imports(times: int = 5) -> list[dict[str, Any]]:
     """Seconds to import each library in a new process, and MB that it takes on disk."""
-    libraries = {"TileDB": "tiledb", "pyarrow": "pyarrow.parquet", "Delta": "deltalake", "Lance": "lance"}
     spent: dict[str, list[float]] = defaultdict(list)
     for _ in range(times):
-        for title, module in libraries.items():
-            done = subprocess.run(
-                [sys.executable, "-c", _IMPORT.format(module)], capture_output=True, text=True
-            )
+        for title, (module, _) in _PACKAGES.items():
+            command = [sys.executable, "-c", _IMPORT.format(module)]
+            done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode == 0:
                 spent[title].append(float(done.stdout))
-    sizes = {}
-    for title in spent:
-        top = libraries[title].split(".")[0]
-        place = __import__(top).__file__
-        sizes[title] = bytes_below(Path(str(place)).parent) / 1e6
     return [
-        {"name": title, "import_s": statistics.median(values), "installed_mb": sizes[title]}
+        {
+            "name": title,
+            "import_s": statistics.median(values),
+            "installed_mb": sum(file.size or 0 for file in metadata.files(_PACKAGES[title][1]) or ()) / 1e6,
+        }
         for title, values in spent.items()
     ]
