@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--times", type=int, default=100, help="kills of each operation, pauses, and flips")
     parser.add_argument("--budget", type=float, default=4.0, help="most seconds for each kind of them")
     parser.add_argument("--torture", default="narrow,parquet,delta,lance", help="designs to kill and pause")
+    parser.add_argument("--kinds", default="erasing,fork,kills,crowds,pauses,flips", help="of torture")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--name", default="table_designs", help="of the file with the results")
     chosen = parser.parse_args(arguments)
@@ -78,24 +79,28 @@ def torture(
             rows += one if isinstance(one, list) else [one]
         return rows
 
-    found = {
-        "erasing": each(names, lambda name, at, _: robustness.erasing(name, at)),
-        "fork": each(names, lambda name, at, _: robustness.after_fork(name, at)),
-        "kills": each(killed, lambda name, at, rng: robustness.kills(name, at, times, budget_s, rng)),
-        "crowds": each(
+    kinds: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "erasing": lambda: each(names, lambda name, at, _: robustness.erasing(name, at)),
+        "fork": lambda: each(names, lambda name, at, _: robustness.after_fork(name, at)),
+        "kills": lambda: each(killed, lambda name, at, rng: robustness.kills(name, at, times, budget_s, rng)),
+        "crowds": lambda: each(
             killed,
             lambda name, at, _: [
                 robustness.crowd(name, at, times, budget_s, erase) for erase in (False, True)
             ],
         ),
-        "pauses": each(killed, lambda name, at, rng: robustness.pauses(name, at, times, budget_s, rng)),
-        "flips": each(
+        "pauses": lambda: each(
+            killed, lambda name, at, rng: robustness.pauses(name, at, times, budget_s, rng)
+        ),
+        "flips": lambda: each(
             [*killed, *(name for name in names if name == "arrow")],
             lambda name, at, rng: robustness.flips(name, at, 2 * times, 2 * budget_s, rng),
         ),
     }
-    for what, rows in found.items():
-        _show(what, rows)
+    found = {}
+    for what in chosen.kinds.split(","):
+        found[what] = kinds[what]()
+        _show(what, found[what])
     return found
 
 
