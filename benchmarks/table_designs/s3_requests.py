@@ -25,6 +25,7 @@ def measure(
     weed = find_weed()
     if weed is None:
         return [], []
+    folder.mkdir()
     server = S3Server(folder)
     found: dict[str, dict[str, Any]] = {}
     races = []
