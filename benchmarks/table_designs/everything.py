@@ -1,4 +1,4 @@
-"""All of it: `python -m benchmarks.table_designs` (some five minutes; `--help` says what can be left out).
+"""All of it: `python -m benchmarks.table_designs` (some six minutes; `--help` says what can be left out).
 
 Delta and Lance are measured where they are installed: `pip install deltalake pylance`.
 """
@@ -28,11 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default=",".join(DESIGNS), help="designs, with commas")
     parser.add_argument("--parts", default=",".join(PARTS), help="of: " + ", ".join(PARTS))
     parser.add_argument("--times", type=int, default=100, help="kills of each operation, pauses, and flips")
-    parser.add_argument("--budget", type=float, default=4.0, help="most seconds for each kind of them")
+    parser.add_argument("--budget", type=float, default=3.0, help="most seconds for each kind of them")
     parser.add_argument("--torture", default="narrow,parquet,delta,lance", help="designs to kill and pause")
     parser.add_argument("--kinds", default="erasing,fork,kills,crowds,pauses,flips", help="of torture")
     parser.add_argument("--seed", type=int, default=1)
