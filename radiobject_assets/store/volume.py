@@ -13,6 +13,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.store.array_copies import edited_array
+from radiobject_assets.store.arrays.handles import ALWAYS
+from radiobject_assets.store.arrays.tile_cache import forget_array, tile_cache
+from radiobject_assets.store.arrays.tiledb_array import create_array, read_meta, write_meta
+from radiobject_assets.store.arrays.verifying import voxel_problem
+from radiobject_assets.store.blocks.regions import Region
 from radiobject_assets.store.config import MB, TileConfig, get_radiobject_config
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.described_volume import DescribedVolume
@@ -25,18 +30,9 @@ from radiobject_assets.store.staging import (
     write_volume_array,
 )
 from radiobject_assets.store.storage.errors import storage_errors
-from radiobject_assets.store.tile_cache import forget_array, tile_cache
 from radiobject_assets.store.uris import normalise
 from radiobject_assets.store.volume_header import standalone
-from radiobject_assets.store.voxel_check import voxel_problem
-from radiobject_assets.store.voxel_source import read_voxels
-from radiobject_assets.store.voxels import (
-    create_array,
-    read_meta,
-    stored_dtype,
-    validate_shape,
-    write_meta,
-)
+from radiobject_assets.store.voxels import stored_dtype, validate_shape
 
 if TYPE_CHECKING:
     from radiobject_assets.store.statistics import VolumeStatistics
@@ -72,19 +68,8 @@ class Volume(DescribedVolume):
 
     def read_box(self, start: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
         """Stored voxels [start, start + size), all axes, in Fortran order, without rescale."""
-        header = self._header
-        return tile_cache().read(
-            self._uri,
-            tuple(map(int, start)),
-            tuple(map(int, size)),
-            header.shape,
-            self.tile_extents,
-            header.dtype,
-            self._read_stored,
-        )
-
-    def _read_stored(self, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
-        return read_voxels(self._uri, self._ctx.get(), start, size, self._header.dtype)
+        region = Region(tuple(map(int, start)), tuple(map(int, size)))
+        return tile_cache().read(self._uri, self._reader, region).view(self._header.dtype)
 
     def _physical(self, stored: NDArray[Any]) -> NDArray[Any]:
         header = self._header
@@ -210,7 +195,7 @@ class Volume(DescribedVolume):
         """
         header, ctx = self._header, self._ctx.get()
         forget_array(self._uri)
-        return voxel_problem(self._uri, ctx, header.shape, header.dtype, header.voxel_digest)
+        return voxel_problem(self._uri, ctx, header.dtype, header.voxel_digest, header.index_digest)
 
     # -- making and changing ------------------------------------------------------------------------
 
@@ -220,7 +205,7 @@ class Volume(DescribedVolume):
         ctx = self._ctx.get()
 
         with edited_array(self._uri, ctx) as place, storage_errors("name the volume", self._uri, ctx):
-            with tiledb.open(place, "r", ctx=ctx) as array:
+            with tiledb.open(place, "r", ctx=ctx, timestamp=ALWAYS) as array:
                 meta = read_meta(array)
             if not meta:
                 raise read_only(self._uri, "name")

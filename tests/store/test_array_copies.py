@@ -17,9 +17,8 @@ import tiledb
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store import RadiObject, Volume, consolidate, delete_subjects, vacuum
 from radiobject_assets.store.array_copies import edited_array, local_array, local_group
-from radiobject_assets.store.handles import POOL, HandlePool
+from radiobject_assets.store.arrays.handles import POOL, HandlePool, open_array
 from radiobject_assets.store.uris import object_kind
-from radiobject_assets.store.voxel_source import read_by_tiledb
 from radiobject_assets.temporary import temporary_folder
 from tests.store.conftest import S3Server, voxels
 from tests.store.fault_proxy import FaultProxy
@@ -78,7 +77,8 @@ def test_tiledb_reads_the_same_voxels_from_a_copy(s3_server: S3Server, place: st
         -(2**15), 2**15, (150, 150, 150), np.int16
     )  # 6.4 MB, several pieces
     Volume.from_numpy(place, large, ctx=ctx)
-    found = read_by_tiledb(place, ctx, (3, 0, 7), (140, 150, 100), np.dtype(np.int16))
+    with open_array(place, ctx) as array:
+        found = array[3:143, :, 7:107]["voxels"]
     assert np.array_equal(found, large[3:143, :, 7:107])
     POOL.drop(place)
     assert copies() == []
@@ -159,7 +159,7 @@ import os, sys, tempfile
 from pathlib import Path
 from radiobject_assets.store import S3Config, configure
 from radiobject_assets.store.context import get_tiledb_ctx
-from radiobject_assets.store.handles import open_array
+from radiobject_assets.store.arrays.handles import open_array
 endpoint, uri = sys.argv[1:]
 configure(s3=S3Config(endpoint=endpoint, use_virtual_addressing=False))
 copies = lambda: [path for path in Path(tempfile.gettempdir()).rglob("*.tdb")]

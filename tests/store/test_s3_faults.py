@@ -16,7 +16,7 @@ import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store import RadiObject, Volume, consolidate
-from radiobject_assets.store.tile_cache import tile_cache
+from radiobject_assets.store.arrays.tile_cache import tile_cache
 from tests.store.conftest import S3Server, voxels
 from tests.store.fault_proxy import FaultKind, FaultProxy
 from tests.store.test_s3 import fill

@@ -17,7 +17,7 @@ from radiobject_assets.store.uris import new_token
 
 HEAD = "state.json"
 FOLDER = "log"
-_PER_FOLDER = 1000
+_PER_FOLDER = 100
 _ATTEMPTS = 1000
 _LONGEST_PAUSE_S = 0.25
 
@@ -71,7 +71,8 @@ class Log:
             if not found:
                 raise NoLogError(f"no store at {self.uri}: it has no {HEAD} and no {FOLDER}/")
             return self._manifest(found[-1])
-        later = self._from(head.number)
+        # A copy that was not renewed for long may lie before all that vacuum left.
+        later = self._from(head.number) or [n for n in self.numbers() if n > head.number]
         if not later:
             raise StorageError(
                 f"{self.uri}: {manifest_path(head.number)} is missing, which {HEAD} is a copy of; "
@@ -280,8 +281,8 @@ class Log:
             another's, and what it published is in no state.
         """
         try:
-            later = self._from(state.number)
-            if later[-1:] == [state.number]:
+            head = self._head()
+            if head is None or head.number < state.number:  # else others came since
                 self.storage.write(HEAD, content)
                 return
             newest = self.newest()

@@ -13,11 +13,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import tiledb
 
 from radiobject_assets.store.array_copies import copied_bytes, local_array
+from radiobject_assets.store.arrays.checking import check_files
 from radiobject_assets.store.context import keep_orphan
 from radiobject_assets.store.storage.errors import storage_errors
 from radiobject_assets.store.uris import local_path
@@ -26,19 +28,24 @@ MAX_OPEN = 128
 # What copies of arrays may take of the disk, beside those in use.
 MAX_COPIED_BYTES = 1024**3
 
+# TileDB shows what was there at "now": nothing at all to a process whose clock is behind the writer's.
+ALWAYS = (0, 2**63 - 1)
+
 Key = tuple[str, int, bool]
 
 
 class _Handle:
-    def __init__(self, uri: str, ctx: tiledb.Ctx, voxels: bool) -> None:
+    def __init__(self, uri: str, ctx: tiledb.Ctx, digest: str | None, voxels: bool) -> None:
         self.ctx = ctx  # keeps the context, and so its id(), alive
         self.users = 0
         self.dropped = False
         with ExitStack() as opening:
             place = opening.enter_context(local_array(uri, ctx, voxels=voxels))
             self.copied_bytes = 0 if local_path(uri) is not None else copied_bytes(place)
+            check_files(uri, ctx, digest, Path(place))
             with storage_errors("open", uri, ctx):
-                self.array = opening.enter_context(tiledb.open(place, "r", ctx=ctx))
+                opened = tiledb.open(place, "r", ctx=ctx, timestamp=ALWAYS)
+                self.array = opening.enter_context(opened)
             self._until_closed = opening.pop_all()
 
     def close(self) -> None:
@@ -58,7 +65,7 @@ class HandlePool:
         return len(self._handles)
 
     @contextmanager
-    def use(self, uri: str, ctx: tiledb.Ctx, voxels: bool = True) -> Iterator[Any]:
+    def use(self, uri: str, ctx: tiledb.Ctx, digest: str | None = None, voxels: bool = True) -> Iterator[Any]:
         """The array at `uri`, open for reading for the length of the `with` block and likely longer.
 
         Parameters
@@ -73,7 +80,7 @@ class HandlePool:
                 handle.users += 1
                 self._handles.move_to_end(key)
         if handle is None:
-            fresh = _Handle(uri, ctx, voxels)
+            fresh = _Handle(uri, ctx, digest, voxels)
             with self._lock:
                 handle = self._handles.setdefault(key, fresh)
                 handle.users += 1
@@ -132,6 +139,21 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=POOL.orphan)
 
 
-def open_array(uri: str, ctx: tiledb.Ctx, *, voxels: bool = True) -> AbstractContextManager[Any]:
-    """A context manager that gives the array at `uri` from this process's pool (see `HandlePool.use`)."""
-    return POOL.use(uri, ctx, voxels)
+def open_array(
+    uri: str, ctx: tiledb.Ctx, digest: str | None = None, *, voxels: bool = True
+) -> AbstractContextManager[Any]:
+    """The array at `uri`, open, from the pool of this process.
+
+    Parameters
+    ----------
+    digest
+        As `load_index` takes it.
+    voxels
+        Whether voxels will be read. Without, an array on S3 can only be asked what it is.
+
+    Raises
+    ------
+    StorageError
+        If storage fails, or a file that TileDB would parse is not what was written.
+    """
+    return POOL.use(uri, ctx, digest, voxels)
