@@ -211,7 +211,8 @@ def test_a_reader_sees_one_whole_state_of_a_file_that_is_replaced(storage: Stora
     writer.join()
 
 
-def _read_in_child(storage: Storage, results: Any) -> None:
+def _read_in_child(storage: Storage, environment: dict[str, str], results: Any) -> None:
+    os.environ.update(environment)  # a fork server that another test started has its own
     results.put(storage.read("f"))
 
 
@@ -220,7 +221,7 @@ def test_a_storage_works_in_other_processes(storage: Storage, method: str) -> No
     storage.write("f", b"here")
     make = multiprocessing.get_context(method)
     results = make.Queue()
-    worker = make.Process(target=_read_in_child, args=(storage, results))
+    worker = make.Process(target=_read_in_child, args=(storage, dict(os.environ), results))
     worker.start()
     assert results.get(timeout=60) == b"here"
     worker.join()
