@@ -18,7 +18,7 @@ from radiobject_assets.store.log.compaction import compact_if_many, without_colu
 from radiobject_assets.store.log.draft import Draft
 from radiobject_assets.store.log.log import Log
 from radiobject_assets.store.log.reading import Picture, places_of_table, read_table, rows_where
-from radiobject_assets.store.log.segments import SegmentRemoved
+from radiobject_assets.store.log.segments import SegmentRemoved, check_segment
 from radiobject_assets.store.log.state import State, TableState
 from radiobject_assets.store.names import ROWS
 from radiobject_assets.store.storage import open_storage
@@ -98,6 +98,22 @@ class Table:
             If a column does not exist.
         """
         return self._following(lambda: read_table(self._log.storage, self.name, self.state, columns, keys))
+
+    def check(self) -> None:
+        """Compare every file of the state shown with its checksum.
+
+        Raises
+        ------
+        StorageError
+            One is missing or damaged.
+        """
+
+        def every() -> pa.Table:
+            for segment in self.state.segments:
+                check_segment(self._log.storage, self.name, segment)
+            return pa.table({})
+
+        self._following(every)
 
     def rows_where(
         self, column: str, values: Iterable[str], columns: Sequence[str] | None = None

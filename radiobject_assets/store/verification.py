@@ -89,7 +89,7 @@ def verify_collection(collection: VolumeCollection) -> list[Problem]:
     StorageError
         If the table of rows is damaged.
     """
-    collection._rows.table.read()  # checks every byte of the segments
+    collection._rows.table.check()
     problems = [*shared_ids(collection), *check_rows(collection)]
     damaged = {problem.token for problem in problems}
     for volume in collection:

@@ -107,6 +107,19 @@ def read_segment(
     return found
 
 
+def check_segment(storage: Storage, table: str, segment: Segment) -> None:
+    """Read all of a segment's file, also where its columns are in memory.
+
+    Raises
+    ------
+    SegmentRemoved
+        It is not there.
+    StorageError
+        It is not the file that was written.
+    """
+    _opened(storage, table, segment)
+
+
 def column_names(storage: Storage, table: str, segment: Segment) -> list[str]:
     """Names of all columns that a segment has, keys first."""
     return list(_opened(storage, table, segment).schema_arrow.names)
