@@ -18,7 +18,7 @@ from radiobject_assets.store.log.compaction import compact_if_many, without_colu
 from radiobject_assets.store.log.draft import Draft
 from radiobject_assets.store.log.log import Log
 from radiobject_assets.store.log.reading import Picture, places_of_table, read_table, rows_where
-from radiobject_assets.store.log.segments import SegmentRemoved, check_segment
+from radiobject_assets.store.log.segments import SegmentRemoved
 from radiobject_assets.store.log.state import State, TableState
 from radiobject_assets.store.names import ROWS
 from radiobject_assets.store.storage import open_storage
@@ -99,22 +99,6 @@ class Table:
         """
         return self._following(lambda: read_table(self._log.storage, self.name, self.state, columns, keys))
 
-    def check(self) -> None:
-        """Compare every file of the state shown with its checksum.
-
-        Raises
-        ------
-        StorageError
-            One is missing or damaged.
-        """
-
-        def every() -> pa.Table:
-            for segment in self.state.segments:
-                check_segment(self._log.storage, self.name, segment)
-            return pa.table({})
-
-        self._following(every)
-
     def rows_where(
         self, column: str, values: Iterable[str], columns: Sequence[str] | None = None
     ) -> pa.Table:
@@ -137,8 +121,9 @@ class Table:
 
     def commit(self, operation: str, change: Callable[[Draft, str], None]) -> None:
         """Commit what `change(draft, name of this table)` changes; see `Log.commit`."""
+        start = None if self._picture.is_taken else self._picture.state
         name, log = self.name, self._log
-        state = log.commit(operation, lambda draft: change(draft, name))
+        state = log.commit(operation, lambda draft: change(draft, name), start=start)
         compact_if_many(log, state, name)
         self.close()
 
