@@ -12,6 +12,7 @@ import tiledb
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from radiobject_assets.errors import ConfigurationError, StorageError
+from radiobject_assets.store.arrays.handles import ALWAYS
 from radiobject_assets.store.arrays.tile_cache import forget_array, tile_cache
 from radiobject_assets.store.arrays.tiledb_array import create_array, read_meta, write_meta
 from radiobject_assets.store.arrays.verifying import voxel_problem
@@ -203,7 +204,7 @@ class Volume(DescribedVolume):
         ctx = self._ctx.get()
 
         def name() -> None:
-            with tiledb.open(self._uri, "r", ctx=ctx) as array:
+            with tiledb.open(self._uri, "r", ctx=ctx, timestamp=ALWAYS) as array:
                 meta = read_meta(array)
             if not meta:
                 raise read_only(self._uri, "name")

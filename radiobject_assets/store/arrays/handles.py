@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import tiledb
@@ -20,6 +21,8 @@ from radiobject_assets.store.context import keep_for_ever, keep_orphan
 from radiobject_assets.store.deadline import DeadlineError, on_storage
 
 MAX_OPEN = 128
+# TileDB shows what was there at "now": nothing at all to a process whose clock is behind the writer's.
+ALWAYS = (0, 2**63 - 1)
 
 
 class _Handle:
@@ -52,7 +55,7 @@ class HandlePool:
                 self._handles.move_to_end(key)
         if handle is None:
             check_files(uri, ctx, digest)
-            opened = on_storage("open", uri, ctx, lambda: tiledb.open(uri, "r", ctx=ctx))
+            opened = on_storage("open", uri, ctx, partial(tiledb.open, uri, "r", ctx=ctx, timestamp=ALWAYS))
             fresh = _Handle(opened, ctx)
             with self._lock:
                 handle = self._handles.setdefault(key, fresh)

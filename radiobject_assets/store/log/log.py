@@ -79,7 +79,8 @@ class Log:
             if not found:
                 raise NoLogError(f"no store at {self.uri}: it has no {HEAD} and no {FOLDER}/")
             return self._manifest(found[-1])
-        later = self._from(head.number)
+        # A copy that was not renewed for long may lie before all that vacuum left.
+        later = self._from(head.number) or [n for n in self.numbers() if n > head.number]
         if not later:
             raise StorageError(
                 f"{self.uri}: {manifest_path(head.number)} is missing, which {HEAD} is a copy of; "
