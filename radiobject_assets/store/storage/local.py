@@ -104,9 +104,13 @@ class LocalStorage(Storage):
     def write(self, path: str, data: bytes) -> None:
         """See `Storage`."""
         target = self._at(path)
-        with disk_errors("write", self._place(path)), self._staged(data) as staged:
+
+        def put(staged: str) -> None:
             _in_folder(target, lambda: os.replace(staged, target))
             _sync_folder(os.path.dirname(target))
+
+        with disk_errors("write", self._place(path)):
+            self._from_staged(data, put)
 
     def publish(self, path: str, data: bytes) -> bool:
         """See `Storage`."""
@@ -116,11 +120,15 @@ class LocalStorage(Storage):
             if mine is not None:
                 _sync_folder(os.path.dirname(target))
                 return mine
-        with disk_errors("publish", self._place(path)), self._staged(data) as staged:
+
+        def put(staged: str) -> bool:
             mine = _in_folder(target, lambda: self._place_if_absent(staged, target))
             # Also where another's is there: what the caller builds on that must not outlive it.
             _sync_folder(os.path.dirname(target))
             return mine
+
+        with disk_errors("publish", self._place(path)):
+            return self._from_staged(data, put)
 
     def _place_if_absent(self, staged: str, target: str) -> bool:
         try:
@@ -142,6 +150,14 @@ class LocalStorage(Storage):
                 return False
             os.rename(staged, target)
             return True
+
+    def _from_staged(self, data: bytes, put: Callable[[str], T]) -> T:
+        """`put(staged file)`; with another one where somebody took it for a left-over and removed it."""
+        for _ in range(20):
+            with suppress(FileNotFoundError), self._staged(data) as staged:
+                return put(staged)
+        with self._staged(data) as staged:
+            return put(staged)
 
     @contextmanager
     def _staged(self, data: bytes) -> Iterator[str]:

@@ -34,13 +34,14 @@ def rows(store: str, moment: int | str | None = None) -> Rows:
     radi = RadiObject(store, timestamp=moment)
     found = {"subjects": _texts(radi.obs_meta.read())}
     for name in radi.collection_names:
-        found[name] = _texts(radi.collection(name).to_obs().reset_index())
+        found[name] = _texts(radi.collection(name).to_obs())
     return found
 
 
 def _texts(frame: pd.DataFrame) -> list[str]:
-    frame = frame.reindex(columns=sorted(frame.columns)).dropna(axis=1, how="all")
-    return [repr(row) for row in frame.astype(str).to_dict("records")]
+    frame = frame.reindex(columns=sorted(frame.columns))
+    records = frame.to_dict("records")
+    return [repr({name: str(value) for name, value in row.items() if pd.notna(value)}) for row in records]
 
 
 def without(found: Rows, subject: str) -> Rows:
