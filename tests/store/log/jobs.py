@@ -71,6 +71,12 @@ class Process:
         theirs.close()
         assert self._answer()[0] == "ready"
 
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        assert self._process.pid is not None
+        return self._process.pid
+
     def begin(self) -> None:
         """Let it work."""
         self._go.send(None)
