@@ -12,6 +12,7 @@ import tiledb
 
 from radiobject_assets.store.arrays.tile_cache import forget_array
 from radiobject_assets.store.layout import (
+    COLLECTION_FORMAT,
     STORE_FORMAT,
     Context,
     check_format,
@@ -55,6 +56,7 @@ def consolidate(uri: str | os.PathLike[str], ctx: Context = None, more_than: int
         names = None
         log.newest()
     except NoLogError:
+        check_format(where, ctx, COLLECTION_FORMAT)
         place, _ = collection_place(where, ctx)
         log, names = store_log(place.root, ctx), [f"{place.folder}/{OBS}"]
     merged = consolidate_tables(log, names, more_than)

@@ -29,6 +29,7 @@ from radiobject_assets.store.config import MB, CompressionConfig, TileConfig, ge
 from radiobject_assets.store.context import ctx_for_threads
 from radiobject_assets.store.layout import FORMAT_VERSION, OBS_CORE, VOLUME_FORMAT, Context, reference
 from radiobject_assets.store.log.draft import Draft
+from radiobject_assets.store.log.log import NoLogError
 from radiobject_assets.store.log.reading import read_table
 from radiobject_assets.store.log.vacuuming import revoked_tokens
 from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT, VOLUMES
@@ -338,7 +339,21 @@ def put_volumes(
 
 
 def discard_staged(collection_uri: str, staged: Sequence[StagedVolume], ctx: Context = None) -> None:
-    """Remove the arrays of volumes that will not be committed."""
-    storage = open_storage(normalise(collection_uri), reference(ctx))
+    """Remove the arrays of volumes that will not be committed.
+
+    Those that rows name stay: who is interrupted just after a commit can't tell that it was made. Where that
+    can't be looked up all stay, for `vacuum`.
+    """
+    where = normalise(collection_uri)
+    try:
+        rows = Table(join(where, OBS), ctx).read(["volume"])
+    except NoLogError:
+        named = set()
+    except StorageError:
+        return
+    else:
+        named = set(rows.column("volume").to_pylist())
+    storage = open_storage(where, reference(ctx))
     for volume in staged:
-        storage.remove_tree(f"{VOLUMES}/{volume.token}")
+        if volume.token not in named:
+            storage.remove_tree(f"{VOLUMES}/{volume.token}")

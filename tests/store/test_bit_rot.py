@@ -27,7 +27,6 @@ from radiobject_assets.store import (
 )
 from radiobject_assets.store.arrays.tile_cache import forget_array
 from radiobject_assets.store.context import get_tiledb_ctx
-from radiobject_assets.store.layout import OBS_CORE
 from radiobject_assets.store.obs_rows import obs_rows
 from radiobject_assets.store.table import Table
 from tests.store.conftest import AFFINE, put, voxels
@@ -126,18 +125,23 @@ def test_verify_names_the_damaged_volume_and_only_that(store: str) -> None:
     assert np.array_equal(good.to_numpy(stored=True), voxels(1))
 
 
-def test_a_flipped_byte_in_any_column_that_verify_needs_is_told(store: str) -> None:
+def test_a_flipped_byte_in_a_file_of_rows_is_told_by_verify_also_where_they_were_read_before(
+    store: str,
+) -> None:
     put(store, "ct", "s1", 1)
-    fragment = next(Path(store).glob("collections/ct/obs/__fragments/*"))
-    # `_row`, which means nothing, then the token, the number of axes, and the keys
-    for name in ("a0.tdb", "a1_var.tdb", "a2.tdb", "d0_var.tdb", "d1_var.tdb"):
-        content = bytearray((fragment / name).read_bytes())
-        content[-1] ^= 1
-        whole = (fragment / name).read_bytes()
-        (fragment / name).write_bytes(bytes(content))
-        with pytest.raises(StorageError):
+    assert RadiObject(store).ct.verify() == []
+    (path,) = Path(store).glob("collections/ct/obs/*.parquet")
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 61):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(StorageError, match=r"damaged: it is not the file that was written"):
             RadiObject(store).ct.verify()
-        (fragment / name).write_bytes(whole)
+    path.unlink()
+    with pytest.raises(StorageError, match="it is missing"):
+        RadiObject(store).ct.verify()
+    path.write_bytes(whole)
     assert RadiObject(store).ct.verify() == []
 
 
@@ -181,7 +185,7 @@ def test_an_id_that_two_writers_gave_to_two_subjects_is_found(store: str) -> Non
     with pytest.raises(AlignmentError, match="another subject's volume"):
         commit_volumes(uri, [other])
     assert "s2" not in RadiObject(store).ct.obs_subject_ids
-    Table(f"{uri}/obs", get_tiledb_ctx(), OBS_CORE).upsert(obs_rows([other]))  # as a race on S3 can leave it
+    Table(f"{uri}/obs", get_tiledb_ctx()).upsert(obs_rows([other]))  # as a program that does not look can
     collection = RadiObject(store).ct
     found = collection.verify()
     assert [problem.code for problem in found] == ["id", "id"]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,6 @@ import pandas as pd
 import pytest
 import tiledb
 
-from radiobject_assets.errors import StorageError
 from radiobject_assets.store import (
     RadiObject,
     ReadConfig,
@@ -138,14 +138,27 @@ def test_a_view_that_changes_context_keeps_its_volumes(store: str) -> None:
     assert ids_and_voxels(view) == truth
 
 
-def test_a_pickled_view_of_rows_that_were_erased_says_so(store: str) -> None:
+def test_a_view_keeps_the_rows_of_others_in_their_places_when_somebody_was_erased(store: str) -> None:
     for number, subject in enumerate(("s1", "s3", "s5")):
-        put(store, "ct", subject, number)
-    view = RadiObject(store).ct.filter("obs_subject_id == 's5'")
+        put(store, "ct", subject, number, grade=number)
+    whole = RadiObject(store).ct
+    assert whole.obs_ids == ["s1_ct", "s3_ct", "s5_ct"]  # of their columns no other is read yet
+    view = whole.filter("obs_subject_id == 's5'")
+    truth = ids_and_voxels(view)
     pickled = pickle.dumps(view)
     delete_subjects(store, ["s1"])
-    with pytest.raises(StorageError, match="refresh"):
-        ids_and_voxels(pickle.loads(pickled))
+    assert ids_and_voxels(pickle.loads(pickled)) == truth
+    with ProcessPoolExecutor(1, mp_context=_FRESH) as pool:
+        assert pool.submit(ids_and_voxels, pickle.loads(pickled)).result() == truth
+    with ProcessPoolExecutor(1, mp_context=_FRESH) as pool:
+        grades = pool.submit(_column_of, whole, "grade").result()
+    assert grades == [None, 1, 2]
+    whole.refresh()
+    assert whole.obs_ids == ["s3_ct", "s5_ct"]
+
+
+def _column_of(collection: VolumeCollection, name: str) -> list[object]:
+    return collection._rows.column(name).to_pylist()
 
 
 def test_a_forked_child_reads_through_a_context_of_its_own(store: str) -> None:
@@ -242,14 +255,13 @@ def test_a_view_opened_before_consolidation_and_vacuum_still_reads(store: str) -
     assert np.array_equal(collection["s2_ct"].to_numpy(stored=True), voxels(99))
 
 
-def test_fragments_stay_few_over_many_commits(store: str) -> None:
+def test_segments_stay_few_over_many_commits(store: str) -> None:
     uri = ensure_collection(store, "ct")
     array = np.zeros((2, 2, 2), np.uint8)
-    table = VolumeCollection(uri)._rows.new_table()
-    commits = 0
-    # One commit in sixteen, by chance, looks whether there are too many; so here not one in 400 did.
-    while commits < 32 or table.fragment_count() == commits < 400:
-        commit_volumes(uri, [stage_volume(uri, obs_id=f"v{commits}", obs_subject_id="s", voxels=array)])
-        commits += 1
-    assert table.fragment_count() <= 2
-    assert len(VolumeCollection(uri)) == commits
+    staged = [stage_volume(uri, obs_id=f"v{n}", obs_subject_id="s", voxels=array) for n in range(2)]
+    most = 0
+    for number in range(60):
+        commit_volumes(uri, [replace(staged[number % 2], obs_id=f"v{number}")])
+        most = max(most, len(VolumeCollection(uri)._rows.table.state.segments))
+    assert most <= 12
+    assert len(VolumeCollection(uri)) == 60

@@ -1,62 +1,70 @@
-"""Stores of every released format version can be read; an unknown version and other things are refused."""
+"""A store of another format version, a damaged one and other things are refused, each with what to do."""
 
 from __future__ import annotations
 
-import tarfile
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiledb
+from blake3 import blake3
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store import RadiObject, list_snapshots
-from radiobject_assets.store.context import get_tiledb_ctx
-from radiobject_assets.store.snapshots import describe_state
-from tests.store.conftest import AFFINE, voxels
-
-DATA = Path(__file__).parent / "data"
+from radiobject_assets.store import RadiObject, VolumeCollection, consolidate, ensure_store, vacuum
+from tests.store.conftest import put
 
 
 @pytest.fixture
-def version_1(tmp_path: Path) -> str:
-    """The store that was kept when format 1 was made."""
-    with tarfile.open(DATA / "format-1.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    return str(tmp_path / "format-1")
+def version_1(tmp_path: Path) -> Path:
+    """Groups of TileDB as format version 1 had them."""
+    store = tmp_path / "old"
+    for folder in ("", "/collections", "/collections/ct"):
+        tiledb.Group.create(f"{store}{folder}")
+    for folder, kind in (("", "store"), ("/collections/ct", "collection")):
+        with tiledb.Group(f"{store}{folder}", "w") as group:
+            group.meta["format"] = f"radiobject-assets/{kind}"
+            group.meta["format_version"] = 1
+    return store
 
 
-def test_format_1_is_read(version_1: str) -> None:
-    radi = RadiObject(version_1)
-    assert radi.obs_subject_ids == ["b", "患者-1"]
-    assert radi.collection_names == ("ct", "masks")
-    assert radi.obs_meta.read()["sex"].tolist() == ["F", "M"]
-    assert np.array_equal(radi.ct["患者-1_ct"].to_numpy(), voxels(1) * np.float32(2.0) - np.float32(100.0))
-    assert np.array_equal(radi.ct["b_ct"].to_numpy(stored=True), voxels(3))
-    assert np.array_equal(radi.ct["b_ct"].affine, AFFINE)
-    for number, dtype in enumerate(["bool", "float16", "uint8", "float64"]):
-        volume = radi.masks[f"b_{dtype}"]
-        assert volume.dtype == np.dtype(dtype)
-        assert np.array_equal(volume.to_numpy(), voxels(10 + number, (4, 3, 2, 2), dtype))
-    assert set(radi.masks.to_obs()["labels_of"]) == {"b_ct"}
-    assert radi.ct.verify() == []
-    radi.validate()
+def test_a_store_of_version_1_is_refused_and_left_alone(version_1: Path) -> None:
+    before = sorted(version_1.rglob("*"))
+    for attempt in (RadiObject, consolidate, vacuum):
+        with pytest.raises(StorageError, match="format version 1 ingest the data again"):
+            attempt(version_1)
+    with pytest.raises(StorageError, match="format version 1 ingest the data again"):
+        VolumeCollection(version_1 / "collections" / "ct")
+    with pytest.raises(StorageError, match="already holds something else"):
+        ensure_store(version_1)
+    assert sorted(version_1.rglob("*")) == before
 
 
-def test_a_snapshot_of_format_1_shows_what_was_there(version_1: str) -> None:
-    radi = RadiObject(version_1, timestamp="first")
-    assert radi.collection_names == ("ct",)
-    assert np.array_equal(radi.ct["b_ct"].to_numpy(stored=True), voxels(2))
-    assert radi.ct.filter("grade == 4").obs_ids == ["b_ct"]
-    snapshot = list_snapshots(version_1)[0]
-    assert snapshot.digest == "blake3:64bc33cce0c730947f8dba19e098af96a0ed0a0be25e8299cad46a0f28ace773"
-    assert describe_state(version_1, snapshot.timestamp_ms, get_tiledb_ctx())[1] == snapshot.digest
+def as_version(version: int, path: Path) -> None:
+    """Let a manifest say that it is of another version, sound in itself."""
+    document = json.loads(path.read_bytes().partition(b"\n")[0])
+    line = json.dumps({**document, "format_version": version}).encode()
+    path.write_bytes(line + b"\n" + blake3(line).hexdigest().encode() + b"\n")
 
 
 def test_a_newer_format_is_refused_with_what_to_do(store: str) -> None:
-    with tiledb.Group(store, "w") as group:
-        group.meta["format_version"] = 2
-    with pytest.raises(StorageError, match=r"format version 2.*update"):
+    put(store, "ct", "s1", 1)
+    as_version(3, Path(store, "state.json"))
+    with pytest.raises(StorageError, match=r"format version 3.*update"):
+        RadiObject(store)
+    with pytest.raises(StorageError, match=r"format version 3.*update"):
+        put(store, "ct", "s2", 2)
+
+
+def test_a_newer_format_is_also_refused_where_only_the_newest_commit_has_it(store: str) -> None:
+    before = Path(store, "state.json").read_bytes()
+    put(store, "ct", "s1", 1)
+    as_version(3, max(Path(store).glob("log/*/*.json")))
+    Path(store, "state.json").write_bytes(before)
+    with pytest.raises(StorageError, match=r"format version 3.*update"):
+        RadiObject(store)
+    Path(store, "state.json").unlink()
+    with pytest.raises(StorageError, match=r"format version 3.*update"):
         RadiObject(store)
 
 
@@ -66,5 +74,17 @@ def test_a_group_or_array_of_another_program_is_refused(tmp_path: Path) -> None:
     for name in ("group", "array"):
         with pytest.raises(StorageError, match="not a radiobject-assets store"):
             RadiObject(tmp_path / name)
-    with pytest.raises(StorageError, match="nothing that TileDB knows"):
+    with pytest.raises(StorageError, match="no store at"):
         RadiObject(tmp_path / "absent")
+
+
+def test_a_collection_is_not_taken_for_a_store_nor_a_store_for_a_collection(
+    store: str, tmp_path: Path
+) -> None:
+    alone = VolumeCollection.create(tmp_path / "alone")
+    with pytest.raises(StorageError, match="is a radiobject-assets collection, not a store"):
+        RadiObject(alone.uri)
+    with pytest.raises(StorageError, match="is a radiobject-assets collection, not a store"):
+        ensure_store(alone.uri)
+    with pytest.raises(StorageError, match="no collection at"):
+        VolumeCollection(store)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import secrets
+import time
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store import (
@@ -22,6 +22,7 @@ from radiobject_assets.store import (
     list_snapshots,
     stage_volume,
     upsert_subjects,
+    vacuum,
 )
 from radiobject_assets.store.context import get_tiledb_ctx
 from radiobject_assets.store.layout import rename_collection
@@ -31,77 +32,77 @@ from tests.store.conftest import put, voxels
 _FRESH = multiprocessing.get_context("forkserver")
 
 
-def land_as_of(table: Path, stamp: int, suffix: str = ".wrt") -> None:
-    """Give the newest commit of a table an earlier stamp: what a writer does that is slow, or behind."""
-    newest = max((table / "__commits").glob(f"*{suffix}")).name.removesuffix(suffix)
-    version = newest.rsplit("_", 1)[1]
-    old = f"__{stamp}_{stamp}_{secrets.token_hex(16)}_{version}"
-    if suffix == ".wrt":
-        (table / "__fragments" / newest).rename(table / "__fragments" / old)
-    (table / "__commits" / (newest + suffix)).rename(table / "__commits" / (old + suffix))
-
-
 def same(store: str, name: str) -> bool:
-    """Whether a snapshot opens and shows what its digest says."""
+    """Whether a snapshot opens and shows what its digest says, by its name and at its moment."""
     snapshot = next(s for s in list_snapshots(store) if s.name == name)
     RadiObject(store, timestamp=name)
-    return describe_state(store, snapshot.timestamp_ms, get_tiledb_ctx())[1] == snapshot.digest
+    ctx = get_tiledb_ctx()
+    return all(describe_state(store, at, ctx)[1] == snapshot.digest for at in (name, snapshot.timestamp_ms))
 
 
 @pytest.mark.parametrize("deleted", [False, True])
-def test_a_commit_that_lands_in_a_snapshot_afterwards_is_told_and_put_after_it(
-    store: str, deleted: bool
-) -> None:
+def test_what_is_committed_after_a_snapshot_is_not_in_it(store: str, deleted: bool) -> None:
     put(store, "ct", "s1", 1)
+    ct = ensure_collection(store, "ct")
+    slow = stage_volume(ct, obs_id="s3_ct", obs_subject_id="s3", voxels=voxels(3))  # before the snapshot
     put(store, "ct", "s2", 2)
-    snapshot = create_snapshot(store, "one")
+    create_snapshot(store, "one")
     if deleted:
         RadiObject(store).ct.delete(["s2_ct"])
-        suffix, present = ".del", ["s1_ct"]
+        present = ["s1_ct"]
     else:
-        put(store, "ct", "s3", 3)
-        suffix, present = ".wrt", ["s1_ct", "s2_ct", "s3_ct"]
-    land_as_of(Path(ensure_collection(store, "ct")) / "obs", snapshot.timestamp_ms, suffix)
-    assert describe_state(store, snapshot.timestamp_ms, get_tiledb_ctx())[1] != snapshot.digest
-    with pytest.raises(StorageError, match=r"snapshot 'one'.*after it was made"):
-        RadiObject(store, timestamp="one")
+        commit_volumes(ct, [slow])
+        present = ["s1_ct", "s2_ct", "s3_ct"]
+    assert same(store, "one")
     consolidate(store)
     assert same(store, "one")
     assert RadiObject(store, timestamp="one").ct.obs_ids == ["s1_ct", "s2_ct"]
     assert RadiObject(store).ct.obs_ids == present
 
 
-def test_late_commits_do_not_win_over_what_was_written_since(store: str) -> None:
-    put(store, "ct", "s1", 1)
-    snapshot = create_snapshot(store, "one")
-    obs = Path(ensure_collection(store, "ct")) / "obs"
-    for seed in (2, 3):
-        put(store, "ct", "s1", seed)
-        land_as_of(obs, snapshot.timestamp_ms)
-    put(store, "ct", "s1", 4)
-    consolidate(store)
-    assert same(store, "one")
-    assert RadiObject(store).ct["s1_ct"].to_numpy(stored=True).sum() == voxels(4).sum()
-
-
 def test_what_a_snapshot_needs_and_is_gone_is_told(store: str) -> None:
     put(store, "ct", "s1", 1)
-    put(store, "ct", "s2", 2)
     create_snapshot(store, "one")
-    obs = Path(ensure_collection(store, "ct")) / "obs"
-    min((obs / "__commits").glob("*.wrt")).unlink()
-    with pytest.raises(StorageError, match=r"a commit of collections/ct/obs is gone"):
+    put(store, "ct", "s2", 2)
+    pinned = max(Path(store).glob("log/*/*.json"), key=lambda path: b'"snapshot"' in path.read_bytes())
+    number = int(pinned.stem) - 1
+    pinned.with_name(f"{number:012d}.json").unlink()
+    with pytest.raises(StorageError, match=rf"state {number} is gone"):
+        RadiObject(store, timestamp="one")
+    assert RadiObject(store).ct.obs_ids == ["s1_ct", "s2_ct"]
+
+
+def test_another_manifest_in_the_place_of_the_pinned_one_is_told(store: str) -> None:
+    put(store, "ct", "s1", 1)
+    create_snapshot(store, "one")
+    before = RadiObject(store)
+    earlier = sorted(Path(store).glob("log/*/*.json"))
+    assert before.obs_subject_ids == ["s1"]
+    earlier[-2].write_bytes(earlier[-3].read_bytes())
+    with pytest.raises(StorageError, match="exchanged"):
         RadiObject(store, timestamp="one")
 
 
-def test_the_later_of_two_writes_wins_though_its_clock_is_behind(store: str) -> None:
+@pytest.mark.parametrize("behind_s", [3, 86_400])
+def test_the_later_of_two_writes_wins_though_its_clock_is_behind(
+    store: str, behind_s: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     upsert_subjects(store, pd.DataFrame({"obs_subject_id": ["a"], "age": [1]}))
-    table = Path(store) / "obs_meta"
-    newest = max((table / "__commits").iterdir()).name
-    land_as_of(table, int(newest.split("_")[2]) + 3000)  # as if this machine were three seconds behind
-    upsert_subjects(store, pd.DataFrame({"obs_subject_id": ["a"], "age": [2]}))
-    with tiledb.open(str(table), timestamp=2**62) as array:
-        assert array[:]["age:int64"].tolist() == [2]
+    create_snapshot(store, "one")
+    clock = time.time_ns
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time_ns", lambda: clock() - behind_s * 10**9)
+        upsert_subjects(store, pd.DataFrame({"obs_subject_id": ["a"], "age": [2]}))
+        create_snapshot(store, "two")
+    assert RadiObject(store).obs_meta.read()["age"].tolist() == [2]
+    upsert_subjects(store, pd.DataFrame({"obs_subject_id": ["a"], "age": [3]}))
+    consolidate(store)
+    for name, age in (("one", 1), ("two", 2)):
+        assert same(store, name)
+        assert RadiObject(store, timestamp=name).obs_meta.read()["age"].tolist() == [age]
+    assert RadiObject(store).obs_meta.read()["age"].tolist() == [3]
+    stamps = [snapshot.timestamp_ms for snapshot in list_snapshots(store)]
+    assert stamps[0] < stamps[1]
 
 
 def test_snapshots_survive_merges_deletions_and_renames(store: str) -> None:
@@ -118,6 +119,30 @@ def test_snapshots_survive_merges_deletions_and_renames(store: str) -> None:
     assert same(store, "one")
     assert same(store, "two")
     assert RadiObject(store, timestamp="one").ct.obs_ids == ["s0_ct", "s1_ct", "s2_ct"]
+
+
+def test_erasing_one_leaves_what_a_snapshot_has_of_others_though_it_was_deleted_or_replaced_since(
+    store: str,
+) -> None:
+    for seed, subject in enumerate(("anna", "ben", "carl", "gone")):
+        put(store, "ct", subject, seed)
+    create_snapshot(store, "paper")
+    RadiObject(store).ct.delete(["ben_ct"])
+    put(store, "ct", "carl", 9)
+    upsert_subjects(store, pd.DataFrame({"obs_subject_id": ["anna"], "age": [50]}))
+    delete_subjects(store, ["gone"])
+    for merge in (False, True):
+        if merge:
+            consolidate(store)
+            vacuum(store, grace_s=0)
+        old, new = RadiObject(store, timestamp="paper"), RadiObject(store)
+        assert old.ct.obs_ids == ["anna_ct", "ben_ct", "carl_ct"]
+        assert old.obs_subject_ids == ["anna", "ben", "carl"]
+        for seed, subject in enumerate(("anna", "ben", "carl")):
+            assert np.array_equal(old.ct[f"{subject}_ct"].to_numpy(stored=True), voxels(seed))
+        assert new.ct.obs_ids == ["anna_ct", "carl_ct"]
+        assert np.array_equal(new.ct["carl_ct"].to_numpy(stored=True), voxels(9))
+        assert same(store, "paper")
 
 
 def _write_until(store: str, writer: int, stop: Event) -> None:

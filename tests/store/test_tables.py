@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pytest
-from radiobject_assets.store.table_creation import create_table
 
 from radiobject_assets.errors import SchemaError
-from radiobject_assets.store import scratch, upsert_subjects
+from radiobject_assets.store import upsert_subjects
 from radiobject_assets.store.context import get_tiledb_ctx
 from radiobject_assets.store.names import OBS_META
-from radiobject_assets.store.table import Table
+from radiobject_assets.store.table import Table, create_table
 from radiobject_assets.store.uris import join
 
 TEXT = pa.large_string()
@@ -24,12 +22,18 @@ TEXT = pa.large_string()
 def table(tmp_path: Path) -> Table:
     """An empty table with one key column."""
     uri = str(tmp_path / "table")
-    create_table(uri, ("key",), [], get_tiledb_ctx())
+    create_table(uri, ("key",), [])
     return Table(uri, get_tiledb_ctx())
 
 
 def rows(keys: str, **columns: object) -> pa.Table:
     return pa.table({"key": pa.array(list(keys), TEXT), **columns})
+
+
+def segments(table: Table) -> int:
+    """How many there are now."""
+    table.close()
+    return len(table.state.segments)
 
 
 def test_rows_are_found_by_the_values_of_a_column_as_they_are_now(table: Table) -> None:
@@ -56,38 +60,21 @@ def test_a_column_of_several_types_is_text_where_no_number_holds_all_of_it(table
     assert found["m"] == [str(2**63 + 5), "-1"]
 
 
-def test_subjects_written_again_unchanged_leave_no_fragment(store: str) -> None:
+def test_subjects_written_again_unchanged_leave_no_segment(store: str) -> None:
     frame = pd.DataFrame({"obs_subject_id": ["a", "b"], "age": [30, None], "site": ["x", None]})
     upsert_subjects(store, frame)
     table = Table(join(store, OBS_META), get_tiledb_ctx())
-    assert table.fragment_count() == 1
+    assert segments(table) == 1
     upsert_subjects(store, frame)
     upsert_subjects(store, frame[["obs_subject_id", "site"]].iloc[:1])
-    assert table.fragment_count() == 1
+    assert segments(table) == 1
     upsert_subjects(store, pd.DataFrame({"obs_subject_id": ["b", "a"], "age": [31, 30]}))
-    assert table.fragment_count() == 2
+    assert segments(table) == 2
     assert table.read().to_pylist() == [
         {"obs_subject_id": "a", "age": 30.0, "site": "x"},
         {"obs_subject_id": "b", "age": 31.0, "site": None},
     ]
     upsert_subjects(store, pd.DataFrame({"obs_subject_id": ["a"], "note": [None]}))
-    assert table.fragment_count() == 2
+    assert segments(table) == 2
     table.close()
     assert table.columns == ("age", "site", "note")
-
-
-def test_what_killed_processes_left_in_scratch_is_removed_and_what_is_in_use_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scratch, "_MEMORY", str(tmp_path))
-    old, young = tmp_path / "radiobject-scratch-1", tmp_path / "radiobject-scratch-2"
-    foreign = tmp_path / "another"
-    for folder in (old, young, foreign):
-        folder.mkdir()
-        (folder / "schema").write_text("x")
-    for folder in (old, foreign):
-        os.utime(folder, (0, 0))
-    with scratch.scratch() as mine:
-        assert mine.parent == tmp_path
-        assert sorted(tmp_path.iterdir()) == sorted((young, foreign, mine))
-    assert sorted(tmp_path.iterdir()) == sorted((young, foreign))

@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import tiledb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -29,7 +30,7 @@ from radiobject_assets.store import (
     stage_volume,
 )
 from radiobject_assets.store.arrays.tile_cache import tile_cache
-from tests.store.conftest import AFFINE, voxels
+from tests.store.conftest import AFFINE, put, voxels
 
 BIG = voxels(9, (40, 37, 29))
 
@@ -314,8 +315,13 @@ def test_write_settings_have_their_effect(tmp_path: Path) -> None:
 def test_something_else_at_the_uri_is_said_so(tmp_path: Path, store: str) -> None:
     with pytest.raises(StorageError, match="no volume at"):
         Volume(tmp_path / "nothing")
-    with pytest.raises(StorageError, match="not a radiobject-assets volume"):
-        Volume(f"{store}/obs_meta")
+    tiledb.from_numpy(str(tmp_path / "array"), np.zeros(3))
+    with pytest.raises(StorageError, match="TileDB array, but not a radiobject-assets volume"):
+        Volume(tmp_path / "array")
+    put(store, "ct", "s1", 1)
+    for inside in ("", "/obs_meta", "/collections/ct", "/collections/ct/obs"):
+        with pytest.raises(StorageError, match="no volume at"):
+            Volume(store + inside)
 
 
 def test_a_volume_is_never_written_where_other_files_are(tmp_path: Path) -> None:

@@ -193,12 +193,9 @@ def remove_erased(log: Log, found: Found, ids: Collection[str]) -> None:
     for folder, name in [*((f, n) for f, names in found.segments.items() for n in names), *damaged]:
         if (folder, name) not in named:
             storage.remove(f"{folder}/{name}")
-    for entry in storage.leftovers(_STAGED_S):
+    # Rows that a killed process staged. A living one finds its file gone and stages another.
+    for entry in storage.leftovers(0.0):
         storage.remove(entry.path)
-
-
-# Where files have names while they are staged, none is that long.
-_STAGED_S = 60.0
 
 
 def prove_absent(log: Log, ids: Collection[str], erased: State) -> int:

@@ -36,6 +36,14 @@ def manifest_path(number: int) -> str:
     return f"{FOLDER}/{number // _PER_FOLDER:09d}/{number:012d}.json"
 
 
+def leads_on(number: int) -> bool:
+    """Whether a manifest must stay, also when its state is not kept: the last of its folder.
+
+    Who comes with an old copy of the state finds by it that there are later folders.
+    """
+    return number % _PER_FOLDER == _PER_FOLDER - 1
+
+
 def number_of(path: str) -> int | None:
     """The number of the manifest at a path under the root; None for other files."""
     name = path.rpartition("/")[2].removesuffix(".json")

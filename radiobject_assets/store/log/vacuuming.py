@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.log.draft import Draft
-from radiobject_assets.store.log.log import FOLDER, Log, manifest_path, now_ms
+from radiobject_assets.store.log.log import FOLDER, Log, leads_on, manifest_path, now_ms
 from radiobject_assets.store.log.segments import is_segment
 from radiobject_assets.store.log.state import State, digest_of
 from radiobject_assets.store.storage import Storage
@@ -130,7 +130,7 @@ def sweep(log: Log, state: State, kept: Kept, folders: Sequence[str]) -> Sweep:
     """
     storage = log.storage
     pinned = {pin.number for pin in state.snapshots.values()}
-    numbers = [n for n in log.numbers() if n < state.floor and n not in pinned]
+    numbers = [n for n in log.numbers() if n < state.floor and n not in pinned and not leads_on(n)]
     for number in numbers:
         storage.remove(manifest_path(number))
     named = kept.segments()

@@ -105,18 +105,27 @@ class LocalStorage(Storage):
 
     def write(self, path: str, data: bytes) -> None:
         """See `Storage`."""
-        self._write(path, [data])
+        self._write(path, lambda: [data])
 
     def write_file(self, path: str, source: Path) -> None:
         """See `Storage`."""
         with disk_errors("read", str(source)), source.open("rb") as file:
-            self._write(path, iter(partial(file.read, _PIECE_BYTES), b""))
 
-    def _write(self, path: str, pieces: Iterable[bytes]) -> None:
+            def pieces() -> Iterable[bytes]:
+                file.seek(0)
+                return iter(partial(file.read, _PIECE_BYTES), b"")
+
+            self._write(path, pieces)
+
+    def _write(self, path: str, pieces: Callable[[], Iterable[bytes]]) -> None:
         target = self._at(path)
-        with disk_errors("write", self._place(path)), self._staged(pieces) as staged:
+
+        def put(staged: str) -> None:
             _in_folder(target, lambda: os.replace(staged, target))
             _sync_folder(os.path.dirname(target))
+
+        with disk_errors("write", self._place(path)):
+            self._from_staged(pieces, put)
 
     def publish(self, path: str, data: bytes) -> bool:
         """See `Storage`."""
@@ -124,8 +133,10 @@ class LocalStorage(Storage):
         with disk_errors("publish", self._place(path)):
             mine = _in_folder(target, lambda: _publish_unnamed(target, data))
             if mine is None:
-                with self._staged([data]) as staged:
-                    mine = _in_folder(target, lambda: self._place_if_absent(staged, target))
+                mine = self._from_staged(
+                    lambda: [data],
+                    lambda staged: _in_folder(target, lambda: self._place_if_absent(staged, target)),
+                )
             # Also where another's is there: what the caller builds on that must not outlive it.
             _sync_folder(os.path.dirname(target))
             return mine
@@ -150,6 +161,14 @@ class LocalStorage(Storage):
                 return False
             os.rename(staged, target)
             return True
+
+    def _from_staged(self, pieces: Callable[[], Iterable[bytes]], put: Callable[[str], T]) -> T:
+        """`put(staged file)`; with another one where somebody took it for a left-over and removed it."""
+        for _ in range(20):
+            with suppress(FileNotFoundError), self._staged(pieces()) as staged:
+                return put(staged)
+        with self._staged(pieces()) as staged:
+            return put(staged)
 
     @contextmanager
     def _staged(self, pieces: Iterable[bytes]) -> Iterator[str]:
