@@ -23,7 +23,7 @@ from dataclasses import astuple, dataclass
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
-FaultKind = Literal["reset", "truncate", "slow down", "silence"]
+FaultKind = Literal["reset", "truncate", "slow down", "silence", "lost answer"]
 
 _TIMEOUT_S = 60.0
 _PIECE = 64 * 1024
@@ -250,6 +250,9 @@ class _Server:
         answer = _read_head(from_server)
         while answer.split(b" ", 2)[1].startswith(b"1"):
             answer = _read_head(from_server)
+        if kind == "lost answer":  # the server did it, and nobody hears of that
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return False
         client.sendall(answer)
         status = answer.split(b" ", 2)[1]
         if method == b"HEAD" or status in (b"204", b"304"):
