@@ -29,6 +29,7 @@ KEPT_BY_THE_STORE = frozenset(
     {"volume", "spacing_x_mm", "spacing_y_mm", "spacing_z_mm", "axcodes", "orientation_source", "kind"}
     | {"stored_bytes", "writer_version", "written_at", "voxel_bytes"}
     | {"sform_code", "qform_code", "xyzt_units", "nifti_version", "nifti_description", "source_digest"}
+    | {"fourth_axis", "fourth_axis_values", "time_step_s"}
 )
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 

@@ -89,9 +89,16 @@ def _look_steps(seen: Seen, whole: bool) -> list[Step]:
 
 
 def explain(
-    before: World, histories: Sequence[Sequence[Done]], seen: World
+    before: World,
+    histories: Sequence[Sequence[Done]],
+    seen: World,
+    ever: set[str] | None = None,
 ) -> tuple[World | None, list[Failure]]:
-    """The world that the store is in, if some order of what was done leads there; else what is wrong."""
+    """The world that the store is in, if some order of what was done leads there; else what is wrong.
+
+    `ever` has the keys (`keys_of`) that the store had at any time: what is there again was resurrected.
+    """
+    ever = keys_of(before) | (ever or set())
     histories = [h for h in histories if h]
     worlds = []
     for world in worlds_after(before, histories):
@@ -99,20 +106,19 @@ def explain(
             return world, []
         worlds.append(world)
     if worlds:
-        return None, _differences(before, worlds, seen)
+        return None, _differences(worlds, seen, ever)
     without_looks = [h for h in histories if not any(s.kind == "look" for done in h for s in done.steps)]
     if len(without_looks) < len(histories):
-        world, failures = explain(before, without_looks, seen)
+        world, failures = explain(before, without_looks, seen, ever)
         text = "a reader saw what no order of the operations gives"
         return world, [*failures, Failure("views changed", text)]
     done = [step.kind for h in histories for d in h for step in d.steps]
     return None, [Failure("other data", f"operations were told as done that exclude each other: {done}")]
 
 
-def _differences(before: World, worlds: Sequence[World], seen: World) -> list[Failure]:
+def _differences(worlds: Sequence[World], seen: World, ever: set[str]) -> list[Failure]:
     # Against the world that is nearest: the others tell of operations that were not done.
     nearest = min(worlds, key=lambda world: _distance(world, seen))
-    ever = _rows(before)
     found = _compare("the present", nearest.present, seen.present, ever)
     for name in sorted({*nearest.snapshots, *seen.snapshots}):
         expected, there = nearest.snapshots.get(name), seen.snapshots.get(name)
@@ -130,7 +136,8 @@ def _differences(before: World, worlds: Sequence[World], seen: World) -> list[Fa
     return found
 
 
-def _rows(world: World) -> set[str]:
+def keys_of(world: World) -> set[str]:
+    """What the present has: volumes as `<collection>/<obs_id>`, subjects as `subject <id>`."""
     names = {f"{n}/{i}" for n, rows in world.present.collections.items() for i in rows}
     return names | {f"subject {s}" for s in world.present.subjects}
 

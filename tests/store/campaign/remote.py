@@ -5,10 +5,13 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import botocore.session
 import tiledb
+from botocore.config import Config
 
 from tests.store.campaign.disturbances import Disturbance
 from tests.store.conftest import S3Server, find_weed
@@ -31,6 +34,14 @@ class Remote:
         self._proxy = proxy
         self.endpoint = proxy.endpoint
         self.keys = (server.access_key, server.secret_key)
+        self._client = botocore.session.get_session().create_client(
+            "s3",
+            region_name="us-east-1",
+            endpoint_url=server.endpoint,
+            aws_access_key_id=server.access_key,
+            aws_secret_access_key=server.secret_key,
+            config=Config(s3={"addressing_style": "path"}),
+        )
 
     def new_uri(self) -> str:
         """Where no store was before."""
@@ -39,6 +50,19 @@ class Remote:
     def ctx(self) -> tiledb.Ctx:
         """A context that goes past the proxy."""
         return self._server.ctx()
+
+    def files(self, uri: str) -> Iterator[tuple[str, bytes]]:
+        """Every object below a URI, past the proxy; its name counts as content too."""
+        bucket, prefix = uri.removeprefix("s3://").split("/", 1)
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix + "/")
+        names = [item["Key"] for page in pages for item in page.get("Contents", ())]
+
+        def content(name: str) -> tuple[str, bytes]:
+            body = self._client.get_object(Bucket=bucket, Key=name)["Body"].read()
+            return name, name[len(prefix) :].encode() + b"\n" + body
+
+        with ThreadPoolExecutor(8) as pool:
+            yield from pool.map(content, names)
 
     def disturb(self, disturbance: Disturbance) -> None:
         """Let requests meet a fault from now on."""

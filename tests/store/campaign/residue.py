@@ -71,14 +71,6 @@ def local_arrays(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield str(schema.parent), b"\n".join(parts)
 
 
-def remote_files(uri: str, ctx: tiledb.Ctx) -> Iterator[tuple[str, bytes]]:
-    """Every object below a URI."""
-    vfs = tiledb.VFS(ctx=ctx)
-    for name, _ in vfs.ls_recursive(uri):
-        with contextlib.suppress(tiledb.TileDBError), vfs.open(name, "rb") as file:
-            yield name, name[len(uri) :].encode() + b"\n" + file.read()
-
-
 def _unpacked(content: bytes) -> Iterator[bytes]:
     yield content
     if content.endswith(b"PAR1"):

@@ -21,6 +21,7 @@ from tests.store.campaign.judging import (
     Pinned,
     explain,
     history,
+    keys_of,
     summary,
     what_readers_said,
     world_of,
@@ -103,7 +104,7 @@ class Campaign:
             ensure_store(self._uri)
         else:
             ensure_store(self._uri, self.remote.ctx())
-        self._world, self._pinned = EMPTY, Pinned()
+        self._world, self._pinned, self._ever = EMPTY, Pinned(), set[str]()
         self._draw = Draw(self.rng, str(self._folder))
         self._tell("store", seed=self.result.seed, number=self.result.stores, uri=self._uri)
         good = self._round(self._draw.first(), [])
@@ -123,9 +124,9 @@ class Campaign:
         if not drawn.programs:
             return True
         disturbances = [Disturbance("none")] * len(drawn.programs)
-        victims = self.rng.sample(
-            range(len(drawn.programs)), 2 if len(drawn.programs) > 2 and self.rng.random() < 0.3 else 1
-        )
+        writing = [n for n, program in enumerate(drawn.programs) if program[0].kind != "read"]
+        chosen = writing if writing and self.rng.random() < 0.9 else range(len(drawn.programs))
+        victims = self.rng.sample(chosen, 2 if len(chosen) > 2 and self.rng.random() < 0.3 else 1)
         for victim in victims:
             typical_s = _TYPICAL_S * (4 if self.remote else 1) * len(drawn.programs)
             disturbances[victim] = draw(self.rng, self.remote is not None, typical_s)
@@ -266,9 +267,10 @@ class Campaign:
             return [*failures, *told]
         seen = world_of(reading)
         histories = [h for child in self._children for h in history(child, self._whole_looks)]
-        world, wrong = explain(self._world, histories, seen)
+        world, wrong = explain(self._world, histories, seen, self._ever)
         failures += [*wrong, *self._pinned.check(reading)]
         self._world = world or seen
+        self._ever |= keys_of(self._world)
         if not failures:
             failures += self._search(quiet and alone)
         return failures
@@ -340,7 +342,7 @@ class Campaign:
     def _left(self) -> dict[str, list[bytes]]:
         needles = {n for person in self._draw.erased.values() for n in person.needles}
         if self.remote is not None:
-            return residue.find(residue.remote_files(self._uri, self.remote.ctx()), needles)
+            return residue.find(self.remote.files(self._uri), needles)
         folder = Path(self._uri)
         return residue.find([*residue.local_files(folder), *residue.local_arrays(folder)], needles)
 
