@@ -65,15 +65,17 @@ def world_of(reading: Reading) -> World:
     return World(reading.present.state, {name: seen.state for name, seen in reading.snapshots.items()})
 
 
-def history(child: Child, whole_looks: bool) -> list[list[Done]]:
-    """What a child did, for `linear`: itself, and its reader's looks as processes beside it."""
+def history(child: Child, whole_looks: bool, erased: Sequence[str] = ()) -> list[list[Done]]:
+    """What a child did, for `linear`: itself, and its reader's looks as processes beside it.
+
+    Looks leave out who was `erased` meanwhile.
+    """
     own, looks = [], []
     for operation, told in zip(child.operations, child.told, strict=False):
         if told.outcome == "done" and isinstance(told.result, Look):
             look = told.result
-            looks += [
-                [Done((step,), told.began, look.at, "done")] for step in _look_steps(look.seen, whole_looks)
-            ]
+            steps = (replace(step, names=tuple(erased)) for step in _look_steps(look.seen, whole_looks))
+            looks += [[Done((step,), told.began, look.at, "done")] for step in steps]
             continue
         outcome = "done" if told.outcome == "done" else "unknown"
         ended = told.ended if told.outcome == "done" and told.ended is not None else float("inf")
@@ -177,17 +179,19 @@ def _compare(title: str, expected: State, there: State, ever: set[str]) -> list[
     return found
 
 
-def what_readers_said(child: Child, may_fail: bool) -> list[Failure]:
-    """Whether the objects that a reader kept open still showed the same."""
+def what_readers_said(child: Child, erased: Sequence[str], may_fail: bool) -> list[Failure]:
+    """Whether the objects that a reader kept open still showed the same, but for who was erased."""
     found = []
     for told in child.told:
         look = told.result
-        if (
-            isinstance(look, Look)
-            and look.later != "same"
-            and not (may_fail and "Error" in look.later.split(":")[0])
-        ):
-            found.append(Failure("views changed", f"{child.name}: {look.later[:300]}"))
+        if not isinstance(look, Look):
+            continue
+        if look.error and not may_fail:
+            found.append(Failure("views changed", f"{child.name}: read again: {look.error[:300]}"))
+        for first, again in zip((look.seen, look.view), look.later, strict=False):
+            before, after = first.state.without(erased), again.state.without(erased)
+            for failure in _compare("read again", before, after, set()):
+                found.append(replace(failure, counter="views changed", text=f"{child.name}: {failure.text}"))
     return found
 
 

@@ -131,6 +131,9 @@ def apply(world: World, step: Step) -> World | None:
 def _same_part(present: State, step: Step) -> bool:
     """Whether a reader's look fits: at all (`*`), at the subjects (no name), or at one collection."""
     assert step.seen is not None
+    if step.names:  # who is erased meanwhile vanishes from one table after the other, also for who reads
+        present, step = present.without(step.names), replace(step, seen=step.seen.without(step.names))
+        assert step.seen is not None
     if step.where == "*":
         return present.key == step.seen.key
     if not step.where:

@@ -58,8 +58,12 @@ class Look:
     seen: Seen
     at: float
     """When it had been read, by the monotonic clock."""
-    later: str
-    """`same`, `other data: ...`, or the error that the object raised the second time."""
+    later: tuple[Seen, ...]
+    """What the same objects showed again: the store, then a view of its first subjects."""
+    view: Seen
+    """What the view showed at first."""
+    error: str = ""
+    """What reading again raised."""
 
 
 # -- in the campaign: what an operation means ----------------------------------------------------------
@@ -269,9 +273,7 @@ def _read(uri: str, hold_s: float, note: Note) -> Look:
     note("read")
     time.sleep(hold_s)
     try:
-        again, view_again = read_state(radi), read_state(view)
+        again = (read_state(radi), read_state(view))
     except Exception as error:  # noqa: BLE001 - whatever it is, the campaign judges it
-        return Look(seen, at, f"{type(error).__name__}: {error}")
-    if again.state.key != seen.state.key or view_again.state.key != of_view.state.key:
-        return Look(seen, at, "other data: the same objects show something else")
-    return Look(seen, at, "same")
+        return Look(seen, at, (), of_view, f"{type(error).__name__}: {error}")
+    return Look(seen, at, again, of_view)

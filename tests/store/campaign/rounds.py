@@ -258,15 +258,17 @@ class Campaign:
         failures = [Failure("stuck", f"{name} hung: {self._errors()}") for name in self._hangs]
         quiet = all(d.kind == "none" for d in disturbances)
         alone = len(self._children) == 1
+        erased = [
+            n for c in self._children for o in c.operations if o.kind == "erase" for n in o.what["subjects"]
+        ]
         for child, disturbance in zip(self._children, disturbances, strict=True):
             failures += self._judge_child(child, disturbance, quiet and alone)
-            erasing = any(o.kind == "erase" for c in self._children for o in c.operations)
-            failures += what_readers_said(child, may_fail=erasing or not quiet)
+            failures += what_readers_said(child, erased, may_fail=bool(erased) or not quiet)
         reading, told = self._observe()
         if reading is None:
             return [*failures, *told]
         seen = world_of(reading)
-        histories = [h for child in self._children for h in history(child, self._whole_looks)]
+        histories = [h for child in self._children for h in history(child, self._whole_looks, erased)]
         world, wrong = explain(self._world, histories, seen, self._ever)
         failures += [*wrong, *self._pinned.check(reading)]
         self._world = world or seen
