@@ -27,6 +27,7 @@ VOXELS = "(voxels)"
 # What the store adds by itself; not foretold, but pinned at the first sight of a volume (`model.Pinned`).
 KEPT_BY_THE_STORE = frozenset(
     {"volume", "spacing_x_mm", "spacing_y_mm", "spacing_z_mm", "axcodes", "orientation_source", "kind"}
+    | {"index_digest"}
     | {"stored_bytes", "writer_version", "written_at", "voxel_bytes"}
     | {"sform_code", "qform_code", "xyzt_units", "nifti_version", "nifti_description", "source_digest"}
     | {"fourth_axis", "fourth_axis_values", "time_step_s"}

@@ -34,6 +34,8 @@ from tests.store.campaign.remote import Remote
 from tests.store.campaign.worker import Setting
 
 _HANG_S = 100.0
+# So many failures say enough.
+_ENOUGH = 20
 _TYPICAL_S = 0.25
 _ROUNDS_OF_A_STORE = (8, 20)
 
@@ -91,7 +93,7 @@ class Campaign:
     def run(self, kills: int, seconds: float = float("inf")) -> Result:
         """Go on until so many processes were killed, or the time is over."""
         until = time.monotonic() + seconds
-        while self.result.kills < kills and time.monotonic() < until:
+        while self.result.kills < kills and time.monotonic() < until and len(self.result.failures) < _ENOUGH:
             self._one_store(kills, until)
         return self.result
 
