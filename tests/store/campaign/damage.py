@@ -247,7 +247,13 @@ def _try(stores: Stores, damage: Damage, plan: Plan, truth: Answers) -> tuple[st
 
 
 def _unseen(stores: Stores, damage: Damage, plan: Plan, truth: Answers) -> str:
-    """Nobody noticed: harmless where nobody reads the file at all, also when it is gone or nonsense."""
+    """Nobody noticed: harmless where nobody reads the file at all, also when it is gone or nonsense.
+
+    So it is where a file is as it was earlier, with which all is read as it is now: a short cut that a killed
+    writer did not bring up to date looks the same.
+    """
+    if damage.how == "copy over" and damage.detail.endswith(f"earlier/store/{damage.path}"):
+        return "as it was earlier, and all is right"
     for content in (None, b"\x93 nonsense \x07" * 20):
         outcome, _ = _try(stores, Damage(damage.path, "check", content, ""), plan, truth)
         if outcome != "unseen":
