@@ -107,7 +107,7 @@ class Campaign:
         else:
             ensure_store(self._uri, self.remote.ctx())
         self._world, self._pinned, self._ever = EMPTY, Pinned(), set[str]()
-        self._draw = Draw(self.rng, str(self._folder))
+        self._draw = Draw(self.rng, str(self._folder), self.remote is not None)
         self._tell("store", seed=self.result.seed, number=self.result.stores, uri=self._uri)
         good = self._round(self._draw.first(), [])
         rounds = self.rng.randint(*_ROUNDS_OF_A_STORE)
@@ -128,14 +128,16 @@ class Campaign:
         disturbances = [Disturbance("none")] * len(drawn.programs)
         writing = [n for n, program in enumerate(drawn.programs) if program[0].kind != "read"]
         chosen = writing if writing and self.rng.random() < 0.9 else range(len(drawn.programs))
-        victims = self.rng.sample(chosen, 2 if len(chosen) > 2 and self.rng.random() < 0.3 else 1)
+        victims = self.rng.sample(chosen, 2 if len(chosen) > 1 and self.rng.random() < 0.5 else 1)
         for victim in victims:
             typical_s = _TYPICAL_S * (4 if self.remote else 1) * len(drawn.programs)
             disturbances[victim] = draw(self.rng, self.remote is not None, typical_s)
         good = self._round(drawn, disturbances)
-        unfinished = any(c.outcome != "done" for c in self._told_of("erase"))
-        if good and (unfinished or self.rng.random() < 0.3):
-            good = self._round(self._draw.probe(self._world, drawn.erased if unfinished else ()), [])
+        again = drawn.contested
+        if any(told.outcome != "done" for told in self._told_of("erase")):
+            again += drawn.erased
+        if good and (again or self.rng.random() < 0.25):
+            good = self._round(self._draw.probe(self._world, again), [])
         return good
 
     def _told_of(self, kind: str) -> list[processes.Told]:
@@ -260,12 +262,13 @@ class Campaign:
         failures = [Failure("stuck", f"{name} hung: {self._errors()}") for name in self._hangs]
         quiet = all(d.kind == "none" for d in disturbances)
         alone = len(self._children) == 1
+        removing = any(o.kind in ("erase", "vacuum") for c in self._children for o in c.operations)
         erased = [
             n for c in self._children for o in c.operations if o.kind == "erase" for n in o.what["subjects"]
         ]
         for child, disturbance in zip(self._children, disturbances, strict=True):
             failures += self._judge_child(child, disturbance, quiet and alone)
-            failures += what_readers_said(child, erased, may_fail=bool(erased) or not quiet)
+            failures += what_readers_said(child, erased, may_fail=removing or not quiet)
         reading, told = self._observe()
         if reading is None:
             return [*failures, *told]
@@ -275,7 +278,7 @@ class Campaign:
         failures += [*wrong, *self._pinned.check(reading)]
         self._world = world or seen
         self._ever |= keys_of(self._world)
-        if not failures:
+        if not failures and not drawn.contested:
             failures += self._search(quiet and alone)
         return failures
 
