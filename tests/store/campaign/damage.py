@@ -28,6 +28,8 @@ from tests.store.campaign.worker import Setting
 
 _HANG_S = 90.0
 _PAGE = 4096
+# So many failures say enough.
+_ENOUGH = 30
 HOW = ("flip", "flip", "truncate", "remove", "zero", "copy over", "copy over")
 
 
@@ -70,7 +72,7 @@ def campaign(
     until = time.monotonic() + seconds
     plan, truth = stores.truth()
     for _ in range(count):
-        if time.monotonic() > until:
+        if time.monotonic() > until or len(tally.failures) >= _ENOUGH:
             break
         damage = stores.draw(rng)
         outcome, detail = _try(stores, damage, plan, truth)

@@ -179,6 +179,12 @@ def _compare(title: str, expected: State, there: State, ever: set[str]) -> list[
     return found
 
 
+def past_failures(expected: State, seen: State) -> list[Failure]:
+    """What an earlier moment shows against what was there then, but for who was erased since."""
+    found = _compare("an earlier moment", expected, seen, set())
+    return [replace(failure, counter="snapshots changed") for failure in found]
+
+
 def what_readers_said(child: Child, erased: Sequence[str], may_fail: bool) -> list[Failure]:
     """Whether the objects that a reader kept open still showed the same, but for who was erased."""
     found = []

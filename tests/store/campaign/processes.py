@@ -67,6 +67,7 @@ class Child:
     killed: bool = False
     """By the campaign."""
     stopped: bool = False
+    clock: str | None = None
 
     @property
     def pid(self) -> int:
@@ -152,7 +153,9 @@ def start(name: str, setting: Setting, operations: Sequence[Operation], clock: s
         )
         ours.send((setting, operations))
     theirs.close()
-    return Child(name, operations, process, ours)
+    return Child(
+        name, operations, process, ours, clock=clock or (str(setting.clock_s) if setting.clock_s else None)
+    )
 
 
 def start_observer(setting: Setting) -> Child:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from radiobject_assets.errors import StorageError
 from radiobject_assets.store import RadiObject, Volume, VolumeCollection, list_snapshots
 from tests.store.campaign.content import KEPT_BY_THE_STORE, VOXELS, Row, digest_of, row_of
 from tests.store.campaign.model import State
@@ -34,18 +35,28 @@ class Reading:
     snapshots: dict[str, Seen]
     digests: dict[str, str]
     counts: dict[str, Mapping[str, int]]
+    past: State | None = None
+    """The state at the moment that was asked for."""
+    past_error: str = ""
 
 
-def read_all(uri: str) -> Reading:
-    """The present and every named snapshot, rows and voxels."""
+def read_all(uri: str, moment: int | None = None) -> Reading:
+    """The present and every named snapshot, rows and voxels; and the state at one moment of the past."""
     snapshots = {snapshot.name: snapshot for snapshot in list_snapshots(uri)}
     known: dict[tuple[Any, ...], str] = {}
     present = read_state(RadiObject(uri), known)
+    past, past_error = None, ""
+    try:
+        past = None if moment is None else read_state(RadiObject(uri, timestamp=moment), known).state
+    except StorageError as error:  # it may have been vacuumed
+        past_error = str(error)
     return Reading(
         present,
         {name: read_state(RadiObject(uri, timestamp=name), known) for name in snapshots},
         {name: snapshot.digest for name, snapshot in snapshots.items()},
         {name: dict(snapshot.counts) for name, snapshot in snapshots.items()},
+        past,
+        past_error,
     )
 
 

@@ -22,11 +22,12 @@ from tests.store.campaign.judging import (
     explain,
     history,
     keys_of,
+    past_failures,
     summary,
     what_readers_said,
     world_of,
 )
-from tests.store.campaign.model import EMPTY
+from tests.store.campaign.model import EMPTY, State
 from tests.store.campaign.processes import Child
 from tests.store.campaign.programs import Draw, Drawn
 from tests.store.campaign.reading import Reading
@@ -37,7 +38,7 @@ _HANG_S = 100.0
 # So many failures say enough.
 _ENOUGH = 20
 _TYPICAL_S = 0.25
-_ROUNDS_OF_A_STORE = (8, 20)
+_ROUNDS_OF_A_STORE = (8, 12, 20, 45)
 
 
 @dataclass
@@ -54,6 +55,10 @@ class Result:
     """With the store and round of each."""
     refused: Counter[str] = field(default_factory=Counter)
     """Errors of undisturbed operations beside others at work: told, without effect on what is stored."""
+    past_read: int = 0
+    """Moments of the past that were compared."""
+    past_gone: int = 0
+    """Moments of the past that could not be read any more, as after a vacuum."""
     left_until_next: int = 0
     """Times that bytes of the erased stayed until the next erasing, beside a process that was disturbed."""
 
@@ -107,10 +112,13 @@ class Campaign:
         else:
             ensure_store(self._uri, self.remote.ctx())
         self._world, self._pinned, self._ever = EMPTY, Pinned(), set[str]()
+        self._past: dict[int, State] = {}
+        self._moment: int | None = None
+        self._erasures: set[str] = set()
         self._draw = Draw(self.rng, str(self._folder), self.remote is not None)
         self._tell("store", seed=self.result.seed, number=self.result.stores, uri=self._uri)
         good = self._round(self._draw.first(), [])
-        rounds = self.rng.randint(*_ROUNDS_OF_A_STORE)
+        rounds = self.rng.choice(_ROUNDS_OF_A_STORE)
         for _ in range(rounds):
             if not good or self.result.kills >= kills or time.monotonic() > until:
                 break
@@ -276,8 +284,19 @@ class Campaign:
         histories = [h for child in self._children for h in history(child, self._whole_looks, erased)]
         world, wrong = explain(self._world, histories, seen, self._ever)
         failures += [*wrong, *self._pinned.check(reading)]
+        self._erasures |= {*drawn.erased, *drawn.contested}  # done or not: the past has them or has not
+        if reading.past is not None and self._moment is not None:
+            self.result.past_read += 1
+            failures += past_failures(
+                self._past[self._moment].without(self._erasures), reading.past.without(self._erasures)
+            )
+        elif reading.past_error:
+            del self._past[self._moment or 0]
+            self.result.past_gone += 1
         self._world = world or seen
         self._ever |= keys_of(self._world)
+        self._past[time.time_ns() // 1_000_000 + 1] = self._world.present
+        time.sleep(0.003)  # the next commit is stamped later
         if not failures and not drawn.contested:
             failures += self._search(quiet and alone)
         return failures
@@ -312,7 +331,10 @@ class Campaign:
         return len(self._children) > 1 and ("KeyError" in names or "SchemaError" in names)
 
     def _observe(self) -> tuple[Reading | None, list[Failure]]:
-        child = processes.start_observer(self._setting())
+        if any(child.clock for child in self._children):
+            self._past.clear()  # what they commit may be stamped before
+        self._moment = self.rng.choice(sorted(self._past)) if self._past else None
+        child = processes.start_observer(replace(self._setting(), moment=self._moment))
         until = time.monotonic() + _HANG_S
         while not child.finished and not child.gone and time.monotonic() < until:
             processes.listen([child], 1.0)
@@ -380,6 +402,7 @@ def report(result: Result) -> str:
     lines = [
         f"seed {result.seed}: {result.kills} kills in {result.rounds} rounds on {result.stores} stores",
         f"  {summary(result.counts)}",
+        f"  moments of the past: {result.past_read} compared, {result.past_gone} gone (vacuumed)",
         f"  bytes of the erased that stayed until the next erasing: {result.left_until_next}",
         "  operations: " + ", ".join(f"{name} {count}" for name, count in sorted(result.operations.items())),
         "  disturbances: " + ", ".join(f"{n} {c}" for n, c in result.disturbances.most_common()),

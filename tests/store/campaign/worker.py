@@ -51,6 +51,8 @@ class Setting:
     file_bytes: int | None = None
     """The most that a file may have: writing beyond it fails, as on a disk with a quota."""
     may_write: bool = True
+    moment: int | None = None
+    """Of an observer: a moment of the past to look at too, in milliseconds since 1970."""
     clock_s: float = 0.0
     """Seconds added to what Python takes for the time (where the system's clock cannot be set back)."""
 
@@ -92,7 +94,7 @@ def observe(connection: Connection, setting: Setting) -> None:
     prepare(setting)
     connection.send(("begin", 0, time.monotonic()))
     try:
-        result = read_all(setting.uri)
+        result = read_all(setting.uri, setting.moment)
     except BaseException as error:  # noqa: BLE001 - the campaign judges it
         names = [kind.__name__ for kind in type(error).__mro__]
         trace = "".join(traceback.format_exception(error))[-4000:]
