@@ -74,7 +74,7 @@ class Draw:
         """A round: one to four processes."""
         kinds = {
             "alone": 30, "writers": 26, "erasing": 16, "two erasers": 6, "compacting": 12,
-            "two compactors": 6, "contested": 6, "wide": 2, "snapshots": 6,
+            "two compactors": 6, "contested": 6, "clash": 14, "wide": 2, "snapshots": 6,
         }  # fmt: skip
         if self._remote:
             kinds.pop("wide")
@@ -102,15 +102,46 @@ class Draw:
                 programs += [self._compactor(self.rng.choice([0.0, 3600.0])) for _ in range(compactors)]
             case "contested":
                 programs, contested = self._contested()
+            case "clash":
+                programs = self._clash(world)
             case "wide":
                 programs = [[self._wide()]]
             case _:
                 programs = [[do.snapshot(self._snapshot_name(world))], self._program(world, (), 2)]
                 if self.rng.random() < 0.4:
                     programs.append([programs[0][0]])
+        programs = [program for program in programs if program]
         if with_readers and len(programs) < 4:
             programs.append([do.read(self.rng.uniform(0.05, 0.5))])
-        return Drawn(kind, [program for program in programs if program], erased, contested)
+        return Drawn(kind, programs, erased, contested)
+
+    def _clash(self, world: World) -> list[list[Operation]]:
+        """Several that change, replace and delete the same few rows at once."""
+        rng = self.rng
+        held = {
+            name: rows for name, rows in world.present.collections.items() if rows and name in COLLECTIONS
+        }
+        programs: list[list[Operation]] = []
+        for _ in range(rng.randint(2, 4)):
+            if not held or rng.random() < 0.25:
+                subject = min(self.people)
+                change = do.update_subjects(
+                    [subject], {rng.choice(["age", "mark"]): [rng.randrange(2, 9999)]}
+                )
+                programs.append([self._delete_subject_rows(world, set()) or change])
+                continue
+            where = min(held)
+            known = [i for i, row in sorted(held[where].items()) if _owner(row) in self.people][:2]
+            owners = {obs_id: _owner(held[where][obs_id]) for obs_id in known}
+            choices = [
+                do.update_obs(
+                    where, owners, {rng.choice(["grade", "dose"]): self._column(len(owners), "dose")}
+                ),
+                do.delete(where, known[-1:]),
+                do.append(where, [self.spec(where, s, i) for i, s in owners.items()]),
+            ]
+            programs.append([rng.choice(choices)] if known else [])
+        return programs
 
     def _contested(self) -> tuple[list[list[Operation]], tuple[str, ...]]:
         """One erases a subject that others write: before or after, and never a part."""
@@ -128,6 +159,8 @@ class Draw:
     def forget(self, subjects: Sequence[str]) -> None:
         """They are going to be erased: nobody writes them any more."""
         self.erased |= {subject: self.people.pop(subject) for subject in subjects if subject in self.people}
+        while len(self.people) < 4:
+            self._new_person()
 
     def probe(self, world: World, erased: Sequence[str] = (), thorough: bool = False) -> Drawn:
         """What must always work in a process that nothing disturbs."""
