@@ -35,6 +35,11 @@ from tests.store.conftest import AFFINE, put, voxels
 BIG = voxels(9, (40, 37, 29))
 
 
+@pytest.fixture(autouse=True, params=["fast", "tiledb"])
+def _both_ways(request: pytest.FixtureRequest, _default_configuration: None) -> None:
+    configure(voxels=request.param)
+
+
 @pytest.fixture(scope="module")
 def big(tmp_path_factory: pytest.TempPathFactory) -> Volume:
     return Volume.from_numpy(

@@ -48,8 +48,6 @@ class Run:
 
 Visit = Callable[[range, Sequence[memoryview]], None]
 """Boxes of a plan, and the stored bytes of all blocks that they need."""
-VisitRun = Callable[[range, Run, memoryview], None]
-"""Boxes of a plan, and the run in which they are, with its bytes."""
 
 
 class BlockReader:
@@ -60,6 +58,7 @@ class BlockReader:
         self.shape = index.layout.shape
         self.tile = index.layout.tile
         self.dtype = np.dtype(index.layout.dtype)
+        self._bounds = np.cumsum([file.blocks for file in index.files])
         self._files = files
         settings: tiledb.Config = files.ctx.config()
         self._verify = settings["sm.skip_checksum_validation"] != "true"
@@ -72,7 +71,7 @@ class BlockReader:
         """Put the voxels of a region into `out`; see `VoxelReader`."""
         plan = self._plan(region)
         self._visit(plan, partial(fill, plan, out), self._verify)
-        COUNTER.add(decoded_bytes=plan.nbytes)
+        COUNTER.add(decoded_bytes=sum(plan.sizes))
 
     def check(self, region: Region) -> None:
         """Compare the stored bytes of all blocks of a region with their checksums.
@@ -95,26 +94,25 @@ class BlockReader:
     def _visit(self, plan: Plan, visit: Visit, verify: bool) -> None:
         """Hand all boxes of a plan to `visit`, part by part, on several threads."""
         files = self._files
-
-        def with_blocks(boxes: range, run: Run, content: memoryview) -> None:
-            visit(boxes, self._blocks(plan, boxes, run, content, verify))
-
-        reading = partial(self._from_disk if files.local else self._from_afar, plan, with_blocks)
+        reading = partial(self._from_disk if files.local else self._from_afar, plan, visit, verify)
         try:
-            on_storage("read voxels of", files.uri, files.ctx, reading, nbytes=plan.nbytes)
+            on_storage("read voxels of", files.uri, files.ctx, reading, nbytes=sum(plan.sizes))
         except DamagedError as error:
             raise StorageError(f"cannot read voxels of {files.uri}: {error}") from error
 
-    def _from_disk(self, plan: Plan, visit: VisitRun) -> None:
+    def _from_disk(self, plan: Plan, visit: Visit, verify: bool) -> None:
         """Each thread reads and decodes parts of the region."""
 
         def work(boxes: range) -> None:
+            contents: list[memoryview] = []
             for run in self._runs(plan, boxes, _LOCAL_GAP, 0, self._most):
-                visit(run.boxes, run, self._files.range(run.file, run.offset, run.nbytes))
+                stored = self._files.range(run.file, run.offset, run.nbytes)
+                contents += self._blocks(plan, run.boxes, run, stored, verify)
+            visit(boxes, contents)
 
         share(work, parts_of(plan, range(len(plan)), self._threads), self._threads)
 
-    def _from_afar(self, plan: Plan, visit: VisitRun) -> None:
+    def _from_afar(self, plan: Plan, visit: Visit, verify: bool) -> None:
         """Few long reads, several under way together, at most a quarter of the budget in memory."""
         runs = list(self._runs(plan, range(len(plan)), self._gap, self._small, self._most))
         for first in range(0, len(runs), self._files.parallel):
@@ -122,8 +120,11 @@ class BlockReader:
             reads = [partial(self._files.range, run.file, run.offset, run.nbytes) for run in together]
             # The caller's thread reads the first.
             others = [begin(read) for read in reads[1:]]
-            for run, content in zip(together, _results(reads[0], others), strict=True):
-                work = partial(_visit_part, visit, run, content)
+            for run, stored in zip(together, _results(reads[0], others), strict=True):
+
+                def work(boxes: range, run: Run = run, stored: memoryview = stored) -> None:
+                    visit(boxes, self._blocks(plan, boxes, run, stored, verify))
+
                 share(work, parts_of(plan, run.boxes, self._threads), self._threads)
 
     def _runs(self, plan: Plan, boxes: range, gap: int, small: int, most: int) -> Iterator[Run]:
@@ -134,8 +135,7 @@ class BlockReader:
         index = self.index
         firsts = np.array(plan.firsts[boxes.start : boxes.stop], np.int64)
         lasts = firsts + np.array(plan.counts[boxes.start : boxes.stop], np.int64) - 1
-        bounds = np.cumsum([file.blocks for file in index.files])
-        files = np.searchsorted(bounds, firsts, side="right").tolist()
+        files = np.searchsorted(self._bounds, firsts, side="right").tolist()
         begins = index.offsets[firsts].tolist()
         ends = (index.offsets[lasts] + index.sizes[lasts]).tolist()
         since = 0
@@ -149,19 +149,20 @@ class BlockReader:
             since = i
 
     def _blocks(
-        self, plan: Plan, boxes: range, run: Run, content: memoryview, verify: bool
+        self, plan: Plan, boxes: range, run: Run, stored: memoryview, verify: bool
     ) -> list[memoryview]:
         """The stored bytes of the blocks of some boxes of a run, compared with their checksums."""
-        numbers: list[int] = []
-        for box in boxes:
-            numbers.extend(range(plan.firsts[box], plan.firsts[box] + plan.counts[box]))
-        offsets = (self.index.offsets[numbers] - np.uint64(run.offset)).tolist()
-        sizes = self.index.sizes[numbers].tolist()
-        blocks = [content[at : at + size] for at, size in zip(offsets, sizes, strict=True)]
+        numbers = plan.firsts[boxes.start : boxes.stop]
+        if plan.layout.blocks_per_box > 1:
+            counts = plan.counts[boxes.start : boxes.stop]
+            numbers = [first + i for first, n in zip(numbers, counts, strict=True) for i in range(n)]
+        chosen = np.array(numbers, np.int64)
+        offsets = (self.index.offsets[chosen] - np.uint64(run.offset)).tolist()
+        sizes = self.index.sizes[chosen].tolist()
+        blocks = [stored[at : at + size] for at, size in zip(offsets, sizes, strict=True)]
         if verify:
-            for number, block, checksum in zip(
-                numbers, blocks, self.index.checksums[numbers].tolist(), strict=True
-            ):
+            checksums = self.index.checksums[chosen].tolist()
+            for number, block, checksum in zip(numbers, blocks, checksums, strict=True):
                 check_block(number, block, checksum)
         return blocks
 
@@ -170,10 +171,6 @@ def _results(first: Callable[[], memoryview], others: Sequence[Future[memoryview
     yield first()
     for other in others:
         yield other.result()
-
-
-def _visit_part(visit: VisitRun, run: Run, content: memoryview, boxes: range) -> None:
-    visit(boxes, run, content)
 
 
 def parts_of(plan: Plan, boxes: range, threads: int) -> list[range]:

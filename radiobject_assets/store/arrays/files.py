@@ -129,7 +129,7 @@ class ArrayFiles:
             If storage does not give it.
         """
         if self._folder is not None:
-            content = self._range_on_disk(self._folder / name, offset, nbytes)
+            content = self._range_on_disk(name, offset, nbytes)
         elif self._objects is not None:
             content = self._objects.read(join(self.uri, name), offset, nbytes)
         else:
@@ -139,18 +139,18 @@ class ArrayFiles:
             raise DamagedError(f"{name} is shorter than it was written (checksum impossible)")
         return memoryview(content)
 
-    def _range_on_disk(self, path: Path, offset: int, nbytes: int) -> bytes:
-        key = os.fspath(path)
-        descriptor = self._open.get(key)
+    def _range_on_disk(self, name: str, offset: int, nbytes: int) -> bytes:
+        descriptor = self._open.get(name)
         if descriptor is not None:
             return os.pread(descriptor, nbytes, offset)
+        place = f"{self._folder}/{name}"
         with self._lock:
-            if key not in self._open and len(self._open) < MAX_KEPT_OPEN:
-                self._open[key] = _opened(key)
-            descriptor = self._open.get(key)
+            if name not in self._open and len(self._open) < MAX_KEPT_OPEN:
+                self._open[name] = _opened(place)
+            descriptor = self._open.get(name)
         if descriptor is not None:
             return os.pread(descriptor, nbytes, offset)
-        descriptor = _opened(key)
+        descriptor = _opened(place)
         try:
             return os.pread(descriptor, nbytes, offset)
         finally:

@@ -85,7 +85,7 @@ def fill(plan: Plan, out: NDArray[Any], boxes: range, contents: Sequence[memoryv
             _place_tile(plan, box, contents[begin : begin + count], out)
             begin += count
         return
-    sizes = [plan.plain_bytes(box) for box in boxes]
+    sizes = plan.sizes[boxes.start : boxes.stop]
     plain = _own.buffer(sum(sizes))
     decode(layout, contents, sizes, plain)
     voxels, at = plain.view(layout.dtype), 0
@@ -102,7 +102,7 @@ def _place_tile(plan: Plan, box: int, contents: Sequence[memoryview], out: NDArr
     step = layout.block_cells * layout.itemsize
     first = plan.firsts[box] % layout.blocks_per_tile
     plain = _own.buffer(layout.tile_cells * layout.itemsize)
-    size = plan.plain_bytes(box)
+    size = plan.sizes[box]
     sizes = [min(step, size - at) for at in range(0, size, step)]
     decode(layout, contents, sizes, plain[first * step : first * step + size])
     out[plan.targets[box]] = plain.view(layout.dtype).reshape(layout.tile, order="F")[plan.sources[box]]

@@ -49,15 +49,19 @@ class Plan:
         return len(self.firsts)
 
     @cached_property
-    def nbytes(self) -> int:
-        """Bytes of all blocks, decoded."""
-        return sum(map(self.plain_bytes, range(len(self))))
-
-    def plain_bytes(self, box: int) -> int:
-        """Bytes of a box's needed blocks, decoded."""
+    def sizes(self) -> list[int]:
+        """Bytes of each box's needed blocks, decoded."""
         layout = self.layout
-        last = (self.firsts[box] + self.counts[box] - 1) % layout.blocks_per_tile
-        return ((self.counts[box] - 1) * layout.block_cells + layout.cells_of(last)) * layout.itemsize
+        if layout.tile_cells % layout.block_cells == 0:
+            return [count * layout.block_cells * layout.itemsize for count in self.counts]
+        lasts = [
+            (first + n - 1) % layout.blocks_per_tile
+            for first, n in zip(self.firsts, self.counts, strict=True)
+        ]
+        return [
+            ((n - 1) * layout.block_cells + layout.cells_of(last)) * layout.itemsize
+            for n, last in zip(self.counts, lasts, strict=True)
+        ]
 
 
 def plan_region(layout: Layout, region: Region) -> Plan:
