@@ -31,7 +31,7 @@ from radiobject_assets.store import (
     set_radiobject_config,
     stage_volume,
 )
-from radiobject_assets.store.voxels import read_region
+from radiobject_assets.store.arrays.tiledb_array import read_region
 from tests.store.conftest import S3Server, find_weed
 from tests.store.fault_proxy import FaultProxy
 

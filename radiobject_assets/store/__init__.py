@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from radiobject_assets.store.snapshots import Snapshot, create_snapshot, list_snapshots
     from radiobject_assets.store.staging import StagedVolume, commit_volumes, discard_staged, stage_volume
     from radiobject_assets.store.stats import TileDBStats
+    from radiobject_assets.store.store_check import verify_store
     from radiobject_assets.store.store_query import LazyStoreQuery
     from radiobject_assets.store.subjects import ensure_subjects, upsert_subjects
     from radiobject_assets.store.uris import delete_tiledb_uri, uri_exists
@@ -81,6 +82,7 @@ _NAMES = {
     "snapshots": "Snapshot create_snapshot list_snapshots",
     "staging": "StagedVolume commit_volumes discard_staged stage_volume",
     "stats": "TileDBStats",
+    "store_check": "verify_store",
     "store_query": "LazyStoreQuery",
     "subjects": "ensure_subjects upsert_subjects",
     "uris": "delete_tiledb_uri uri_exists",
@@ -148,6 +150,7 @@ __all__ = [
     "upsert_subjects",
     "uri_exists",
     "vacuum",
+    "verify_store",
     "verify_volume",
 ]
 

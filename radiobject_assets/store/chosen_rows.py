@@ -45,7 +45,7 @@ class ChosenRows:
         By methods that take an id, where no row of these has it.
     """
 
-    rows: Rows
+    all: Rows
     """All rows of the table in that state."""
     positions: Positions | None = None
     """Of the rows chosen, in their order; None for all."""
@@ -55,30 +55,30 @@ class ChosenRows:
     @property
     def key(self) -> str:
         """The key column that ids refer to."""
-        return self.rows.index[-1]
+        return self.all.index[-1]
 
     @property
     def timestamp(self) -> int | None:
         """The moment shown, in milliseconds since 1970; None for what was the present."""
-        moment = self.rows.timestamp
-        return self.rows.picture.state.committed_ms if isinstance(moment, str) else moment
+        moment = self.all.timestamp
+        return self.all.picture.state.committed_ms if isinstance(moment, str) else moment
 
     @property
     def is_radiobjects(self) -> bool:
         """Whether the RadiObject package wrote them."""
-        return isinstance(self.rows, RadiObjectRows)
+        return isinstance(self.all, RadiObjectRows)
 
     @property
     def where(self) -> Positions:
         """Position of each among all rows, in order."""
-        return np.arange(len(self.rows), dtype=np.intp) if self.positions is None else self.positions
+        return np.arange(len(self.all), dtype=np.intp) if self.positions is None else self.positions
 
     def __len__(self) -> int:
-        return len(self.rows) if self.positions is None else len(self.positions)
+        return len(self.all) if self.positions is None else len(self.positions)
 
     def column(self, name: str) -> list[Any]:
         """Values of one column, in order."""
-        values = self.rows.column(name)
+        values = self.all.column(name)
         taken: list[Any] = (values if self.positions is None else values.take(self.positions)).to_pylist()
         return taken
 
@@ -94,19 +94,19 @@ class ChosenRows:
 
     def frame(self) -> pd.DataFrame:
         """All columns."""
-        return self.rows.frame(None, self.positions)
+        return self.all.frame(None, self.positions)
 
     # -- choosing -----------------------------------------------------------------------------------
 
     def position(self, key: str) -> int:
         """Position among all rows of the one with this id."""
         try:
-            position = self.rows.position(key, self.key)
+            position = self.all.position(key, self.key)
         except KeyError:
             position = -1
         if position < 0 or not (self.positions is None or position in self._chosen):
             part = "" if self.positions is None else ", of which a view is shown"
-            raise KeyError(f"{self.key} {key!r} not found in {self.rows.uri}{part}")
+            raise KeyError(f"{self.key} {key!r} not found in {self.all.uri}{part}")
         return position
 
     @cached_property
@@ -115,7 +115,7 @@ class ChosenRows:
 
     def row(self, key: str) -> pd.DataFrame:
         """The row with this id, as a DataFrame with one row."""
-        return self.rows.frame(None, np.asarray([self.position(key)], np.intp))
+        return self.all.frame(None, np.asarray([self.position(key)], np.intp))
 
     def at(self, positions: Positions) -> Self:
         """Those at positions among all rows."""
@@ -142,7 +142,7 @@ class ChosenRows:
 
     def filter(self, expr: str) -> Self:
         """Those that meet a condition of the filter language."""
-        return self.at(self.rows.matching(expr, self.where))
+        return self.at(self.all.matching(expr, self.where))
 
     def head(self, n: int) -> Self:
         """The first `n`; with a negative `n`, all but the last."""
@@ -167,17 +167,17 @@ class ChosenRows:
         ViewError
             These are a view's or a snapshot's.
         """
-        if self.positions is not None or self.rows.timestamp is not None:
+        if self.positions is not None or self.all.timestamp is not None:
             raise ViewError("a view or a snapshot keeps what it shows: open the whole again")
-        return replace(self, rows=self.rows.anew())
+        return replace(self, all=self.all.anew())
 
     def check_writable(self, action: str) -> None:
         """Raise where what is shown cannot be changed; `action` is e.g. `append to`."""
         if self.is_radiobjects:
-            raise read_only(self.rows.uri.rpartition("/")[0], action)
+            raise read_only(self.all.uri.rpartition("/")[0], action)
         if self.positions is not None:
             raise ViewError(f"Cannot {action} a view: {action} the whole, or write() the view first")
-        if self.rows.timestamp is not None:
+        if self.all.timestamp is not None:
             raise ViewError(f"Cannot {action} a snapshot: open the store without a timestamp")
 
 

@@ -44,7 +44,7 @@ class ChosenStore:
                 theirs = RadiObjectRows(join(entry.uri, OBS), reference, OBS_CORE)
                 whole[entry.name] = ChosenVolumes(entry.uri, ChosenRows(theirs))
         else:
-            picture = subjects.rows.picture
+            picture = subjects.all.picture
             for entry in entries_of(where, picture.state):
                 rows = Rows(join(entry.uri, OBS), reference, picture, core=OBS_CORE)
                 whole[entry.name] = ChosenVolumes(entry.uri, ChosenRows(rows))
@@ -53,7 +53,7 @@ class ChosenStore:
     @property
     def ctx(self) -> ContextRef:
         """The context to read with."""
-        return self.subjects.rows.ctx
+        return self.subjects.all.ctx
 
     @property
     def is_view(self) -> bool:

@@ -43,11 +43,11 @@ class ChosenVolumes:
     @property
     def ctx(self) -> ContextRef:
         """The context to read with."""
-        return self.rows.rows.ctx
+        return self.rows.all.ctx
 
     @property
     def _entry(self) -> CollectionState:
-        picture = self.rows.rows.picture
+        picture = self.rows.all.picture
         directory = "" if picture.place.root == self.uri else last_part(self.uri)
         return picture.state.collections[directory]
 
@@ -62,7 +62,7 @@ class ChosenVolumes:
     def shapes(self) -> frozenset[tuple[int, ...]]:
         """The different shapes of the volumes, time included."""
         names = ("ndim", *SIZE_COLUMNS)
-        self.rows.rows.load(names)
+        self.rows.all.load(names)
         columns = [np.asarray(self.rows.column(name), dtype=np.int64) for name in names]
         table = np.unique(np.stack(columns, axis=1), axis=0) if len(self) else np.empty((0, 5), np.int64)
         return frozenset(tuple(int(v) for v in row[1 : 1 + row[0]]) for row in table)
@@ -88,13 +88,13 @@ class ChosenVolumes:
 
     def volume(self, position: int | np.intp) -> Volume:
         """The volume of the row at a position among all rows of obs."""
-        row = self.rows.rows.records(int(position), HEADER_COLUMNS)
+        row = self.rows.all.records(int(position), HEADER_COLUMNS)
         return Volume.from_row(join(self.uri, VOLUMES, row["volume"]), row, self.ctx)
 
     def with_rows(self) -> Iterator[tuple[Volume, dict[str, Any]]]:
         """Each volume with its row of obs."""
         for position in self.rows.where:
-            yield self.volume(position), self.rows.rows.records(int(position))
+            yield self.volume(position), self.rows.all.records(int(position))
 
     def at(self, rows: ChosenRows) -> Self:
         """The volumes of other rows of the same obs."""

@@ -59,7 +59,7 @@ class Dataframe:
 
     @property
     def _rows(self) -> Rows:
-        return self._chosen.rows
+        return self._chosen.all
 
     @property
     def uri(self) -> str:

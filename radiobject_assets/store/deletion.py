@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import tiledb
 
 from radiobject_assets.errors import RadiObjectError
+from radiobject_assets.store.arrays.handles import open_array
+from radiobject_assets.store.arrays.tile_cache import forget_array
+from radiobject_assets.store.arrays.tiledb_array import read_meta
 from radiobject_assets.store.deadline import DeadlineError, storage_errors
-from radiobject_assets.store.handles import open_array
 from radiobject_assets.store.layout import STORE_FORMAT, Context, check_format, reference, store_log
 from radiobject_assets.store.log.erasing import Tokens, erase_rows, prove_absent, remove_erased
 from radiobject_assets.store.log.log import Log
 from radiobject_assets.store.log.reading import read_table
 from radiobject_assets.store.log.state import State
 from radiobject_assets.store.names import COLLECTIONS, OBS, VOLUMES
-from radiobject_assets.store.tile_cache import forget_array
 from radiobject_assets.store.uris import join, normalise, object_kind
-from radiobject_assets.store.voxels import read_meta
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def delete_subjects(
         for token in tokens:
             forget_array(join(where, folder, VOLUMES, token))
             log.storage.remove_tree(f"{folder}/{VOLUMES}/{token}")
-    remove_erased(log.storage, found)
+    remove_erased(log, found, wanted)
     searched = prove_absent(log, wanted, state)
     return DeletionReport(len(wanted), sum(map(len, found.tokens.values())), searched)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import numpy as np
@@ -11,17 +12,19 @@ import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.affine import Affine, affine_axcodes, affine_from_values, spacing_mm
+from radiobject_assets.store.arrays.doors import VoxelReader
+from radiobject_assets.store.arrays.handles import open_array
+from radiobject_assets.store.arrays.opening import READERS
+from radiobject_assets.store.arrays.tile_cache import forget_array
+from radiobject_assets.store.arrays.tiledb_array import read_meta
 from radiobject_assets.store.config import SliceOrientation
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.deadline import storage_errors
-from radiobject_assets.store.handles import open_array
 from radiobject_assets.store.layout import VOLUME_FORMAT
 from radiobject_assets.store.radiobject_array import radiobject_header
-from radiobject_assets.store.tile_cache import forget_array
 from radiobject_assets.store.uris import normalise, object_kind
 from radiobject_assets.store.volume_header import VolumeHeader
-from radiobject_assets.store.voxel_source import check_index, tile_extents
-from radiobject_assets.store.voxels import read_meta
+from radiobject_assets.store.voxels import carrier_dtype
 
 
 class DescribedVolume:
@@ -31,7 +34,6 @@ class DescribedVolume:
         self._uri = normalise(uri)
         self._ctx = ContextRef(ctx)
         self._known: VolumeHeader | None = None
-        self._extents: tuple[int, ...] | None = None
         forget_array(self._uri)
         self._read_header()  # so that a wrong URI fails here and now
 
@@ -40,15 +42,13 @@ class DescribedVolume:
         """A volume whose header is known from its obs row: nothing is opened before voxels are read."""
         volume = cls.__new__(cls)
         volume._uri, volume._ctx, volume._known = uri, ctx, VolumeHeader.from_row(row)
-        volume._extents = None
         return volume
 
     def _read_header(self) -> VolumeHeader:
         ctx = self._ctx.get()
         if object_kind(self._uri, ctx) != "array":
             raise StorageError(f"no volume at {self._uri}: there is no TileDB array")
-        check_index(self._uri, ctx)
-        with storage_errors("open the volume", self._uri), open_array(self._uri, ctx) as array:
+        with storage_errors("open the volume", self._uri), open_array(self._uri, ctx, None) as array:
             meta = read_meta(array)
             if meta.get("format") != VOLUME_FORMAT:
                 self._known = radiobject_header(array)
@@ -71,6 +71,9 @@ class DescribedVolume:
             tile_orientation=meta.get("tile_orientation"),
         )
         return self._known
+
+    def _opened(self) -> AbstractContextManager[Any]:
+        return open_array(self._uri, self._ctx.get(), self._header.index_digest)
 
     @property
     def _header(self) -> VolumeHeader:
@@ -163,7 +166,7 @@ class DescribedVolume:
         """Which access the tiles favour."""
         header = self._header
         if header.tile_orientation is None:
-            with open_array(self._uri, self._ctx.get()) as array:
+            with self._opened() as array:
                 name = read_meta(array).get("tile_orientation")
         else:
             name = header.tile_orientation
@@ -172,24 +175,36 @@ class DescribedVolume:
     @property
     def sources(self) -> tuple[str, ...]:
         """SOPInstanceUIDs (or other names) of what the volume was made from, in volume order."""
-        with storage_errors("open the volume", self._uri), open_array(self._uri, self._ctx.get()) as array:
+        with storage_errors("open the volume", self._uri), self._opened() as array:
             return tuple(read_meta(array).get("sources") or ())
 
     @property
     def tile_extents(self) -> tuple[int, ...]:
         """Tile extents in voxels."""
-        if self._extents is None:
-            extents = tile_extents(self._uri, self._ctx.get())
-            said = len(self._header.shape)
-            if len(extents) != said:
-                raise StorageError(f"{self._uri} has {len(extents)} dimensions, and its row says {said}")
-            self._extents = extents
-        return self._extents
+        return self._reader.tile
+
+    @property
+    def _reader(self) -> VoxelReader:
+        """The reader of this process.
+
+        Raises
+        ------
+        StorageError
+            Where the array is not what was said of it.
+        """
+        header = self._header
+        reader = READERS.get(self._uri, self._ctx.get(), header.index_digest)
+        if reader.shape != header.shape or reader.dtype != carrier_dtype(header.dtype):
+            raise StorageError(
+                f"{self._uri} has the shape {reader.shape} and holds {reader.dtype}; its row says "
+                f"{header.shape} and {header.dtype}"
+            )
+        return reader
 
     @property
     def nifti_header(self) -> dict[str, Any]:
         """What is known of the NIfTI header that the volume was read from; empty for other sources."""
-        with storage_errors("open the volume", self._uri), open_array(self._uri, self._ctx.get()) as array:
+        with storage_errors("open the volume", self._uri), self._opened() as array:
             return dict(read_meta(array).get("nifti") or {})
 
     @property

@@ -158,6 +158,9 @@ def _as_stored(rows: pa.Table, index: Sequence[str], have: Sequence[Column]) -> 
             if column.type is not None and values.type != column.type.arrow:
                 try:
                     cast = values.cast(column.type.arrow, safe=True)
+                    # Arrow finds it safe to make True of 2, and text of anything.
+                    if not cast.cast(values.type, safe=True).equals(values):
+                        continue
                 except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
                     continue
                 rows = rows.set_column(rows.column_names.index(column.name), column.name, cast)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import tiledb
 
+from radiobject_assets.store.arrays.tile_cache import forget_array
 from radiobject_assets.store.layout import (
     STORE_FORMAT,
     Context,
@@ -25,7 +26,6 @@ from radiobject_assets.store.log.log import Log, NoLogError, now_ms
 from radiobject_assets.store.log.reading import read_table
 from radiobject_assets.store.log.vacuuming import Kept, announce, kept_states, sweep, unnamed_segments
 from radiobject_assets.store.names import COLLECTIONS, OBS, VOLUMES
-from radiobject_assets.store.tile_cache import forget_array
 from radiobject_assets.store.uris import join, list_names, normalise, tree_bytes
 
 GRACE_S = 86_400.0

@@ -10,9 +10,10 @@ import numpy as np
 from radiobject_assets.errors import SchemaError, StorageError
 from radiobject_assets.orientation import OrientationInfo, metadata_to_orientation_info
 from radiobject_assets.store.affine import validate_affine
+from radiobject_assets.store.arrays.tiledb_array import ATTRIBUTE
 from radiobject_assets.store.config import SliceOrientation
 from radiobject_assets.store.volume_header import VolumeHeader
-from radiobject_assets.store.voxels import ATTRIBUTE, stored_dtype
+from radiobject_assets.store.voxels import stored_dtype
 
 _IDENTITY = tuple(tuple(row) for row in np.eye(4)[:3].tolist())
 

@@ -23,7 +23,7 @@ from radiobject_assets.errors import AlignmentError, SchemaError, ShapeError, St
 from radiobject_assets.store.affine import (
     validate_affine,
 )
-from radiobject_assets.store.array_writer import ArrayPlan, write_array
+from radiobject_assets.store.arrays.writing import ArrayPlan, write_array
 from radiobject_assets.store.columns import validate_column_name
 from radiobject_assets.store.config import MB, CompressionConfig, TileConfig, get_radiobject_config
 from radiobject_assets.store.context import ctx_for_threads
@@ -68,7 +68,7 @@ class StagedVolume:
     voxel_bytes: int
     stored_bytes: int
     index_digest: str = ""
-    """Of the array's index file, which tells the digests of all others."""
+    """Of the array's index (`blocks.index.digest_of`); "" where it has none."""
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
     @property
@@ -226,7 +226,12 @@ def write_volume_array(
         description,
     )
     written = write_array(uri, plan, slabs, ctx, fresh=bool(staged.token))
-    return replace(staged, voxel_digest=written.voxel_digest, stored_bytes=written.stored_bytes)
+    return replace(
+        staged,
+        voxel_digest=written.voxel_digest,
+        stored_bytes=written.stored_bytes,
+        index_digest=written.index_digest,
+    )
 
 
 # Of the header of a NIfTI file that a volume was read from: what an export writes again.

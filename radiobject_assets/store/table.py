@@ -121,8 +121,9 @@ class Table:
 
     def commit(self, operation: str, change: Callable[[Draft, str], None]) -> None:
         """Commit what `change(draft, name of this table)` changes; see `Log.commit`."""
+        start = None if self._picture.is_taken else self._picture.state
         name, log = self.name, self._log
-        state = log.commit(operation, lambda draft: change(draft, name))
+        state = log.commit(operation, lambda draft: change(draft, name), start=start)
         compact_if_many(log, state, name)
         self.close()
 

@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import tiledb
 
 from radiobject_assets.errors import AlignmentError, RadiObjectError, StorageError
+from radiobject_assets.store.arrays.handles import open_array
+from radiobject_assets.store.arrays.tile_cache import forget_array
+from radiobject_assets.store.arrays.tiledb_array import read_meta
+from radiobject_assets.store.arrays.verifying import file_problem
 from radiobject_assets.store.chosen_store import ChosenStore
 from radiobject_assets.store.chosen_volumes import ChosenVolumes
 from radiobject_assets.store.deadline import DeadlineError
-from radiobject_assets.store.handles import open_array
+from radiobject_assets.store.log.verifying import segment_problem
 from radiobject_assets.store.radiobject_array import read_only
 from radiobject_assets.store.radiobject_format import take_inventory
-from radiobject_assets.store.tile_cache import forget_array
 from radiobject_assets.store.uris import last_part, object_kind
 from radiobject_assets.store.volume import Volume
-from radiobject_assets.store.voxel_check import file_problem
-from radiobject_assets.store.voxels import read_meta
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,15 @@ class Problem:
     """Something wrong with one volume."""
 
     token: str
-    """Name of the array; ids may name patients and are not repeated here."""
+    """Name of the array, or path of the file; ids may name patients and are not repeated here."""
     code: str
-    """`missing`, `unreadable`, `files`, `digest`, `index`, `id`, `shape` or `dtype`."""
+    """Of a file `copy`, `manifest`, `segment` or `list`; of an array `missing`, `unreadable`, `files`,
+    `digest`, `index`, `id`, `shape` or `dtype`."""
     detail: str
 
     def __str__(self) -> str:
-        return f"volume {self.token}: {self.code}: {self.detail}"
+        what = "" if self.code in ("copy", "manifest", "segment", "list") else "volume "
+        return f"{what}{self.token}: {self.code}: {self.detail}"
 
 
 def check_rows(collection: ChosenVolumes) -> list[Problem]:
@@ -91,14 +94,25 @@ def verify_collection(collection: ChosenVolumes) -> list[Problem]:
     """
     if collection.rows.is_radiobjects:
         raise read_only(collection.uri, "find digests of voxels in")
-    collection.rows.rows.table.read()  # checks every byte of the segments
-    problems = [*shared_ids(collection), *check_rows(collection)]
+    picture, name = collection.rows.all.picture, collection.rows.all.table.name
+    for segment in picture.state.table(name).segments:
+        wrong = segment_problem(picture.log.storage, name, segment)
+        if wrong is not None:
+            raise StorageError(f"{picture.log.uri}/{name}/{segment.name} is damaged: {wrong}")
+    return [*shared_ids(collection), *volume_problems(collection, set())]
+
+
+def volume_problems(collection: ChosenVolumes, seen: set[str]) -> list[Problem]:
+    """`check_rows` and digests of the volumes whose arrays were not `seen` yet; they are then."""
+    problems = [problem for problem in check_rows(collection) if problem.token not in seen]
     damaged = {problem.token for problem in problems}
     for volume in collection:
-        if last_part(volume.uri) not in damaged:
+        token = last_part(volume.uri)
+        if token not in damaged and token not in seen:
             found = verify_volume(volume)
             if found is not None:
                 problems.append(found)
+        seen.add(token)
     return problems
 
 

@@ -12,6 +12,10 @@ import tiledb
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from radiobject_assets.errors import ConfigurationError, StorageError
+from radiobject_assets.store.arrays.tile_cache import forget_array, tile_cache
+from radiobject_assets.store.arrays.tiledb_array import create_array, read_meta, write_meta
+from radiobject_assets.store.arrays.verifying import voxel_problem
+from radiobject_assets.store.blocks.regions import Region
 from radiobject_assets.store.config import MB, TileConfig, get_radiobject_config
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.deadline import on_storage
@@ -24,18 +28,9 @@ from radiobject_assets.store.staging import (
     whole_volume_slabs,
     write_volume_array,
 )
-from radiobject_assets.store.tile_cache import forget_array, tile_cache
 from radiobject_assets.store.uris import normalise
 from radiobject_assets.store.volume_header import standalone
-from radiobject_assets.store.voxel_check import voxel_problem
-from radiobject_assets.store.voxel_source import read_voxels
-from radiobject_assets.store.voxels import (
-    create_array,
-    read_meta,
-    stored_dtype,
-    validate_shape,
-    write_meta,
-)
+from radiobject_assets.store.voxels import stored_dtype, validate_shape
 
 if TYPE_CHECKING:
     from radiobject_assets.store.statistics import VolumeStatistics
@@ -71,19 +66,8 @@ class Volume(DescribedVolume):
 
     def read_box(self, start: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
         """Stored voxels [start, start + size), all axes, in Fortran order, without rescale."""
-        header = self._header
-        return tile_cache().read(
-            self._uri,
-            tuple(map(int, start)),
-            tuple(map(int, size)),
-            header.shape,
-            self.tile_extents,
-            header.dtype,
-            self._read_stored,
-        )
-
-    def _read_stored(self, start: tuple[int, ...], size: tuple[int, ...]) -> NDArray[Any]:
-        return read_voxels(self._uri, self._ctx.get(), start, size, self._header.dtype)
+        region = Region(tuple(map(int, start)), tuple(map(int, size)))
+        return tile_cache().read(self._uri, self._reader, region).view(self._header.dtype)
 
     def _physical(self, stored: NDArray[Any]) -> NDArray[Any]:
         header = self._header
@@ -209,7 +193,7 @@ class Volume(DescribedVolume):
         """
         header, ctx = self._header, self._ctx.get()
         forget_array(self._uri)
-        return voxel_problem(self._uri, ctx, header.shape, header.dtype, header.voxel_digest)
+        return voxel_problem(self._uri, ctx, header.dtype, header.voxel_digest, header.index_digest)
 
     # -- making and changing ------------------------------------------------------------------------
 

@@ -294,7 +294,7 @@ class VolumeCollection:
         chosen = self._chosen.rows
         chosen.check_writable("delete from")
         gone = chosen.by_ids(list(obs_ids))
-        chosen.rows.new_table().delete(list(zip(gone.subjects, gone.column(gone.key), strict=True)))
+        chosen.all.new_table().delete(list(zip(gone.subjects, gone.column(gone.key), strict=True)))
         self._after_change()
 
     # -- checking -----------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ class VolumeHeader:
     kind: str
     voxel_digest: str
     tile_orientation: str | None = None
+    index_digest: str | None = None
+    """Of the array's index, as the row names it; "" where the row names none; None without a row."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> VolumeHeader:
@@ -46,6 +48,7 @@ class VolumeHeader:
             orientation_source=row["orientation_source"] or "header",
             kind=row["kind"] or "image",
             voxel_digest=row["voxel_digest"],
+            index_digest=row.get("index_digest") or "",
         )
 
 
@@ -62,6 +65,7 @@ HEADER_COLUMNS = (
     "orientation_source",
     "kind",
     "voxel_digest",
+    "index_digest",
 )
 
 

@@ -1,31 +1,23 @@
-"""Dense arrays of voxels: created, cut into tile-aligned chunks, read by region into one buffer.
+"""What voxels may be: dtypes, shapes, their digest, and their way from slabs into tile-aligned chunks.
 
 Cells and tiles are in column-major (Fortran) order: image files store the first axis fastest, so decoded
-frames are written and regions come back without a transposed copy. Queries use TileDB's lower-level
-interface on the caller's own buffers for the same reason (1.3x faster than through `Array.__getitem__`).
+frames are written and regions come back without a transposed copy.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
-import tiledb
-import tiledb.libtiledb as lt
 from blake3 import blake3
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import SchemaError, ShapeError
-from radiobject_assets.store.config import CompressionConfig, TileConfig
-from radiobject_assets.store.deadline import on_storage
+from radiobject_assets.store.config import TileConfig
 
-ATTRIBUTE = "voxels"
-META_KEY = "radiobject_assets"
 AXES = ("x", "y", "z", "t")
 
 # TileDB has no half floats and no booleans of its own that every reader knows: the bits are kept as integers.
@@ -66,45 +58,6 @@ def validate_shape(shape: Iterable[int]) -> tuple[int, ...]:
     return sizes
 
 
-def create_array(
-    uri: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    tile: TileConfig,
-    compression: CompressionConfig,
-    ctx: tiledb.Ctx,
-) -> tuple[int, ...]:
-    """Create an empty voxel array and return its tile extents."""
-    extents = tile.extents_for_shape(shape)
-    carrier = carrier_dtype(dtype)
-    dims = [
-        tiledb.Dim(name, domain=(0, size - 1), tile=extent, dtype=np.int32, ctx=ctx)
-        for name, size, extent in zip(AXES, shape, extents, strict=False)
-    ]
-    filters: list[tiledb.Filter] = []
-    packer = compression.as_filter(ctx)
-    if packer is not None:
-        if carrier.itemsize > 1:
-            filters.append(tiledb.ByteShuffleFilter(ctx=ctx))  # 17 % smaller and faster both ways
-        filters.append(packer)
-    # Costs 15 % of a read and turns bit rot into an error instead of wrong voxels.
-    filters.append(tiledb.ChecksumSHA256Filter(ctx=ctx))
-    schema = tiledb.ArraySchema(
-        domain=tiledb.Domain(*dims, ctx=ctx),
-        attrs=[
-            tiledb.Attr(
-                ATTRIBUTE, dtype=carrier, fill=0, filters=tiledb.FilterList(filters, ctx=ctx), ctx=ctx
-            )
-        ],
-        cell_order="col-major",
-        tile_order="col-major",
-        sparse=False,
-        ctx=ctx,
-    )
-    on_storage("create the array", uri, ctx, lambda: tiledb.Array.create(uri, schema, ctx=ctx))
-    return extents
-
-
 def fitting_tile(tile: TileConfig, shape: tuple[int, ...], itemsize: int, max_bytes: int) -> TileConfig:
     """`tile`, thinner along z where a layer of its tiles (X, Y, tile extent in z) has more than `max_bytes`.
 
@@ -117,28 +70,6 @@ def fitting_tile(tile: TileConfig, shape: tuple[int, ...], itemsize: int, max_by
     while thick > 1 and thick * slice_bytes > max_bytes:
         thick = -(-thick // 2)
     return tile.model_copy(update={"z": thick})
-
-
-def read_region(
-    array: Any, ctx: tiledb.Ctx, start: tuple[int, ...], size: tuple[int, ...], dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    """Voxels [start, start + size) of an array opened for reading, in Fortran order."""
-    carrier = carrier_dtype(dtype)
-    flat = np.empty(math.prod(size), carrier)
-    if flat.size:
-        handle = lt.Array(ctx, array)
-        query = lt.Query(ctx, handle, lt.QueryType.READ)
-        query.layout = lt.LayoutType.COL_MAJOR
-        subarray = lt.Subarray(ctx, handle)
-        for axis, (first, length) in enumerate(zip(start, size, strict=True)):
-            subarray._add_dim_range(axis, (np.int32(first), np.int32(first + length - 1)))
-        query.set_subarray(subarray)
-        query.set_data_buffer(ATTRIBUTE, flat, flat.size)
-        query._submit()
-        while query.query_status() != lt.QueryStatus.COMPLETE:
-            raise tiledb.TileDBError(f"read ended with status {query.query_status()}")
-    flat = flat.view(dtype) if flat.dtype != dtype else flat
-    return flat.reshape(size, order="F")
 
 
 class VoxelDigest:
@@ -249,16 +180,3 @@ def _shaped(buffer: NDArray[Any], room: int, nz: int, ndim: int) -> NDArray[Any]
         return buffer
     depth = min(room, nz)
     return buffer.reshape((*buffer.shape[:2], depth, room // depth), order="F")
-
-
-def read_meta(array: Any) -> dict[str, Any]:
-    """The description that an array of ours carries in its own metadata; empty for any other array."""
-    # The first look at the metadata reads it from storage.
-    look = partial(array.meta.get, META_KEY)
-    text = on_storage("read the description of", array.uri, array.ctx, look, holds_lock=True)
-    return dict(json.loads(text)) if isinstance(text, str) else {}
-
-
-def write_meta(array: Any, description: dict[str, Any]) -> None:
-    """Put the description into the metadata of an array opened for writing."""
-    array.meta[META_KEY] = json.dumps(description, ensure_ascii=False, allow_nan=False)

@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from radiobject_assets.store import Volume
+from radiobject_assets.store.arrays.block_writer import BlockWriter
+from radiobject_assets.store.arrays.tiledb_array import ATTRIBUTE, create_array
+from radiobject_assets.store.blocks.index import DATA_FILE
+from radiobject_assets.store.blocks.layout import Layout
 from radiobject_assets.store.config import CompressionConfig, Compressor, TileConfig
-from radiobject_assets.store.fragment_writer import FragmentWriter
-from radiobject_assets.store.tile_index import DATA_FILE, Layout
-from radiobject_assets.store.voxels import ATTRIBUTE, create_array
+from radiobject_assets.store.voxels import Chunk
 
 DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 
@@ -35,17 +37,18 @@ def values(shape: tuple[int, ...], dtype: str, seed: int = 0) -> NDArray[Any]:
 def by_tiledb(folder: Path, voxels: NDArray[Any], tile: TileConfig, compression: CompressionConfig) -> Layout:
     """Write `voxels` with TileDB into a new array with the store's schema."""
     ctx = tiledb.Ctx()
-    extents = create_array(str(folder), voxels.shape, voxels.dtype, tile, compression, ctx)
+    layout = create_array(str(folder), voxels.shape, voxels.dtype, tile, compression, ctx)
+    assert layout is not None
     with tiledb.open(str(folder), "w", ctx=ctx) as array:
         array[:] = voxels
-    return Layout(voxels.shape, extents, voxels.dtype.name, compression.algorithm)
+    return layout
 
 
 def by_us(folder: Path, voxels: NDArray[Any], tile: TileConfig, compression: CompressionConfig) -> None:
-    extents = create_array(str(folder), voxels.shape, voxels.dtype, tile, compression, tiledb.Ctx())
-    layout = Layout(voxels.shape, extents, voxels.dtype.name, compression.algorithm)
-    with FragmentWriter(folder, layout, compression.level, threads=2) as writer:
-        writer.write(voxels)
+    layout = create_array(str(folder), voxels.shape, voxels.dtype, tile, compression, tiledb.Ctx())
+    assert layout is not None
+    with BlockWriter(folder, layout, compression.level, threads=2) as writer:
+        writer.write(Chunk((0,) * voxels.ndim, voxels))
         writer.finish()
 
 
@@ -114,10 +117,10 @@ def test_a_fragment_of_many_chunks_is_that_of_one_write(tmp_path: Path) -> None:
     cut, compression = TileConfig(x=32, y=32, z=16), CompressionConfig()
     layout = by_tiledb(tmp_path / "theirs", voxels, cut, compression)
     create_array(str(tmp_path / "ours"), voxels.shape, voxels.dtype, cut, compression, tiledb.Ctx())
-    with FragmentWriter(tmp_path / "ours", layout, compression.level, threads=3) as writer:
+    with BlockWriter(tmp_path / "ours", layout, compression.level, threads=3) as writer:
         for t in range(2):
             for z in range(0, 40, 16):
-                writer.write(voxels[:, :, z : z + 16, t : t + 1])
+                writer.write(Chunk((0, 0, z, t), voxels[:, :, z : z + 16, t : t + 1]))
         writer.finish()
     assert files_of(tmp_path / "ours") == files_of(tmp_path / "theirs")
 
@@ -174,11 +177,11 @@ def test_tiledb_finds_a_flipped_bit_anywhere_in_the_voxels(tmp_path: Path) -> No
 def test_no_fragment_appears_where_writing_ended_in_the_middle(tmp_path: Path) -> None:
     voxels = values((64, 64, 64), "int16")
     cut, compression = TileConfig(x=32, y=32, z=32), CompressionConfig()
-    extents = create_array(str(tmp_path / "a"), voxels.shape, voxels.dtype, cut, compression, tiledb.Ctx())
-    layout = Layout(voxels.shape, extents, "int16", "zstd")
+    layout = create_array(str(tmp_path / "a"), voxels.shape, voxels.dtype, cut, compression, tiledb.Ctx())
+    assert layout is not None
     before = threading.active_count()
-    with FragmentWriter(tmp_path / "a", layout, 1, 2) as writer:
-        writer.write(voxels[:, :, :32])  # and never `finish`
+    with BlockWriter(tmp_path / "a", layout, 1, 2) as writer:
+        writer.write(Chunk((0, 0, 0), voxels[:, :, :32]))  # and never `finish`
     assert threading.active_count() == before
     with tiledb.open(str(tmp_path / "a")) as array:
         assert not array[:][ATTRIBUTE].any()

@@ -19,9 +19,9 @@ from radiobject_assets.store import (
     ensure_store,
     stage_volume,
 )
+from radiobject_assets.store.arrays.tile_cache import forget_array
+from radiobject_assets.store.blocks.index import INDEX_NAME
 from radiobject_assets.store.s3_objects import s3_objects
-from radiobject_assets.store.tile_cache import forget_array
-from radiobject_assets.store.tile_index import INDEX_NAME
 from tests.store.conftest import S3Server, voxels
 from tests.store.fault_proxy import FaultProxy
 

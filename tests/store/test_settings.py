@@ -30,8 +30,8 @@ from radiobject_assets.store import (
     configure,
     make_ctx,
 )
+from radiobject_assets.store.arrays.tile_cache import tile_cache
 from radiobject_assets.store.parallel import map_on_threads
-from radiobject_assets.store.tile_cache import tile_cache
 from tests.store.conftest import voxels
 
 

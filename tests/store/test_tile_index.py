@@ -36,11 +36,14 @@ from radiobject_assets.store import (
     ensure_collection,
     stage_volume,
 )
-from radiobject_assets.store.index_files import write_index
-from radiobject_assets.store.stored_files import MAX_KEPT_OPEN
-from radiobject_assets.store.tile_cache import forget_array
-from radiobject_assets.store.tile_index import DATA_FILE, INDEX_NAME, TileIndex, build_index
-from radiobject_assets.store.voxel_source import INDEXES, read_by_tiledb
+from radiobject_assets.store.arrays.block_reader import BlockReader
+from radiobject_assets.store.arrays.files import MAX_KEPT_OPEN
+from radiobject_assets.store.arrays.opening import READERS, open_reader
+from radiobject_assets.store.arrays.tile_cache import forget_array
+from radiobject_assets.store.arrays.writing import write_index
+from radiobject_assets.store.blocks.chunks import build_index
+from radiobject_assets.store.blocks.index import DATA_FILE, INDEX_NAME, TileIndex
+from radiobject_assets.store.blocks.regions import Region
 from tests.store.conftest import put, voxels
 
 DTYPES = ("int8", "uint8", "bool", "int16", "uint16", "float16", "int32", "float32", "float64", "uint64")
@@ -48,8 +51,8 @@ DTYPES = ("int8", "uint8", "bool", "int16", "uint16", "float16", "int32", "float
 
 def index_of(volume: Volume) -> TileIndex | None:
     """The index through which a volume is read here."""
-    indexed = INDEXES.get(volume.uri, volume._ctx.get())
-    return None if indexed is None else indexed.index
+    reader = READERS.get(volume.uri, volume._ctx.get())
+    return reader.index if isinstance(reader, BlockReader) else None
 
 
 def in_layers(folder: Path, content: Any) -> None:
@@ -121,10 +124,10 @@ def test_any_region_of_any_array_is_what_tiledb_reads(
             assert found.flags.f_contiguous
             wanted = content[tuple(slice(s, s + n) for s, n in zip(start, size, strict=True))]
             assert np.array_equal(found, wanted)
-            by_tiledb = read_by_tiledb(
-                volume.uri, volume._ctx.get(), tuple(start), tuple(size), content.dtype
-            )
-            assert np.array_equal(by_tiledb, wanted)
+            by_tiledb = open_reader(volume.uri, volume._ctx.get(), None, "tiledb")
+            out = np.empty(size, by_tiledb.dtype, order="F")
+            by_tiledb.read(Region(tuple(start), tuple(size)), out)
+            assert np.array_equal(out.view(content.dtype), wanted)
         assert volume.verify()
 
 

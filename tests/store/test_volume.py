@@ -28,7 +28,7 @@ from radiobject_assets.store import (
     ensure_collection,
     stage_volume,
 )
-from radiobject_assets.store.tile_cache import tile_cache
+from radiobject_assets.store.arrays.tile_cache import tile_cache
 from tests.store.conftest import AFFINE, voxels
 
 BIG = voxels(9, (40, 37, 29))

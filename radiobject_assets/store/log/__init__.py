@@ -1,7 +1,7 @@
 """The rows of a store as one log of commits.
 
     <root>/state.json                    a copy of the newest manifest, to find it quickly
-    <root>/log/<thousand>/<number>.json  manifests: one for each commit, never changed
+    <root>/log/<hundred>/<number>.json  manifests: one for each commit, never changed
     <root>/<table>/<base>-<token>.parquet  segments: the rows that a commit put or deleted, never changed
 
 A *manifest* names, for every table, its segments in order, with their checksums: together they are the

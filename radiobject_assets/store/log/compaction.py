@@ -25,7 +25,7 @@ from radiobject_assets.store.storage import Storage
 _log = logging.getLogger(__name__)
 
 # Segments that a table may have beside full ones before the next commit merges some.
-MANY = 8
+MANY = 4
 
 
 def compact_if_many(log: Log, state: State, name: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from blake3 import blake3
 
 from radiobject_assets.store.log.reading import read_table
@@ -34,10 +36,28 @@ def describe(storage: Storage, state: State) -> tuple[dict[str, int], str]:
 
 
 def _hash_table(digest: blake3, title: str, rows: pa.Table) -> None:
+    """Of each column by name: its type, which rows have a value (a bit each, the first lowest), and values.
+
+    Numbers, and booleans as bytes, are little-endian, 0 where there is none; text is its lengths in bytes
+    (uint32), then all of it, as UTF-8.
+    """
     digest.update(f"{title}\n{rows.num_rows}\n".encode())
     for name in sorted(rows.column_names):
         column = rows.column(name).combine_chunks()
         if column.null_count == len(column):
             continue  # a column without any value is as good as none
-        text = "\x1f".join("\x00" if v is None else f"{type(v).__name__}:{v!r}" for v in column.to_pylist())
-        digest.update(f"{name}\n{text}\n".encode())
+        text = pa.types.is_large_string(column.type)
+        digest.update(f"{name}\n{'text' if text else column.type}\n".encode())
+        digest.update(
+            np.packbits(column.is_valid().to_numpy(zero_copy_only=False), bitorder="little").tobytes()
+        )
+        if text:
+            filled = column.fill_null("").cast(pa.large_binary())
+            lengths = pc.binary_length(filled).to_numpy(zero_copy_only=False)
+            digest.update(lengths.astype("<u4").tobytes())
+            digest.update(b"".join(filled.to_pylist()))
+        else:
+            plain = column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
+            plain = plain.cast(pa.uint8()) if pa.types.is_boolean(plain.type) else plain
+            values = plain.fill_null(0).to_numpy(zero_copy_only=False)
+            digest.update(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<"))).tobytes())

@@ -23,7 +23,7 @@ from radiobject_assets.store.log.segments import column_names, is_segment, read_
 from radiobject_assets.store.log.state import Segment, State
 from radiobject_assets.store.log.vacuuming import revoke
 from radiobject_assets.store.names import COLLECTIONS, OBS
-from radiobject_assets.store.storage import MissingError, Storage
+from radiobject_assets.store.storage import MissingError
 
 _SUBJECT, _TOKEN = "obs_subject_id", "volume"
 Tokens = dict[str, set[str]]
@@ -185,13 +185,14 @@ def _describe_snapshots(log: Log, draft: Draft) -> None:
         draft.with_entry("snapshots", changed)
 
 
-def remove_erased(storage: Storage, found: Found) -> None:
+def remove_erased(log: Log, found: Found, ids: Collection[str]) -> None:
     """Remove the files that a committed erasure replaced."""
-    for folder, names in found.segments.items():
-        for name in names:
+    storage, newest = log.storage, log.newest()
+    named = Search(log, ids).needed(newest)
+    damaged = [item for item in found.damaged if int(item[1].split("-")[0]) < newest.cleared]
+    for folder, name in [*((f, n) for f, names in found.segments.items() for n in names), *damaged]:
+        if (folder, name) not in named:
             storage.remove(f"{folder}/{name}")
-    for folder, name in found.damaged:
-        storage.remove(f"{folder}/{name}")
     for entry in storage.leftovers(_STAGED_S):
         storage.remove(entry.path)
 

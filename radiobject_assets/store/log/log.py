@@ -17,7 +17,7 @@ from radiobject_assets.store.uris import new_token
 
 HEAD = "state.json"
 FOLDER = "log"
-_PER_FOLDER = 1000
+_PER_FOLDER = 100
 _ATTEMPTS = 1000
 _LONGEST_PAUSE_S = 0.25
 
@@ -280,8 +280,8 @@ class Log:
             another's, and what it published is in no state.
         """
         try:
-            later = self._from(state.number)
-            if later[-1:] == [state.number]:
+            head = self._head()
+            if head is None or head.number < state.number:  # else others came since
                 self.storage.write(HEAD, content)
                 return
             newest = self.newest()

@@ -59,9 +59,7 @@ def live_rows(
     for segment in reversed(table.segments):
         columns = read_segment(storage, name, segment, [*table.keys, *([DELETED] * bool(segment.deletions))])
         chosen = _allowed(columns, table.keys, keys)
-        ids = join_keys([columns[key] for key in table.keys])
-        if chosen is not None:
-            ids = ids.take(chosen)
+        ids = join_keys([columns[k] if chosen is None else columns[k].take(chosen) for k in table.keys])
         where = np.arange(segment.rows, dtype=np.int64) if chosen is None else chosen
         mine = ids
         hidden = _hidden(ids, newer)

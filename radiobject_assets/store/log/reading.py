@@ -166,6 +166,11 @@ class Picture:
             self._place, self._state = find_state(self._places, self._ctx, self.moment)
         return self._state
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether the state was asked for already."""
+        return self._state is not None
+
     def refresh(self) -> None:
         """Show what is there now."""
         self._state = self._place = None

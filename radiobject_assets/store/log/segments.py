@@ -21,9 +21,10 @@ from radiobject_assets.store.uris import new_token
 
 DELETED = "_deleted"
 SUFFIX = ".parquet"
-_NAME = b"radiobject_segment"
+_NAME = "radiobject_segment"
 # Rows of the largest segment that is made of others: bounds the memory of who reads or merges them.
 LARGEST = 65_536
+_FEW = 200
 _CACHE_BYTES = 64 * 1024 * 1024
 
 Reread = Callable[[Segment], Segment | None]
@@ -60,11 +61,14 @@ def write_segment(storage: Storage, table: str, rows: pa.Table, base: int) -> Se
         if not deletions:
             rows = rows.drop_columns([DELETED])
     name = segment_name(base)
+    many = rows.num_rows > _FEW  # compressors and dictionaries for 60 columns take longer than their bytes
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        rows.replace_schema_metadata({_NAME: name}), sink, compression="zstd", store_schema=False,
-        write_statistics=rows.num_rows > 1000, use_dictionary=rows.num_rows > 1, write_page_checksum=True,
-    )  # fmt: skip
+    with pq.ParquetWriter(
+        sink, rows.schema, compression="zstd" if many else "none", store_schema=False, write_statistics=many,
+        use_dictionary=many, write_page_checksum=True,
+    ) as writer:  # fmt: skip
+        writer.write_table(rows)
+        writer.add_key_value_metadata({_NAME: name})
     content = sink.getvalue().to_pybytes()
     if not storage.publish(f"{table}/{name}", content):
         raise StorageError(f"{storage.uri}/{table}/{name} was there already, by a chance of one in 2**128")
@@ -142,8 +146,8 @@ def unchecked(storage: Storage, table: str, name: str, keys: Sequence[str]) -> p
         read = file.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise StorageError(f"{storage.uri}/{table}/{name} is damaged: {error}") from None
-    own = (file.metadata.metadata or {}).get(_NAME)
-    if own != name.encode() or any(key not in read.column_names for key in keys):
+    own = (file.metadata.metadata or {}).get(_NAME.encode())
+    if own is None or own.decode() != name or any(key not in read.column_names for key in keys):
         raise StorageError(f"{storage.uri}/{table}/{name} is damaged: it is not the file of that name")
     return pa.table({column: _in_memory(read.column(column)) for column in read.column_names})
 

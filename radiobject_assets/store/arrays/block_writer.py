@@ -1,14 +1,14 @@
 """The voxels of a new array, written as one fragment of TileDB's format, chunk by chunk.
 
 TileDB's own writer goes over the voxels a dozen times, mostly outside a core's cache, and took two thirds of
-an ingest; here every tile is made in one pass (`tile_encoder`), and the file is on its way to the disk while
-the next tiles are made. The fragment appears with its commit file, after all else is on the disk.
+an ingest; here every tile is made in one pass (`blocks.encoding`), and the file is on its way to the disk
+while the next tiles are made. The fragment appears with its commit file, after all else is on the disk.
 """
 
 from __future__ import annotations
 
 import math
-import os
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,20 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ShapeError
-from radiobject_assets.store.disk import write_all, write_through
-from radiobject_assets.store.fragment_metadata import FORMAT_VERSION, METADATA_FILE, DenseFragment
-from radiobject_assets.store.log.log import now_ms
-from radiobject_assets.store.tile_encoder import EncodedTile, TileEncoder
-from radiobject_assets.store.tile_index import DATA_FILE, DataFile, Layout, TileIndex
+from radiobject_assets.store.arrays.files import GrowingFile, put_file
+from radiobject_assets.store.blocks.encoding import EncodedTile, TileEncoder
+from radiobject_assets.store.blocks.fragment import METADATA_FILE, DenseFragment
+from radiobject_assets.store.blocks.index import DATA_FILE, DataFile, TileIndex
+from radiobject_assets.store.blocks.layout import FORMAT_VERSION, Layout
 from radiobject_assets.store.uris import new_token
+from radiobject_assets.store.voxels import Chunk
 
 # Tiles that a thread makes before the next thread may have the interpreter's lock.
 _BATCH_BYTES = 1024 * 1024
-# What is handed to the disk at once, while other tiles are being made.
-_FLUSH_BYTES = 8 * 1024 * 1024
 
 
-class FragmentWriter:
+class BlockWriter:
     """Writes all voxels of an array that was just created on a local disk.
 
     Parameters
@@ -55,14 +54,10 @@ class FragmentWriter:
         self._encoder = TileEncoder(layout, level)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="flush")
-        moment = now_ms()
+        moment = time.time_ns() // 1_000_000
         self._name = f"__{moment}_{moment}_{new_token()}_{FORMAT_VERSION}"
-        data = folder / DATA_FILE.format(self._name)
-        data.parent.mkdir(parents=True)
-        self._file = data.open("wb", buffering=0)
-        self._nbytes = self._flushed = 0
-        self._flushing: Future[None] | None = None
+        self._data = DATA_FILE.format(self._name)
+        self._file = GrowingFile(folder / self._data)
         self._tiles: list[int] = []
         self._lows: list[Any] = []
         self._highs: list[Any] = []
@@ -78,21 +73,14 @@ class FragmentWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._disk.shutdown(wait=True, cancel_futures=True)
         self._file.close()
 
-    def write(self, voxels: NDArray[Any]) -> None:
-        """Write the next chunk: whole layers of tiles (X, Y, depth[, T]) in the order of storage.
-
-        Raises
-        ------
-        OSError
-            If the disk does not take it.
-        """
-        shared = voxels.view(self._layout.dtype)
+    def write(self, chunk: Chunk) -> None:
+        """Write the next chunk; see `VoxelWriter`."""
+        shared = chunk.voxels.view(self._layout.dtype)
         tile_bytes = self._layout.tile_cells * self._layout.itemsize
         together = max(1, _BATCH_BYTES // tile_bytes)
-        tiles = list(self._encoder.tiles(voxels.shape))
+        tiles = list(self._encoder.tiles(shared.shape))
         waiting: deque[Future[list[EncodedTile]]] = deque()
         for first in range(0, len(tiles), together):
             waiting.append(self._pool.submit(self._encode, shared, tiles[first : first + together]))
@@ -105,60 +93,41 @@ class FragmentWriter:
         return [self._encoder.encode(voxels[place]) for place in places]
 
     def _take(self, tiles: Sequence[EncodedTile]) -> None:
+        begin = self._file.nbytes
         for tile in tiles:
-            self._tiles.append(self._nbytes)
+            self._tiles.append(begin)
             self._lows.append(tile.low)
             self._highs.append(tile.high)
             self._totals.append(tile.total)
-            self._offsets += (self._nbytes + begin for begin in tile.begins)
+            self._offsets += (begin + place for place in tile.begins)
             self._sizes += tile.sizes
             self._checksums += tile.checksums
-            self._nbytes += len(tile.content)
-        write_all(self._file.fileno(), [tile.content for tile in tiles])
-        if self._nbytes - self._flushed >= _FLUSH_BYTES and (not self._flushing or self._flushing.done()):
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._flushing is not None:
-            self._flushing.result()
-        self._flushed = self._nbytes
-        self._flushing = self._disk.submit(os.fdatasync, self._file.fileno())
+            begin += len(tile.content)
+        self._file.append([tile.content for tile in tiles])
 
     def finish(self) -> TileIndex:
-        """Complete the fragment, on the disk, and let it appear; its tile index.
-
-        Raises
-        ------
-        OSError
-            If the disk does not take it.
-        ShapeError
-            If what was written are not the array's tiles.
-        """
+        """Complete the fragment, on the disk, and let it appear; see `VoxelWriter`."""
         expected = math.prod(self._layout.grid)
         if len(self._tiles) != expected:
             raise ShapeError(f"{len(self._tiles)} tiles were written of an array of {expected}")
-        self._flush()
+        self._file.flush()
         fragment = DenseFragment(
             self._schema,
             self._layout.shape,
             self._layout.tile_cells,
             np.dtype(self._layout.dtype),
-            self._nbytes,
+            self._file.nbytes,
             self._tiles,
             self._lows,
             self._highs,
             self._totals,
         )
-        name = DATA_FILE.format(self._name)
-        write_through(self._folder / Path(name).with_name(METADATA_FILE), fragment.encode())
-        if self._flushing is not None:
-            self._flushing.result()
-        commits = self._folder / "__commits"
-        commits.mkdir(exist_ok=True)
-        write_through(commits / f"{self._name}.wrt", b"")
+        put_file((self._folder / self._data).with_name(METADATA_FILE), fragment.encode())
+        self._file.on_disk()
+        put_file(self._folder / "__commits" / f"{self._name}.wrt", b"")
         return TileIndex(
             self._layout,
-            (DataFile(name, self._nbytes, len(self._offsets)),),
+            (DataFile(self._data, self._file.nbytes, len(self._offsets)),),
             np.array(self._offsets, np.uint64),
             np.array(self._sizes, np.uint32),
             np.array(self._checksums, np.uint64),

@@ -10,7 +10,7 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from radiobject_assets.store.arrays.doors import VoxelReader
+from radiobject_assets.store.arrays.handles import POOL
+from radiobject_assets.store.arrays.opening import READERS
+from radiobject_assets.store.blocks.regions import Region
 from radiobject_assets.store.config import MB, config_generation, get_radiobject_config
-from radiobject_assets.store.handles import POOL
-from radiobject_assets.store.voxel_source import INDEXES
 
 TileKey = tuple[str, tuple[int, ...]]
-Reader = Callable[[tuple[int, ...], tuple[int, ...]], NDArray[Any]]
 
 # Keys of tiles that were wanted once; only names are held, about 200 bytes each.
 _REMEMBERED = 50_000
@@ -56,31 +57,25 @@ class TileCache:
         with self._lock:
             return CacheCounts(self._hits, self._misses, self._bytes)
 
-    def read(
-        self,
-        uri: str,
-        start: tuple[int, ...],
-        size: tuple[int, ...],
-        shape: tuple[int, ...],
-        extents: tuple[int, ...],
-        dtype: np.dtype[Any],
-        reader: Reader,
-    ) -> NDArray[Any]:
-        """Voxels [start, start + size) of the array at `uri`, from tiles held here or through `reader`.
+    def read(self, uri: str, reader: VoxelReader, region: Region) -> NDArray[Any]:
+        """Voxels of a region of the array at `uri` as they are carried, in Fortran order.
 
-        `reader(start, size)` reads stored voxels; it is called with the region itself where tiles are new,
-        and with a box of whole tiles where they are worth keeping.
+        From tiles held here, or through `reader`: the region itself where tiles are new, and the box of whole
+        tiles around it where they are worth keeping.
         """
-        if 0 in size:
-            return reader(start, size)
-        first = tuple(s // e for s, e in zip(start, extents, strict=True))
-        last = tuple((s + n - 1) // e for s, n, e in zip(start, size, extents, strict=True))
-        box_start = tuple(f * e for f, e in zip(first, extents, strict=True))
-        box_end = tuple(min((p + 1) * e, whole) for p, e, whole in zip(last, extents, shape, strict=True))
-        box_size = tuple(b - a for a, b in zip(box_start, box_end, strict=True))
-        if math.prod(box_size) * dtype.itemsize > self.max_bytes // 2:
-            self._count_misses(first, last)
-            return reader(start, size)
+        if not region.within(reader.shape) or 0 in region.size:
+            return _read(reader, region)
+        extents = reader.tile
+        ends = [s + n for s, n in zip(region.start, region.size, strict=True)]
+        first = [s // e for s, e in zip(region.start, extents, strict=True)]
+        last = [(end - 1) // e for end, e in zip(ends, extents, strict=True)]
+        start = tuple(f * e for f, e in zip(first, extents, strict=True))
+        box_ends = [min((p + 1) * e, n) for p, e, n in zip(last, extents, reader.shape, strict=True)]
+        box = Region(start, tuple(b - a for a, b in zip(start, box_ends, strict=True)))
+        if math.prod(box.size) * reader.dtype.itemsize > self.max_bytes // 2:
+            with self._lock:
+                self._misses += math.prod(b - a + 1 for a, b in zip(first, last, strict=True))
+            return _read(reader, region)
         keys = [(uri, tile) for tile in product(*(range(a, b + 1) for a, b in zip(first, last, strict=True)))]
         with self._lock:
             held = {key: self._tiles[key] for key in keys if key in self._tiles}
@@ -94,40 +89,22 @@ class TileCache:
                     self._once[key] = None
                 while len(self._once) > _REMEMBERED:
                     self._once.popitem(last=False)
+        if not known:
+            return _read(reader, region)
         if len(held) < len(keys):
-            if not known:
-                return reader(start, size)
-            return self._fill(keys, box_start, box_size, start, size, extents, reader)
-        out = np.empty(size, dtype, order="F")
-        for (_, tile), voxels in held.items():
-            origin = [p * e for p, e in zip(tile, extents, strict=True)]
-            from_, to = [], []
-            for axis, (s, n, o) in enumerate(zip(start, size, origin, strict=True)):
-                low, high = max(s, o), min(s + n, o + voxels.shape[axis])
-                from_.append(slice(low - o, high - o))
-                to.append(slice(low - s, high - s))
-            out[tuple(to)] = voxels[tuple(from_)]
+            voxels = _read(reader, box)
+            for key in keys:
+                tile = _tile_region(key[1], extents, reader.shape)
+                self._keep(key, voxels[_within(tile, box.start)].copy(order="F"))
+            return voxels[_within(region, box.start)].copy(order="F")
+        out = np.empty(region.size, reader.dtype, order="F")
+        for (_, position), voxels in held.items():
+            tile = _tile_region(position, extents, reader.shape)
+            begin = tuple(map(max, tile.start, region.start))
+            stop = map(min, ends, (s + n for s, n in zip(tile.start, tile.size, strict=True)))
+            part = Region(begin, tuple(b - a for a, b in zip(begin, stop, strict=True)))
+            out[_within(part, region.start)] = voxels[_within(part, tile.start)]
         return out
-
-    def _fill(
-        self,
-        keys: list[TileKey],
-        box_start: tuple[int, ...],
-        box_size: tuple[int, ...],
-        start: tuple[int, ...],
-        size: tuple[int, ...],
-        extents: tuple[int, ...],
-        reader: Reader,
-    ) -> NDArray[Any]:
-        box = reader(box_start, box_size)
-        for key in keys:
-            part = tuple(
-                slice(p * e - b, min((p + 1) * e - b, n))
-                for p, e, b, n in zip(key[1], extents, box_start, box_size, strict=True)
-            )
-            self._keep(key, np.asfortranarray(box[part]).copy(order="F"))
-        inner = tuple(slice(s - b, s - b + n) for s, b, n in zip(start, box_start, size, strict=True))
-        return np.array(box[inner], order="F")
 
     def _keep(self, key: TileKey, voxels: NDArray[Any]) -> None:
         voxels.flags.writeable = False
@@ -139,10 +116,6 @@ class TileCache:
             while self._bytes > self.max_bytes:
                 _, dropped = self._tiles.popitem(last=False)
                 self._bytes -= dropped.nbytes
-
-    def _count_misses(self, first: tuple[int, ...], last: tuple[int, ...]) -> None:
-        with self._lock:
-            self._misses += math.prod(b - a + 1 for a, b in zip(first, last, strict=True))
 
     def drop(self, uri: str) -> None:
         """Forget the tiles of an array."""
@@ -164,6 +137,25 @@ class TileCache:
         self._lock = threading.Lock()
 
 
+def _read(reader: VoxelReader, region: Region) -> NDArray[Any]:
+    out: NDArray[Any] = np.empty(region.size, reader.dtype, order="F")
+    if out.size:
+        reader.read(region, out)
+    return out
+
+
+def _tile_region(position: Sequence[int], extents: Sequence[int], shape: Sequence[int]) -> Region:
+    """Voxels of a tile, those beyond the array's far faces left out."""
+    start = tuple(p * e for p, e in zip(position, extents, strict=True))
+    return Region(start, tuple(min(e, n - s) for s, e, n in zip(start, extents, shape, strict=True)))
+
+
+def _within(region: Region, origin: Sequence[int]) -> tuple[slice, ...]:
+    """Where a region is in an array whose first voxel is at `origin`."""
+    begins = [s - o for s, o in zip(region.start, origin, strict=True)]
+    return tuple(slice(b, b + n) for b, n in zip(begins, region.size, strict=True))
+
+
 _cache = TileCache(get_radiobject_config().read.tile_cache_size_mb * MB)
 _cache_generation = config_generation()
 _replace = threading.Lock()
@@ -182,9 +174,9 @@ def tile_cache() -> TileCache:
 
 
 def forget_array(uri: str) -> None:
-    """Close the kept handle of an array and drop its index and tiles: the next read goes to storage."""
+    """Close the kept handle of an array and drop its reader and tiles: the next read goes to storage."""
     POOL.drop(uri)
-    INDEXES.drop(uri)
+    READERS.drop(uri)
     tile_cache().drop(uri)
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-FORMAT_VERSION = 22
+from radiobject_assets.store.blocks.layout import FORMAT_VERSION
+
 METADATA_FILE = "__fragment_metadata.tdb"
 
 _TILE_HEAD = struct.Struct("<IQQBQBI")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 from zstandard import ZstdCompressor
 
-from radiobject_assets.store.tile_index import Layout
+from radiobject_assets.store.blocks.layout import Layout
 
 _COUNT = struct.Struct("<Q")
 _CHUNK = struct.Struct("<III")
@@ -170,7 +170,7 @@ class TileEncoder:
         }
 
     def _head(self, plain: int, content: Any) -> bytes:
-        """All that stands in front of a block's compressed bytes; see `tile_index`."""
+        """All that stands in front of a block's compressed bytes; see `chunks`."""
         layout = self.layout
         note = self._shuffle_notes[plain] if layout.shuffled else b""
         if layout.codec == "none":

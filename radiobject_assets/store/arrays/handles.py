@@ -10,11 +10,12 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import tiledb
 
+from radiobject_assets.store.arrays.checking import check_files
 from radiobject_assets.store.context import keep_for_ever, keep_orphan
 from radiobject_assets.store.deadline import DeadlineError, on_storage
 
@@ -41,7 +42,7 @@ class HandlePool:
         return len(self._handles)
 
     @contextmanager
-    def use(self, uri: str, ctx: tiledb.Ctx) -> Iterator[Any]:
+    def use(self, uri: str, ctx: tiledb.Ctx, digest: str | None) -> Iterator[Any]:
         """The array at `uri`, open for reading for the length of the `with` block and likely longer."""
         key = (uri, id(ctx))
         with self._lock:
@@ -50,6 +51,7 @@ class HandlePool:
                 handle.users += 1
                 self._handles.move_to_end(key)
         if handle is None:
+            check_files(uri, ctx, digest)
             opened = on_storage("open", uri, ctx, lambda: tiledb.open(uri, "r", ctx=ctx))
             fresh = _Handle(opened, ctx)
             with self._lock:
@@ -116,6 +118,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=POOL.orphan)
 
 
-def open_array(uri: str, ctx: tiledb.Ctx) -> Any:
-    """A context manager that gives the array at `uri` from the pool of this process."""
-    return POOL.use(uri, ctx)
+def open_array(uri: str, ctx: tiledb.Ctx, digest: str | None = None) -> AbstractContextManager[Any]:
+    """The array at `uri`, open, from the pool of this process; `digest` as `load_index` takes it.
+
+    Raises
+    ------
+    StorageError
+        If storage fails, or a file that TileDB would parse is not what was written.
+    """
+    return POOL.use(uri, ctx, digest)

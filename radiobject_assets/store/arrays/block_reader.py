@@ -1,0 +1,187 @@
+"""Regions read past TileDB: which blocks, their bytes, each compared with its checksum, decoded and placed.
+
+    plan_region -> parts of the plan -> ArrayFiles.range -> check_block -> fill
+
+The caller's thread and helpers share the parts of a region, since decoding holds no lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tiledb
+from numpy.typing import NDArray
+
+from radiobject_assets.errors import StorageError
+from radiobject_assets.store.arrays.files import COUNTER, ArrayFiles
+from radiobject_assets.store.arrays.sharing import share
+from radiobject_assets.store.blocks.decoding import TOGETHER, check_block, fill
+from radiobject_assets.store.blocks.index import TileIndex
+from radiobject_assets.store.blocks.layout import DamagedError
+from radiobject_assets.store.blocks.regions import Plan, Region, plan_region
+from radiobject_assets.store.config import MB
+from radiobject_assets.store.deadline import begin, on_storage
+
+# On a disk a second read costs less than 16 KB more.
+_LOCAL_GAP = 16 * 1024
+# From S3, several parts of this size travel together faster than a longer one does.
+_FAR_MOST = 16 * MB
+# Boxes for which another thread is worth its waking up, about 50 us.
+_LEAST = 4
+
+
+@dataclass(frozen=True)
+class Run:
+    """Blocks whose stored bytes are read at once."""
+
+    file: str
+    offset: int
+    nbytes: int
+    boxes: range
+    """Their boxes, as places in the plan."""
+
+
+Visit = Callable[[range, Sequence[memoryview]], None]
+"""Boxes of a plan, and the stored bytes of all blocks that they need."""
+VisitRun = Callable[[range, Run, memoryview], None]
+"""Boxes of a plan, and the run in which they are, with its bytes."""
+
+
+class BlockReader:
+    """Reads an array that has a tile index. Thread-safe."""
+
+    def __init__(self, index: TileIndex, files: ArrayFiles) -> None:
+        self.index = index
+        self.shape = index.layout.shape
+        self.tile = index.layout.tile
+        self.dtype = np.dtype(index.layout.dtype)
+        self._files = files
+        settings: tiledb.Config = files.ctx.config()
+        self._verify = settings["sm.skip_checksum_validation"] != "true"
+        self._threads = int(settings["sm.compute_concurrency_level"])
+        self._gap = int(settings["vfs.min_batch_gap"])
+        self._small = int(settings["vfs.min_batch_size"])
+        self._most = max(MB, min(_FAR_MOST, int(settings["sm.mem.total_budget"]) // 4 // files.parallel))
+
+    def read(self, region: Region, out: NDArray[Any]) -> None:
+        """Put the voxels of a region into `out`; see `VoxelReader`."""
+        plan = self._plan(region)
+        self._visit(plan, partial(fill, plan, out), self._verify)
+        COUNTER.add(decoded_bytes=plan.nbytes)
+
+    def check(self, region: Region) -> None:
+        """Compare the stored bytes of all blocks of a region with their checksums.
+
+        Raises
+        ------
+        StorageError
+            If storage fails, or what is stored was damaged.
+        """
+        self._visit(self._plan(region), lambda boxes, contents: None, verify=True)
+
+    def _plan(self, region: Region) -> Plan:
+        if not region.within(self.shape):
+            raise StorageError(
+                f"cannot read voxels of {self._files.uri}: the array has the shape {self.shape}, "
+                "which is not what was said of it"
+            )
+        return plan_region(self.index.layout, region)
+
+    def _visit(self, plan: Plan, visit: Visit, verify: bool) -> None:
+        """Hand all boxes of a plan to `visit`, part by part, on several threads."""
+        files = self._files
+
+        def with_blocks(boxes: range, run: Run, content: memoryview) -> None:
+            visit(boxes, self._blocks(plan, boxes, run, content, verify))
+
+        reading = partial(self._from_disk if files.local else self._from_afar, plan, with_blocks)
+        try:
+            on_storage("read voxels of", files.uri, files.ctx, reading, nbytes=plan.nbytes)
+        except DamagedError as error:
+            raise StorageError(f"cannot read voxels of {files.uri}: {error}") from error
+
+    def _from_disk(self, plan: Plan, visit: VisitRun) -> None:
+        """Each thread reads and decodes parts of the region."""
+
+        def work(boxes: range) -> None:
+            for run in self._runs(plan, boxes, _LOCAL_GAP, 0, self._most):
+                visit(run.boxes, run, self._files.range(run.file, run.offset, run.nbytes))
+
+        share(work, parts_of(plan, range(len(plan)), self._threads), self._threads)
+
+    def _from_afar(self, plan: Plan, visit: VisitRun) -> None:
+        """Few long reads, several under way together, at most a quarter of the budget in memory."""
+        runs = list(self._runs(plan, range(len(plan)), self._gap, self._small, self._most))
+        for first in range(0, len(runs), self._files.parallel):
+            together = runs[first : first + self._files.parallel]
+            reads = [partial(self._files.range, run.file, run.offset, run.nbytes) for run in together]
+            # The caller's thread reads the first.
+            others = [begin(read) for read in reads[1:]]
+            for run, content in zip(together, _results(reads[0], others), strict=True):
+                work = partial(_visit_part, visit, run, content)
+                share(work, parts_of(plan, run.boxes, self._threads), self._threads)
+
+    def _runs(self, plan: Plan, boxes: range, gap: int, small: int, most: int) -> Iterator[Run]:
+        """Boxes joined into reads: over gaps of up to `gap` bytes, or while a read has up to `small` in all.
+
+        No read of several boxes is longer than `most` bytes.
+        """
+        index = self.index
+        firsts = np.array(plan.firsts[boxes.start : boxes.stop], np.int64)
+        lasts = firsts + np.array(plan.counts[boxes.start : boxes.stop], np.int64) - 1
+        bounds = np.cumsum([file.blocks for file in index.files])
+        files = np.searchsorted(bounds, firsts, side="right").tolist()
+        begins = index.offsets[firsts].tolist()
+        ends = (index.offsets[lasts] + index.sizes[lasts]).tolist()
+        since = 0
+        for i in range(1, len(begins) + 1):
+            if i < len(begins) and files[i] == files[since]:
+                reach = ends[i] - begins[since]
+                if reach <= most and (begins[i] - ends[i - 1] <= gap or reach <= small):
+                    continue
+            of = range(boxes.start + since, boxes.start + i)
+            yield Run(index.files[files[since]].name, begins[since], ends[i - 1] - begins[since], of)
+            since = i
+
+    def _blocks(
+        self, plan: Plan, boxes: range, run: Run, content: memoryview, verify: bool
+    ) -> list[memoryview]:
+        """The stored bytes of the blocks of some boxes of a run, compared with their checksums."""
+        numbers: list[int] = []
+        for box in boxes:
+            numbers.extend(range(plan.firsts[box], plan.firsts[box] + plan.counts[box]))
+        offsets = (self.index.offsets[numbers] - np.uint64(run.offset)).tolist()
+        sizes = self.index.sizes[numbers].tolist()
+        blocks = [content[at : at + size] for at, size in zip(offsets, sizes, strict=True)]
+        if verify:
+            for number, block, checksum in zip(
+                numbers, blocks, self.index.checksums[numbers].tolist(), strict=True
+            ):
+                check_block(number, block, checksum)
+        return blocks
+
+
+def _results(first: Callable[[], memoryview], others: Sequence[Future[memoryview]]) -> Iterator[memoryview]:
+    yield first()
+    for other in others:
+        yield other.result()
+
+
+def _visit_part(visit: VisitRun, run: Run, content: memoryview, boxes: range) -> None:
+    visit(boxes, run, content)
+
+
+def parts_of(plan: Plan, boxes: range, threads: int) -> list[range]:
+    """Boxes in parts of `TOGETHER` blocks at most (a box has at least one part), equal for all threads."""
+    each = max(1, TOGETHER // max(1, max(plan.counts[boxes.start : boxes.stop], default=1)))
+    if len(boxes) < threads * _LEAST:
+        threads = max(1, len(boxes) // _LEAST)
+    count = -(-len(boxes) // each)
+    count = -(-count // threads) * threads
+    each = -(-len(boxes) // max(1, count))
+    return [boxes[first : first + each] for first in range(0, len(boxes), each)]
