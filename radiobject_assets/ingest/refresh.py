@@ -121,7 +121,7 @@ def write_changes(collection_uri: str, changes: Sequence[RowChange], ctx: tiledb
     columns += [name for name in there if name not in columns]
     import pandas as pd  # 0.2 s with what uses it, and most runs refresh nothing
 
-    from radiobject_assets.store.dataframe import upsert_frame
+    from radiobject_assets.store.frames import upsert_frame
 
     frame = pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns})
     upsert_frame(table, frame)

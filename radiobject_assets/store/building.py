@@ -12,7 +12,7 @@ import pandas as pd
 import tiledb
 
 from radiobject_assets.errors import AlignmentError, IngestError, StorageError
-from radiobject_assets.store.dataframe import ensure_obs_columns, update_rows
+from radiobject_assets.store.frames import ensure_obs_columns, update_rows
 from radiobject_assets.store.layout import (
     STORE_FORMAT,
     add_collection,
@@ -26,19 +26,20 @@ from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_META, SUBJECT
 from radiobject_assets.store.readers import ImageBatch, series_type, stage_images
 from radiobject_assets.store.staging import StagedVolume, discard_staged, put_volumes
 from radiobject_assets.store.storage import DeadlineError
-from radiobject_assets.store.store_making import Images
 from radiobject_assets.store.subjects import add_subjects
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join, validate_collection_name
 
-Pairs = list[tuple[Path, str]]
+Pairs = Sequence[tuple[str | Path, str]]
+Images = str | os.PathLike[str] | Pairs
+Found = list[tuple[Path, str]]
 # Volumes in files of their own: the reader of NIfTI opens the others too.
 _VOLUME_FILES = (
     ".nii", ".nii.gz", ".hdr", ".img", ".mgz", ".mgh", ".nrrd", ".nhdr", ".mha", ".mhd",
 )  # fmt: skip
 
 
-def resolve_images(images: Images, name: str = "images") -> Pairs:
+def resolve_images(images: Images, name: str = "images") -> Found:
     """`[(path, subject_id), ...]` of a glob, a directory or such a list.
 
     The subject of a NIfTI file is its name without suffix, that of a DICOM directory its name.
@@ -80,7 +81,7 @@ def _subject_of(path: Path) -> str:
     return name
 
 
-def detect_kind(name: str, pairs: Pairs, hint: Mapping[str, str] | None) -> str:
+def detect_kind(name: str, pairs: Found, hint: Mapping[str, str] | None) -> str:
     """`nifti` or `dicom`, from the hint or from what the paths are.
 
     Raises
@@ -145,9 +146,9 @@ def one_source(
     return named, dict.fromkeys(named, kind)
 
 
-def by_series_type(pairs: Pairs, kind: str) -> dict[str, Pairs]:
+def by_series_type(pairs: Found, kind: str) -> dict[str, Found]:
     """Images put together by what kind of image each is: `T1w`, `CT`."""
-    groups: dict[str, Pairs] = {}
+    groups: dict[str, Found] = {}
     for path, subject in pairs:
         groups.setdefault(series_type(path, kind), []).append((path, subject))
     return groups

@@ -7,21 +7,22 @@ end; of an interrupted one nothing is visible.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import tiledb
 
 from radiobject_assets.errors import AlignmentError, StorageError
-from radiobject_assets.store.dataframe import ensure_obs_columns
+from radiobject_assets.store.chosen_store import ChosenStore
+from radiobject_assets.store.chosen_volumes import ChosenVolumes
+from radiobject_assets.store.frames import ensure_obs_columns
 from radiobject_assets.store.layout import ensure_collection
 from radiobject_assets.store.making import making_collection, making_store
 from radiobject_assets.store.names import OBS_ID, SUBJECT
 from radiobject_assets.store.obs_rows import WITHOUT_COLUMN
 from radiobject_assets.store.staging import (
-    _COMPUTED,
+    COMPUTED,
     Attribute,
     StagedVolume,
     commit_volumes,
@@ -29,18 +30,12 @@ from radiobject_assets.store.staging import (
     stage_volume,
 )
 from radiobject_assets.store.uris import validate_collection_name
-
-if TYPE_CHECKING:
-    from radiobject_assets.store.radi_object import RadiObject
-    from radiobject_assets.store.volume import Volume
-    from radiobject_assets.store.volume_collection import VolumeCollection
-
-_log = logging.getLogger(__name__)
+from radiobject_assets.store.volume import Volume
 
 
 def row_attributes(row: Mapping[str, Any]) -> dict[str, Attribute]:
     """The part of an obs row that a copy takes over: provenance and free columns."""
-    left_out = {SUBJECT, OBS_ID} | _COMPUTED
+    left_out = {SUBJECT, OBS_ID} | COMPUTED
     return {
         name: value.isoformat() if hasattr(value, "isoformat") else value
         for name, value in row.items()
@@ -69,7 +64,7 @@ def copy_volume(volume: Volume, row: Mapping[str, Any], collection_uri: str, ctx
         slope=volume.slope,
         intercept=volume.intercept,
         attributes=row_attributes(row) | with_array,
-        orientation_source=volume._header.orientation_source,
+        orientation_source=volume.orientation_info.source,
         ctx=ctx,
     )
     if volume.voxel_digest and staged.voxel_digest != volume.voxel_digest:
@@ -78,24 +73,16 @@ def copy_volume(volume: Volume, row: Mapping[str, Any], collection_uri: str, ctx
     return staged
 
 
-def staged_copies(source: VolumeCollection, target_uri: str, ctx: tiledb.Ctx) -> Iterator[StagedVolume]:
-    """Copies of the volumes that `source` shows, staged one after the other for the collection at a URI."""
-    columns = [name for name in source._rows.names if not name.startswith("_")]
-    for position in map(int, source._where):
-        row = source._rows.records(position, columns)
-        yield copy_volume(source._volume_at(position), row, target_uri, ctx)
+def staged_copies(source: ChosenVolumes, target_uri: str, ctx: tiledb.Ctx) -> Iterator[StagedVolume]:
+    """Copies of volumes, staged one after the other for the collection at a URI."""
+    for volume, row in source.with_rows():
+        yield copy_volume(volume, {n: v for n, v in row.items() if not n.startswith("_")}, target_uri, ctx)
 
 
-def copy_collection(
-    source: VolumeCollection, uri: str, name: str | None = None, ctx: tiledb.Ctx | None = None
-) -> VolumeCollection:
-    """A new collection at `uri` with the volumes that `source` shows, written with `ctx` or its own."""
-    from radiobject_assets.store.volume_collection import VolumeCollection
-
-    use = ctx or source._ctx.get()
-    with making_collection(uri, name or source.name, use) as put:
-        put(staged_copies(source, uri, use))
-    return VolumeCollection(uri, ctx or source._ctx.explicit)
+def copy_collection(source: ChosenVolumes, uri: str, name: str | None, ctx: tiledb.Ctx) -> None:
+    """A new collection at `uri` with copies of volumes."""
+    with making_collection(uri, name or source.name, ctx) as put:
+        put(staged_copies(source, uri, ctx))
 
 
 def collection_from_volumes(
@@ -134,21 +121,17 @@ def collection_from_volumes(
         put(stage_copy(obs_id, volume) for obs_id, volume in volumes)
 
 
-def copy_store(source: RadiObject, uri: str, ctx: tiledb.Ctx | None = None) -> RadiObject:
-    """A new store at `uri` with what `source` shows, written with `ctx` or its own."""
-    from radiobject_assets.store.radi_object import RadiObject
-
-    use = ctx or source._ctx.get()
-    with making_store(uri, use) as made:
-        made.subjects(source.obs_meta.read())
-        for name in source.collection_names:
+def copy_store(source: ChosenStore, uri: str, ctx: tiledb.Ctx) -> None:
+    """A new store at `uri` with copies of subjects and volumes."""
+    with making_store(uri, ctx) as made:
+        made.subjects(source.subjects.frame())
+        for name in source.names:
             into = made.collection(name)
-            made.put_in(name, staged_copies(source.collection(name), into, use))
-    return RadiObject(uri, ctx or source._ctx.explicit)
+            made.put_in(name, staged_copies(source.collection(name), into, ctx))
 
 
 def store_from_collections(
-    uri: str, collections: Mapping[str, VolumeCollection], obs_meta: pd.DataFrame | None, ctx: tiledb.Ctx
+    uri: str, collections: Mapping[str, ChosenVolumes], obs_meta: pd.DataFrame | None, ctx: tiledb.Ctx
 ) -> None:
     """A new store with copies of collections; subjects without metadata get a row of their own.
 
@@ -161,7 +144,7 @@ def store_from_collections(
         raise ValueError("At least one collection is required")
     for name in collections:
         validate_collection_name(name)
-    subjects = sorted({s for collection in collections.values() for s in collection.obs_subject_ids})
+    subjects = sorted({s for collection in collections.values() for s in collection.rows.subjects})
     if obs_meta is not None:
         frame = obs_meta if SUBJECT in obs_meta.columns else obs_meta.reset_index()
         ensure_obs_columns(frame, context="obs_meta")
@@ -175,7 +158,7 @@ def store_from_collections(
             made.put_in(name, staged_copies(collection, into, ctx))
 
 
-def add_collection(store: RadiObject, name: str, collection: VolumeCollection) -> None:
+def add_collection(store: ChosenStore, name: str, collection: ChosenVolumes) -> None:
     """Copy `collection` into a store under `name`.
 
     Raises
@@ -185,10 +168,10 @@ def add_collection(store: RadiObject, name: str, collection: VolumeCollection) -
     AlignmentError
         If the collection has subjects that the store does not know.
     """
-    ctx = store._ctx.get()
-    if name in store.collection_names and len(store.collection(name)):
+    ctx = store.ctx.get()
+    if name in store.names and len(store.collection(name)):
         raise ValueError(f"Collection {name!r} already exists in {store.uri}")
-    strangers = set(collection.obs_subject_ids) - set(store.obs_subject_ids)
+    strangers = set(collection.rows.subjects) - set(store.subjects.subjects)
     if strangers:
         raise AlignmentError(
             f"{len(strangers)} subject(s) of the collection are not in obs_meta: add them first"

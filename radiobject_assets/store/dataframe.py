@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,23 +11,22 @@ import pandas as pd
 import pyarrow as pa
 import tiledb
 
-from radiobject_assets.errors import SchemaError, ViewError
-from radiobject_assets.store.columns import (
-    Column,
-    to_arrow,
-    type_of_arrow,
-    type_of_dtype,
-    validate_column_name,
-)
+from radiobject_assets.errors import SchemaError
+from radiobject_assets.store.chosen_rows import ChosenRows
+from radiobject_assets.store.columns import Column, type_of_dtype, validate_column_name
 from radiobject_assets.store.context import ContextRef
+from radiobject_assets.store.frames import (
+    INDEX_COLUMNS,
+    dtype_of_arrow,
+    frame_to_arrow,
+    upsert_frame,
+    with_keys,
+)
 from radiobject_assets.store.log.draft import Draft
 from radiobject_assets.store.log.reading import read_table
-from radiobject_assets.store.names import OBS_ID, SUBJECT
-from radiobject_assets.store.rows import Positions, Rows
-from radiobject_assets.store.table import Table, create_table
+from radiobject_assets.store.rows import Rows
+from radiobject_assets.store.table import create_table
 from radiobject_assets.store.uris import normalise
-
-INDEX_COLUMNS = (SUBJECT, OBS_ID)
 
 
 class Dataframe:
@@ -42,16 +41,25 @@ class Dataframe:
     """
 
     def __init__(self, uri: str | os.PathLike[str], ctx: tiledb.Ctx | None = None) -> None:
-        self._rows = Rows(normalise(uri), ContextRef(ctx))
-        self._positions: Positions | None = None
-        self._core: Mapping[str, Column] = {}
+        self._show(ChosenRows(Rows(normalise(uri), ContextRef(ctx))))
         _ = self._rows.index  # so that a wrong URI fails here and now
 
+    def _show(self, chosen: ChosenRows, changed: Callable[[], None] | None = None) -> None:
+        self._chosen, self._changed = chosen, changed
+
     @classmethod
-    def _of(cls, rows: Rows, core: Mapping[str, Column], positions: Positions | None = None) -> Dataframe:
+    def of(cls, chosen: ChosenRows, changed: Callable[[], None] | None = None) -> Dataframe:
+        """A table that shows rows chosen before; `changed` is called after it has changed some."""
         frame = cls.__new__(cls)
-        frame._rows, frame._core, frame._positions = rows, core, positions
+        frame._show(chosen, changed)
         return frame
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_changed": None}  # in another process nobody waits for it
+
+    @property
+    def _rows(self) -> Rows:
+        return self._chosen.all
 
     @property
     def uri(self) -> str:
@@ -61,7 +69,7 @@ class Dataframe:
     @property
     def is_view(self) -> bool:
         """Whether this shows some of the rows only."""
-        return self._positions is not None
+        return self._chosen.positions is not None
 
     @property
     def index_columns(self) -> tuple[str, ...]:
@@ -90,7 +98,7 @@ class Dataframe:
         return len(self), len(self.columns)
 
     def __len__(self) -> int:
-        return len(self._rows) if self._positions is None else len(self._positions)
+        return len(self._chosen)
 
     def __iter__(self) -> Any:
         return iter(self.columns)
@@ -120,33 +128,38 @@ class Dataframe:
         wanted = [*self._rows.index, *chosen] if include_index else chosen
         if not include_index and columns is not None:
             wanted = list(columns)
-        positions = self._positions
-        if value_filter is not None:
-            positions = self._rows.matching(value_filter, positions)
-        return self._rows.frame(wanted, positions)
+        shown = self._chosen if value_filter is None else self._chosen.filter(value_filter)
+        return self._rows.frame(wanted, shown.positions)
 
     def to_pandas(self) -> pd.DataFrame:
         """All rows and columns."""
         return self.read()
 
     def refresh(self) -> None:
-        """Show what is stored now."""
-        self._rows.refresh()
+        """Show what is stored now.
+
+        Raises
+        ------
+        ViewError
+            If this is a view or a snapshot.
+        """
+        self._chosen = self._chosen.anew()
 
     # -- changing -----------------------------------------------------------------------------------
 
-    def _for_writing(self) -> None:
-        if self._positions is not None or self._rows.timestamp is not None:
-            raise ViewError("a view or a snapshot of a table cannot be changed; change the table itself")
+    def _after_change(self) -> None:
+        self.refresh()
+        if self._changed is not None:
+            self._changed()
 
     def _refuse_core(self, names: Sequence[str], action: str) -> None:
-        fixed = [name for name in names if name in self._core or name in self._rows.index]
+        fixed = [name for name in names if name in self._rows.core or name in self._rows.index]
         if fixed:
             raise SchemaError(f"column {fixed[0]!r} is kept by the store: it cannot be {action}")
 
     def add_column(self, name: str, dtype: Any, fill: Any = None) -> None:
         """Add a column; rows that are there get `fill`, or are missing a value."""
-        self._for_writing()
+        self._chosen.check_writable("change")
         validate_column_name(name)
         if name in self._rows.names:
             raise ValueError(f"Column {name!r} already exists")
@@ -160,29 +173,29 @@ class Dataframe:
                 draft.put(table, rows.set_column(rows.column_names.index(name), name, values))
 
         self._rows.new_table().commit("add a column", add)
-        self.refresh()
+        self._after_change()
 
     def drop_column(self, name: str) -> None:
         """Remove a column and its values."""
-        self._for_writing()
+        self._chosen.check_writable("change")
         self._refuse_core([name], "dropped")
         if name not in self._rows.names:
             raise ValueError(f"Column {name!r} does not exist; there are {', '.join(self.columns)}")
         self._rows.new_table().drop_columns([name])
-        self.refresh()
+        self._after_change()
 
     def update(self, df: pd.DataFrame) -> None:
         """Write the columns of `df` into the rows with its keys; other columns of these rows stay.
 
         Keys come from columns or from the index of `df`. Rows with new keys are added, new columns too.
         """
-        self._for_writing()
-        frame = _with_keys(df, self._rows.index)
+        self._chosen.check_writable("change")
+        frame = with_keys(df, self._rows.index)
         self._refuse_core([n for n in frame.columns if n not in self._rows.index], "changed by hand")
-        if self._core:
+        if self._rows.core:
             self._only_known_keys(frame)
         upsert_frame(self._rows.new_table(), frame)
-        self.refresh()
+        self._after_change()
 
     def _only_known_keys(self, frame: pd.DataFrame) -> None:
         index = list(self._rows.index)
@@ -193,13 +206,13 @@ class Dataframe:
 
     def delete(self, cond: str) -> int:
         """Delete the rows that meet a condition of the filter language; returns how many they were."""
-        self._for_writing()
-        if self._core:
+        self._chosen.check_writable("change")
+        if self._rows.core:
             raise SchemaError("rows of obs are deleted with their volumes: use the collection's delete")
         positions = self._rows.matching(cond)
         keys = self._rows.frame(list(self._rows.index), positions)
         self._rows.new_table().delete(list(keys.itertuples(index=False, name=None)))
-        self.refresh()
+        self._after_change()
         return len(positions)
 
     # -- making -------------------------------------------------------------------------------------
@@ -231,9 +244,11 @@ class Dataframe:
         index_columns: Sequence[str] = INDEX_COLUMNS,
     ) -> Dataframe:
         """A table with the rows of `df`, whose columns or index hold the keys."""
-        frame = _with_keys(df, index_columns)
+        frame = with_keys(df, index_columns)
         rows = frame_to_arrow(frame, index_columns)
-        schema = {n: _kind_of(rows.schema.field(n).type) for n in rows.column_names if n not in index_columns}
+        schema = {
+            n: dtype_of_arrow(rows.schema.field(n).type) for n in rows.column_names if n not in index_columns
+        }
         table = cls.create(uri, schema, ctx, index_columns)
         upsert_frame(table._rows.new_table(), frame)
         table.refresh()
@@ -241,146 +256,3 @@ class Dataframe:
 
     def __repr__(self) -> str:
         return f"Dataframe({len(self)} rows, keys {', '.join(self.index_columns)}; {', '.join(self.columns)})"
-
-
-_KINDS = {"double": "float64", "float": "float32", "halffloat": "float32"}
-
-
-def _kind_of(arrow: pa.DataType) -> str:
-    if pa.types.is_large_string(arrow):
-        return "utf8"
-    if pa.types.is_timestamp(arrow):
-        return "time_ms"
-    return _KINDS.get(str(arrow), str(arrow))
-
-
-def _with_keys(df: pd.DataFrame, index: Sequence[str]) -> pd.DataFrame:
-    frame = df
-    if not all(name in frame.columns for name in index):
-        named = [name for name in frame.index.names if name is not None]
-        if named and all(name in (*frame.columns, *named) for name in index):
-            frame = frame.reset_index()
-        elif len(index) == 1 and not named and frame.index.dtype.kind not in "iu":
-            frame = frame.rename_axis(index[0]).reset_index()
-    missing = [name for name in index if name not in frame.columns]
-    if missing:
-        raise ValueError(f"the DataFrame must contain index column(s) {', '.join(missing)}")
-    return frame
-
-
-def ensure_obs_columns(df: pd.DataFrame, require_obs_id: bool = False, context: str = "") -> pd.DataFrame:
-    """`df` itself, if it has the key columns of subjects or, with `require_obs_id`, of volumes.
-
-    Raises
-    ------
-    ValueError
-        Naming the column that it lacks, and the `context`.
-    """
-    for name in INDEX_COLUMNS if require_obs_id else (SUBJECT,):
-        if name not in df.columns:
-            raise ValueError(f"{context or 'the DataFrame'} must contain the column {name!r}")
-    return df
-
-
-def validate_no_column_collisions(given: Iterable[str], kept: Iterable[str], context: str = "") -> None:
-    """Raise a ValueError where columns beside the keys are in both."""
-    both = (set(given) & set(kept)) - set(INDEX_COLUMNS)
-    if both:
-        raise ValueError(
-            f"{context or 'the DataFrame'}: column(s) {sorted(both)} collide with those of the images"
-        )
-
-
-def frame_to_arrow(frame: pd.DataFrame, index: Sequence[str]) -> pa.Table:
-    """A DataFrame as rows of a table: keys as text, each once; other columns of types a table holds.
-
-    Raises
-    ------
-    SchemaError
-        For missing keys and columns that cannot be stored.
-    ValueError
-        For keys that occur twice.
-    """
-    columns: dict[str, pa.Array] = {}
-    for name in index:
-        if frame[name].isna().any():
-            raise SchemaError(f"key column {name!r} may not be empty in any row")
-        columns[name] = pa.array([str(value) for value in frame[name]], pa.large_string())
-    keys = list(zip(*(columns[name].to_pylist() for name in index), strict=True))
-    if len(set(keys)) != len(keys):
-        raise ValueError(f"{len(keys) - len(set(keys))} row(s) have a key that occurs twice")
-    for name in frame.columns:
-        if name not in index:
-            columns[validate_column_name(name)] = to_arrow(name, frame[name])[1]
-    return pa.table(columns)
-
-
-def upsert_frame(table: Table, frame: pd.DataFrame) -> None:
-    """Write the columns of `frame` into the rows with its keys, keeping the other columns of these rows.
-
-    Rows that are there already as they would be written are not written again.
-    """
-    if len(frame):
-        table.commit("update", lambda draft, name: update_rows(draft, name, frame))
-
-
-def update_rows(draft: Draft, name: str, frame: pd.DataFrame) -> None:
-    """`upsert_frame` in a draft."""
-    table = draft.state.table(name)
-    rows = frame_to_arrow(_with_keys(frame, table.keys), table.keys)
-    old = read_table(draft.storage, name, table, None, [rows.column(table.keys[0]).to_pylist()])
-    rows, where = _keep_other_columns(rows, old, table.keys)
-    rows = _as_stored(rows, table.keys, table.columns)
-    changed = _changed(rows, old, where)
-    new = [n for n in rows.column_names if n not in old.column_names]
-    draft.add_columns(name, [Column(n, type_of_arrow(n, rows.schema.field(n).type)) for n in new])
-    if changed:
-        draft.put(name, rows.take(pa.array(changed)))
-
-
-def _keep_other_columns(
-    rows: pa.Table, old: pa.Table, index: Sequence[str]
-) -> tuple[pa.Table, list[int | None]]:
-    """The rows with the columns that they lack, and the place of each in `old` (None where it is new)."""
-    place = {key: i for i, key in enumerate(zip(*(old.column(n).to_pylist() for n in index), strict=True))}
-    keys = zip(*(rows.column(name).to_pylist() for name in index), strict=True)
-    where = [place.get(key) for key in keys]
-    for name in old.column_names:
-        if name not in rows.column_names:
-            kept = old.column(name).combine_chunks().take(pa.array(where, pa.int64()))
-            rows = rows.append_column(name, kept)
-    return rows, where
-
-
-def _changed(rows: pa.Table, old: pa.Table, where: Sequence[int | None]) -> list[int]:
-    """Positions of the rows that are new, or differ from what is in their place."""
-    before = [None if place is None else row for place, row in zip(where, _rows_at(old, where), strict=True)]
-    found = []
-    for number, (row, was) in enumerate(zip(rows.to_pylist(), before, strict=True)):
-        if was is None or any(
-            type(value) is not type(was.get(name)) or value != was.get(name) for name, value in row.items()
-        ):
-            found.append(number)
-    return found
-
-
-def _rows_at(table: pa.Table, where: Sequence[int | None]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = table.take(pa.array(where, pa.int64())).to_pylist()
-    return rows
-
-
-def _as_stored(rows: pa.Table, index: Sequence[str], have: Sequence[Column]) -> pa.Table:
-    """Numbers in the type their column already has, where nothing is lost by it."""
-    for column in have:
-        if column.name in rows.column_names and column.name not in index:
-            values = rows.column(column.name)
-            if column.type is not None and values.type != column.type.arrow:
-                try:
-                    cast = values.cast(column.type.arrow, safe=True)
-                    # Arrow finds it safe to make True of 2, and text of anything.
-                    if not cast.cast(values.type, safe=True).equals(values):
-                        continue
-                except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                    continue
-                rows = rows.set_column(rows.column_names.index(column.name), column.name, cast)
-    return rows

@@ -38,7 +38,7 @@ class DescribedVolume:
         self._read_header()  # so that a wrong URI fails here and now
 
     @classmethod
-    def _from_row(cls, uri: str, row: Mapping[str, Any], ctx: ContextRef) -> Self:
+    def from_row(cls, uri: str, row: Mapping[str, Any], ctx: ContextRef) -> Self:
         """A volume whose header is known from its obs row: nothing is opened before voxels are read."""
         volume = cls.__new__(cls)
         volume._uri, volume._ctx, volume._known = uri, ctx, VolumeHeader.from_row(row)

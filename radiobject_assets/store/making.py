@@ -10,7 +10,7 @@ import pandas as pd
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.columns import Column, type_of_dtype, validate_column_name
-from radiobject_assets.store.dataframe import update_rows
+from radiobject_assets.store.frames import update_rows
 from radiobject_assets.store.layout import (
     OBS_CORE,
     Context,

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import Any, Self
 
 import pandas as pd
 import tiledb
 
-from radiobject_assets.errors import AlignmentError, StorageError, ViewError
-from radiobject_assets.store.choosing import Indexer, RowChoice
-from radiobject_assets.store.context import ContextRef
-from radiobject_assets.store.dataframe import Dataframe
-from radiobject_assets.store.layout import STORE_FORMAT, CollectionEntry, entries_of, rename_collection
-from radiobject_assets.store.log.reading import Picture, Place
-from radiobject_assets.store.names import OBS_META, SUBJECT
-from radiobject_assets.store.radiobject_format import (
-    is_radiobjects,
-    radiobject_collections,
-    radiobject_rows,
+from radiobject_assets.errors import AlignmentError, ViewError
+from radiobject_assets.store.building import (
+    Images,
+    Pairs,
+    append_to_store,
+    create_store,
+    create_store_from_images,
+    nifti_images,
+    one_source,
 )
-from radiobject_assets.store.rows import Positions, Rows
-from radiobject_assets.store.store_making import Images, Pairs, StoreMaking
-from radiobject_assets.store.uris import join, normalise
+from radiobject_assets.store.chosen_rows import ChosenRows, Indexer
+from radiobject_assets.store.chosen_store import ChosenStore
+from radiobject_assets.store.chosen_volumes import ChosenVolumes
+from radiobject_assets.store.context import ContextRef
+from radiobject_assets.store.copying import add_collection, copy_store, store_from_collections
+from radiobject_assets.store.dataframe import Dataframe
+from radiobject_assets.store.deletion import delete_subjects
+from radiobject_assets.store.indexing import Index
+from radiobject_assets.store.layout import rename_collection
+from radiobject_assets.store.store_query import LazyStoreQuery
+from radiobject_assets.store.summary import describe_store
+from radiobject_assets.store.uris import normalise
+from radiobject_assets.store.verification import validate_store
 from radiobject_assets.store.volume import Volume
 from radiobject_assets.store.volume_collection import VolumeCollection
 
-if TYPE_CHECKING:
-    from radiobject_assets.store.store_query import LazyStoreQuery
 
-
-class RadiObject(StoreMaking, RowChoice):
+class RadiObject:
     """A store opened for reading, or a view of some of its subjects and collections.
 
     Parameters
@@ -44,13 +49,12 @@ class RadiObject(StoreMaking, RowChoice):
         Milliseconds since 1970, or the name of a snapshot, to see the store as it was then.
 
     Subjects are the rows of `obs_meta`, sorted by id. `radi.ct` is `radi.collection("ct")`. A view filters
-    its collections too: it shows the volumes of its subjects only.
+    its collections too: it shows the volumes of its subjects only. An object shows what was there when it was
+    opened; it sees its own writes, and those of others after `refresh()`. A view keeps what it shows.
 
     A store that the RadiObject package wrote opens too, for reading: every id gives the volume that carries
     it. To change it, copy it with `import_radiobject`.
     """
-
-    _KEY = SUBJECT
 
     def __init__(
         self,
@@ -58,61 +62,65 @@ class RadiObject(StoreMaking, RowChoice):
         ctx: tiledb.Ctx | None = None,
         timestamp: int | str | None = None,
     ) -> None:
-        where, reference = normalise(uri), ContextRef(ctx)
-        rows = join(where, OBS_META)
-        if is_radiobjects(where, reference.get(), STORE_FORMAT):
-            if timestamp is not None:
-                raise StorageError(f"{where}: the RadiObject package wrote it, without snapshots")
-            self._show(where, reference, radiobject_rows(rows, reference, of_volumes=False))
-        else:
-            picture = Picture([Place(where, OBS_META)], reference, timestamp)
-            if timestamp is not None:
-                _ = picture.state  # so that a name that there is not fails here and now
-            self._show(where, reference, Rows(rows, reference, picture))
-        self._names: tuple[str, ...] | None = None
-        self._entries: dict[str, CollectionEntry] | None = None
-        self._roots: dict[str, VolumeCollection] = {}
+        self._chosen = ChosenStore.opened(uri, ctx, timestamp)
 
-    def _at(self, positions: Positions | None) -> Self:
-        _ = self._collections  # what a view shows is settled when it is made
-        return super()._at(positions)
-
-    @property
-    def _described(self) -> str:
-        return f"this RadiObject ({len(self)} subjects)"
+    @classmethod
+    def of(cls, chosen: ChosenStore) -> Self:
+        """A store that shows what was chosen before."""
+        store = cls.__new__(cls)
+        store._chosen = chosen
+        return store
 
     # -- what it is ---------------------------------------------------------------------------------
 
     @property
+    def uri(self) -> str:
+        """Where it is stored."""
+        return self._chosen.uri
+
+    @property
+    def timestamp(self) -> int | None:
+        """The moment shown, in milliseconds since 1970; None for now."""
+        return self._chosen.subjects.timestamp
+
+    @property
     def is_view(self) -> bool:
         """Whether this shows some of the subjects or collections only."""
-        return self._positions is not None or self._names is not None
+        return self._chosen.is_view
+
+    @property
+    def is_radiobjects(self) -> bool:
+        """Whether the RadiObject package wrote it: it can be read here and not changed."""
+        return self._chosen.subjects.is_radiobjects
+
+    def __len__(self) -> int:
+        return len(self._chosen.subjects)
+
+    @property
+    def obs_subject_ids(self) -> list[str]:
+        """Ids of the subjects, in order."""
+        return self._chosen.subjects.subjects
+
+    @property
+    def index(self) -> Index:
+        """Index of the ids, in order."""
+        return self._chosen.subjects.index
 
     @property
     def obs_meta(self) -> Dataframe:
         """The table of subjects."""
-        return Dataframe._of(self._rows, {}, self._positions)
+        return Dataframe.of(self._chosen.subjects, self.refresh)
 
     def get_obs_row_by_obs_subject_id(self, obs_subject_id: str) -> pd.DataFrame:
         """The obs_meta row of one subject, as a DataFrame with one row."""
-        return self._row(obs_subject_id)
+        return self._chosen.subjects.row(obs_subject_id)
 
     # -- collections --------------------------------------------------------------------------------
 
     @property
-    def _collections(self) -> dict[str, CollectionEntry]:
-        if self._entries is None:
-            if self.is_radiobjects:
-                found = radiobject_collections(self._uri, self._ctx.get())
-            else:
-                found = entries_of(self._uri, self._rows.picture.state)
-            self._entries = {entry.name: entry for entry in found}
-        return self._entries
-
-    @property
     def collection_names(self) -> tuple[str, ...]:
         """Names of the collections, sorted (of a selection: in its order)."""
-        return tuple(self._collections) if self._names is None else self._names
+        return self._chosen.names
 
     @property
     def n_collections(self) -> int:
@@ -127,14 +135,7 @@ class RadiObject(StoreMaking, RowChoice):
         KeyError
             Where there is none of that name.
         """
-        if name not in self.collection_names:
-            names = ", ".join(self.collection_names) or "none"
-            raise KeyError(f"Collection {name!r} not found; there are {names}")
-        if name not in self._roots:
-            uri = self._collections[name].uri
-            self._roots[name] = VolumeCollection._opened(uri, self._ctx, self._rows.picture, name)
-        root = self._roots[name]
-        return root if self._positions is None else root._of_subjects(set(self.obs_subject_ids))
+        return VolumeCollection.of(self._chosen.collection(name), None if self.is_view else self.refresh)
 
     def __getattr__(self, name: str) -> VolumeCollection:
         if name.startswith("_"):
@@ -157,12 +158,7 @@ class RadiObject(StoreMaking, RowChoice):
 
     def select_collections(self, names: Sequence[str]) -> RadiObject:
         """A view with some of the collections."""
-        for name in names:
-            if name not in self.collection_names:
-                raise KeyError(f"Collection {name!r} not found; there are {', '.join(self.collection_names)}")
-        view = self._at(self._positions)
-        view._names = tuple(names)
-        return view
+        return self.of(self._chosen.select(names))
 
     @property
     def all_obs_ids(self) -> list[str]:
@@ -190,14 +186,17 @@ class RadiObject(StoreMaking, RowChoice):
 
     # -- choosing subjects --------------------------------------------------------------------------
 
+    def _view(self, subjects: ChosenRows) -> Self:
+        return self.of(self._chosen.at(subjects))
+
     def __getitem__(self, key: str | Sequence[str]) -> RadiObject:
         """A view of one or several subjects by id."""
-        return self._by_ids([key] if isinstance(key, str) else list(key))
+        return self._view(self._chosen.subjects.by_ids([key] if isinstance(key, str) else list(key)))
 
     @property
     def iloc(self) -> Indexer[RadiObject]:
         """Views of subjects by position: `iloc[0]`, `iloc[:10]`, `iloc[[0, 2]]`, `iloc[mask]`."""
-        return Indexer(self._by_positions)
+        return Indexer(lambda key: self._view(self._chosen.subjects.by_positions(key)))
 
     @property
     def loc(self) -> Indexer[RadiObject]:
@@ -208,26 +207,37 @@ class RadiObject(StoreMaking, RowChoice):
         """A view of one or several subjects by id."""
         return self[subject]
 
-    def lazy(self) -> LazyStoreQuery:
-        """A query over subjects and collections that reads nothing until asked for results."""
-        from radiobject_assets.store.store_query import LazyStoreQuery
+    def filter(self, expr: str) -> Self:
+        """A view of the subjects that meet a condition, e.g. `"age >= 50 and sex == 'F'"`."""
+        return self._view(self._chosen.subjects.filter(expr))
 
-        return LazyStoreQuery(self)
+    def head(self, n: int = 5) -> Self:
+        """A view of the first `n`; with a negative `n`, of all but the last, as in pandas."""
+        return self._view(self._chosen.subjects.head(n))
+
+    def tail(self, n: int = 5) -> Self:
+        """A view of the last `n`; with a negative `n`, of all but the first, as in pandas."""
+        return self._view(self._chosen.subjects.tail(n))
+
+    def sample(self, n: int = 5, seed: int | None = None) -> Self:
+        """A view of `n` drawn without replacement (all if there are fewer), in order."""
+        return self._view(self._chosen.subjects.sample(n, seed))
+
+    def lazy(self) -> LazyStoreQuery[RadiObject]:
+        """A query over subjects and collections that reads nothing until asked for results."""
+        return LazyStoreQuery(self._chosen, RadiObject)
 
     def describe(self) -> str:
         """A summary as text: subjects, collections with shapes, and columns with few values."""
-        from radiobject_assets.store.summary import describe_store
-
-        return describe_store(self)
+        return describe_store(self._chosen)
 
     # -- changing -----------------------------------------------------------------------------------
 
     def refresh(self) -> None:
         """Show what is stored now."""
-        if self.is_view or self._rows.timestamp is not None:
+        if self.is_view or self.timestamp is not None:
             raise ViewError("a view or a snapshot keeps what it shows: open the store again")
-        self._rows.refresh()
-        self._entries, self._roots = None, {}
+        self._chosen = ChosenStore.opened(self.uri, self._chosen.ctx.explicit)
 
     def write(
         self, uri: str | os.PathLike[str], streaming: bool = True, ctx: tiledb.Ctx | None = None
@@ -236,11 +246,16 @@ class RadiObject(StoreMaking, RowChoice):
 
         `streaming` is there for RadiObject's scripts; a copy always streams.
         """
-        from radiobject_assets.store.copying import copy_store
-
-        return copy_store(self, normalise(uri), ctx)
+        reference = self._chosen.ctx
+        copy_store(self._chosen, normalise(uri), ctx or reference.get())
+        return RadiObject(uri, ctx or reference.explicit)
 
     materialize = write
+
+    def _check_writable(self, action: str) -> None:
+        self._chosen.subjects.check_writable(action)
+        if self.is_view:
+            raise ViewError(f"Cannot {action} a view: {action} the whole, or write() the view first")
 
     def append(
         self,
@@ -257,35 +272,29 @@ class RadiObject(StoreMaking, RowChoice):
         In place of `images`, `niftis` or `dicom_dirs` are lists `[(path, subject_id), ...]` that are put into
         collections by the series type that a file's name tells, or the DICOM modality.
         """
-        from radiobject_assets.store.building import append_to_store, one_source
-
-        self._for_writing("append to")
+        self._check_writable("append to")
         named, hint = one_source(images, niftis, dicom_dirs, format_hint)
-        append_to_store(self._uri, named, obs_meta, reorient, hint, self._ctx.get(), progress)
+        append_to_store(self.uri, named, obs_meta, reorient, hint, self._chosen.ctx.get(), progress)
         self.refresh()
         return self
 
     def add_collection(self, name: str, vc: VolumeCollection) -> Self:
         """Copy a collection into this store under `name`; its subjects must be known here."""
-        from radiobject_assets.store.copying import add_collection
-
-        self._for_writing("add a collection to")
-        add_collection(self, name, vc)
+        self._check_writable("add a collection to")
+        add_collection(self._chosen, name, vc.chosen)
         self.refresh()
         return self
 
     def rename_collection(self, old: str, new: str) -> None:
         """Give a collection another name; snapshots made before keep the old one."""
-        self._for_writing("rename a collection of")
-        rename_collection(self._uri, old, new, self._ctx.get())
+        self._check_writable("rename a collection of")
+        rename_collection(self.uri, old, new, self._chosen.ctx.get())
         self.refresh()
 
     def delete_subjects(self, ids: Sequence[str]) -> None:
         """Remove subjects physically: voxels and rows, from the present and from every snapshot."""
-        from radiobject_assets.store.deletion import delete_subjects
-
-        self._for_writing("delete from")
-        delete_subjects(self._uri, ids, self._ctx.get())
+        self._check_writable("delete from")
+        delete_subjects(self.uri, ids, self._chosen.ctx.get())
         self.refresh()
 
     def validate(self) -> None:
@@ -298,15 +307,114 @@ class RadiObject(StoreMaking, RowChoice):
         StorageError
             If a collection is damaged.
         """
-        subjects = set(self.obs_subject_ids)
-        for name in self.collection_names:
-            collection = self.collection(name)
-            strangers = set(collection.obs_subject_ids) - subjects
-            if strangers:
-                raise AlignmentError(
-                    f"collection {name!r} has volumes of {len(strangers)} subject(s) that obs_meta lacks"
-                )
-            collection.validate()
+        validate_store(self._chosen)
+
+    # -- making -------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        uri: str | os.PathLike[str],
+        obs_meta_schema: Mapping[str, Any] | None = None,
+        ctx: tiledb.Ctx | None = None,
+    ) -> Self:
+        """An empty store whose obs_meta has the columns `obs_meta_schema` (name to dtype)."""
+        create_store(normalise(uri), obs_meta_schema or {}, ContextRef(ctx).get())
+        return cls(uri, ctx)
+
+    @classmethod
+    def from_images(
+        cls,
+        uri: str | os.PathLike[str],
+        images: Mapping[str, Images],
+        validate_alignment: bool = False,
+        obs_meta: pd.DataFrame | None = None,
+        reorient: bool | None = None,
+        format_hint: Mapping[str, str] | None = None,
+        ctx: tiledb.Ctx | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """A new store from images; nothing is left at `uri` if it fails.
+
+        Parameters
+        ----------
+        images
+            Collection name to a glob, a directory, or `[(path, subject_id), ...]`.
+        validate_alignment
+            Whether every collection must have the same subjects.
+        obs_meta
+            Subject metadata with the column obs_subject_id.
+        format_hint
+            Collection name to `nifti` or `dicom`, where it should not be detected.
+        """
+        create_store_from_images(
+            normalise(uri),
+            images,
+            validate_alignment,
+            obs_meta,
+            reorient,
+            format_hint,
+            ContextRef(ctx).get(),
+            progress,
+        )
+        return cls(uri, ctx)
+
+    @classmethod
+    def from_niftis(
+        cls,
+        uri: str | os.PathLike[str],
+        niftis: Pairs | None = None,
+        image_dir: str | os.PathLike[str] | None = None,
+        collection_name: str | None = None,
+        images: Mapping[str, Images] | None = None,
+        validate_alignment: bool = False,
+        obs_meta: pd.DataFrame | None = None,
+        reorient: bool | None = None,
+        ctx: tiledb.Ctx | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """`from_images` for NIfTI files alone.
+
+        In place of `images`: `niftis`, a list `[(path, subject_id), ...]`, or the folder `image_dir`; they
+        go into the collection `collection_name`, else into one for each series type that their names tell.
+        """
+        named = nifti_images(images, niftis, image_dir, collection_name)
+        hint = dict.fromkeys(named, "nifti")
+        return cls.from_images(uri, named, validate_alignment, obs_meta, reorient, hint, ctx, progress)
+
+    @classmethod
+    def from_dicoms(
+        cls,
+        uri: str | os.PathLike[str],
+        dicom_dirs: Pairs,
+        obs_meta: pd.DataFrame | None = None,
+        reorient: bool | None = None,
+        ctx: tiledb.Ctx | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """`from_images` for DICOM folders, `[(folder, subject_id), ...]`: a collection for each modality."""
+        named, hint = one_source(None, None, dicom_dirs, None)
+        return cls.from_images(uri, named, False, obs_meta, reorient, hint, ctx, progress)
+
+    @classmethod
+    def from_collections(
+        cls,
+        uri: str | os.PathLike[str],
+        collections: Mapping[str, VolumeCollection | str],
+        obs_meta: pd.DataFrame | None = None,
+        ctx: tiledb.Ctx | None = None,
+    ) -> Self:
+        """A new store with copies of collections (objects or URIs), affines and rows included."""
+        chosen = {
+            name: ChosenVolumes.opened(one, ctx) if isinstance(one, str) else one.chosen
+            for name, one in collections.items()
+        }
+        store_from_collections(normalise(uri), chosen, obs_meta, ContextRef(ctx).get())
+        return cls(uri, ctx)
+
+    # RadiObject's names; its own tests and scripts that follow them call these.
+    _create = create
+    _from_volume_collections = from_collections
 
     def __repr__(self) -> str:
         view = ", view" if self.is_view else ""

@@ -8,7 +8,7 @@ the package reads such a store like one of ours. Nothing is ever written to it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,11 +163,14 @@ def _header(uri: str, ctx: tiledb.Ctx) -> VolumeHeader:
 
 
 class RadiObjectRows(Rows):
-    """The rows of a table that RadiObject wrote, with the columns that ours have."""
+    """The rows of a table that RadiObject wrote, with the columns of ours: of obs, if it has a core."""
+
+    def __init__(self, uri: str, ctx: ContextRef, core: Mapping[str, Column] | None = None) -> None:
+        super().__init__(uri, ctx, Unlogged(), core=core)
 
     def _open_table(self) -> Any:
-        ctx = self._ctx.get()
-        if self._core:
+        ctx = self.ctx.get()
+        if self.core:
             return HeldTable(_obs(take_inventory(self.uri.removesuffix(f"/{OBS}"), ctx)), (SUBJECT, OBS_ID))
         frame = _read_table(self.uri, ctx)
         return HeldTable(_arrow(frame.drop(columns=OBS_ID, errors="ignore")), (SUBJECT,))
@@ -175,11 +178,6 @@ class RadiObjectRows(Rows):
     def new_table(self) -> Any:
         """Always an error: nothing is written to such a store."""
         raise read_only(self.uri, "change the table")
-
-
-def radiobject_rows(uri: str, ctx: ContextRef, of_volumes: bool) -> RadiObjectRows:
-    """The rows of obs (`of_volumes`) or obs_meta at `uri`."""
-    return RadiObjectRows(uri, ctx, Unlogged(), core=OBS_CORE if of_volumes else None)
 
 
 class Unlogged(Picture):

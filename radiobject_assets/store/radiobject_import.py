@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import tiledb
 
 from radiobject_assets.errors import StorageError
+from radiobject_assets.store.chosen_store import ChosenStore
 from radiobject_assets.store.context import ctx_for_threads
 from radiobject_assets.store.copying import staged_copies
 from radiobject_assets.store.making import making_store
-from radiobject_assets.store.radi_object import RadiObject
 from radiobject_assets.store.radiobject_format import take_inventory
 from radiobject_assets.store.uris import normalise
 
@@ -44,15 +44,15 @@ def import_radiobject(
     StorageError
         If `old` is no such store, or `new` exists already.
     """
-    source, target, ctx = RadiObject(old, ctx), normalise(new), ctx_for_threads(ctx)
-    if not source.is_radiobjects:
+    source, target, ctx = ChosenStore.opened(old, ctx), normalise(new), ctx_for_threads(ctx)
+    if not source.subjects.is_radiobjects:
         raise StorageError(f"{source.uri} is a store of ours already: nothing needs to be imported")
-    report = ImportReport(len(source))
+    report = ImportReport(len(source.subjects))
     with making_store(target, ctx) as made:
-        made.subjects(source.obs_meta.read())
-        for name in source.collection_names:
+        made.subjects(source.subjects.frame())
+        for name in source.names:
             collection = source.collection(name)
-            made.subjects(None, collection.obs_subject_ids)
+            made.subjects(None, collection.rows.subjects)
             into = made.collection(name)
             made.put_in(name, staged_copies(collection, into, ctx))
             found = take_inventory(collection.uri, ctx)

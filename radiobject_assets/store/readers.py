@@ -22,7 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 from radiobject_assets.errors import AlignmentError, ConfigurationError, IngestError
 from radiobject_assets.store.affine import Affine, spacing_mm
 from radiobject_assets.store.config import MB, get_radiobject_config
-from radiobject_assets.store.dataframe import ensure_obs_columns, validate_no_column_collisions
+from radiobject_assets.store.frames import ensure_obs_columns, validate_no_column_collisions
 from radiobject_assets.store.layout import OBS_CORE
 from radiobject_assets.store.log.log import NoLogError
 from radiobject_assets.store.making import making_collection

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ Positions = NDArray[np.intp]
 
 
 class Rows:
-    """A consistent picture of a table, sorted by its keys; `refresh` takes a new one.
+    """A consistent picture of a table, sorted by its keys; it always shows the same state.
 
     Columns are read on first use and kept, so that a filter over 100,000 rows touches one column. Where
     somebody was erased since, the rows of others stay in their places, and those of the erased have nothing
@@ -35,6 +35,8 @@ class Rows:
         Context of TileDB, for the settings of S3.
     picture
         The state of the store to show; objects of one store share it. Without one, a picture of its own.
+    core
+        Columns that the store keeps itself, where the table has such.
     """
 
     def __init__(
@@ -46,20 +48,16 @@ class Rows:
         core: Mapping[str, Column] | None = None,
     ) -> None:
         self.uri = uri
-        self._ctx = ctx
-        self._core = dict(core or {})
+        self.ctx = ctx
+        self.core = dict(core or {})
         self.picture = picture or Picture(places_of_table(uri), ctx, moment)
-        self._forget()
-
-    def _forget(self) -> None:
         self._table: Any = None
         self._columns: dict[str, pa.Array] = {}
         self._positions: dict[str, int] | None = None
 
-    def refresh(self) -> None:
-        """Forget what was read: the next access shows the present state."""
-        self.picture.refresh()
-        self._forget()
+    def anew(self) -> Self:
+        """The rows of the same table in the state that is the newest when they are first looked at."""
+        return type(self)(self.uri, self.ctx, core=self.core)
 
     @property
     def table(self) -> Any:
@@ -69,11 +67,11 @@ class Rows:
         return self._table
 
     def _open_table(self) -> Any:
-        return Table(self.uri, self._ctx, picture=self.picture)
+        return Table(self.uri, self.ctx, picture=self.picture)
 
     def new_table(self) -> Table:
         """A handle for writing."""
-        return Table(self.uri, self._ctx)
+        return Table(self.uri, self.ctx)
 
     @property
     def timestamp(self) -> int | str | None:

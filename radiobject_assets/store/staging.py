@@ -49,7 +49,7 @@ from radiobject_assets.store.voxels import (
 _log = logging.getLogger(__name__)
 
 Attribute = str | int | float | bool | None
-_COMPUTED = frozenset(OBS_CORE) - set(TEXT_ATTRIBUTES)
+COMPUTED = frozenset(OBS_CORE) - set(TEXT_ATTRIBUTES)
 
 
 @dataclass(frozen=True)
@@ -274,7 +274,7 @@ def whole_volume_slabs(voxels: NDArray[Any]) -> Iterable[tuple[int, int, NDArray
 def _check_attributes(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
     checked: dict[str, Attribute] = {}
     for name, value in attributes.items():
-        if name in (SUBJECT, OBS_ID) or name in _COMPUTED:
+        if name in (SUBJECT, OBS_ID) or name in COMPUTED:
             raise SchemaError(f"attribute {name!r} is kept by the store itself: use another name")
         if name not in TEXT_ATTRIBUTES:
             validate_column_name(name)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 from radiobject_assets.errors import StorageError
+from radiobject_assets.store.chosen_store import ChosenStore
 from radiobject_assets.store.layout import Context, reference, store_log
 from radiobject_assets.store.log.verifying import log_problems
-from radiobject_assets.store.radi_object import RadiObject
 from radiobject_assets.store.storage import DeadlineError
 from radiobject_assets.store.uris import normalise
 from radiobject_assets.store.verification import Problem, volume_problems
@@ -30,8 +30,8 @@ def verify_store(uri: str | os.PathLike[str], ctx: Context = None) -> list[Probl
     seen: set[str] = set()
     for moment in (None, *log.newest().snapshots):
         try:
-            store = RadiObject(where, reference(ctx).explicit, moment)
-            for name in store.collection_names:
+            store = ChosenStore.opened(where, reference(ctx).explicit, moment)
+            for name in store.names:
                 problems += volume_problems(store.collection(name), seen)
         except DeadlineError:
             raise

@@ -27,11 +27,11 @@ def upsert_subjects(store_uri: str | os.PathLike[str], df: pd.DataFrame, ctx: Co
     df
         Column (or index) obs_subject_id, and any others. New subjects and new columns are added.
     """
-    from radiobject_assets.store.dataframe import _with_keys, upsert_frame  # pandas: 0.2 s to import
+    from radiobject_assets.store.frames import upsert_frame, with_keys  # pandas: 0.2 s to import
 
     where = normalise(store_uri)
     check_format(where, ctx, STORE_FORMAT)
-    upsert_frame(Table(join(where, OBS_META), ctx), _with_keys(df, (SUBJECT,)))
+    upsert_frame(Table(join(where, OBS_META), ctx), with_keys(df, (SUBJECT,)))
 
 
 def ensure_subjects(store_uri: str, ids: Iterable[str], ctx: Context = None) -> None:

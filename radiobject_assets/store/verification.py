@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import tiledb
 
-from radiobject_assets.errors import RadiObjectError, StorageError
+from radiobject_assets.errors import AlignmentError, RadiObjectError, StorageError
 from radiobject_assets.store.arrays.handles import open_array
 from radiobject_assets.store.arrays.tile_cache import forget_array
 from radiobject_assets.store.arrays.tiledb_array import read_meta
 from radiobject_assets.store.arrays.verifying import file_problem
+from radiobject_assets.store.chosen_store import ChosenStore
+from radiobject_assets.store.chosen_volumes import ChosenVolumes
 from radiobject_assets.store.deadline import DeadlineError
 from radiobject_assets.store.log.verifying import segment_problem
-from radiobject_assets.store.names import VOLUMES
-from radiobject_assets.store.uris import join, object_kind
-
-if TYPE_CHECKING:
-    from radiobject_assets.store.volume import Volume
-    from radiobject_assets.store.volume_collection import VolumeCollection
+from radiobject_assets.store.radiobject_array import read_only
+from radiobject_assets.store.radiobject_format import take_inventory
+from radiobject_assets.store.uris import last_part, object_kind
+from radiobject_assets.store.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,12 @@ class Problem:
         return f"{what}{self.token}: {self.code}: {self.detail}"
 
 
-def check_rows(collection: VolumeCollection) -> list[Problem]:
+def check_rows(collection: ChosenVolumes) -> list[Problem]:
     """Compare each row with the array that it names: there, and of the same id, shape and dtype."""
     problems: list[Problem] = []
+    ctx = collection.ctx.get()
     for volume in collection:
-        token = volume.uri.rsplit("/", 1)[-1]
-        ctx = volume._ctx.get()
+        token = last_part(volume.uri)
         forget_array(volume.uri)
         try:
             if object_kind(volume.uri, ctx) != "array":
@@ -74,7 +73,7 @@ def check_rows(collection: VolumeCollection) -> list[Problem]:
 
 def verify_volume(volume: Volume) -> Problem | None:
     """Compare all voxels with their recorded digest, and the tile index with them; None if they agree."""
-    token = volume.uri.rsplit("/", 1)[-1]
+    token = last_part(volume.uri)
     try:
         found = volume.find_damage()
     except DeadlineError:
@@ -84,15 +83,18 @@ def verify_volume(volume: Volume) -> Problem | None:
     return None if found is None else Problem(token, *found)
 
 
-def verify_collection(collection: VolumeCollection) -> list[Problem]:
+def verify_collection(collection: ChosenVolumes) -> list[Problem]:
     """`check_rows`, ids that two subjects share, and the digest of every volume's voxels.
 
     Raises
     ------
     StorageError
-        If the table of rows is damaged.
+        If the table of rows is damaged, or the RadiObject package wrote the collection: it recorded nothing
+        to compare with.
     """
-    picture, name = collection._rows.picture, collection._rows.table.name
+    if collection.rows.is_radiobjects:
+        raise read_only(collection.uri, "find digests of voxels in")
+    picture, name = collection.rows.all.picture, collection.rows.all.table.name
     for segment in picture.state.table(name).segments:
         wrong = segment_problem(picture.log.storage, name, segment)
         if wrong is not None:
@@ -100,12 +102,12 @@ def verify_collection(collection: VolumeCollection) -> list[Problem]:
     return [*shared_ids(collection), *volume_problems(collection, set())]
 
 
-def volume_problems(collection: VolumeCollection, seen: set[str]) -> list[Problem]:
+def volume_problems(collection: ChosenVolumes, seen: set[str]) -> list[Problem]:
     """`check_rows` and digests of the volumes whose arrays were not `seen` yet; they are then."""
     problems = [problem for problem in check_rows(collection) if problem.token not in seen]
     damaged = {problem.token for problem in problems}
     for volume in collection:
-        token = volume.uri.rsplit("/", 1)[-1]
+        token = last_part(volume.uri)
         if token not in damaged and token not in seen:
             found = verify_volume(volume)
             if found is not None:
@@ -114,28 +116,61 @@ def volume_problems(collection: VolumeCollection, seen: set[str]) -> list[Proble
     return problems
 
 
-def shared_ids(collection: VolumeCollection) -> list[Problem]:
+def shared_ids(collection: ChosenVolumes) -> list[Problem]:
     """The volumes whose obs_id another subject's volume has as well.
 
     Two writers at once can commit such rows; a commit doesn't look for them, since reading all ids would
     make it dearer with every volume.
     """
-    ids = collection.obs_ids
+    ids = collection.ids
     counts = Counter(ids)
     detail = "its obs_id belongs to more than one subject: delete or rename one of them"
     if len(counts) == len(ids):
         return []
     return [
-        Problem(volume.uri.rsplit("/", 1)[-1], "id", detail)
+        Problem(last_part(volume.uri), "id", detail)
         for volume, obs_id in zip(collection, ids, strict=True)
         if counts[obs_id] > 1
     ]
 
 
-def unnamed_arrays(collection_uri: str, named: set[str], ctx: tiledb.Ctx) -> list[str]:
-    """Tokens of arrays under a collection that none of the rows given names."""
-    from radiobject_assets.store.uris import list_names
+def validate_collection(collection: ChosenVolumes) -> None:
+    """Check that rows and arrays match; reads no voxels.
 
-    return [
-        t for t in list_names(join(collection_uri, VOLUMES), ctx) if not t.startswith("__") and t not in named
-    ]
+    Raises
+    ------
+    StorageError
+        Naming the volumes whose array is missing or says something else than its row.
+    AlignmentError
+        If an id belongs to two subjects.
+    """
+    name = collection.name
+    if len(set(collection.ids)) != len(collection):
+        raise AlignmentError(f"collection {name!r} has ids that belong to more than one subject")
+    if collection.rows.is_radiobjects:
+        lost = len(take_inventory(collection.uri, collection.ctx.get()).without_array)
+        problems = [f"{lost} row(s) whose obs_id no array carries"] if lost else []
+    else:
+        problems = [str(problem) for problem in check_rows(collection)]
+    if problems:
+        shown = "; ".join(problems[:5])
+        raise StorageError(f"collection {name!r} has {len(problems)} problem(s): {shown}")
+
+
+def validate_store(store: ChosenStore) -> None:
+    """`validate_collection` for each, and that all volumes are of subjects that there are.
+
+    Raises
+    ------
+    AlignmentError
+        If a volume belongs to a subject that obs_meta does not have.
+    """
+    subjects = set(store.subjects.subjects)
+    for name in store.names:
+        collection = store.collection(name)
+        strangers = set(collection.rows.subjects) - subjects
+        if strangers:
+            raise AlignmentError(
+                f"collection {name!r} has volumes of {len(strangers)} subject(s) that obs_meta lacks"
+            )
+        validate_collection(collection)
