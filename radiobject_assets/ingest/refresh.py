@@ -101,7 +101,7 @@ def _same(said: Any, stored: Any) -> bool:
 
 
 def write_changes(collection_uri: str, changes: Sequence[RowChange], ctx: tiledb.Ctx) -> None:
-    """Write rows anew in one atomic fragment: their changed columns, and all others as they are."""
+    """Write rows anew in one commit: their changed columns, and all others as they are."""
     if not changes:
         return
     table = Table(join(collection_uri, OBS), ctx)
@@ -121,7 +121,8 @@ def write_changes(collection_uri: str, changes: Sequence[RowChange], ctx: tiledb
     columns += [name for name in there if name not in columns]
     import pandas as pd  # 0.2 s with what uses it, and most runs refresh nothing
 
-    from radiobject_assets.store.frames import upsert_frame
+    from radiobject_assets.store.frames import update_rows
 
     frame = pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns})
-    upsert_frame(table, frame)
+    if len(frame):  # what is deleted meanwhile stays so
+        table.commit("refresh", lambda draft, name: update_rows(draft, name, frame, "leave"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,10 +15,12 @@ from radiobject_assets.errors import SchemaError
 from radiobject_assets.store.chosen_rows import ChosenRows
 from radiobject_assets.store.columns import Column, type_of_dtype, validate_column_name
 from radiobject_assets.store.context import ContextRef
+from radiobject_assets.store.filters import Condition
 from radiobject_assets.store.frames import (
     INDEX_COLUMNS,
     dtype_of_arrow,
     frame_to_arrow,
+    update_rows,
     upsert_frame,
     with_keys,
 )
@@ -192,28 +194,32 @@ class Dataframe:
         self._chosen.check_writable("change")
         frame = with_keys(df, self._rows.index)
         self._refuse_core([n for n in frame.columns if n not in self._rows.index], "changed by hand")
-        if self._rows.core:
-            self._only_known_keys(frame)
-        upsert_frame(self._rows.new_table(), frame)
+        # rows of obs come with a volume only
+        unknown: Literal["add", "refuse"] = "refuse" if self._rows.core else "add"
+        if len(frame):
+            self._rows.new_table().commit(
+                "update", lambda draft, name: update_rows(draft, name, frame, unknown)
+            )
         self._after_change()
-
-    def _only_known_keys(self, frame: pd.DataFrame) -> None:
-        index = list(self._rows.index)
-        have = set(map(tuple, self._rows.frame(index).itertuples(index=False)))
-        new = [key for key in map(tuple, frame[index].itertuples(index=False)) if key not in have]
-        if new:
-            raise SchemaError(f"{len(new)} row(s) have no volume: rows of obs come with a volume only")
 
     def delete(self, cond: str) -> int:
         """Delete the rows that meet a condition of the filter language; returns how many they were."""
         self._chosen.check_writable("change")
         if self._rows.core:
             raise SchemaError("rows of obs are deleted with their volumes: use the collection's delete")
-        positions = self._rows.matching(cond)
-        keys = self._rows.frame(list(self._rows.index), positions)
-        self._rows.new_table().delete(list(keys.itertuples(index=False, name=None)))
+        condition = Condition(cond)
+        found: list[int] = []
+
+        def delete(draft: Draft, name: str) -> None:
+            # In the state that is changed: another process may have changed rows since these were read.
+            rows = read_table(draft.storage, name, draft.state.table(name), condition.columns)
+            mask = condition.mask(lambda column: rows.column(column).combine_chunks(), rows.num_rows)
+            found[:] = [int(mask.sum())]
+            draft.delete(name, rows.filter(pa.array(mask)))
+
+        self._rows.new_table().commit("delete", delete)
         self._after_change()
-        return len(positions)
+        return found[0]
 
     # -- making -------------------------------------------------------------------------------------
 

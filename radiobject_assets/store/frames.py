@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -105,12 +105,31 @@ def upsert_frame(table: Table, frame: pd.DataFrame) -> None:
         table.commit("update", lambda draft, name: update_rows(draft, name, frame))
 
 
-def update_rows(draft: Draft, name: str, frame: pd.DataFrame) -> None:
-    """`upsert_frame` in a draft."""
+def update_rows(
+    draft: Draft, name: str, frame: pd.DataFrame, unknown: Literal["add", "refuse", "leave"] = "add"
+) -> None:
+    """`upsert_frame` in a draft.
+
+    Parameters
+    ----------
+    unknown
+        What to do with rows whose keys are not there (any more): add them, raise, or leave them out.
+
+    Raises
+    ------
+    SchemaError
+        If there are such rows, and they are to be refused.
+    """
     table = draft.state.table(name)
     rows = frame_to_arrow(with_keys(frame, table.keys), table.keys)
     old = read_table(draft.storage, name, table, None, [rows.column(table.keys[0]).to_pylist()])
     rows, where = _keep_other_columns(rows, old, table.keys)
+    if unknown == "refuse" and None in where:
+        count = where.count(None)
+        raise SchemaError(f"{count} row(s) have no volume (any more): rows of obs come with a volume only")
+    if unknown == "leave" and None in where:
+        there = [number for number, place in enumerate(where) if place is not None]
+        rows, where = rows.take(pa.array(there, pa.int64())), [where[number] for number in there]
     rows = _as_stored(rows, table.keys, table.columns)
     changed = _changed(rows, old, where)
     new = [n for n in rows.column_names if n not in old.column_names]
