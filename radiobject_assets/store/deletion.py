@@ -18,6 +18,7 @@ from radiobject_assets.store.log.erasing import Tokens, erase_rows, prove_absent
 from radiobject_assets.store.log.log import Log
 from radiobject_assets.store.log.reading import read_table
 from radiobject_assets.store.log.state import State
+from radiobject_assets.store.log.vacuuming import revoked_tokens
 from radiobject_assets.store.names import COLLECTIONS, OBS, VOLUMES
 from radiobject_assets.store.uris import join, normalise, object_kind
 
@@ -70,6 +71,7 @@ def _unnamed_arrays(
 ) -> Tokens:
     """Arrays of these subjects that no present row names: the array itself says whose it is."""
     found: Tokens = {}
+    revoked = revoked_tokens(log.storage, state)  # perhaps half removed by a call that was killed
     for entry in log.storage.list(COLLECTIONS):
         folder = entry.path.rstrip("/")
         table = f"{folder}/{OBS}"
@@ -83,7 +85,7 @@ def _unnamed_arrays(
                 continue
             if owners.get(token) is None:
                 owners[token] = _owner(join(log.uri, folder, VOLUMES, token), ctx)
-            if owners[token] in ids:
+            if owners[token] in ids or token in revoked:
                 found.setdefault(folder, set()).add(token)
     return found
 

@@ -25,7 +25,14 @@ from radiobject_assets.store.log.draft import Draft
 from radiobject_assets.store.log.erasing import table_folders
 from radiobject_assets.store.log.log import Log, NoLogError, now_ms
 from radiobject_assets.store.log.reading import read_table
-from radiobject_assets.store.log.vacuuming import Kept, announce, kept_states, sweep, unnamed_segments
+from radiobject_assets.store.log.vacuuming import (
+    Kept,
+    announce,
+    kept_states,
+    revoked_tokens,
+    sweep,
+    unnamed_segments,
+)
 from radiobject_assets.store.names import COLLECTIONS, OBS, VOLUMES
 from radiobject_assets.store.uris import join, list_names, normalise, tree_bytes
 
@@ -109,7 +116,11 @@ def _has_left_overs(log: Log, draft: Draft, kept: Kept) -> bool:
 
 
 def _unnamed_arrays(log: Log, kept: Kept, horizon: int, ctx: tiledb.Ctx) -> dict[str, set[str]]:
-    """Tokens of arrays that no kept state names and that are older than a moment, by collection folder."""
+    """Tokens of arrays that no kept state names and that are older than a moment, by collection folder.
+
+    Those that were revoked go at any age: they were to be removed by a process that was killed.
+    """
+    revoked = revoked_tokens(log.storage, kept.states[0])
     folders = [entry.path.rstrip("/") for entry in log.storage.list(COLLECTIONS)]
     # Listed before the rows are read: what is committed in between has a name by then.
     there = {
@@ -120,7 +131,9 @@ def _unnamed_arrays(log: Log, kept: Kept, horizon: int, ctx: tiledb.Ctx) -> dict
     for folder, tokens in there.items():
         named = _named_tokens(log, kept, f"{folder}/{OBS}")
         for token in tokens:
-            if token not in named and created_ms(join(log.uri, folder, VOLUMES, token), ctx) <= horizon:
+            if token in named:
+                continue
+            if token in revoked or created_ms(join(log.uri, folder, VOLUMES, token), ctx) <= horizon:
                 found.setdefault(folder, set()).add(token)
     return found
 

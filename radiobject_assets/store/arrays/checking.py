@@ -41,7 +41,10 @@ def load_index(files: ArrayFiles, digest: str | None) -> TileIndex | None:
     content = files.read(INDEX_NAME)
     if digest:
         if content is None:
-            raise StorageError(f"cannot open the volume {files.uri}: the array's index is gone: damaged")
+            raise StorageError(
+                f"cannot open the volume {files.uri}: its index is gone. The volume was deleted "
+                "or vacuumed since its row was read (refresh() shows what is there now), or it is damaged"
+            )
         if digest_of(content) != digest:
             raise StorageError(
                 f"cannot open the volume {files.uri}: the array's index is not the one that its row names: "

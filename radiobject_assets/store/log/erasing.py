@@ -148,7 +148,8 @@ def erase_rows(
         for folder, tokens in hidden.items():
             found.tokens.setdefault(folder, set()).update(tokens)
         _replace(draft, moved)
-        revoke(draft, {token for tokens in hidden.values() for token in tokens})
+        # Also those that rows named: should this process die while it removes them, others know that they go.
+        revoke(draft, {token for tokens in found.tokens.values() for token in tokens})
         if draft.state != draft.base or found.damaged:
             draft.set(cleared=draft.base.number + 1)
         _describe_snapshots(log, draft)
@@ -201,15 +202,22 @@ def remove_erased(log: Log, found: Found, ids: Collection[str]) -> None:
 def prove_absent(log: Log, ids: Collection[str], erased: State) -> int:
     """Look again through every segment that was there when somebody was erased; returns how many there are.
 
+    What writers that began before then left, and can commit no more, is removed.
+
     Raises
     ------
     StorageError
         One of these subjects is still in one of them. The message does not repeat the id.
     """
-    found = Search(log, ids).run(log.newest())
+    newest = log.newest()
+    search = Search(log, ids)
+    found, needed = search.run(newest), search.needed(newest)
     for folder, names in found.segments.items():
         for name in names:
             if int(name.split("-")[0]) < erased.number:
+                if (folder, name) not in needed:
+                    log.storage.remove(f"{folder}/{name}")
+                    continue
                 raise StorageError(
                     f"{log.uri}/{folder}/{name} still has rows of a subject that was deleted; "
                     "call delete_subjects again"
