@@ -12,11 +12,11 @@ import struct
 import threading
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numcodecs import blosc
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 from zstandard import ZstdDecompressor, ZstdError
@@ -26,8 +26,6 @@ from radiobject_assets.store.blocks.regions import Plan
 
 # Boxes that are decoded together: one call for all, and what it works on should stay in a core's cache.
 TOGETHER = 16
-# Blosc's own threads are left out: a region is shared among this process's own, whose number is set.
-blosc.use_threads = False
 # Format of a Blosc chunk of version 2: header (version, version of the codec's format, flags, bytes of an
 # element, plain bytes, plain bytes of a block, bytes of the chunk), where each block begins, and before each
 # its length. Only the last block may be shorter.
@@ -141,9 +139,19 @@ def _decode_together(
         return
     chunk = _blosc_chunk(layout, contents, len(out))
     try:
-        blosc.decompress(chunk, out)
+        _blosc().decompress(chunk, out)
     except (RuntimeError, ValueError) as error:
         raise DamagedError(f"a block cannot be decoded, or has another size: {error}") from error
+
+
+@cache
+def _blosc() -> Any:
+    """Blosc, loaded with the first blocks: it takes as long as the rest of a command that reads no voxels."""
+    from numcodecs import blosc
+
+    # Its own threads are left out: a region is shared among this process's own, whose number is set.
+    blosc.use_threads = False
+    return blosc
 
 
 def _blosc_chunk(layout: Layout, contents: Sequence[memoryview], nbytes: int) -> bytes:
