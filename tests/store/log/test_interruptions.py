@@ -15,6 +15,7 @@ from tests.store.log.jobs import stopped
 
 
 def interrupted(job: object, store: str) -> str:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts the tests may have it ignored
     try:
         job(store)  # type: ignore[operator]  # it is a function
     except KeyboardInterrupt:
