@@ -5,8 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import subprocess
-import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 import tiledb
 
 from radiobject_assets.store import (
@@ -34,6 +31,7 @@ from radiobject_assets.store import (
     upsert_subjects,
     vacuum,
 )
+from radiobject_assets.store.table import Table
 from tests.store.conftest import put, voxels
 
 _FRESH = multiprocessing.get_context("forkserver")
@@ -158,7 +156,8 @@ def test_a_view_keeps_the_rows_of_others_in_their_places_when_somebody_was_erase
 
 
 def _column_of(collection: VolumeCollection, name: str) -> list[object]:
-    return collection._rows.column(name).to_pylist()
+    values = collection.obs[name][name]
+    return [None if missing else int(value) for value, missing in zip(values, values.isna(), strict=True)]
 
 
 def test_a_forked_child_reads_through_a_context_of_its_own(store: str) -> None:
@@ -199,23 +198,6 @@ def test_no_context_of_a_thread_is_made_beside_the_one_that_is_used(store: str) 
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(work).result()
-
-
-_END = """
-import ctypes, sys
-from radiobject_assets.store.context import keep_for_ever, make_ctx
-libc = ctypes.CDLL(None)
-libc.on_exit(ctypes.cast(libc.abort, ctypes.c_void_p), None)  # as a destructor that crashes
-keep_for_ever(make_ctx())
-print("said")
-sys.exit(3)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="on_exit is glibc's")
-def test_destructors_do_not_run_in_a_process_that_gave_up_a_call() -> None:
-    done = subprocess.run([sys.executable, "-c", _END], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (3, "said\n")
 
 
 def test_threads_share_one_context_and_the_cache(store: str) -> None:
@@ -262,6 +244,6 @@ def test_segments_stay_few_over_many_commits(store: str) -> None:
     most = 0
     for number in range(60):
         commit_volumes(uri, [replace(staged[number % 2], obs_id=f"v{number}")])
-        most = max(most, len(VolumeCollection(uri)._rows.table.state.segments))
+        most = max(most, len(Table(uri + "/obs").state.segments))
     assert most <= 12
     assert len(VolumeCollection(uri)) == 60
