@@ -13,6 +13,7 @@ import tiledb
 
 from radiobject_assets.errors import AlignmentError, IngestError, StorageError
 from radiobject_assets.store.frames import ensure_obs_columns, update_rows
+from radiobject_assets.store.images import series_type
 from radiobject_assets.store.layout import (
     STORE_FORMAT,
     add_collection,
@@ -23,7 +24,7 @@ from radiobject_assets.store.layout import (
 from radiobject_assets.store.log.draft import Draft
 from radiobject_assets.store.making import columns_of, making_store
 from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_META, SUBJECT
-from radiobject_assets.store.readers import ImageBatch, series_type, stage_images
+from radiobject_assets.store.readers import ImageBatch, stage_images
 from radiobject_assets.store.staging import StagedVolume, discard_staged, put_volumes
 from radiobject_assets.store.storage import DeadlineError
 from radiobject_assets.store.subjects import add_subjects

@@ -14,6 +14,7 @@ import tiledb
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.store.aws_credentials import aws_credentials
 
 MB = 1024 * 1024
 # Not TileDB's: carried in its settings so that the deadline goes wherever a context goes.
@@ -227,11 +228,14 @@ class RadiObjectConfig(_Settings):
         """TileDB settings with the same effect, without credentials."""
         return tiledb.Config(self.tiledb_settings())
 
-    def to_tiledb_ctx(self) -> tiledb.Ctx:
-        """A new context with these settings and the credentials of the AWS chain."""
-        from radiobject_assets.store.context import make_ctx
-
-        return make_ctx(self)
+    def to_tiledb_ctx(self, **settings: str) -> tiledb.Ctx:
+        """A new context with these settings, the credentials of the AWS chain, and further settings."""
+        values = self.tiledb_settings()
+        # Looking for credentials can take seconds where there are none, so only where S3 was configured.
+        if self.s3.include_credentials and self.s3 != type(self.s3).model_construct():
+            values.update(aws_credentials())
+        values.update(settings)
+        return tiledb.Ctx(tiledb.Config(values))
 
     def tiledb_settings(self) -> dict[str, str]:
         """The same as plain strings."""

@@ -59,36 +59,9 @@ def keep_orphan(thing: object) -> None:
     _orphans.append(thing)
 
 
-def _credentials() -> dict[str, str]:
-    """Credentials of the AWS chain (environment, profiles, SSO, instance), if boto3 is there to find them."""
-    if os.environ.get("AWS_ACCESS_KEY_ID"):
-        return {}  # TileDB reads the environment itself
-    try:
-        import boto3
-    except ImportError:
-        return {}
-    found = boto3.Session().get_credentials()
-    if found is None:
-        return {}
-    frozen = found.get_frozen_credentials()
-    settings = {
-        "vfs.s3.aws_access_key_id": frozen.access_key,
-        "vfs.s3.aws_secret_access_key": frozen.secret_key,
-    }
-    if frozen.token:
-        settings["vfs.s3.aws_session_token"] = frozen.token
-    return settings
-
-
 def make_ctx(config: RadiObjectConfig | None = None, **settings: str) -> tiledb.Ctx:
     """A new context from a configuration (the process's by default) and further TileDB settings."""
-    config = config or get_radiobject_config()
-    values = config.tiledb_settings()
-    # Looking for credentials can take seconds where there are none, so only where S3 was configured.
-    if config.s3.include_credentials and config.s3 != type(config.s3).model_construct():
-        values.update(_credentials())
-    values.update(settings)
-    return tiledb.Ctx(tiledb.Config(values))
+    return (config or get_radiobject_config()).to_tiledb_ctx(**settings)
 
 
 def get_tiledb_ctx() -> tiledb.Ctx:

@@ -20,6 +20,7 @@ from radiobject_assets.store.arrays.tiledb_array import read_meta
 from radiobject_assets.store.config import SliceOrientation
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.layout import VOLUME_FORMAT
+from radiobject_assets.store.orientation import OrientationInfo
 from radiobject_assets.store.radiobject_array import radiobject_header
 from radiobject_assets.store.storage.errors import storage_errors
 from radiobject_assets.store.uris import normalise, object_kind
@@ -208,8 +209,6 @@ class DescribedVolume:
             return dict(read_meta(array).get("nifti") or {})
 
     @property
-    def orientation_info(self) -> Any:
+    def orientation_info(self) -> OrientationInfo:
         """Axis codes, affine and where they come from."""
-        from radiobject_assets.store.orientation import OrientationInfo
-
         return OrientationInfo.of(self.affine, self._header.orientation_source)

@@ -6,9 +6,9 @@ import base64
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import nibabel
 import numpy as np
@@ -16,10 +16,8 @@ from isal import igzip
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import StorageError
+from radiobject_assets.store.statistics import Slabs
 from radiobject_assets.store.uris import new_token
-
-if TYPE_CHECKING:
-    from radiobject_assets.store.volume import Volume
 
 # (components, stored dtype) to the type of a whole voxel and the number of its components.
 _JOINED: dict[tuple[Any, str], tuple[np.dtype[Any], int]] = {
@@ -38,8 +36,22 @@ _SUFFIXES = (".nii.gz", ".nii")
 _JOINED_BYTES = 32 << 20
 
 
+class Placed(Slabs, Protocol):
+    """What is read of a volume, and known of the file that it came from."""
+
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def affine(self) -> NDArray[np.float64]: ...
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]: ...
+    @property
+    def nifti_header(self) -> dict[str, Any]: ...
+    def read_box(self, start: Sequence[int], size: Sequence[int]) -> NDArray[Any]: ...
+
+
 def write_nifti(
-    volume: Volume, path: Path, compression: bool = True, repetition_time_s: float | None = None
+    volume: Placed, path: Path, compression: bool = True, repetition_time_s: float | None = None
 ) -> Path:
     """Write `volume` to `path`; returns the path written.
 
@@ -79,7 +91,7 @@ def write_nifti(
     return path
 
 
-def _header(volume: Volume, repetition_time_s: float | None) -> Any:
+def _header(volume: Placed, repetition_time_s: float | None) -> Any:
     nib: Any = nibabel  # nibabel has no types for its headers
     source = volume.nifti_header
     # of the second version also where the source was, whose numbers have twice the digits
@@ -117,13 +129,13 @@ def _header(volume: Volume, repetition_time_s: float | None) -> Any:
     return header
 
 
-def _joined_dtype(volume: Volume, source: Mapping[str, Any]) -> np.dtype[Any] | None:
+def _joined_dtype(volume: Placed, source: Mapping[str, Any]) -> np.dtype[Any] | None:
     """NIfTI's type of voxels that hold all components, which are a volume's last axis; None without one."""
     dtype, count = _JOINED.get((source.get("components"), volume.stored_dtype.name), (None, 0))
     return dtype if volume.ndim == 4 and volume.shape[3] == count else None
 
 
-def _set_transforms(header: Any, volume: Volume, source: Mapping[str, Any]) -> None:
+def _set_transforms(header: Any, volume: Placed, source: Mapping[str, Any]) -> None:
     """The affine as sform and qform, with the codes of the source where it was NIfTI."""
     sform, qform = int(source.get("sform_code", 1)), int(source.get("qform_code", 1))
     if sform <= 0 and qform <= 0 and not np.allclose(header.get_base_affine(), volume.affine):
@@ -141,7 +153,7 @@ def _is_rigid(affine: NDArray[np.float64]) -> bool:
     return bool(np.allclose(axes.T @ axes, np.eye(3), atol=1e-5))
 
 
-def _extensions(volume: Volume) -> bytes:
+def _extensions(volume: Placed) -> bytes:
     """The header extensions of the source, as they stand between header and voxels: at least four bytes."""
     block = b""
     for code, content in json.loads(volume.nifti_header.get("nifti_extensions") or "[]"):
@@ -151,7 +163,7 @@ def _extensions(volume: Volume) -> bytes:
     return bytes([bool(block), 0, 0, 0]) + block
 
 
-def _write(out: BinaryIO | Any, header: Any, volume: Volume) -> None:
+def _write(out: BinaryIO | Any, header: Any, volume: Placed) -> None:
     extensions = _extensions(volume)
     header["vox_offset"] = int(header["vox_offset"]) + len(extensions) - 4
     out.write(header.binaryblock)
@@ -165,7 +177,7 @@ def _write(out: BinaryIO | Any, header: Any, volume: Volume) -> None:
         out.write(flat.view(np.uint8).data)
 
 
-def _write_joined(out: BinaryIO | Any, volume: Volume) -> None:
+def _write_joined(out: BinaryIO | Any, volume: Placed) -> None:
     x, y, z_size, count = volume.shape
     depth = max(1, _JOINED_BYTES // (x * y * count * volume.stored_dtype.itemsize))
     for z in range(0, z_size, depth):

@@ -232,8 +232,8 @@ def ensure_collection_at(
 ) -> str:
     """Create the collection at `uri` itself, unless it is there (it can also stand outside a store).
 
-    Columns of obs that `obs_schema` (name to dtype) has and obs has not are added; `shape` is noted for
-    `declared_shape` where the collection is made here.
+    Columns of obs that `obs_schema` (name to dtype) has and obs has not are added; `shape` is noted where the
+    collection is made here.
     """
     where = normalise(uri)
     columns = [
@@ -293,21 +293,6 @@ def collection_place(uri: str, ctx: Context, moment: int | str | None = None) ->
     raise NoLogError(f"no collection at {uri}")
 
 
-def _entry_of(uri: str, ctx: Context) -> CollectionState:
-    place, state = collection_place(uri, ctx)
-    return state.collections[last_part(place.folder)]
-
-
-def declared_shape(uri: str, ctx: Context) -> tuple[int, ...] | None:
-    """The shape that the collection at `uri` was made for, if one was given."""
-    return _entry_of(uri, ctx).shape
-
-
-def collection_name(uri: str, ctx: Context) -> str:
-    """The present name of the collection at `uri`."""
-    return _entry_of(uri, ctx).name
-
-
 def entries_of(store_uri: str, state: State) -> list[CollectionEntry]:
     """The collections of a store in one state, by name."""
     found = [
@@ -320,12 +305,6 @@ def entries_of(store_uri: str, state: State) -> list[CollectionEntry]:
 def list_collections(store_uri: str, ctx: Context, moment: int | str | None = None) -> list[CollectionEntry]:
     """Collections of a store, by name; with a moment (ms, or a snapshot's name), those of then."""
     return entries_of(store_uri, open_state(store_uri, ctx, STORE_FORMAT, moment))
-
-
-def find_collection(store_uri: str, name: str, ctx: Context, moment: int | str | None = None) -> str | None:
-    """URI of the collection with this name, or None."""
-    found = [entry.uri for entry in list_collections(store_uri, ctx, moment) if entry.name == name]
-    return found[0] if found else None
 
 
 def directory_of(state: State, name: str) -> str | None:

@@ -146,14 +146,6 @@ def _named_tokens(log: Log, kept: Kept, name: str) -> set[str]:
     return found
 
 
-def named_tokens(collection_uri: str, ctx: Context = None, moment: int | str | None = None) -> set[str]:
-    """Tokens of the arrays that the rows of a collection name, now or at an earlier moment."""
-    place, state = collection_place(collection_uri, ctx, moment)
-    name = f"{place.folder}/{OBS}".lstrip("/")
-    rows = read_table(store_log(place.root, ctx).storage, name, state.table(name), ["volume"])
-    return set(rows.column("volume").to_pylist())
-
-
 def created_ms(array_uri: str, ctx: tiledb.Ctx) -> int:
     """When an array was created, from the name of its schema; 0 where even that is missing."""
     stamps = [

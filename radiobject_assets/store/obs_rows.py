@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +14,7 @@ from radiobject_assets.store.columns import Column, ColumnType, is_column_name, 
 from radiobject_assets.store.layout import AFFINE_COLUMNS, OBS_CORE, SIZE_COLUMNS, SPACING_COLUMNS
 from radiobject_assets.store.log.log import now_ms
 from radiobject_assets.store.names import OBS_ID, SUBJECT
-
-if TYPE_CHECKING:
-    from radiobject_assets.store.staging import StagedVolume
+from radiobject_assets.store.staged_volume import StagedVolume
 
 WRITER_VERSION = f"radiobject-assets {__version__}"
 # Attributes that are columns of the format itself; all others become free columns.

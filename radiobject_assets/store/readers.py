@@ -1,51 +1,31 @@
-"""Image files into collections, through the readers that other packages offer.
-
-The store knows no file format. The entry-point group `radiobject_assets.image_readers` maps a kind (`nifti`,
-`dicom`) to a function `open_images(path) -> [ImageSource, ...]`; an image source has shape, dtype, affine,
-slope, intercept, attributes, and `slabs(depth)`. The group `radiobject_assets.series_types` maps a kind to a
-function that names the kind of image at a path (`T1w`, `CT`), for images that come without a collection.
-"""
+"""Image files into collections: batches of them, their ids and rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import tiledb
-from numpy.typing import DTypeLike, NDArray
 
-from radiobject_assets.errors import AlignmentError, ConfigurationError, IngestError
-from radiobject_assets.store.affine import Affine, spacing_mm
-from radiobject_assets.store.config import MB, get_radiobject_config
+from radiobject_assets.errors import AlignmentError
+from radiobject_assets.store.config import MB
 from radiobject_assets.store.frames import ensure_obs_columns, validate_no_column_collisions
+from radiobject_assets.store.images import is_turned, open_images, prepare
 from radiobject_assets.store.layout import OBS_CORE
 from radiobject_assets.store.log.log import NoLogError
 from radiobject_assets.store.making import making_collection
 from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT
-from radiobject_assets.store.orientation import orientation_source, reorient
+from radiobject_assets.store.orientation import orientation_source
 from radiobject_assets.store.parallel import map_on_threads
-from radiobject_assets.store.staging import (
-    Attribute,
-    StagedVolume,
-    commit_volumes,
-    discard_staged,
-    stage_volume,
-    whole_volume_slabs,
-    write_volume_array,
-)
+from radiobject_assets.store.staged_volume import Attribute, StagedVolume
+from radiobject_assets.store.staging import commit_volumes, discard_staged, stage_volume
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join, last_part
-from radiobject_assets.store.volume_header import same_shape, standalone
-from radiobject_assets.store.voxels import stored_dtype
+from radiobject_assets.store.volume_header import same_shape
 
-Kind = Literal["nifti", "dicom"]
-_GROUP = "radiobject_assets.image_readers"
-_TYPES = "radiobject_assets.series_types"
 _SPELLED = {"nifti": "NIfTI", "dicom": "DICOM"}
 
 
@@ -61,162 +41,6 @@ class ImageBatch:
     valid_subject_ids: Sequence[str] | set[str] | None = None
     expected_shape: tuple[int, ...] | None = None
     """What all must have, where `validate_dimensions`; None: that of the first."""
-
-
-@dataclass(frozen=True)
-class ImageVoxels:
-    """One image ready to be stored: how its voxels come, and where they lie."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    affine: Affine
-    slope: float
-    intercept: float
-    attributes: dict[str, Attribute]
-    orientation_source: str | None
-    """`identity` where the file's orientation was not taken; None: that of the file's kind."""
-    slabs: Callable[[], Iterator[tuple[int, int, NDArray[Any]]]]
-
-
-def open_images(path: Path, kind: str) -> list[Any]:
-    """The images of a file or directory, by the reader for `kind`.
-
-    Raises
-    ------
-    ConfigurationError
-        If no installed package offers a reader for `kind`.
-    IngestError
-        If the file is not there or holds no image.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"{kind} image not found: {path}")
-    images = list(_offered(_GROUP, kind)(path))
-    if not images:
-        raise IngestError(f"{path}: no image in it")
-    return images
-
-
-def series_type(path: Path, kind: str) -> str:
-    """What kind of image lies at `path`, as told through the group `radiobject_assets.series_types`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the file is not there.
-    ConfigurationError
-        If no installed package can tell for `kind`.
-    """
-    if not path.exists():
-        raise FileNotFoundError(f"{kind} image not found: {path}")
-    return str(_offered(_TYPES, kind)(path))
-
-
-def _offered(group: str, kind: str) -> Callable[[Path], Any]:
-    found = entry_points(group=group, name=kind)
-    if not found:
-        raise ConfigurationError(f"nothing for {kind!r} images is installed (entry-point group {group})")
-    function: Callable[[Path], Any] = next(iter(found)).load()
-    return function
-
-
-def prepare(source: Any, turn: bool | None) -> ImageVoxels:
-    """An image source as the store takes it; turned to the configured orientation if wanted.
-
-    Raises
-    ------
-    ConfigurationError
-        If it shall be turned and `OrientationConfig.auto_detect` is off: nobody knows from where.
-    """
-    orientation = get_radiobject_config().write.orientation
-    wanted = _turns(turn)
-    shape = tuple(int(size) for size in source.shape)
-    dtype = stored_dtype(source.dtype)
-    attributes: dict[str, Attribute] = {k: v for k, v in dict(source.attributes).items() if v is not None}
-    affine, assumed = np.asarray(source.affine, np.float64), None
-    if not orientation.auto_detect:
-        if wanted:
-            raise ConfigurationError("reorienting needs the orientation in the header: auto_detect is off")
-        affine, assumed = np.diag([*spacing_mm(affine), 1.0]), "identity"
-
-    def stream() -> Iterator[tuple[int, int, NDArray[Any]]]:
-        depth = max(1, 16 * MB // (shape[0] * shape[1] * dtype.itemsize))
-        for slab in source.slabs(depth):
-            yield slab.z, slab.t, slab.voxels
-
-    if not wanted:
-        return ImageVoxels(shape, dtype, affine, source.slope, source.intercept, attributes, assumed, stream)
-    voxels, turned = reorient(_whole(stream(), shape, dtype), affine, orientation.canonical_target)
-    if orientation.store_original_affine:
-        attributes["original_affine"] = " ".join(repr(float(v)) for v in affine[:3].ravel())
-    return ImageVoxels(
-        voxels.shape,
-        dtype,
-        turned,
-        source.slope,
-        source.intercept,
-        attributes,
-        None,
-        lambda: iter(whole_volume_slabs(voxels)),
-    )
-
-
-def _turns(turn: bool | None) -> bool:
-    return get_radiobject_config().write.orientation.reorient_on_load if turn is None else turn
-
-
-def _whole(
-    slabs: Iterator[tuple[int, int, NDArray[Any]]], shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    voxels = np.empty(shape, dtype, order="F")
-    for z, t, part in slabs:
-        target = (
-            voxels[:, :, z : z + part.shape[2]] if len(shape) == 3 else voxels[:, :, z : z + part.shape[2], t]
-        )
-        target[...] = part
-    return voxels
-
-
-def create_volume_from_file(
-    uri: str,
-    path: Path,
-    kind: str,
-    ctx: tiledb.Ctx,
-    turn: bool | None = None,
-    dtype: DTypeLike | None = None,
-) -> None:
-    """A volume that stands alone at `uri`, from the one image at `path`.
-
-    With `dtype` the physical values are stored in that type, without a rescale.
-
-    Raises
-    ------
-    IngestError
-        If there are several images at `path`: they are never mixed into one.
-    """
-    images = open_images(path, kind)
-    if len(images) > 1:
-        raise IngestError(f"{path} holds {len(images)} series: give one, or make a collection of them")
-    image = prepare(images[0], turn)
-    slabs, slope, intercept, stored = image.slabs(), image.slope, image.intercept, image.dtype
-    if dtype is not None:
-        stored = stored_dtype(np.dtype(dtype))
-        slabs = _physical(slabs, slope, intercept, stored)
-        slope, intercept = 1.0, 0.0
-    staged = replace(
-        standalone(image.shape, stored, image.affine, slope, intercept),
-        orientation_source=image.orientation_source or orientation_source(kind, image.attributes),
-        attributes=dict(image.attributes),
-    )
-    config = get_radiobject_config()
-    limit = min(256 * MB, config.read.memory_budget_mb * MB // 4)
-    write_volume_array(uri, staged, slabs, config.write.tile, config.write.compression, limit, ctx)
-
-
-def _physical(
-    slabs: Iterator[tuple[int, int, NDArray[Any]]], slope: float, intercept: float, dtype: np.dtype[Any]
-) -> Iterator[tuple[int, int, NDArray[Any]]]:
-    for z, t, part in slabs:
-        yield z, t, (part.astype(np.float64) * slope + intercept).astype(dtype)
 
 
 def default_obs_id(subject: str, collection: str) -> str:
@@ -264,7 +88,7 @@ def stage_images(
         raise ValueError(f"At least one {_SPELLED.get(kind, kind)} image is required")
     pairs = [(Path(path), str(subject)) for path, subject in batch.images]
     opened = [(source, subject) for path, subject in pairs for source in open_images(path, kind)]
-    if not _turns(batch.reorient):  # else it is known only once they are turned
+    if not is_turned(batch.reorient):  # else it is known only once they are turned
         _check_shapes(batch, [tuple(source.shape) for source, _ in opened])
     subjects = [subject for _, subject in opened]
     taken = _ids_in(collection_uri, ctx)

@@ -75,11 +75,6 @@ def list_snapshots(store_uri: str | os.PathLike[str], ctx: Context = None) -> li
     return sorted(found, key=lambda snapshot: (snapshot.timestamp_ms, snapshot.name))
 
 
-def find_snapshot(store_uri: str, name: str, ctx: Context) -> Snapshot | None:
-    """The snapshot with this name, or None."""
-    return next((s for s in list_snapshots(store_uri, ctx) if s.name == name), None)
-
-
 def describe_state(
     store_uri: str, moment: int | str | None = None, ctx: Context = None
 ) -> tuple[dict[str, int], str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,8 @@ from radiobject_assets.store.log.reading import read_table
 from radiobject_assets.store.log.vacuuming import revoked_tokens
 from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT, VOLUMES
 from radiobject_assets.store.obs_rows import TEXT_ATTRIBUTES, obs_rows
+from radiobject_assets.store.staged_volume import Attribute as Attribute
+from radiobject_assets.store.staged_volume import StagedVolume as StagedVolume
 from radiobject_assets.store.storage import open_storage
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import (
@@ -48,34 +50,7 @@ from radiobject_assets.store.voxels import (
 
 _log = logging.getLogger(__name__)
 
-Attribute = str | int | float | bool | None
 COMPUTED = frozenset(OBS_CORE) - set(TEXT_ATTRIBUTES)
-
-
-@dataclass(frozen=True)
-class StagedVolume:
-    """A volume whose array is written and whose row is not: what `commit_volumes` needs. Picklable."""
-
-    token: str
-    obs_id: str
-    obs_subject_id: str
-    shape: tuple[int, ...]
-    dtype: str
-    affine: tuple[tuple[float, ...], ...]
-    slope: float
-    intercept: float
-    orientation_source: str
-    voxel_digest: str
-    voxel_bytes: int
-    stored_bytes: int
-    index_digest: str = ""
-    """Of the array's index (`blocks.index.digest_of`); "" where it has none."""
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
-
-    @property
-    def ndim(self) -> int:
-        """3, or 4 with time."""
-        return len(self.shape)
 
 
 def validate_id(value: object, what: str) -> str:

@@ -5,18 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ShapeError
 
-if TYPE_CHECKING:
-    from radiobject_assets.store.volume import Volume
-
 _GATHER = 1_000_000  # values that may be held to pick one of a given rank
 _BINS = 4096
+
+
+class Slabs(Protocol):
+    """What is read of a volume."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def stored_dtype(self) -> np.dtype[Any]: ...
+    @property
+    def slope(self) -> float: ...
+    @property
+    def intercept(self) -> float: ...
+    def iter_slabs(self, *, stored: bool = False) -> Iterator[tuple[int, int, NDArray[Any]]]: ...
 
 
 @dataclass(frozen=True)
@@ -43,16 +56,16 @@ class VolumeStatistics:
         }
 
 
-def _values(volume: Volume) -> Iterator[NDArray[Any]]:
+def _values(volume: Slabs) -> Iterator[NDArray[Any]]:
     for _, _, voxels in volume.iter_slabs():
         yield np.ravel(voxels, order="K")
 
 
-def _count(volume: Volume) -> int:
+def _count(volume: Slabs) -> int:
     return math.prod(volume.shape)
 
 
-def volume_statistics(volume: Volume, percentiles: Sequence[float] = ()) -> VolumeStatistics:
+def volume_statistics(volume: Slabs, percentiles: Sequence[float] = ()) -> VolumeStatistics:
     """Mean, population standard deviation, extremes, median and percentiles, as NumPy computes them.
 
     Volumes of 8- and 16-bit integers take one pass over the voxels, others two or more. With any NaN among
@@ -66,7 +79,7 @@ def volume_statistics(volume: Volume, percentiles: Sequence[float] = ()) -> Volu
     return _from_passes(volume, percentiles)
 
 
-def _from_counts(volume: Volume, percentiles: Sequence[float]) -> VolumeStatistics:
+def _from_counts(volume: Slabs, percentiles: Sequence[float]) -> VolumeStatistics:
     """Count each of the 65,536 possible stored values, and compute everything from the counts."""
     low = int(np.iinfo(volume.stored_dtype).min) if volume.stored_dtype.kind in "iu" else 0
     counts = np.zeros(65_536, np.int64)
@@ -96,7 +109,7 @@ def _from_counts(volume: Volume, percentiles: Sequence[float]) -> VolumeStatisti
     )
 
 
-def _from_passes(volume: Volume, percentiles: Sequence[float]) -> VolumeStatistics:
+def _from_passes(volume: Slabs, percentiles: Sequence[float]) -> VolumeStatistics:
     total, mean, spread, low, high = 0, 0.0, 0.0, math.inf, -math.inf
     for part in _values(volume):
         values = part.astype(np.float64, copy=False)
@@ -142,7 +155,7 @@ def _between(percentile: float, total: int, ranked: dict[int, float]) -> float:
     return ranked[low] + (ranked[high] - ranked[low]) * weight
 
 
-def _value_of_rank(volume: Volume, rank: int, low: float, high: float) -> float:
+def _value_of_rank(volume: Slabs, rank: int, low: float, high: float) -> float:
     """The value with `rank` smaller ones, by narrowing an interval until its values fit in memory."""
     below = 0
     while low < high:
@@ -169,7 +182,7 @@ def _value_of_rank(volume: Volume, rank: int, low: float, high: float) -> float:
 
 
 def volume_histogram(
-    volume: Volume, bins: int = 256, value_range: tuple[float, float] | None = None
+    volume: Slabs, bins: int = 256, value_range: tuple[float, float] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Counts and edges as `numpy.histogram(values, bins, range)` gives them."""
     if value_range is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tiledb
@@ -21,6 +21,7 @@ from radiobject_assets.store.blocks.regions import Region
 from radiobject_assets.store.config import MB, TileConfig, get_radiobject_config
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.described_volume import DescribedVolume
+from radiobject_assets.store.images import create_volume_from_file
 from radiobject_assets.store.radiobject_array import read_only
 from radiobject_assets.store.selection import parse_selection
 from radiobject_assets.store.staging import (
@@ -29,13 +30,11 @@ from radiobject_assets.store.staging import (
     whole_volume_slabs,
     write_volume_array,
 )
+from radiobject_assets.store.statistics import volume_histogram, volume_statistics
 from radiobject_assets.store.storage.errors import storage_errors
 from radiobject_assets.store.uris import normalise
 from radiobject_assets.store.volume_header import standalone
 from radiobject_assets.store.voxels import stored_dtype, validate_shape
-
-if TYPE_CHECKING:
-    from radiobject_assets.store.statistics import VolumeStatistics
 
 
 class Volume(DescribedVolume):
@@ -154,17 +153,12 @@ class Volume(DescribedVolume):
 
     def get_statistics(self, percentiles: Sequence[float] | None = None) -> dict[str, float]:
         """mean, std, min, max, median and pN of the physical values, computed slab by slab."""
-        from radiobject_assets.store.statistics import volume_statistics
-
-        statistics: VolumeStatistics = volume_statistics(self, tuple(percentiles or ()))
-        return statistics.to_dict()
+        return volume_statistics(self, tuple(percentiles or ())).to_dict()
 
     def compute_histogram(
         self, bins: int = 256, value_range: tuple[float, float] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Counts and bin edges as `numpy.histogram` gives them, computed slab by slab."""
-        from radiobject_assets.store.statistics import volume_histogram
-
         return volume_histogram(self, bins, value_range)
 
     def to_nifti(self, path: str | os.PathLike[str], compression: bool = True) -> Path:
@@ -172,7 +166,7 @@ class Volume(DescribedVolume):
 
         What was NIfTI gets its sform and qform codes, units and time step again.
         """
-        from radiobject_assets.store.export import write_nifti
+        from radiobject_assets.store.export import write_nifti  # nibabel: 0.1 s to import
 
         return write_nifti(self, Path(path), compression)
 
@@ -272,8 +266,6 @@ class Volume(DescribedVolume):
         reorient: bool | None = None,
     ) -> Volume:
         """A volume that stands alone, from a NIfTI file, with its affine, slope and intercept."""
-        from radiobject_assets.store.readers import create_volume_from_file
-
         create_volume_from_file(normalise(uri), Path(path), "nifti", ContextRef(ctx).get(), reorient)
         return cls(uri, ctx)
 
@@ -287,8 +279,6 @@ class Volume(DescribedVolume):
         dtype: DTypeLike | None = None,
     ) -> Volume:
         """A volume that stands alone, from the one DICOM series in a directory."""
-        from radiobject_assets.store.readers import create_volume_from_file
-
         create_volume_from_file(
             normalise(uri), Path(directory), "dicom", ContextRef(ctx).get(), reorient, dtype
         )

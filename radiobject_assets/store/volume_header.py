@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from radiobject_assets.errors import SchemaError, ShapeError
 from radiobject_assets.store.affine import validate_affine
 from radiobject_assets.store.layout import AFFINE_COLUMNS, SIZE_COLUMNS
-from radiobject_assets.store.staging import StagedVolume
+from radiobject_assets.store.staged_volume import StagedVolume
 
 
 @dataclass(frozen=True)
