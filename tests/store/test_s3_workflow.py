@@ -14,6 +14,7 @@ import pytest
 
 from radiobject_assets.compute import Compute
 from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.errors import StorageError
 from radiobject_assets.imaging.phantom import make_subject
 from radiobject_assets.ingest import ingest_sources
 from radiobject_assets.memory import MemoryBudget
@@ -22,6 +23,7 @@ from radiobject_assets.store import (
     TileDBStats,
     commit_volumes,
     configure,
+    consolidate,
     create_snapshot,
     delete_subjects,
     ensure_collection,
@@ -33,6 +35,10 @@ from radiobject_assets.store import (
 )
 from radiobject_assets.store.config import RadiObjectConfig, get_radiobject_config
 from radiobject_assets.store.context import get_tiledb_ctx
+from radiobject_assets.store.log.log import now_ms
+from radiobject_assets.store.names import OBS
+from radiobject_assets.store.table import Table
+from radiobject_assets.store.uris import join
 from tests.store.conftest import AFFINE, S3Server, put, voxels
 
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(300)]
@@ -154,3 +160,30 @@ def test_a_killed_writer_leaves_whole_volumes_only_and_the_same_call_completes_i
     assert np.array_equal(radi.ct["b_ct"].to_numpy(), voxels(2))
     vacuum(place, grace_s=0)
     assert RadiObject(place).ct.verify() == []
+
+
+def test_segments_are_merged_and_removed_while_readers_keep_what_they_see(place: str) -> None:
+    ensure_store(place)
+    for number in range(4):
+        put(place, "ct", f"s{number}", number)
+    table = Table(join(ensure_collection(place, "ct"), OBS), get_tiledb_ctx())
+    assert len(table.state.segments) == 4
+    reader = RadiObject(place)
+    assert len(reader.ct) == 4
+    before = now_ms()
+    time.sleep(0.01)
+    put(place, "ct", "s0", 50)
+    consolidate(place)
+    table.close()
+    assert len(table.state.segments) == 1
+    assert vacuum(place).segments == 0  # somebody may be reading what was there today
+    assert len(reader.ct.to_obs()) == 4
+    assert len(RadiObject(place, timestamp=before).ct) == 4
+    removed = vacuum(place, grace_s=0)
+    assert removed.arrays == 1
+    assert removed.segments >= 5
+    with pytest.raises(StorageError, match="vacuumed"):  # told, and no other rows
+        RadiObject(place, timestamp=before).ct.to_obs()
+    fresh = RadiObject(place)
+    assert np.array_equal(fresh.ct["s0_ct"].to_numpy(stored=True), voxels(50))
+    assert np.array_equal(fresh.ct["s3_ct"].to_numpy(stored=True), voxels(3))
