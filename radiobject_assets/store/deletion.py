@@ -12,7 +12,6 @@ from radiobject_assets.errors import RadiObjectError
 from radiobject_assets.store.arrays.handles import open_array
 from radiobject_assets.store.arrays.tile_cache import forget_array
 from radiobject_assets.store.arrays.tiledb_array import read_meta
-from radiobject_assets.store.deadline import DeadlineError, storage_errors
 from radiobject_assets.store.layout import STORE_FORMAT, Context, check_format, reference, store_log
 from radiobject_assets.store.log.erasing import Tokens, erase_rows, prove_absent, remove_erased
 from radiobject_assets.store.log.log import Log
@@ -20,6 +19,8 @@ from radiobject_assets.store.log.reading import read_table
 from radiobject_assets.store.log.state import State
 from radiobject_assets.store.log.vacuuming import revoked_tokens
 from radiobject_assets.store.names import COLLECTIONS, OBS, VOLUMES
+from radiobject_assets.store.storage import DeadlineError
+from radiobject_assets.store.storage.errors import storage_errors
 from radiobject_assets.store.uris import join, normalise, object_kind
 
 

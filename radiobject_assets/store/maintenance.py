@@ -49,7 +49,7 @@ class VacuumReport:
     segments: int = 0
     """Files of rows that no state names."""
     states: int = 0
-    """Earlier states that have no name."""
+    """Manifests of earlier states; the newest hundred stay, though what they name may be gone."""
 
 
 def consolidate(uri: str | os.PathLike[str], ctx: Context = None, more_than: int = 1) -> dict[str, int]:

@@ -18,7 +18,7 @@ from radiobject_assets.store.log.compaction import compact_if_many, without_colu
 from radiobject_assets.store.log.draft import Draft
 from radiobject_assets.store.log.log import Log
 from radiobject_assets.store.log.reading import Picture, places_of_table, read_table, rows_where
-from radiobject_assets.store.log.segments import SegmentRemoved
+from radiobject_assets.store.log.segments import RemovedError
 from radiobject_assets.store.log.state import State, TableState
 from radiobject_assets.store.names import ROWS
 from radiobject_assets.store.storage import open_storage
@@ -111,7 +111,7 @@ class Table:
     def _following(self, read: Callable[[], pa.Table]) -> pa.Table:
         try:
             return read()
-        except SegmentRemoved:
+        except RemovedError:
             # Somebody was erased since: the same state without them is in other segments.
             if not self._picture.follow():
                 raise

@@ -14,10 +14,10 @@ from radiobject_assets.store.arrays.tiledb_array import read_meta
 from radiobject_assets.store.arrays.verifying import file_problem
 from radiobject_assets.store.chosen_store import ChosenStore
 from radiobject_assets.store.chosen_volumes import ChosenVolumes
-from radiobject_assets.store.deadline import DeadlineError
 from radiobject_assets.store.log.verifying import segment_problem
 from radiobject_assets.store.radiobject_array import read_only
 from radiobject_assets.store.radiobject_format import take_inventory
+from radiobject_assets.store.storage import DeadlineError
 from radiobject_assets.store.uris import last_part, object_kind
 from radiobject_assets.store.volume import Volume
 

@@ -21,7 +21,7 @@ from radiobject_assets.store import (
 )
 from radiobject_assets.store.arrays.tile_cache import forget_array
 from radiobject_assets.store.blocks.index import INDEX_NAME
-from radiobject_assets.store.s3_objects import s3_objects
+from radiobject_assets.store.storage import open_storage
 from tests.store.conftest import S3Server, voxels
 from tests.store.fault_proxy import FaultProxy
 
@@ -82,10 +82,10 @@ def test_an_array_is_put_with_one_request_for_each_of_its_files(
 def test_damage_on_s3_is_found_on_read_and_by_verify(s3_server: S3Server, written: str) -> None:
     ctx = s3_server.ctx()
     volume = RadiObject(written, ctx).ct["a"]
-    objects = s3_objects(volume.uri, ctx)
-    assert objects is not None
-    (fragment,) = tiledb.VFS(ctx=ctx).ls(f"{volume.uri}/__fragments")
-    for name, place in ((f"{fragment.rstrip('/')}/a0.tdb", -1), (f"{volume.uri}/{INDEX_NAME}", -1)):
+    objects = open_storage(volume.uri, ctx)
+    (fragment,) = objects.list("__fragments")
+    data = f"{fragment.path}a0.tdb"
+    for name, place in ((data, -1), (INDEX_NAME, -1)):
         whole = objects.read(name)
         damaged = bytearray(whole)
         damaged[place] ^= 1
@@ -99,7 +99,7 @@ def test_damage_on_s3_is_found_on_read_and_by_verify(s3_server: S3Server, writte
             with pytest.raises(StorageError, match="not the one that its row names"):
                 volume.to_numpy()
         objects.write(name, whole)
-    objects.write(f"{fragment.rstrip('/')}/a0.tdb", objects.read(f"{fragment.rstrip('/')}/a0.tdb")[:-9])
+    objects.write(data, objects.read(data)[:-9])
     forget_array(volume.uri)
     with pytest.raises(StorageError, match="shorter"):
         volume.to_numpy()

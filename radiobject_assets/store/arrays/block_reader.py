@@ -8,9 +8,9 @@ The caller's thread and helpers share the parts of a region, since decoding hold
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from radiobject_assets.store.blocks.index import TileIndex
 from radiobject_assets.store.blocks.layout import DamagedError
 from radiobject_assets.store.blocks.regions import Plan, Region, plan_region
 from radiobject_assets.store.config import MB
-from radiobject_assets.store.deadline import begin, on_storage
+from radiobject_assets.store.storage.errors import storage_errors
 
 # On a disk a second read costs less than 16 KB more.
 _LOCAL_GAP = 16 * 1024
@@ -94,9 +94,10 @@ class BlockReader:
     def _visit(self, plan: Plan, visit: Visit, verify: bool) -> None:
         """Hand all boxes of a plan to `visit`, part by part, on several threads."""
         files = self._files
-        reading = partial(self._from_disk if files.local else self._from_afar, plan, visit, verify)
+        reading = self._from_disk if files.local else self._from_afar
         try:
-            on_storage("read voxels of", files.uri, files.ctx, reading, nbytes=sum(plan.sizes))
+            with storage_errors("read voxels of", files.uri, files.ctx):
+                reading(plan, visit, verify)
         except DamagedError as error:
             raise StorageError(f"cannot read voxels of {files.uri}: {error}") from error
 
@@ -116,16 +117,15 @@ class BlockReader:
         """Few long reads, several under way together, at most a quarter of the budget in memory."""
         runs = list(self._runs(plan, range(len(plan)), self._gap, self._small, self._most))
         for first in range(0, len(runs), self._files.parallel):
-            together = runs[first : first + self._files.parallel]
-            reads = [partial(self._files.range, run.file, run.offset, run.nbytes) for run in together]
-            # The caller's thread reads the first.
-            others = [begin(read) for read in reads[1:]]
-            for run, stored in zip(together, _results(reads[0], others), strict=True):
+            for name, group in groupby(runs[first : first + self._files.parallel], lambda run: run.file):
+                together = list(group)
+                contents = self._files.ranges(name, [(run.offset, run.nbytes) for run in together])
+                for run, stored in zip(together, contents, strict=True):
 
-                def work(boxes: range, run: Run = run, stored: memoryview = stored) -> None:
-                    visit(boxes, self._blocks(plan, boxes, run, stored, verify))
+                    def work(boxes: range, run: Run = run, stored: memoryview = stored) -> None:
+                        visit(boxes, self._blocks(plan, boxes, run, stored, verify))
 
-                share(work, parts_of(plan, run.boxes, self._threads), self._threads)
+                    share(work, parts_of(plan, run.boxes, self._threads), self._threads)
 
     def _runs(self, plan: Plan, boxes: range, gap: int, small: int, most: int) -> Iterator[Run]:
         """Boxes joined into reads: over gaps of up to `gap` bytes, or while a read has up to `small` in all.
@@ -165,12 +165,6 @@ class BlockReader:
             for number, block, checksum in zip(numbers, blocks, checksums, strict=True):
                 check_block(number, block, checksum)
         return blocks
-
-
-def _results(first: Callable[[], memoryview], others: Sequence[Future[memoryview]]) -> Iterator[memoryview]:
-    yield first()
-    for other in others:
-        yield other.result()
 
 
 def parts_of(plan: Plan, boxes: range, threads: int) -> list[range]:

@@ -6,9 +6,8 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import tiledb
@@ -16,10 +15,9 @@ import tiledb
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.blocks.index import DATA_FILE, INDEX_NAME
 from radiobject_assets.store.blocks.layout import DamagedError
-from radiobject_assets.store.deadline import DeadlineError, begin, on_storage
 from radiobject_assets.store.disk import write_all, write_through
-from radiobject_assets.store.s3_objects import s3_objects
-from radiobject_assets.store.storage import open_storage
+from radiobject_assets.store.storage import DeadlineError, MissingError, open_storage
+from radiobject_assets.store.storage.errors import disk_errors
 from radiobject_assets.store.uris import join, list_names, local_path, remove_tree
 
 _log = logging.getLogger(__name__)
@@ -74,7 +72,7 @@ class ArrayFiles:
         self.uri = uri
         self.ctx = ctx
         self._folder = folder or local_path(uri)  # of a copy, or its own
-        self._objects = None if self._folder is not None else s3_objects(uri, ctx)
+        self._storage = open_storage(uri, ctx)
         self._lock = threading.Lock()
         self._open: dict[str, int] = {}
 
@@ -85,8 +83,8 @@ class ArrayFiles:
 
     @property
     def parallel(self) -> int:
-        """Ranges that may be under way together; 0 where only TileDB can read here."""
-        return 1 if self.local else self._objects.parallel if self._objects else 0
+        """Ranges that may be under way together."""
+        return 1 if self.local else self._storage.parallel
 
     def read(self, name: str) -> bytes | None:
         """A whole small file; None where there is none.
@@ -97,21 +95,14 @@ class ArrayFiles:
             If storage fails.
         """
         try:
-            content = on_storage("read", join(self.uri, name), self.ctx, partial(self._read, name))
-        except StorageError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return None
-            raise
-        if not self.local:
-            COUNTER.add(reads=1, stored_bytes=len(content))
+            if self._folder is not None:
+                with disk_errors("read", join(self.uri, name)):
+                    return (self._folder / name).read_bytes()
+            content = self._storage.read(name)
+        except MissingError:
+            return None
+        COUNTER.add(reads=1, stored_bytes=len(content))
         return content
-
-    def _read(self, name: str) -> bytes:
-        if self._folder is not None:
-            return (self._folder / name).read_bytes()
-        if self._objects is None:
-            raise FileNotFoundError(name)
-        return self._objects.read(join(self.uri, name))
 
     def fragments(self) -> list[str]:
         """Names of the files with voxels of all fragments that are there, relative to the array."""
@@ -125,19 +116,19 @@ class ArrayFiles:
         ------
         DamagedError
             If the file ends before.
-        OSError
-            If storage does not give it.
+        OSError, StorageError
+            If a disk, or S3, does not give it.
         """
+        if self._folder is None:
+            return self.ranges(name, [(offset, nbytes)])[0]
+        return _whole(name, self._range_on_disk(name, offset, nbytes), nbytes)
+
+    def ranges(self, name: str, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """Spans (offset, nbytes) of a file; from S3 they are under way together. See `range`."""
         if self._folder is not None:
-            content = self._range_on_disk(name, offset, nbytes)
-        elif self._objects is not None:
-            content = self._objects.read(join(self.uri, name), offset, nbytes)
-        else:
-            raise OSError("only TileDB can read here")
-        COUNTER.add(reads=1, stored_bytes=len(content))
-        if len(content) != nbytes:
-            raise DamagedError(f"{name} is shorter than it was written (checksum impossible)")
-        return memoryview(content)
+            return [self.range(name, *span) for span in spans]
+        contents = self._storage.ranges(name, spans)
+        return [_whole(name, content, nbytes) for content, (_, nbytes) in zip(contents, spans, strict=True)]
 
     def _range_on_disk(self, name: str, offset: int, nbytes: int) -> bytes:
         descriptor = self._open.get(name)
@@ -159,6 +150,13 @@ class ArrayFiles:
     def __del__(self) -> None:
         for descriptor in self._open.values():
             os.close(descriptor)
+
+
+def _whole(name: str, content: bytes, nbytes: int) -> memoryview:
+    COUNTER.add(reads=1, stored_bytes=len(content))
+    if len(content) != nbytes:
+        raise DamagedError(f"{name} is shorter than it was written (checksum impossible)")
+    return memoryview(content)
 
 
 def _opened(path: str) -> int:
@@ -223,17 +221,8 @@ def upload(folder: Path, uri: str, ctx: tiledb.Ctx) -> None:
     for name in names_below(folder):
         waves[order.get(name.split("/")[0], 2)].append(name)
     storage = open_storage(uri, ctx)
-    together = storage.parallel
-
     for names in waves:
-        for first in range(0, len(names), together):
-            under_way = [
-                begin(partial(storage.write_file, name, folder / name))
-                for name in names[first : first + together]
-            ]
-            wait(under_way)
-            for one in under_way:
-                one.result()
+        storage.write_files({name: folder / name for name in names})
 
 
 def remove_unfinished(uri: str, ctx: tiledb.Ctx, error: BaseException) -> None:

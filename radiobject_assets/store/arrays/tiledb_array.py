@@ -27,7 +27,7 @@ from radiobject_assets.store.blocks.index import TileIndex
 from radiobject_assets.store.blocks.layout import FORMAT_VERSION, Layout
 from radiobject_assets.store.blocks.regions import Region
 from radiobject_assets.store.config import CompressionConfig, TileConfig
-from radiobject_assets.store.deadline import on_storage, storage_errors
+from radiobject_assets.store.storage.errors import storage_errors
 from radiobject_assets.store.voxels import AXES, Chunk, carrier_dtype
 
 ATTRIBUTE = "voxels"
@@ -69,7 +69,8 @@ def create_array(
         sparse=False,
         ctx=ctx,
     )
-    on_storage("create the array", uri, ctx, lambda: tiledb.Array.create(uri, schema, ctx=ctx))
+    with storage_errors("create the array", uri):
+        tiledb.Array.create(uri, schema, ctx=ctx)
     if schema.version != FORMAT_VERSION:
         return None
     return Layout(shape, extents, carrier.name, compression.algorithm.value)
@@ -106,9 +107,11 @@ class TileDBReader:
             )
         if self._blocks is not None:
             self._blocks.check(region)
-        with open_array(self._uri, self._ctx, self._digest) as array:
-            read = partial(_query, array, self._ctx, region, out)
-            on_storage("read voxels of", self._uri, self._ctx, read, nbytes=out.nbytes)
+        with (
+            open_array(self._uri, self._ctx, self._digest) as array,
+            storage_errors("read voxels of", self._uri),
+        ):
+            _query(array, self._ctx, region, out)
 
 
 def _query(array: Any, ctx: tiledb.Ctx, region: Region, out: NDArray[Any]) -> None:
@@ -190,8 +193,8 @@ class TileDBWriter:
 def read_meta(array: Any) -> dict[str, Any]:
     """The description that an array of ours carries in its own metadata; empty for any other array."""
     # The first look at the metadata reads it from storage.
-    look = partial(array.meta.get, META_KEY)
-    text = on_storage("read the description of", array.uri, array.ctx, look, holds_lock=True)
+    with storage_errors("read the description of", array.uri):
+        text = array.meta.get(META_KEY)
     return dict(json.loads(text)) if isinstance(text, str) else {}
 
 

@@ -18,7 +18,7 @@ from radiobject_assets.store.blocks.index import IndexDamagedError
 from radiobject_assets.store.blocks.layout import DamagedError
 from radiobject_assets.store.blocks.regions import Region
 from radiobject_assets.store.config import MB
-from radiobject_assets.store.deadline import on_storage
+from radiobject_assets.store.storage.errors import storage_errors
 from radiobject_assets.store.voxels import VoxelDigest
 
 _PIECE_BYTES = 32 * MB
@@ -77,9 +77,8 @@ def _index_problem(files: ArrayFiles, digest: str | None) -> str | None:
         if not has_fragments(files, index):
             return "the array has other fragments than its tile index"
         read = [(file.name, file.nbytes, partial(files.range, file.name)) for file in index.files]
-        build = partial(build_index, index.layout, read, index.others)
-        nbytes = sum(file.nbytes for file in index.files)
-        found = on_storage("read", files.uri, files.ctx, build, nbytes=nbytes)
+        with storage_errors("read", files.uri, files.ctx):
+            found = build_index(index.layout, read, index.others)
     except (DamagedError, NotIndexableError) as error:
         return str(error)
     return None if found.encode() == index.encode() else "the tile index is not that of its array"

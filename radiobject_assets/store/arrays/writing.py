@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from radiobject_assets.store.arrays.files import names_below, put_file, remove_u
 from radiobject_assets.store.arrays.tiledb_array import TileDBWriter, create_array, write_meta
 from radiobject_assets.store.blocks.index import INDEX_NAME, TileIndex, checksum_of, digest_of
 from radiobject_assets.store.config import CompressionConfig, TileConfig, get_radiobject_config
-from radiobject_assets.store.deadline import is_remote, on_storage, storage_errors
+from radiobject_assets.store.storage.errors import storage_errors
 from radiobject_assets.store.uris import list_names, local_path, tree_bytes
 from radiobject_assets.store.voxels import VoxelDigest, aligned_chunks, fitting_tile
 from radiobject_assets.temporary import temporary_folder
@@ -91,7 +90,7 @@ def write_array(
             made = until_there.enter_context(temporary_folder()) / "array"
         written = _write_at(made, uri, plan, slabs, ctx)
         with _removed_on_error(uri, ctx):
-            on_storage(_DOING, uri, ctx, partial(upload, made, uri, ctx), nbytes=plan.nbytes)
+            upload(made, uri, ctx)
     return written
 
 
@@ -109,7 +108,7 @@ def _write_at(
 ) -> Written:
     """Make the array in `folder`; errors of the slabs name `place`, where it is meant for."""
     uri = str(folder)
-    doing = f"write voxels to {folder}, a temporary folder, for" if is_remote(place) else _DOING
+    doing = f"write voxels to {folder}, a temporary folder, for" if local_path(place) is None else _DOING
     digest = VoxelDigest()
     tile = fitting_tile(plan.tile, plan.shape, plan.dtype.itemsize, plan.buffer_bytes)
     extents = tile.extents_for_shape(plan.shape)

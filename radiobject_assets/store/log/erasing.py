@@ -19,7 +19,13 @@ from radiobject_assets.errors import StorageError
 from radiobject_assets.store.log.description import describe
 from radiobject_assets.store.log.draft import Draft
 from radiobject_assets.store.log.log import Log
-from radiobject_assets.store.log.segments import column_names, is_segment, read_segment, unchecked
+from radiobject_assets.store.log.segments import (
+    RemovedError,
+    column_names,
+    is_segment,
+    read_segment,
+    unchecked,
+)
 from radiobject_assets.store.log.state import Segment, State
 from radiobject_assets.store.log.vacuuming import revoke
 from radiobject_assets.store.names import COLLECTIONS, OBS
@@ -142,8 +148,14 @@ def erase_rows(
         for folder, names in found.segments.items():
             for name in names:
                 if name not in draft.base.replaced.get(folder, {}):  # else a call was killed that replaced it
-                    rows = partial(search.others, folder, name, needed.get((folder, name)))
-                    moved.setdefault(folder, {})[name] = draft.write(folder, ("erase", name), rows)
+                    segment = needed.get((folder, name))
+                    rows = partial(search.others, folder, name, segment)
+                    try:
+                        moved.setdefault(folder, {})[name] = draft.write(folder, ("erase", name), rows)
+                    except MissingError:
+                        if segment is not None:
+                            raise
+                        # nothing names it, and another process has just removed it
         hidden = unnamed(draft.base, found.tokens)
         for folder, tokens in hidden.items():
             found.tokens.setdefault(folder, set()).update(tokens)
@@ -209,9 +221,15 @@ def prove_absent(log: Log, ids: Collection[str], erased: State) -> int:
     StorageError
         One of these subjects is still in one of them. The message does not repeat the id.
     """
-    newest = log.newest()
     search = Search(log, ids)
-    found, needed = search.run(newest), search.needed(newest)
+    while True:
+        newest = log.newest()
+        try:
+            found, needed = search.run(newest), search.needed(newest)
+            break
+        except RemovedError:
+            if log.newest().number == newest.number:  # lost; else vacuumed since
+                raise
     for folder, names in found.segments.items():
         for name in names:
             if int(name.split("-")[0]) < erased.number:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.log.draft import Draft, DraftMemory
-from radiobject_assets.store.log.segments import SegmentRemoved
+from radiobject_assets.store.log.segments import RemovedError
 from radiobject_assets.store.log.state import State, TableState, decode, digest_of, encode
 from radiobject_assets.store.storage import MissingError, Storage
 from radiobject_assets.store.uris import new_token
@@ -141,7 +141,7 @@ class Log:
         try:
             state = decode(self.storage.read(where), f"{self.uri}/{where}")
         except MissingError:
-            raise StorageError(
+            raise RemovedError(
                 f"{self.uri}: state {number} is gone: it was vacuumed, or {where} was lost"
             ) from None
         if state.number != number:
@@ -194,6 +194,7 @@ class Log:
             else:
                 high = middle
         if found is not None:
+            self._check_followers(found, moment, newest)
             return found.as_in(newest)
         pinned = [pin for pin in newest.snapshots.values() if pin.timestamp_ms == moment]
         if pinned:
@@ -205,6 +206,19 @@ class Log:
         return replace(
             State(newest.kind, newest.root_id), tables=_emptied(newest), properties=newest.properties
         )
+
+    def _check_followers(self, state: State, moment: int, newest: State) -> None:
+        """Make sure that an earlier state was the newest at a moment: the next two tell."""
+        before = state
+        for number in range(state.number + 1, min(state.number + 2, newest.number) + 1):
+            after = newest if number == newest.number else self._manifest(number)
+            wrong = after.previous != before.digest or before.root_id != newest.root_id
+            if wrong or after.committed_ms <= moment:
+                raise StorageError(
+                    f"{self.uri}: {manifest_path(number)} does not follow the one before it: one of them was "
+                    "exchanged; restore both from one backup"
+                )
+            before = after
 
     # -- committing ---------------------------------------------------------------------------------
 
@@ -242,7 +256,7 @@ class Log:
                 draft = Draft(state, memory)
                 try:
                     change(draft)
-                except SegmentRemoved:
+                except RemovedError:
                     if self._base(initial).number == state.number:
                         raise
                     continue  # erased from, or vacuumed, since this attempt began
@@ -296,7 +310,13 @@ class Log:
             newest = self.newest()
         except StorageError:
             return  # it is committed: the copy is only a short cut, and a sleep that long is rare
-        if state.number < newest.floor:
+        if state.number >= newest.floor:
+            return
+        try:
+            counts = self._manifest(state.number + 1).previous == digest_of(content)
+        except RemovedError:
+            counts = False
+        if not counts:
             raise StorageError(
                 f"{self.uri}: this process was stopped so long that its commit {state.number} may not have "
                 "counted; look whether its change is there, and repeat it if not"

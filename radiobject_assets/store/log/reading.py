@@ -33,7 +33,7 @@ def read_table(
     ------
     SchemaError
         If a column does not exist.
-    SegmentRemoved
+    RemovedError
         If what the state names is there no more.
     """
     wanted = [*table.keys, *(name for name in checked_columns(table, columns) if name not in table.keys)]

@@ -30,8 +30,8 @@ _CACHE_BYTES = 64 * 1024 * 1024
 Reread = Callable[[Segment], Segment | None]
 
 
-class SegmentRemoved(StorageError):
-    """A segment is gone since the state that names it was read: it was erased from, or vacuumed."""
+class RemovedError(StorageError):
+    """What a state names is gone since the state was read: erased from, or vacuumed; or it was lost."""
 
 
 def segment_name(base: int) -> str:
@@ -85,7 +85,7 @@ def read_segment(
 
     Raises
     ------
-    SegmentRemoved
+    RemovedError
         It is not there.
     StorageError
         It is not the file that was written.
@@ -121,7 +121,7 @@ def _opened(storage: Storage, table: str, segment: Segment) -> pq.ParquetFile:
     try:
         content = storage.read(where)
     except MissingError:
-        raise SegmentRemoved(
+        raise RemovedError(
             f"{storage.uri}/{where} is not there: rows were erased or vacuumed since this state was read "
             "(refresh() shows the present), or the file was lost (restore it from a backup)"
         ) from None

@@ -22,6 +22,8 @@ from radiobject_assets.store.storage import Storage
 
 # For so long a writer may hold arrays that it has not committed and still be told that they are gone.
 REMEMBER_S = 30 * 86_400.0
+# So many commits may come, and be vacuumed, between a writer's commit and its look whether it counts.
+LATE_COMMITS = 100
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ def sweep(log: Log, state: State, kept: Kept, folders: Sequence[str]) -> Sweep:
     """
     storage = log.storage
     pinned = {pin.number for pin in state.snapshots.values()}
-    numbers = [n for n in log.numbers() if n < state.floor and n not in pinned and not leads_on(n)]
+    gone = min(state.floor, state.number - LATE_COMMITS)
+    numbers = [n for n in log.numbers() if n < gone and n not in pinned and not leads_on(n)]
     for number in numbers:
         storage.remove(manifest_path(number))
     named = kept.segments()

@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
@@ -116,6 +116,11 @@ class LocalStorage(Storage):
                 return iter(partial(file.read, _PIECE_BYTES), b"")
 
             self._write(path, pieces)
+
+    def write_files(self, sources: Mapping[str, Path]) -> None:
+        """See `Storage`."""
+        for path, source in sources.items():
+            self.write_file(path, source)
 
     def _write(self, path: str, pieces: Callable[[], Iterable[bytes]]) -> None:
         target = self._at(path)

@@ -155,6 +155,14 @@ class S3Storage(Storage):
                     in_time([partial(attempt, call)], Deadline(self._s3.deadline_s))
                 raise
 
+    def write_files(self, sources: Mapping[str, Path]) -> None:
+        """See `Storage`."""
+        with disk_errors("read", "files to be put on S3"):
+            nbytes = sum(source.stat().st_size for source in sources.values())
+        calls = [partial(self.write_file, path, source) for path, source in sources.items()]
+        with self._deadline("write", "", nbytes) as deadline:
+            in_time(calls, deadline, self.parallel)
+
     def _put_parts(
         self,
         where: Mapping[str, str],

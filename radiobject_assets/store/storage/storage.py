@@ -8,7 +8,7 @@ second for each MB), and every error is a `StorageError` that says what was atte
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +99,10 @@ class Storage(ABC):
     @abstractmethod
     def write_file(self, path: str, source: Path) -> None:
         """`write` what a file of this machine holds, which may be larger than memory."""
+
+    @abstractmethod
+    def write_files(self, sources: Mapping[str, Path]) -> None:
+        """`write_file` for several paths, in no order; on S3 they are under way together."""
 
     @abstractmethod
     def publish(self, path: str, data: bytes) -> bool:
