@@ -22,7 +22,7 @@ from radiobject_assets.ingest.file_place import FilePlace, segment_of
 from radiobject_assets.ingest.identity import obs_id_of, subject_id_of, token, volume_key
 from radiobject_assets.ingest.matching import collection_by_modality, matching_collection
 from radiobject_assets.ingest.report import SeriesOutcome, Status, source_of
-from radiobject_assets.store.staging import validate_id
+from radiobject_assets.store.columns import validate_id
 
 _NAMED = 4
 

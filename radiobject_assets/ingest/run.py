@@ -46,7 +46,6 @@ from radiobject_assets.store.context import get_tiledb_ctx
 from radiobject_assets.store.layout import ensure_collection, ensure_store
 from radiobject_assets.store.obs_rows import free_columns
 from radiobject_assets.store.staging import StagedVolume, commit_volumes, discard_staged
-from radiobject_assets.store.subjects import ensure_subjects
 
 log = logging.getLogger(__name__)
 
@@ -309,10 +308,9 @@ class _Phase:
             waiting = self._staged.pop(name, [])
             if not waiting:
                 continue
-            # Subjects first: a volume whose subject has no row would not be seen from the root. If this fails
-            # the arrays stay, since the rows may be there all the same; those that no row names are vacuumed.
-            ensure_subjects(self._store_uri, sorted({p.subject_id for p, _, _ in waiting}), get_tiledb_ctx())
-            commit_volumes(self._uris[name], [staged for _, staged, _ in waiting])
+            # If this fails the arrays stay, since the rows may be there all the same; those that no row names
+            # are vacuumed.
+            commit_volumes(self._uris[name], [staged for _, staged, _ in waiting], with_subjects=True)
             for planned, _, done in waiting:
                 outcomes[id(planned)] = done
 

@@ -65,6 +65,7 @@ from .radiobject_import import (
 from .snapshots import (
     Snapshot as Snapshot,
     create_snapshot as create_snapshot,
+    delete_snapshot as delete_snapshot,
     list_snapshots as list_snapshots,
 )
 from .staging import (

@@ -18,11 +18,12 @@ from radiobject_assets.store.layout import (
     STORE_FORMAT,
     add_collection,
     check_format,
+    columns_of,
     directory_for,
     store_log,
 )
 from radiobject_assets.store.log.draft import Draft
-from radiobject_assets.store.making import columns_of, making_store
+from radiobject_assets.store.making import making_store
 from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_META, SUBJECT
 from radiobject_assets.store.readers import ImageBatch, stage_images
 from radiobject_assets.store.staging import StagedVolume, discard_staged, put_volumes

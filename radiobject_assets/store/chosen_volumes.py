@@ -14,6 +14,7 @@ import tiledb
 from radiobject_assets.store.chosen_rows import ChosenRows, open_rows
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.layout import COLLECTION_FORMAT, OBS_CORE, SIZE_COLUMNS
+from radiobject_assets.store.log.segments import RemovedError
 from radiobject_assets.store.log.state import CollectionState
 from radiobject_assets.store.names import OBS, OBS_ID, VOLUMES
 from radiobject_assets.store.radiobject_format import radiobject_collection_name
@@ -63,8 +64,8 @@ class ChosenVolumes:
         """The different shapes of the volumes, time included."""
         names = ("ndim", *SIZE_COLUMNS)
         self.rows.all.load(names)
-        columns = [np.asarray(self.rows.column(name), dtype=np.int64) for name in names]
-        table = np.unique(np.stack(columns, axis=1), axis=0) if len(self) else np.empty((0, 5), np.int64)
+        rows = [row for row in zip(*map(self.rows.column, names), strict=True) if row[0] is not None]
+        table = np.unique(np.asarray(rows, np.int64), axis=0) if rows else np.empty((0, 5), np.int64)
         return frozenset(tuple(int(v) for v in row[1 : 1 + row[0]]) for row in table)
 
     @property
@@ -84,17 +85,31 @@ class ChosenVolumes:
         return len(self.rows)
 
     def __iter__(self) -> Iterator[Volume]:
-        return map(self.volume, self.rows.where)
+        return (volume for volume, _ in self.with_rows())
 
     def volume(self, position: int | np.intp) -> Volume:
-        """The volume of the row at a position among all rows of obs."""
+        """The volume of the row at a position among all rows of obs.
+
+        Raises
+        ------
+        RemovedError
+            Its subject was erased since the rows were read.
+        """
         row = self.rows.all.records(int(position), HEADER_COLUMNS)
+        if row["volume"] is None:
+            raise RemovedError(
+                f"a volume of {self.uri} was erased since its row was read: refresh() shows what is there now"
+            )
         return Volume.from_row(join(self.uri, VOLUMES, row["volume"]), row, self.ctx)
 
     def with_rows(self) -> Iterator[tuple[Volume, dict[str, Any]]]:
-        """Each volume with its row of obs."""
+        """Each volume with its row of obs; those of subjects that were erased since are passed over."""
         for position in self.rows.where:
-            yield self.volume(position), self.rows.all.records(int(position))
+            try:
+                volume = self.volume(position)
+            except RemovedError:
+                continue
+            yield volume, self.rows.all.records(int(position))
 
     def at(self, rows: ChosenRows) -> Self:
         """The volumes of other rows of the same obs."""

@@ -62,6 +62,25 @@ def validate_column_name(name: object) -> str:
     return name
 
 
+def validate_id(value: object, what: str) -> str:
+    """`value` as an id: a non-empty string of up to 500 characters without control characters.
+
+    Raises
+    ------
+    SchemaError
+        Otherwise; the message does not repeat the id, which may name a patient.
+    """
+    if not isinstance(value, str) or not value or len(value) > 500:
+        raise SchemaError(f"{what} must be a string of 1-500 characters")
+    if any(ord(character) < 32 for character in value):
+        raise SchemaError(f"{what} must not contain control characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise SchemaError(f"{what} is not valid Unicode: {error.reason}") from None
+    return value
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a table."""

@@ -17,19 +17,22 @@ from radiobject_assets.errors import AlignmentError, StorageError
 from radiobject_assets.store.chosen_store import ChosenStore
 from radiobject_assets.store.chosen_volumes import ChosenVolumes
 from radiobject_assets.store.frames import ensure_obs_columns
-from radiobject_assets.store.layout import ensure_collection
+from radiobject_assets.store.layout import STORE_FORMAT, check_format, directory_for, store_log
+from radiobject_assets.store.layout import add_collection as add_empty_collection
+from radiobject_assets.store.log.draft import Draft
 from radiobject_assets.store.making import making_collection, making_store
-from radiobject_assets.store.names import OBS_ID, SUBJECT
+from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_ID, SUBJECT
 from radiobject_assets.store.obs_rows import WITHOUT_COLUMN
 from radiobject_assets.store.staging import (
     COMPUTED,
     Attribute,
     StagedVolume,
-    commit_volumes,
     discard_staged,
+    put_volumes,
     stage_volume,
 )
-from radiobject_assets.store.uris import validate_collection_name
+from radiobject_assets.store.storage import DeadlineError
+from radiobject_assets.store.uris import join, validate_collection_name
 from radiobject_assets.store.volume import Volume
 
 
@@ -176,14 +179,24 @@ def add_collection(store: ChosenStore, name: str, collection: ChosenVolumes) -> 
         raise AlignmentError(
             f"{len(strangers)} subject(s) of the collection are not in obs_meta: add them first"
         )
-    target = ensure_collection(store.uri, name, ctx)
+    directory = directory_for(check_format(store.uri, ctx, STORE_FORMAT), name)
+    target = join(store.uri, COLLECTIONS, directory)
     if target == collection.uri:
         raise ValueError("the collection is this store's own")
     staged: list[StagedVolume] = []
+
+    def add(draft: Draft) -> None:
+        if directory_for(draft.state, name) != directory:
+            raise StorageError(f"{store.uri}: its collection {name!r} was renamed meanwhile; add it again")
+        add_empty_collection(draft, directory, name)
+        put_volumes(draft, f"{COLLECTIONS}/{directory}/{OBS}", staged)
+
     try:
         for volume in staged_copies(collection, target, ctx):
             staged.append(volume)
-        commit_volumes(target, staged, ctx)
+        store_log(store.uri, ctx).commit("add collection", add)
+    except DeadlineError:
+        raise  # it may have been committed
     except BaseException:
         discard_staged(target, staged, ctx)
         raise

@@ -19,9 +19,8 @@ from radiobject_assets.store.log.reading import read_table
 from radiobject_assets.store.log.state import State
 from radiobject_assets.store.log.vacuuming import revoked_tokens
 from radiobject_assets.store.names import COLLECTIONS, OBS, VOLUMES
-from radiobject_assets.store.storage import DeadlineError
 from radiobject_assets.store.storage.errors import storage_errors
-from radiobject_assets.store.uris import join, normalise, object_kind
+from radiobject_assets.store.uris import join, list_names, normalise, object_kind
 
 
 @dataclass(frozen=True)
@@ -98,10 +97,10 @@ def _owner(uri: str, ctx: tiledb.Ctx) -> str | None:
             return None
         with storage_errors("look at", uri, ctx), open_array(uri, ctx, voxels=False) as array:
             owner = read_meta(array).get("obs_subject_id")
-    except DeadlineError:
-        raise
     except (RadiObjectError, tiledb.TileDBError, ValueError):
-        return None  # begun, or being removed
+        if object_kind(uri, ctx) != "array" or not list_names(join(uri, "__meta"), ctx):
+            return None  # begun, or being removed
+        raise
     finally:
         forget_array(uri)
     return None if owner is None else str(owner)

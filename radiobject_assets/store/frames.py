@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from radiobject_assets.errors import SchemaError
-from radiobject_assets.store.columns import Column, to_arrow, type_of_arrow, validate_column_name
+from radiobject_assets.store.columns import Column, to_arrow, type_of_arrow, validate_column_name, validate_id
 from radiobject_assets.store.log.draft import Draft
 from radiobject_assets.store.log.reading import read_table
 from radiobject_assets.store.names import OBS_ID, SUBJECT
@@ -87,6 +87,8 @@ def frame_to_arrow(frame: pd.DataFrame, index: Sequence[str]) -> pa.Table:
         if frame[name].isna().any():
             raise SchemaError(f"key column {name!r} may not be empty in any row")
         columns[name] = pa.array([str(value) for value in frame[name]], pa.large_string())
+        for value in columns[name].to_pylist():
+            validate_id(value, name)
     keys = list(zip(*(columns[name].to_pylist() for name in index), strict=True))
     if len(set(keys)) != len(keys):
         raise ValueError(f"{len(keys) - len(set(keys))} row(s) have a key that occurs twice")

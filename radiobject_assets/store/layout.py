@@ -86,10 +86,6 @@ OBS_CORE: dict[str, Column] = {
 }
 
 
-# What every row of obs has.
-REQUIRED = ("volume", "dtype", "voxel_digest", "index_digest", "writer_version")
-
-
 @dataclass(frozen=True)
 class CollectionEntry:
     """A collection of a store: its present name and where it is."""
@@ -223,6 +219,20 @@ def ensure_store(uri: str | os.PathLike[str], ctx: Context = None) -> str:
     return where
 
 
+def columns_of(schema: Mapping[str, Any]) -> list[Column]:
+    """Columns of a schema (name to dtype), but for keys."""
+    return [
+        Column(validate_column_name(name), type_of_dtype(dtype))
+        for name, dtype in schema.items()
+        if name not in (SUBJECT, OBS_ID)
+    ]
+
+
+def free_columns_of(schema: Mapping[str, Any] | None) -> list[Column]:
+    """Columns of a schema of obs that the format does not define itself."""
+    return columns_of({name: dtype for name, dtype in (schema or {}).items() if name not in OBS_CORE})
+
+
 def ensure_collection_at(
     uri: str | os.PathLike[str],
     name: str | None = None,
@@ -236,11 +246,7 @@ def ensure_collection_at(
     collection is made here.
     """
     where = normalise(uri)
-    columns = [
-        Column(validate_column_name(column), type_of_dtype(dtype))
-        for column, dtype in (obs_schema or {}).items()
-        if column not in (SUBJECT, OBS_ID) and column not in OBS_CORE
-    ]
+    columns = free_columns_of(obs_schema)
     inside, *_ = places_of_collection(where)
     if inside.folder and is_store(inside.root, ctx):
         directory = last_part(where)

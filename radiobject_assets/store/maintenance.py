@@ -25,6 +25,7 @@ from radiobject_assets.store.log.draft import Draft
 from radiobject_assets.store.log.erasing import table_folders
 from radiobject_assets.store.log.log import Log, NoLogError, now_ms
 from radiobject_assets.store.log.reading import read_table
+from radiobject_assets.store.log.state import Segment, State
 from radiobject_assets.store.log.vacuuming import (
     Kept,
     announce,
@@ -82,10 +83,14 @@ def vacuum(store_uri: str | os.PathLike[str], ctx: Context = None, grace_s: floa
     log, context = store_log(where, ctx), reference(ctx).get()
     horizon = now_ms() - int(grace_s * 1000)
     found: list[tuple[Kept, dict[str, set[str]]]] = []
+    # What attempts that were overtaken have read, and never changes.
+    manifests: dict[int, State] = {}
+    ages: dict[str, int] = {}
+    named: dict[tuple[str, tuple[Segment, ...]], set[str]] = {}
 
     def announced(draft: Draft) -> None:
-        kept = kept_states(log, draft.base, horizon)
-        tokens = _unnamed_arrays(log, kept, horizon, context)
+        kept = kept_states(log, draft.base, horizon, manifests)
+        tokens = _unnamed_arrays(log, kept, horizon, context, ages, named)
         found[:] = [(kept, tokens)]
         if any(tokens.values()) or kept.floor > draft.base.floor or _has_left_overs(log, draft, kept):
             announce(draft, kept, (token for names in tokens.values() for token in names))
@@ -115,10 +120,18 @@ def _has_left_overs(log: Log, draft: Draft, kept: Kept) -> bool:
     )
 
 
-def _unnamed_arrays(log: Log, kept: Kept, horizon: int, ctx: tiledb.Ctx) -> dict[str, set[str]]:
+def _unnamed_arrays(
+    log: Log,
+    kept: Kept,
+    horizon: int,
+    ctx: tiledb.Ctx,
+    ages: dict[str, int],
+    named: dict[tuple[str, tuple[Segment, ...]], set[str]],
+) -> dict[str, set[str]]:
     """Tokens of arrays that no kept state names and that are older than a moment, by collection folder.
 
-    Those that were revoked go at any age: they were to be removed by a process that was killed.
+    Those that were revoked go at any age: they were to be removed by a process that was killed. `ages` (by
+    token) and `named` (tokens that the rows of a table name) keep what was read.
     """
     revoked = revoked_tokens(log.storage, kept.states[0])
     folders = [entry.path.rstrip("/") for entry in log.storage.list(COLLECTIONS)]
@@ -129,20 +142,20 @@ def _unnamed_arrays(log: Log, kept: Kept, horizon: int, ctx: tiledb.Ctx) -> dict
     }
     found: dict[str, set[str]] = {}
     for folder, tokens in there.items():
-        named = _named_tokens(log, kept, f"{folder}/{OBS}")
+        name = f"{folder}/{OBS}"
+        kept_tables = {t.segments: t for state in kept.states if (t := state.tables.get(name)) is not None}
+        for segments, table in kept_tables.items():
+            if (name, segments) not in named:
+                rows = read_table(log.storage, name, table, ["volume"])
+                named[name, segments] = set(rows.column("volume").to_pylist())
+        needed = set[str]().union(*(named[name, segments] for segments in kept_tables))
         for token in tokens:
-            if token in named:
+            if token in needed:
                 continue
-            if token in revoked or created_ms(join(log.uri, folder, VOLUMES, token), ctx) <= horizon:
+            if token not in ages:
+                ages[token] = created_ms(join(log.uri, folder, VOLUMES, token), ctx)
+            if token in revoked or ages[token] <= horizon:
                 found.setdefault(folder, set()).add(token)
-    return found
-
-
-def _named_tokens(log: Log, kept: Kept, name: str) -> set[str]:
-    found: set[str] = set()
-    tables = {table.segments: table for state in kept.states if (table := state.tables.get(name)) is not None}
-    for table in tables.values():
-        found |= set(read_table(log.storage, name, table, ["volume"]).column("volume").to_pylist())
     return found
 
 

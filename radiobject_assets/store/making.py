@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.columns import Column, type_of_dtype, validate_column_name
 from radiobject_assets.store.frames import update_rows
 from radiobject_assets.store.layout import (
-    OBS_CORE,
     Context,
     add_collection,
+    columns_of,
+    free_columns_of,
     new_state,
     refuse_existing,
     refuse_foreign,
@@ -23,7 +23,7 @@ from radiobject_assets.store.layout import (
 from radiobject_assets.store.log.draft import Draft
 from radiobject_assets.store.log.log import Log, NoLogError
 from radiobject_assets.store.log.reading import places_of_collection
-from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_ID, OBS_META, SUBJECT
+from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_META
 from radiobject_assets.store.staging import StagedVolume, discard_staged, put_volumes
 from radiobject_assets.store.storage import DeadlineError
 from radiobject_assets.store.subjects import add_subjects
@@ -89,20 +89,6 @@ class Making:
         """Remove the arrays that were staged."""
         for uri, staged in self._staged:
             discard_staged(uri, staged, self._ctx)
-
-
-def columns_of(schema: Mapping[str, Any]) -> list[Column]:
-    """Columns of a schema (name to dtype), but for keys."""
-    return [
-        Column(validate_column_name(name), type_of_dtype(dtype))
-        for name, dtype in schema.items()
-        if name not in (SUBJECT, OBS_ID)
-    ]
-
-
-def free_columns_of(schema: Mapping[str, Any] | None) -> list[Column]:
-    """Columns of a schema of obs that the format does not define itself."""
-    return columns_of({name: dtype for name, dtype in (schema or {}).items() if name not in OBS_CORE})
 
 
 @contextmanager
@@ -172,14 +158,14 @@ def making_collection(
             raise StorageError(f"{uri} already exists: choose another place, or delete it first")
         made.change(draft)
 
-    with _removed_on_error(Making(uri, ctx), log) as made:
+    with _removed_on_error(Making(uri, ctx), log, alone=not directory) as made:
         made.add_collection(directory, name or last_part(uri), shape, obs_schema)
         yield lambda volumes: made.put(uri, table, volumes)
         log.commit("create", change, initial=initial)
 
 
 @contextmanager
-def _removed_on_error(made: Making, log: Log) -> Iterator[Making]:
+def _removed_on_error(made: Making, log: Log, alone: bool = True) -> Iterator[Making]:
     try:
         yield made
     except DeadlineError:
@@ -187,5 +173,6 @@ def _removed_on_error(made: Making, log: Log) -> Iterator[Making]:
     except BaseException:
         with suppress(StorageError):
             made.discard()
-            log.storage.prune()
+            if alone:  # in a store, folders of others that are about to be filled are empty for a moment
+                log.storage.prune()
         raise

@@ -64,6 +64,25 @@ def create_snapshot(store_uri: str | os.PathLike[str], name: str, ctx: Context =
     return _snapshot(name, state.snapshots[name])
 
 
+def delete_snapshot(store_uri: str | os.PathLike[str], name: str, ctx: Context = None) -> None:
+    """Forget a snapshot: the state it kept may be vacuumed like any other.
+
+    Raises
+    ------
+    StorageError
+        If there is none of that name.
+    """
+    where = normalise(store_uri)
+
+    def forget(draft: Draft) -> None:
+        if name not in draft.base.snapshots:
+            names = ", ".join(map(repr, draft.base.snapshots)) or "none"
+            raise StorageError(f"{where} has no snapshot {name!r}; there are {names}")
+        draft.set(snapshots={n: pin for n, pin in draft.base.snapshots.items() if n != name})
+
+    store_log(where, ctx).commit("delete snapshot", forget)
+
+
 def _snapshot(name: str, pin: Pin) -> Snapshot:
     return Snapshot(name, pin.timestamp_ms, pin.counts, pin.digest)
 

@@ -24,7 +24,7 @@ from radiobject_assets.store.affine import (
     validate_affine,
 )
 from radiobject_assets.store.arrays.writing import ArrayPlan, write_array
-from radiobject_assets.store.columns import validate_column_name
+from radiobject_assets.store.columns import validate_column_name, validate_id
 from radiobject_assets.store.config import MB, CompressionConfig, TileConfig, get_radiobject_config
 from radiobject_assets.store.context import ctx_for_threads
 from radiobject_assets.store.layout import FORMAT_VERSION, OBS_CORE, VOLUME_FORMAT, Context, reference
@@ -37,6 +37,7 @@ from radiobject_assets.store.obs_rows import TEXT_ATTRIBUTES, obs_rows
 from radiobject_assets.store.staged_volume import Attribute as Attribute
 from radiobject_assets.store.staged_volume import StagedVolume as StagedVolume
 from radiobject_assets.store.storage import open_storage
+from radiobject_assets.store.subjects import add_subjects
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import (
     join,
@@ -51,25 +52,6 @@ from radiobject_assets.store.voxels import (
 _log = logging.getLogger(__name__)
 
 COMPUTED = frozenset(OBS_CORE) - set(TEXT_ATTRIBUTES)
-
-
-def validate_id(value: object, what: str) -> str:
-    """`value` as an id: a non-empty string of up to 500 characters without control characters.
-
-    Raises
-    ------
-    SchemaError
-        Otherwise; the message does not repeat the id, which may name a patient.
-    """
-    if not isinstance(value, str) or not value or len(value) > 500:
-        raise SchemaError(f"{what} must be a string of 1-500 characters")
-    if any(ord(character) < 32 for character in value):
-        raise SchemaError(f"{what} must not contain control characters")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise SchemaError(f"{what} is not valid Unicode: {error.reason}") from None
-    return value
 
 
 def stage_volume(
@@ -267,10 +249,17 @@ def _check_attributes(attributes: Mapping[str, Attribute]) -> dict[str, Attribut
     return checked
 
 
-def commit_volumes(collection_uri: str, staged: Sequence[StagedVolume], ctx: Context = None) -> None:
+def commit_volumes(
+    collection_uri: str, staged: Sequence[StagedVolume], ctx: Context = None, *, with_subjects: bool = False
+) -> None:
     """Make staged volumes exist: their rows appear together, in one commit.
 
     A row with the same obs_subject_id and obs_id is replaced. Either all of the rows are seen or none.
+
+    Parameters
+    ----------
+    with_subjects
+        Whether the commit also adds those of their subjects that obs_meta lacks; for a collection of a store.
 
     Raises
     ------
@@ -283,7 +272,13 @@ def commit_volumes(collection_uri: str, staged: Sequence[StagedVolume], ctx: Con
         return
     table = Table(join(normalise(collection_uri), OBS), ctx)
     rows = obs_rows(staged)
-    table.commit("put volumes", lambda draft, name: put_volumes(draft, name, staged, rows))
+    subjects = sorted({volume.obs_subject_id for volume in staged}) if with_subjects else []
+
+    def put(draft: Draft, name: str) -> None:
+        add_subjects(draft, subjects)
+        put_volumes(draft, name, staged, rows)
+
+    table.commit("put volumes", put)
 
 
 def put_volumes(

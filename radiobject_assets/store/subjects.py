@@ -45,6 +45,8 @@ def ensure_subjects(store_uri: str, ids: Iterable[str], ctx: Context = None) -> 
 
 def add_subjects(draft: Draft, ids: Sequence[str]) -> None:
     """Add rows of subjects that the draft's obs_meta has not."""
+    if not ids:
+        return
     have = read_table(draft.storage, OBS_META, draft.state.table(OBS_META), [], [ids])
     known = set(have.column(SUBJECT).to_pylist())
     new = [subject for subject in ids if subject not in known]

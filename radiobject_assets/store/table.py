@@ -14,7 +14,7 @@ import tiledb
 from radiobject_assets.errors import SchemaError
 from radiobject_assets.store.columns import Column
 from radiobject_assets.store.context import ContextRef
-from radiobject_assets.store.log.compaction import compact_if_many, without_columns
+from radiobject_assets.store.log.compaction import compact_all_if_many, without_columns
 from radiobject_assets.store.log.draft import Draft
 from radiobject_assets.store.log.log import Log
 from radiobject_assets.store.log.reading import Picture, places_of_table, read_table, rows_where
@@ -109,13 +109,15 @@ class Table:
         )
 
     def _following(self, read: Callable[[], pa.Table]) -> pa.Table:
-        try:
-            return read()
-        except RemovedError:
-            # Somebody was erased since: the same state without them is in other segments.
-            if not self._picture.follow():
-                raise
-            return read()
+        while True:
+            before = self._picture.state
+            try:
+                return read()
+            except RemovedError:
+                # Somebody was erased since: the same state without them is in other segments. Another thread
+                # may have found them first.
+                if not self._picture.follow() and self._picture.state is before:
+                    raise
 
     # -- changing -----------------------------------------------------------------------------------
 
@@ -124,7 +126,7 @@ class Table:
         start = None if self._picture.is_taken else self._picture.state
         name, log = self.name, self._log
         state = log.commit(operation, lambda draft: change(draft, name), start=start)
-        compact_if_many(log, state, name)
+        compact_all_if_many(log, state)
         self.close()
 
     def upsert(self, rows: pa.Table) -> None:

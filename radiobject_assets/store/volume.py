@@ -18,6 +18,7 @@ from radiobject_assets.store.arrays.tile_cache import forget_array, tile_cache
 from radiobject_assets.store.arrays.tiledb_array import create_array, read_meta, write_meta
 from radiobject_assets.store.arrays.verifying import voxel_problem
 from radiobject_assets.store.blocks.regions import Region
+from radiobject_assets.store.columns import validate_id
 from radiobject_assets.store.config import MB, TileConfig, get_radiobject_config
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.described_volume import DescribedVolume
@@ -26,7 +27,6 @@ from radiobject_assets.store.radiobject_array import read_only
 from radiobject_assets.store.selection import parse_selection
 from radiobject_assets.store.staging import (
     describe,
-    validate_id,
     whole_volume_slabs,
     write_volume_array,
 )

@@ -19,7 +19,7 @@ from radiobject_assets.store.layout import ensure_collection, ensure_collection_
 from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT
 from radiobject_assets.store.radi_object import RadiObject
 from radiobject_assets.store.staging import Attribute, StagedVolume, commit_volumes, stage_volume
-from radiobject_assets.store.subjects import ensure_subjects, upsert_subjects
+from radiobject_assets.store.subjects import upsert_subjects
 from radiobject_assets.store.table import Table
 from radiobject_assets.store.uris import join, normalise
 
@@ -138,9 +138,7 @@ class VolumeCollectionWriter:
     def flush(self) -> None:
         """Make what was written visible now."""
         ctx = self._ctx.get()
-        if self._store_uri is not None:
-            ensure_subjects(self._store_uri, {v.obs_subject_id for v in self._pending}, ctx)
-        commit_volumes(self.uri, self._pending, ctx)
+        commit_volumes(self.uri, self._pending, ctx, with_subjects=self._store_uri is not None)
         self._pending = []
 
     def __exit__(

@@ -34,6 +34,8 @@ class DraftMemory:
         if known is not None and known[1].base >= state.cleared:
             return known[1]
         segment = write_segment(self.storage, table, rows(), state.number)
+        if known is not None:
+            self.storage.remove(f"{table}/{known[1].name}")
         self.written[table, key] = (kept, segment)
         return segment
 

@@ -26,7 +26,7 @@ from radiobject_assets.store.log.segments import (
     read_segment,
     unchecked,
 )
-from radiobject_assets.store.log.state import Segment, State
+from radiobject_assets.store.log.state import DamagedError, Segment, State
 from radiobject_assets.store.log.vacuuming import revoke
 from radiobject_assets.store.names import COLLECTIONS, OBS
 from radiobject_assets.store.storage import MissingError
@@ -81,9 +81,12 @@ class Search:
                     held, tokens = self._look(folder, name, needed.get((folder, name)))
                 except MissingError:
                     continue  # vacuumed meanwhile
-                except StorageError:
+                except DamagedError as error:
                     if (folder, name) in needed:
-                        raise
+                        raise DamagedError(
+                            f"{error}. Nobody can be erased while it is needed; if only snapshots need it, "
+                            "`delete_snapshot` lets them go"
+                        ) from error
                     found.damaged.append((folder, name))
                     continue
                 found.searched += 1
@@ -106,7 +109,7 @@ class Search:
             rows = self._rows(folder, name, segment, [_SUBJECT, _TOKEN])
             mine = pc.is_in(rows.column(_SUBJECT), value_set=self._ids)
             tokens: set[str] = set()
-            if _TOKEN in rows.column_names:
+            if folder.rpartition("/")[2] == OBS and _TOKEN in rows.column_names:
                 tokens = set(rows.filter(mine).column(_TOKEN).drop_null().to_pylist())
             known = self._seen[folder, name] = (bool(pc.any(mine).as_py()), tokens)
         return known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -11,15 +12,18 @@ from dataclasses import replace
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.log.draft import Draft, DraftMemory
 from radiobject_assets.store.log.segments import RemovedError
-from radiobject_assets.store.log.state import State, TableState, decode, digest_of, encode
+from radiobject_assets.store.log.state import DamagedError, State, TableState, decode, digest_of, encode
 from radiobject_assets.store.storage import MissingError, Storage
 from radiobject_assets.store.uris import new_token
+
+_log = logging.getLogger(__name__)
 
 HEAD = "state.json"
 FOLDER = "log"
 _PER_FOLDER = 100
 _ATTEMPTS = 1000
 _LONGEST_PAUSE_S = 0.25
+_LONG_CHANGE_S = 0.05
 
 
 class NoLogError(StorageError):
@@ -112,12 +116,8 @@ class Log:
             return None
         try:
             return decode(content, f"{self.uri}/{HEAD}")
-        except StorageError:
-            if content.partition(b"\n")[2]:  # whole, so of another version or kind: that is to be told
-                line = content.partition(b"\n")[0]
-                if digest_of(line).encode() + b"\n" == content.partition(b"\n")[2]:
-                    raise
-            return None  # a damaged copy: the manifests themselves tell
+        except DamagedError:
+            return None  # the manifests themselves tell
 
     def _from(self, number: int) -> list[int]:
         """Numbers of the manifests from one on, in order."""
@@ -252,6 +252,7 @@ class Log:
         memory = DraftMemory(self.storage)
         try:
             for attempt in range(_ATTEMPTS):
+                began = time.monotonic()
                 state = self._base(initial) if start is None or attempt else start
                 draft = Draft(state, memory)
                 try:
@@ -279,6 +280,8 @@ class Log:
                     self._show(following, content)
                     return replace(following, digest=digest_of(content))
                 memory.named = named
+                if time.monotonic() - began > _LONG_CHANGE_S:
+                    continue  # who works long for each attempt loses to those who don't; no waiting too
                 time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, 0.002 * 2 ** min(attempt, 8))))
         finally:
             with contextlib.suppress(StorageError):  # what stays is a left-over like that of a killed writer
@@ -308,8 +311,10 @@ class Log:
                 self.storage.write(HEAD, content)
                 return
             newest = self.newest()
-        except StorageError:
-            return  # it is committed: the copy is only a short cut, and a sleep that long is rare
+        except StorageError as error:
+            # It is committed: the copy is only a short cut, and a sleep that long is rare.
+            _log.warning("%s: %s was not renewed after commit %d: %s", self.uri, HEAD, state.number, error)
+            return
         if state.number >= newest.floor:
             return
         try:

@@ -13,7 +13,7 @@ from radiobject_assets.errors import SchemaError
 from radiobject_assets.store.columns import ColumnType
 from radiobject_assets.store.context import ContextRef
 from radiobject_assets.store.log.log import Log, NoLogError
-from radiobject_assets.store.log.merging import Keys, join_keys, live_rows, read_columns
+from radiobject_assets.store.log.merging import Keys, join_keys, live_rows, read_columns, unite
 from radiobject_assets.store.log.segments import read_segment
 from radiobject_assets.store.log.state import State, TableState
 from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_META, ROWS
@@ -74,9 +74,9 @@ def rows_where(
     keys: list[set[str]] = [set() for _ in table.keys]
     for segment in table.segments if len(wanted) else ():
         read = read_segment(storage, name, segment, [*table.keys, column])
-        if column not in read or read[column].type != wanted.type:
+        if column not in read:
             continue
-        found = pc.is_in(read[column], value_set=wanted)
+        found = pc.is_in(unite([read[column]], ColumnType.UTF8), value_set=wanted)
         if pc.any(found).as_py():
             for position, key in enumerate(table.keys):
                 keys[position].update(read[key].filter(found).to_pylist())
@@ -178,8 +178,11 @@ class Picture:
     def follow(self) -> bool:
         """Show the same state as it is after erasures since; whether it has other segments now."""
         before = self.state
-        self._state = before.as_in(self.log.newest())
-        return self._state.tables != before.tables
+        now = before.as_in(self.log.newest())
+        if now.tables == before.tables:
+            return False
+        self._state = now
+        return True
 
 
 def find_state(

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.log.state import Segment, digest_of
+from radiobject_assets.store.log.state import DamagedError, Segment, digest_of
 from radiobject_assets.store.storage import MissingError, Storage
 from radiobject_assets.store.uris import new_token
 
@@ -26,8 +26,6 @@ _NAME = "radiobject_segment"
 LARGEST = 65_536
 _FEW = 200
 _CACHE_BYTES = 64 * 1024 * 1024
-
-Reread = Callable[[Segment], Segment | None]
 
 
 class RemovedError(StorageError):
@@ -126,7 +124,7 @@ def _opened(storage: Storage, table: str, segment: Segment) -> pq.ParquetFile:
             "(refresh() shows the present), or the file was lost (restore it from a backup)"
         ) from None
     if len(content) != segment.nbytes or digest_of(content) != segment.digest:
-        raise StorageError(
+        raise DamagedError(
             f"{storage.uri}/{where} is damaged: it is not the file that was written; restore it from a backup"
         )
     return pq.ParquetFile(pa.BufferReader(content))
@@ -137,18 +135,20 @@ def unchecked(storage: Storage, table: str, name: str, keys: Sequence[str]) -> p
 
     Raises
     ------
+    DamagedError
+        It is no segment, or not the one of that name.
     StorageError
-        It can't be read.
+        Storage fails.
     """
     content = storage.read(f"{table}/{name}")
     try:
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         read = file.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
-        raise StorageError(f"{storage.uri}/{table}/{name} is damaged: {error}") from None
+        raise DamagedError(f"{storage.uri}/{table}/{name} is damaged: {error}") from None
     own = (file.metadata.metadata or {}).get(_NAME.encode())
     if own is None or own.decode() != name or any(key not in read.column_names for key in keys):
-        raise StorageError(f"{storage.uri}/{table}/{name} is damaged: it is not the file of that name")
+        raise DamagedError(f"{storage.uri}/{table}/{name} is damaged: it is not the file of that name")
     return pa.table({column: _in_memory(read.column(column)) for column in read.column_names})
 
 

@@ -16,6 +16,10 @@ FORMAT_VERSION = 2
 KINDS = ("store", "collection", "table")
 
 
+class DamagedError(StorageError):
+    """A file is not the one that was written."""
+
+
 @dataclass(frozen=True)
 class Segment:
     """A file of rows, named by the number of the state that its writer began from and a random token."""
@@ -63,7 +67,7 @@ class Pin:
     timestamp_ms: int
     """When that state was committed."""
     digest: str
-    """Of subjects and rows with their voxel digests (`describe_state`)."""
+    """Of subjects and rows with their voxel digests (`description.describe`)."""
     counts: Mapping[str, int]
     created_ms: int
 
@@ -166,7 +170,7 @@ def decode(content: bytes, where: str) -> State:
     """
     line, _, check = content.partition(b"\n")
     if check != blake3(line).hexdigest().encode() + b"\n":
-        raise StorageError(f"{where} is damaged: its checksum is wrong; restore it from a backup")
+        raise DamagedError(f"{where} is damaged: its checksum is wrong; restore it from a backup")
     document = json.loads(line)
     prefix, _, kind = str(document.get("format", "")).rpartition("/")
     if prefix != "radiobject-assets" or kind not in KINDS:

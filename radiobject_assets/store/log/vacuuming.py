@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.log.draft import Draft
@@ -44,17 +43,26 @@ class Kept:
         return found
 
 
-def kept_states(log: Log, newest: State, horizon_ms: int) -> Kept:
-    """The states that stay: the newest, those since a moment, the one in force then, and all snapshots'."""
+def kept_states(log: Log, newest: State, horizon_ms: int, read: dict[int, State]) -> Kept:
+    """The states that stay: the newest, those since a moment, the one in force then, and all snapshots'.
+
+    Manifests that were `read` already are not read again, and what is read is added: they never change.
+    """
+
+    def state_of(number: int, digest: str | None = None) -> State:
+        if number not in read:
+            read[number] = log.manifest(number, newest, digest)
+        return read[number].as_in(newest)
+
     states = [newest]
     floor = newest.number
     for number in sorted((n for n in log.numbers() if newest.floor <= n < newest.number), reverse=True):
         if states[-1].committed_ms <= horizon_ms:
             break
-        states.append(log.manifest(number, newest))
+        states.append(state_of(number))
         floor = number
     pinned = {pin.number: pin.manifest for pin in newest.snapshots.values() if pin.number < floor}
-    states += [log.manifest(number, newest, digest) for number, digest in pinned.items()]
+    states += [state_of(number, digest) for number, digest in pinned.items()]
     return Kept(floor, tuple(states))
 
 
@@ -68,12 +76,21 @@ def revoked_tokens(storage: Storage, state: State) -> set[str]:
     """
     found: set[str] = set()
     for name in state.revoked:
-        found |= _revoked_in(storage, name)
+        # By its place and name, which has its digest: a storage is opened anew for each commit.
+        key = (storage.uri, name)
+        if key not in _revoked:
+            if len(_revoked) >= _REVOKED_KEPT:
+                _revoked.clear()
+            _revoked[key] = _read_revoked(storage, name)
+        found |= _revoked[key]
     return found
 
 
-@lru_cache(maxsize=256)
-def _revoked_in(storage: Storage, name: str) -> frozenset[str]:
+_REVOKED_KEPT = 256
+_revoked: dict[tuple[str, str], frozenset[str]] = {}
+
+
+def _read_revoked(storage: Storage, name: str) -> frozenset[str]:
     content = storage.read(_revoked_path(name))
     if digest_of(content) != name.split(".")[1]:
         raise StorageError(f"{storage.uri}/{_revoked_path(name)} is damaged: restore it from a backup")

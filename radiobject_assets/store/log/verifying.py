@@ -34,7 +34,7 @@ def log_problems(log: Log) -> Iterator[FileProblem]:
     newest = log.newest()
     yield from _copy_problems(log, newest)
     states = [newest]
-    numbers = [number for number in log.numbers() if number >= newest.floor]
+    numbers = {number for number in log.numbers() if number >= newest.floor}
     later: State | None = None
     for number in reversed(range(max(newest.floor, 1), newest.number + 1)):
         if number not in numbers:

@@ -159,9 +159,21 @@ class S3Storage(Storage):
         """See `Storage`."""
         with disk_errors("read", "files to be put on S3"):
             nbytes = sum(source.stat().st_size for source in sources.values())
-        calls = [partial(self.write_file, path, source) for path, source in sources.items()]
-        with self._deadline("write", "", nbytes) as deadline:
-            in_time(calls, deadline, self.parallel)
+
+        def written(path: str, source: Path) -> StorageError | None:
+            try:
+                self.write_file(path, source)
+            except StorageError as error:
+                return error
+            return None
+
+        # Each ends in time by itself; and all are waited for, so that nothing arrives after an error.
+        calls = [partial(written, path, source) for path, source in sources.items()]
+        rounds = -(-len(calls) // self.parallel)
+        deadline = Deadline(rounds * self._s3.deadline_s + 5.0, nbytes)
+        for error in in_time(calls, deadline, self.parallel):
+            if error is not None:
+                raise error
 
     def _put_parts(
         self,
@@ -211,6 +223,8 @@ class S3Storage(Storage):
                 return True
             failures += not answer.slow_down
             if not answer.passing or failures > self._s3.tries:
+                if unsure:  # one of the tries may still come to lie there
+                    raise GivenUpError
                 self._fail("publish", path, answer)
             self._wait(deadline, answer, failures)
 
