@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import tiledb
@@ -335,7 +336,7 @@ def ensure_collection(
     validate_collection_name(name)
     state = check_format(where, ctx, STORE_FORMAT)
     if (directory := directory_of(state, name)) is None:
-        change = lambda draft: add_named_collection(draft, name, columns)  # noqa: E731
+        change = partial(add_named_collection, name=name, columns=columns)
         state = store_log(where, ctx).commit("create collection", change, start=state)
         directory = directory_of(state, name)
     return join(where, COLLECTIONS, str(directory))
