@@ -49,7 +49,12 @@ _NAME = re.compile(r"[^\x00-\x1f:]{1,200}")
 
 def is_column_name(name: object) -> bool:
     """Whether a free column may have this name: 1-200 characters, no colon, no control characters."""
-    return isinstance(name, str) and bool(_NAME.fullmatch(name)) and not name.startswith("__")
+    return (
+        isinstance(name, str)
+        and bool(_NAME.fullmatch(name))
+        and not name.startswith("__")
+        and name != "_deleted"  # marks deletions in segments
+    )
 
 
 def validate_column_name(name: object) -> str:
@@ -57,7 +62,7 @@ def validate_column_name(name: object) -> str:
     if not isinstance(name, str) or not is_column_name(name):
         raise SchemaError(
             f"column name {name!r}: use 1-200 characters without ':' or control characters, "
-            "not beginning with '__'"
+            "not beginning with '__', and not '_deleted'"
         )
     return name
 

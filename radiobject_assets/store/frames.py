@@ -171,18 +171,24 @@ def _rows_at(table: pa.Table, where: Sequence[int | None]) -> list[dict[str, Any
     return rows
 
 
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
 def _as_stored(rows: pa.Table, index: Sequence[str], have: Sequence[Column]) -> pa.Table:
     """Numbers in the type their column already has, where nothing is lost by it."""
     for column in have:
         if column.name in rows.column_names and column.name not in index:
             values = rows.column(column.name)
             if column.type is not None and values.type != column.type.arrow:
+                # Arrow finds it safe to make True of 2, and 5 ms after 1970 of 5.
+                if not (_is_number(values.type) and _is_number(column.type.arrow)):
+                    continue
                 try:
                     cast = values.cast(column.type.arrow, safe=True)
-                    # Arrow finds it safe to make True of 2, and text of anything.
                     if not cast.cast(values.type, safe=True).equals(values):
                         continue
-                except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                except pa.ArrowInvalid:  # it does not fit
                     continue
                 rows = rows.set_column(rows.column_names.index(column.name), column.name, cast)
     return rows

@@ -51,8 +51,11 @@ def validate_collection_name(name: str) -> str:
     ------
     StorageError
         Unless it is 1-100 ASCII letters, digits, `_`, `-` or `.` beginning with a letter or digit: names are
-        parts of paths, so nothing that a file name or a patient could smuggle in is allowed.
+        parts of paths, so nothing that a file name or a patient could smuggle in is allowed. `subjects` is
+        what snapshots count beside collections.
     """
+    if name == "subjects":
+        raise StorageError("collection name 'subjects' is kept for the count of subjects: choose another")
     if not _NAME.fullmatch(name):
         raise StorageError(
             f"collection name {name!r}: use 1-100 ASCII letters, digits, '_', '-' or '.', "

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from radiobject_assets.errors import SchemaError
-from radiobject_assets.store.columns import Column, kind_of_arrow
-from radiobject_assets.store.log.merging import join_keys, with_columns
+from radiobject_assets.store.columns import Column, ColumnType, kind_of_arrow
+from radiobject_assets.store.log.merging import fits, join_keys, live_rows, read_columns, with_columns
 from radiobject_assets.store.log.segments import DELETED, write_segment
 from radiobject_assets.store.log.state import Segment, State, TableState
 from radiobject_assets.store.storage import Storage
@@ -77,7 +77,7 @@ class Draft:
         segment = self._segment(name, rows, lambda: _sorted(rows, table.keys))
         self.state = self.state.with_table(
             name,
-            replace(table, columns=with_columns(table, columns), segments=(*table.segments, segment)),
+            replace(table, columns=self._widened(name, columns, rows), segments=(*table.segments, segment)),
         )
 
     def delete(self, name: str, keys: pa.Table) -> None:
@@ -110,7 +110,30 @@ class Draft:
     def add_columns(self, name: str, columns: Sequence[Column]) -> None:
         """Add columns without values; those that are there become as wide as needed."""
         table = self.state.table(name)
-        self.state = self.state.with_table(name, replace(table, columns=with_columns(table, columns)))
+        self.state = self.state.with_table(name, replace(table, columns=self._widened(name, columns)))
+
+    def _widened(
+        self, name: str, given: Sequence[Column], rows: pa.Table | None = None
+    ) -> tuple[Column, ...]:
+        """The columns of a table with others, and perhaps `rows`; as text where a number would lose digits.
+
+        It is settled here, with all values at hand, so that no later merge or reader sees them otherwise.
+        """
+        table = self.state.table(name)
+        before = {column.name: column.type for column in table.columns}
+        columns = list(with_columns(table, given))
+        for place, column in enumerate(columns):
+            if column.type not in (ColumnType.INT64, ColumnType.FLOAT64):
+                continue
+            values = []
+            if rows is not None and column.name in rows.column_names:
+                values.append(rows.column(column.name).combine_chunks())
+            if before.get(column.name) not in (None, column.type):
+                live = live_rows(self.storage, name, table)
+                values.append(read_columns(self.storage, name, table, live, [column.name])[column.name])
+            if not fits(values, column.type):
+                columns[place] = Column(column.name, ColumnType.UTF8)
+        return tuple(columns)
 
     def add_table(self, name: str, keys: Sequence[str], columns: Sequence[Column] = ()) -> None:
         """Add an empty table, unless it is there."""

@@ -152,10 +152,16 @@ def read_columns(
 def unite(pieces: Sequence[pa.Array], kind: ColumnType | None) -> pa.Array:
     """Pieces of a column, which may have been written with narrower types, one after the other."""
     target = (kind or ColumnType.UTF8).arrow
+    return pa.concat_arrays([_cast(piece, target) for piece in pieces] or [pa.array([], target)])
+
+
+def fits(pieces: Sequence[pa.Array], kind: ColumnType) -> bool:
+    """Whether all values can be of a type without loss: not an integer beyond 2**53 among floats."""
     try:
-        return pa.concat_arrays([_cast(piece, target) for piece in pieces] or [pa.array([], target)])
-    except pa.ArrowInvalid:  # an integer too large for the others' type
-        return pa.concat_arrays([_cast(piece, _TEXT) for piece in pieces])
+        unite(pieces, kind)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _cast(piece: pa.Array, target: pa.DataType) -> pa.Array:
@@ -165,7 +171,7 @@ def _cast(piece: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def widen(one: ColumnType | None, other: ColumnType | None) -> ColumnType | None:
-    """The type of a column that has values of two: a number that holds both, or text; None has no values."""
+    """The type for values of two types: a number that may hold both, or text; None is that of no values."""
     if one == other or other is None:
         return one
     if one is None:
@@ -178,7 +184,7 @@ def widen(one: ColumnType | None, other: ColumnType | None) -> ColumnType | None
 
 
 def with_columns(table: TableState, columns: Sequence[Column]) -> tuple[Column, ...]:
-    """The columns of a table when others come in: new ones last, each wide enough for all of its values."""
+    """The columns of a table when others come in: new ones last, each of the type that `widen` says."""
     kinds = {column.name: column.type for column in table.columns}
     for column in columns:
         kinds[column.name] = widen(kinds.get(column.name), column.type)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
+from radiobject_assets.errors import SchemaError
+from radiobject_assets.store import RadiObject, consolidate, create_snapshot, upsert_subjects
 from radiobject_assets.store.log.compaction import consolidate_tables
 from radiobject_assets.store.log.log import Log
 from radiobject_assets.store.storage import open_storage
@@ -101,3 +104,39 @@ def test_keys_of_any_characters_are_told_apart(table: Table) -> None:
         assert table.read(["n"], keys=[[key]]).to_pylist() == [{"key": key, "n": number}]
     table.delete([(keys[3],)])
     assert table.read().column("key").to_pylist() == sorted(key for key in keys if key != keys[3])
+
+
+@pytest.mark.parametrize("first", [2**53 + 1, 1.5])
+def test_a_whole_number_keeps_its_digits_beside_others_through_every_merge(store: str, first: float) -> None:
+    second = 1.5 if first != 1.5 else 2**53 + 1
+    upsert_subjects(store, pd.DataFrame({"obs_subject_id": ["a"], "c": [first]}))
+    for number in range(6):
+        upsert_subjects(store, pd.DataFrame({"obs_subject_id": [f"b{number}"], "c": [second]}))
+    before = RadiObject(store).obs_meta.read()["c"].tolist()
+    assert before == [str(first), *[str(second)] * 6]
+    digest = create_snapshot(store, "before").digest
+    consolidate(store)
+    assert RadiObject(store).obs_meta.read()["c"].tolist() == before
+    assert create_snapshot(store, "after").digest == digest
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "shown"),
+    [
+        (pd.Timestamp("2020-01-02", tz="UTC"), 5, "5"),
+        (7, "4", "4"),
+        (True, 1, 1),
+        (7, pd.Timestamp("2020-01-02", tz="UTC"), "2020-01-02 00:00:00.000Z"),
+    ],
+)
+def test_a_value_of_another_kind_is_not_made_one_of_the_column(
+    store: str, kind: object, value: object, shown: object
+) -> None:
+    upsert_subjects(store, pd.DataFrame({"obs_subject_id": ["a"], "c": [kind]}))
+    upsert_subjects(store, pd.DataFrame({"obs_subject_id": ["b"], "c": [value]}))
+    assert RadiObject(store).obs_meta.read()["c"].tolist()[1] == shown
+
+
+def test_a_column_that_would_mark_deletions_is_refused(store: str) -> None:
+    with pytest.raises(SchemaError, match="_deleted"):
+        upsert_subjects(store, pd.DataFrame({"obs_subject_id": ["a"], "_deleted": [True]}))

@@ -94,7 +94,7 @@ def test_erasing_that_cannot_read_a_file_takes_it_for_nothing_damaged(store: str
     content = earlier.read_bytes()
     earlier.unlink()
     earlier.symlink_to(earlier)  # "too many levels of symbolic links", even for root
-    with pytest.raises(StorageError, match="cannot (list|read)"):
+    with pytest.raises(StorageError, match=r"cannot (list|read)"):
         delete_subjects(store, ["anna"])
     assert earlier.is_symlink()
     earlier.unlink()
