@@ -43,6 +43,8 @@ class Found:
     """Names of segments that have rows of theirs, by folder."""
     tokens: Tokens = field(default_factory=dict)
     """Arrays of theirs that rows name, by collection folder ("" for a collection of its own)."""
+    named: Tokens = field(default_factory=dict)
+    """Arrays of anybody that rows name, in any state."""
     damaged: list[tuple[str, str]] = field(default_factory=list)
     """Folder and name of files that are no segments any more, and that no state needs."""
     searched: int = 0
@@ -60,7 +62,7 @@ class Search:
     def __init__(self, log: Log, ids: Collection[str]) -> None:
         self._log = log
         self._ids = pa.array(sorted(ids), pa.large_string())
-        self._seen: dict[tuple[str, str], tuple[bool, set[str]]] = {}
+        self._seen: dict[tuple[str, str], tuple[bool, set[str], set[str]]] = {}
 
     def run(self, state: State) -> Found:
         """What is there now.
@@ -78,7 +80,7 @@ class Search:
                 if not is_segment(name):
                     continue
                 try:
-                    held, tokens = self._look(folder, name, needed.get((folder, name)))
+                    held, tokens, named = self._look(folder, name, needed.get((folder, name)))
                 except MissingError:
                     continue  # vacuumed meanwhile
                 except DamagedError as error:
@@ -92,9 +94,11 @@ class Search:
                 found.searched += 1
                 if held:
                     found.segments.setdefault(folder, []).append(name)
+                place = folder.rpartition("/")[0]
                 if tokens:
-                    place = folder.rpartition("/")[0]
                     found.tokens.setdefault(place, set()).update(tokens)
+                if named:
+                    found.named.setdefault(place, set()).update(named)
         return found
 
     def needed(self, state: State) -> dict[tuple[str, str], Segment]:
@@ -103,15 +107,17 @@ class Search:
         states += [self._log.manifest(pin.number, state, pin.manifest) for pin in state.snapshots.values()]
         return {(n, s.name): s for one in states for n, table in one.tables.items() for s in table.segments}
 
-    def _look(self, folder: str, name: str, segment: Segment | None) -> tuple[bool, set[str]]:
+    def _look(self, folder: str, name: str, segment: Segment | None) -> tuple[bool, set[str], set[str]]:
         known = self._seen.get((folder, name))
         if known is None:
             rows = self._rows(folder, name, segment, [_SUBJECT, _TOKEN])
             mine = pc.is_in(rows.column(_SUBJECT), value_set=self._ids)
             tokens: set[str] = set()
+            named: set[str] = set()
             if folder.rpartition("/")[2] == OBS and _TOKEN in rows.column_names:
                 tokens = set(rows.filter(mine).column(_TOKEN).drop_null().to_pylist())
-            known = self._seen[folder, name] = (bool(pc.any(mine).as_py()), tokens)
+                named = set(rows.column(_TOKEN).drop_null().to_pylist())
+            known = self._seen[folder, name] = (bool(pc.any(mine).as_py()), tokens, named)
         return known
 
     def _rows(
@@ -131,14 +137,14 @@ class Search:
 
 
 def erase_rows(
-    log: Log, ids: Collection[str], unnamed: Callable[[State, Tokens], Tokens]
+    log: Log, ids: Collection[str], unnamed: Callable[[State, Found], Tokens]
 ) -> tuple[State, Found]:
     """Commit a state in which subjects are nowhere, in no earlier state either; the files are there still.
 
     Parameters
     ----------
     unnamed
-        Arrays of these subjects that no row names, by collection folder; it is given those that rows name.
+        Arrays of these subjects that no row names, by collection folder; it is given what rows name.
     """
     search = Search(log, ids)
     result: list[Found] = []
@@ -159,7 +165,7 @@ def erase_rows(
                         if segment is not None:
                             raise
                         # nothing names it, and another process has just removed it
-        hidden = unnamed(draft.base, found.tokens)
+        hidden = unnamed(draft.base, found)
         for folder, tokens in hidden.items():
             found.tokens.setdefault(folder, set()).update(tokens)
         _replace(draft, moved)
