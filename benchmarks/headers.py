@@ -119,7 +119,7 @@ def _template(folder: Path, header: Path | None) -> bytes:
     # Not at the top: every warm process imports this module, and would carry what it never uses.
     import pydicom
 
-    from radiobject_assets.imaging.phantom import make_ct_series
+    from radiobject_assets.phantom.cohort import make_ct_series
 
     if header is None:
         make_ct_series(folder, shape=(48, 48, 24))
@@ -146,8 +146,8 @@ def _positions(content: bytes, text: bytes) -> list[int]:
 
 def scan_here(files: Path, with_series: bool, _out: Path) -> None:
     """Our scan, and on request the grouping into series with their verdicts."""
-    from radiobject_assets.imaging.scan import scan
-    from radiobject_assets.imaging.series import build_series
+    from radiobject_assets.imaging.scanning.scan import scan
+    from radiobject_assets.imaging.series.series import build_series
 
     found = scan([files])
     if found.unreadable:

@@ -24,7 +24,7 @@ from benchmarks.measure import Contender, InProcess, WholeProcess, compare, show
 from benchmarks.sources import CLASSIC, ENHANCED, NIFTI, SOURCES, make_source
 
 if TYPE_CHECKING:
-    from radiobject_assets.imaging.phantom_truth import VolumeTruth
+    from radiobject_assets.phantom.truth import VolumeTruth
     from radiobject_assets.store import Volume
 
 COLUMNS = {
@@ -46,7 +46,7 @@ DCM2NIIX_GZ = "dcm2niix -z y"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison, print it, write results/ingest.json."""
     # Not at the top: every warm process imports this module, and would carry what it never uses.
-    from radiobject_assets.imaging.phantom import make_ct_series
+    from radiobject_assets.phantom.cohort import make_ct_series
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -237,10 +237,10 @@ def _regions(shape: tuple[int, int, int], count: int = 30) -> list[tuple[slice, 
 
 def ingest_here(dicom: Path, out: Path) -> None:
     """Scan, plan and ingest, as `radiobject-assets ingest` does once its imports are done."""
-    from radiobject_assets.compute import Compute
-    from radiobject_assets.dataset import DatasetConfig
+    from radiobject_assets.dataset.config import DatasetConfig
     from radiobject_assets.ingest import ingest_sources
-    from radiobject_assets.memory import MemoryBudget
+    from radiobject_assets.system.compute import Compute
+    from radiobject_assets.system.memory import MemoryBudget
 
     report = ingest_sources(
         [dicom], str(out / "store"), DatasetConfig(), budget=MemoryBudget(), compute=Compute()

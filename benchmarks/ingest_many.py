@@ -22,14 +22,14 @@ from benchmarks.ingest import DCM2NIIX_GZ, OURS_COMMAND, OURS_IN_PROCESS, dcm2ni
 from benchmarks.measure import Contender, InProcess, WholeProcess, compare, show, wide_console, write_json
 
 if TYPE_CHECKING:
-    from radiobject_assets.imaging.phantom_truth import VolumeTruth
+    from radiobject_assets.phantom.truth import VolumeTruth
 
 COLUMNS = {name: title for name, title in ingest.COLUMNS.items() if name != "patch_ms"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison, print it, write results/ingest-many.json."""
-    from radiobject_assets.imaging.phantom import make_ct_series
+    from radiobject_assets.phantom.cohort import make_ct_series
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -98,10 +98,10 @@ def _contenders(source: Path, truths: Mapping[str, VolumeTruth]) -> tuple[list[C
 
 def ingest_here(source: Path, count: int, out: Path) -> None:
     """Scan, plan and ingest, as `radiobject-assets ingest` does once its imports are done."""
-    from radiobject_assets.compute import Compute
-    from radiobject_assets.dataset import DatasetConfig
+    from radiobject_assets.dataset.config import DatasetConfig
     from radiobject_assets.ingest import ingest_sources
-    from radiobject_assets.memory import MemoryBudget
+    from radiobject_assets.system.compute import Compute
+    from radiobject_assets.system.memory import MemoryBudget
 
     report = ingest_sources(
         [source], str(out / "store"), DatasetConfig(), budget=MemoryBudget(), compute=Compute()

@@ -28,7 +28,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from radiobject_assets.memory import MB
+from radiobject_assets.system.memory import MB
 
 RESULTS = Path(__file__).parent / "results"
 _SAMPLE_S = 0.01

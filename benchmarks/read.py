@@ -43,8 +43,8 @@ from benchmarks.read_formats import (
     Voxels,
 )
 from benchmarks.volumes import SHAPE, make_volumes
-from radiobject_assets.memory import MB
 from radiobject_assets.store import reset_radiobject_config
+from radiobject_assets.system.memory import MB
 
 ROI = 64
 WRITTEN = 3

@@ -23,7 +23,6 @@ import numpy as np
 import psutil
 
 from benchmarks.measure import RESULTS, show, wide_console, write_json
-from radiobject_assets.memory import MB
 from radiobject_assets.store import (
     RadiObject,
     StagedVolume,
@@ -34,6 +33,7 @@ from radiobject_assets.store import (
     ensure_store,
     stage_volume,
 )
+from radiobject_assets.system.memory import MB
 
 SMALL = 100
 BATCH = 10_000

@@ -30,8 +30,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.measure import RESULTS, show, wide_console, write_json
-from radiobject_assets.dataset import PatchesConfig
-from radiobject_assets.memory import MemoryBudget
+from radiobject_assets.dataset.config import PatchesConfig
 from radiobject_assets.store import (
     RadiObject,
     commit_volumes,
@@ -41,6 +40,7 @@ from radiobject_assets.store import (
     stage_volume,
     upsert_subjects,
 )
+from radiobject_assets.system.memory import MemoryBudget
 from radiobject_assets.training import build_patch_cache, create_training_dataloader, patch_loader
 
 SHAPE, SIZE = (240, 240, 155), 64

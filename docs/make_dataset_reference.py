@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from radiobject_assets import dataset
+from radiobject_assets.dataset import config as dataset
 
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("The whole file", dataset.DatasetConfig),

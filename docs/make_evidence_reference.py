@@ -11,8 +11,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from radiobject_assets.imaging.evidence.order_evidence import EVIDENCE
-from radiobject_assets.imaging.evidence.rules import (
+from radiobject_assets.imaging.dicom.vendor_rules import RULES
+from radiobject_assets.imaging.series.evidence.order_evidence import EVIDENCE
+from radiobject_assets.imaging.series.evidence.rules import (
     ACQUISITION,
     DIVIDING,
     FREE,
@@ -22,7 +23,6 @@ from radiobject_assets.imaging.evidence.rules import (
     TRACE,
     Rule,
 )
-from radiobject_assets.imaging.vendor_rules import RULES
 
 PAGE = Path(__file__).resolve().parent / "reference" / "evidence.md"
 
@@ -54,7 +54,7 @@ def page() -> str:
             """A series becomes a volume only where its headers prove how: which planes belong together, in
             which order they lie and in which they were taken. What they contradict, or leave open, is a
             reason and not a guess. Written by `docs/make_evidence_reference.py` from
-            `radiobject_assets/imaging/evidence/`."""
+            `radiobject_assets/imaging/series/evidence/`."""
         ),
         "## Another volume",
         "",

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from pydicom.datadict import dictionary_description, keyword_for_tag
 
-from radiobject_assets.imaging import bids, real_world, sidecars, tracer
-from radiobject_assets.imaging.archives import LIMITS
-from radiobject_assets.imaging.privacy import DATE_COLUMNS, UID_COLUMNS
+from radiobject_assets.imaging.dicom import real_world, tracer
+from radiobject_assets.imaging.dicom.tags import ATTRIBUTES, IDENTITY, OPTIONAL_ATTRIBUTES
+from radiobject_assets.imaging.files.archives import LIMITS
+from radiobject_assets.imaging.nifti import bids, sidecars
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
-from radiobject_assets.imaging.tags import ATTRIBUTES, IDENTITY, OPTIONAL_ATTRIBUTES
+from radiobject_assets.imaging.release.release import DATE_COLUMNS, UID_COLUMNS
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 

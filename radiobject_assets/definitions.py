@@ -15,11 +15,16 @@ from typing import Any
 
 import dagster as dg
 
-from radiobject_assets.assets import build_assets
-from radiobject_assets.automation import build_arrival_job, build_sensors, with_conditions
-from radiobject_assets.checks import build_checks
-from radiobject_assets.dataset import DatasetConfig, load_dataset
-from resources import ComputeResource, DatasetResource, MemoryBudgetResource, StorageResource
+from radiobject_assets.dataset.config import DatasetConfig, load_dataset
+from radiobject_assets.platform.assets import build_assets
+from radiobject_assets.platform.automation import build_arrival_job, build_sensors, with_conditions
+from radiobject_assets.platform.checks import build_checks
+from radiobject_assets.resources import (
+    ComputeResource,
+    DatasetResource,
+    MemoryBudgetResource,
+    StorageResource,
+)
 
 DATASET_VARIABLE = "RADIOBJECT_DATASET"
 DEMO_HOME = Path("demo-home")

@@ -6,9 +6,9 @@ is done with them belongs to the packages below `radiobject_assets`, not here.
 
 from __future__ import annotations
 
-from resources.compute import ComputeResource
-from resources.dataset import DatasetResource, WorkFolder
-from resources.memory import MemoryBudgetResource
-from resources.storage import StorageResource
+from radiobject_assets.resources.compute import ComputeResource
+from radiobject_assets.resources.dataset import DatasetResource, WorkFolder
+from radiobject_assets.resources.memory import MemoryBudgetResource
+from radiobject_assets.resources.storage import StorageResource
 
 __all__ = ["ComputeResource", "DatasetResource", "MemoryBudgetResource", "StorageResource", "WorkFolder"]

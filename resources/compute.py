@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from radiobject_assets.compute import Compute
+from radiobject_assets.system.compute import Compute
 
 
 class ComputeResource(dg.ConfigurableResource[Any]):

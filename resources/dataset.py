@@ -9,10 +9,10 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from radiobject_assets.dataset import DatasetConfig
-from radiobject_assets.landing import LandingZone
-from radiobject_assets.landing_s3 import S3LandingZone
-from resources.storage import StorageResource
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.landing.local import LandingZone
+from radiobject_assets.landing.s3 import S3LandingZone
+from radiobject_assets.resources.storage import StorageResource
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from radiobject_assets.memory import MemoryBudget
+from radiobject_assets.system.memory import MemoryBudget
 
 
 class MemoryBudgetResource(dg.ConfigurableResource[Any]):

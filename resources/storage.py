@@ -14,15 +14,15 @@ from dagster_aws.s3 import S3Resource
 from pydantic import Field, PrivateAttr
 
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.store.config import (
+from radiobject_assets.resources.memory import MemoryBudgetResource
+from radiobject_assets.store.storage.config import (
     RadiObjectConfig,
     ReadConfig,
     S3Config,
     get_radiobject_config,
     set_radiobject_config,
 )
-from radiobject_assets.store.context import make_ctx
-from resources.memory import MemoryBudgetResource
+from radiobject_assets.store.storage.context import make_ctx
 
 _SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 

@@ -12,7 +12,7 @@ import tiledb
 from numpy.typing import NDArray
 
 from radiobject_assets.store import RadiObject
-from radiobject_assets.training.patch_cache import PatchCache
+from radiobject_assets.training.cache.patch_cache import PatchCache
 
 
 @dataclass(frozen=True)

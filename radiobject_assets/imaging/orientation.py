@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from radiobject_assets.errors import ImageReadError, IngestError, ShapeError
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.scan import scan
-from radiobject_assets.imaging.series import Series, build_series
+from radiobject_assets.imaging.scanning.scan import scan
+from radiobject_assets.imaging.series.record import Series
+from radiobject_assets.imaging.series.series import build_series
 from radiobject_assets.orientation import Affine, OrientationInfo, is_orientation_valid, reorient
 
 __all__ = [

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 
 if TYPE_CHECKING:
-    from radiobject_assets.imaging.scan import Unreadable
+    from radiobject_assets.imaging.files.unreadable import Unreadable
     from radiobject_assets.ingest.report import SeriesOutcome
 
 _NAME_OF_A_VOLUME = re.compile(

@@ -6,19 +6,19 @@ import fnmatch
 import re
 from pathlib import PurePosixPath
 
-from radiobject_assets.dataset import (
+from radiobject_assets.dataset.config import (
     COLLECTION_NAME,
     RESERVED_NAMES,
     CollectionConfig,
     DatasetConfig,
     MatchConfig,
 )
-from radiobject_assets.imaging.bids import IMAGE_SUFFIXES, parse
-from radiobject_assets.imaging.nifti_header import NiftiFile
-from radiobject_assets.imaging.path_text import path_text
-from radiobject_assets.imaging.series_record import Series
+from radiobject_assets.imaging.files.path_text import path_text
+from radiobject_assets.imaging.nifti.bids import IMAGE_SUFFIXES, parse
+from radiobject_assets.imaging.nifti.header import NiftiFile
+from radiobject_assets.imaging.series.record import Series
 from radiobject_assets.imaging.source import AttributeValue
-from radiobject_assets.ingest.label_names import named_labels
+from radiobject_assets.ingest.names.label_names import named_labels
 
 # DICOM keyword to the name under which imaging keeps the attribute.
 _ATTRIBUTE_OF = {

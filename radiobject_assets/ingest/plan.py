@@ -9,20 +9,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from radiobject_assets.dataset import CollectionConfig, DatasetConfig
+from radiobject_assets.dataset.config import CollectionConfig, DatasetConfig
 from radiobject_assets.errors import SchemaError
-from radiobject_assets.imaging.evidence.fourth_axis import AXIS, COLUMNS, axis_attributes
-from radiobject_assets.imaging.label_images import LabelledImage
+from radiobject_assets.imaging.axes import AXIS, COLUMNS, axis_attributes
+from radiobject_assets.imaging.dicom.tags import ISSUER_COLUMN
+from radiobject_assets.imaging.files.unreadable import Unreadable
 from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.scan import ScanResult, Unreadable
-from radiobject_assets.imaging.series import Series, build_series
-from radiobject_assets.imaging.tags import ISSUER_COLUMN
-from radiobject_assets.ingest.file_place import FilePlace, segment_of
+from radiobject_assets.imaging.scanning.scan import ScanResult
+from radiobject_assets.imaging.series.label_images import LabelledImage
+from radiobject_assets.imaging.series.record import Series
+from radiobject_assets.imaging.series.series import build_series
 from radiobject_assets.ingest.identity import obs_id_of, subject_id_of, token, volume_key
 from radiobject_assets.ingest.matching import collection_by_modality, matching_collection
+from radiobject_assets.ingest.names.file_place import FilePlace, segment_of
 from radiobject_assets.ingest.report import SeriesOutcome, Status, source_of
-from radiobject_assets.store.columns import validate_id
+from radiobject_assets.store.log.columns import validate_id
 
 _NAMED = 4
 

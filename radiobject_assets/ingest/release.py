@@ -6,10 +6,10 @@ import os
 import re
 import unicodedata
 
-from radiobject_assets.dataset import DatasetConfig, SubjectsConfig
+from radiobject_assets.dataset.config import DatasetConfig, SubjectsConfig
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.imaging.privacy import Release
-from radiobject_assets.imaging.volume_names import without_ending
+from radiobject_assets.imaging.files.volume_names import without_ending
+from radiobject_assets.imaging.release.release import Release
 
 MIN_SECRET_LETTERS = 16
 

@@ -2,7 +2,7 @@
 
 1. `plan` says where each series goes (`ingest.plan`).
 2. What the store already holds decides what is new, what may be replaced, and what conflicts (`holdings`).
-3. `pool` runs `work.ingest_volume` for each volume under the memory budget.
+3. `pool` runs `work.volume.ingest_volume` for each volume under the memory budget.
 4. Staged volumes are committed in batches; what was not committed was never visible.
 """
 
@@ -15,37 +15,37 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import TileExtents, TileOrientation
+from radiobject_assets.dataset.config import TileExtents, TileOrientation
 from radiobject_assets.errors import ConfigurationError, StorageError
-from radiobject_assets.imaging.coded_frames import NATIVE_CODECS
-from radiobject_assets.imaging.decoder_keeper import end_idle_decoders, keeper
-from radiobject_assets.imaging.decoders import Decoders
-from radiobject_assets.imaging.instance import Instance
+from radiobject_assets.imaging.dicom.instance import Instance
+from radiobject_assets.imaging.opening.unpacking import unpacked_together
+from radiobject_assets.imaging.pixels.coded_frames import NATIVE_CODECS
+from radiobject_assets.imaging.pixels.decoder_keeper import end_idle_decoders, keeper
+from radiobject_assets.imaging.pixels.decoders import Decoders
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.series import Series
-from radiobject_assets.imaging.unpacking import unpacked_together
-from radiobject_assets.ingest.holdings import Holdings
-from radiobject_assets.ingest.joined import withdraw_parts
-from radiobject_assets.ingest.label_reasons import reason_of_image
+from radiobject_assets.imaging.series.record import Series
+from radiobject_assets.ingest.labels.reasons import reason_of_image
 from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
-from radiobject_assets.ingest.pool import Failure, Task, run_tasks
-from radiobject_assets.ingest.refresh import RowChange, write_changes
 from radiobject_assets.ingest.report import IN_STORE, IngestReport, SeriesOutcome, Status
-from radiobject_assets.ingest.work import (
+from radiobject_assets.ingest.stored.holdings import Holdings
+from radiobject_assets.ingest.stored.joined import withdraw_parts
+from radiobject_assets.ingest.stored.refresh import RowChange, write_changes
+from radiobject_assets.ingest.work.pool import Failure, Task, run_tasks
+from radiobject_assets.ingest.work.volume import (
     COPIES_OF_A_SLAB,
     FIXED_BYTES,
     VolumeResult,
     VolumeTask,
     ingest_volume,
 )
-from radiobject_assets.memory import MB, MemoryBudget, PeakMemory
-from radiobject_assets.store.columns import Column
-from radiobject_assets.store.config import SliceOrientation, TileConfig, get_radiobject_config
-from radiobject_assets.store.context import get_tiledb_ctx
-from radiobject_assets.store.layout import ensure_collection, ensure_store
-from radiobject_assets.store.obs_rows import free_columns
-from radiobject_assets.store.staging import StagedVolume, commit_volumes, discard_staged
+from radiobject_assets.store.format.layout import ensure_collection, ensure_store
+from radiobject_assets.store.format.obs_rows import free_columns
+from radiobject_assets.store.format.staging import StagedVolume, commit_volumes, discard_staged
+from radiobject_assets.store.log.columns import Column
+from radiobject_assets.store.storage.config import SliceOrientation, TileConfig, get_radiobject_config
+from radiobject_assets.store.storage.context import get_tiledb_ctx
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MB, MemoryBudget, PeakMemory
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any
 
-from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.dataset.config import DatasetConfig
 
 
 def scan_version(dataset: DatasetConfig) -> str:

@@ -7,28 +7,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.dataset.config import DatasetConfig
 from radiobject_assets.errors import IngestError, SchemaError
-from radiobject_assets.imaging.instance import Instance
-from radiobject_assets.imaging.nifti_header import NiftiFile
-from radiobject_assets.imaging.privacy import Release
+from radiobject_assets.imaging.dicom.instance import Instance
+from radiobject_assets.imaging.files.unreadable import Unreadable
+from radiobject_assets.imaging.nifti.header import NiftiFile
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.scan import ScanResult, Unreadable, find_files, scan
-from radiobject_assets.ingest.doubtful_subjects import doubtful_subjects
-from radiobject_assets.ingest.holdings import referenced_images
+from radiobject_assets.imaging.release.release import Release
+from radiobject_assets.imaging.scanning.scan import ScanResult, find_files, scan
+from radiobject_assets.ingest.labels.waiting import WaitingLabels, files_of, waiting_labels
+from radiobject_assets.ingest.labels.waiting_list import WaitingList, files_on_disk
+from radiobject_assets.ingest.names.doubtful_subjects import doubtful_subjects
+from radiobject_assets.ingest.names.subject_table import read_subject_tables, subject_tables_among
 from radiobject_assets.ingest.plan import IngestPlan, plan_ingest
 from radiobject_assets.ingest.release import release_of
 from radiobject_assets.ingest.report import IN_STORE, IngestReport, SeriesOutcome
 from radiobject_assets.ingest.run import OnProgress, run_ingest, start_decoders
-from radiobject_assets.ingest.subjects import read_subject_tables, subject_tables_among
-from radiobject_assets.ingest.waiting import WaitingLabels, files_of, waiting_labels
-from radiobject_assets.ingest.waiting_list import WaitingList, files_on_disk
-from radiobject_assets.memory import MemoryBudget, PeakMemory
-from radiobject_assets.store.identity import hold_pseudonyms
-from radiobject_assets.store.layout import ensure_store
-from radiobject_assets.store.subjects import upsert_subjects
-from radiobject_assets.store.uris import local_path
+from radiobject_assets.ingest.stored.holdings import referenced_images
+from radiobject_assets.store.format.layout import ensure_store
+from radiobject_assets.store.format.subjects import upsert_subjects
+from radiobject_assets.store.objects.identity import hold_pseudonyms
+from radiobject_assets.store.storage.uris import local_path
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget, PeakMemory
 
 
 def ingest_sources(

@@ -1,6 +1,82 @@
 """The public names of the store, and where they come from: `__init__.py` imports each on its first use."""
 
-from .config import (
+from .format.deletion import (
+    DeletionReport as DeletionReport,
+    delete_subjects as delete_subjects,
+)
+from .format.layout import (
+    ensure_collection as ensure_collection,
+    ensure_store as ensure_store,
+    is_store as is_store,
+    list_collections as list_collections,
+    rename_collection as rename_collection,
+)
+from .format.maintenance import (
+    VacuumReport as VacuumReport,
+    consolidate as consolidate,
+    vacuum as vacuum,
+)
+from .format.snapshots import (
+    Snapshot as Snapshot,
+    create_snapshot as create_snapshot,
+    delete_snapshot as delete_snapshot,
+    list_snapshots as list_snapshots,
+)
+from .format.staging import (
+    StagedVolume as StagedVolume,
+    commit_volumes as commit_volumes,
+    discard_staged as discard_staged,
+    stage_volume as stage_volume,
+)
+from .format.subjects import (
+    ensure_subjects as ensure_subjects,
+    upsert_subjects as upsert_subjects,
+)
+from .objects.dataframe import (
+    Dataframe as Dataframe,
+)
+from .objects.indexing import (
+    Index as Index,
+    align as align,
+)
+from .objects.orientation import (
+    OrientationInfo as OrientationInfo,
+)
+from .objects.query import (
+    EagerQuery as EagerQuery,
+    LazyQuery as LazyQuery,
+)
+from .objects.radi_object import (
+    RadiObject as RadiObject,
+)
+from .objects.radiobject_import import (
+    ImportReport as ImportReport,
+    import_radiobject as import_radiobject,
+)
+from .objects.stats import (
+    TileDBStats as TileDBStats,
+)
+from .objects.store_check import (
+    verify_store as verify_store,
+)
+from .objects.store_query import (
+    LazyStoreQuery as LazyStoreQuery,
+)
+from .objects.verification import (
+    Problem as Problem,
+    verify_volume as verify_volume,
+)
+from .objects.volume import (
+    Volume as Volume,
+)
+from .objects.volume_collection import (
+    VolumeCollection as VolumeCollection,
+)
+from .objects.writers import (
+    RadiObjectWriter as RadiObjectWriter,
+    VolumeCollectionWriter as VolumeCollectionWriter,
+)
+from .storage.config import (
     CompressionConfig as CompressionConfig,
     Compressor as Compressor,
     OrientationConfig as OrientationConfig,
@@ -15,93 +91,17 @@ from .config import (
     reset_radiobject_config as reset_radiobject_config,
     set_radiobject_config as set_radiobject_config,
 )
-from .context import (
+from .storage.context import (
     ctx_for_process as ctx_for_process,
     ctx_for_threads as ctx_for_threads,
     get_tiledb_config as get_tiledb_config,
     get_tiledb_ctx as get_tiledb_ctx,
     make_ctx as make_ctx,
 )
-from .dataframe import (
-    Dataframe as Dataframe,
-)
-from .deletion import (
-    DeletionReport as DeletionReport,
-    delete_subjects as delete_subjects,
-)
-from .indexing import (
-    Index as Index,
-    align as align,
-)
-from .layout import (
-    ensure_collection as ensure_collection,
-    ensure_store as ensure_store,
-    is_store as is_store,
-    list_collections as list_collections,
-    rename_collection as rename_collection,
-)
-from .maintenance import (
-    VacuumReport as VacuumReport,
-    consolidate as consolidate,
-    vacuum as vacuum,
-)
-from .orientation import (
-    OrientationInfo as OrientationInfo,
-)
-from .parallel import (
+from .storage.parallel import (
     map_on_threads as map_on_threads,
 )
-from .query import (
-    EagerQuery as EagerQuery,
-    LazyQuery as LazyQuery,
-)
-from .radi_object import (
-    RadiObject as RadiObject,
-)
-from .radiobject_import import (
-    ImportReport as ImportReport,
-    import_radiobject as import_radiobject,
-)
-from .snapshots import (
-    Snapshot as Snapshot,
-    create_snapshot as create_snapshot,
-    delete_snapshot as delete_snapshot,
-    list_snapshots as list_snapshots,
-)
-from .staging import (
-    StagedVolume as StagedVolume,
-    commit_volumes as commit_volumes,
-    discard_staged as discard_staged,
-    stage_volume as stage_volume,
-)
-from .stats import (
-    TileDBStats as TileDBStats,
-)
-from .store_check import (
-    verify_store as verify_store,
-)
-from .store_query import (
-    LazyStoreQuery as LazyStoreQuery,
-)
-from .subjects import (
-    ensure_subjects as ensure_subjects,
-    upsert_subjects as upsert_subjects,
-)
-from .uris import (
+from .storage.uris import (
     delete_tiledb_uri as delete_tiledb_uri,
     uri_exists as uri_exists,
-)
-from .verification import (
-    Problem as Problem,
-    verify_volume as verify_volume,
-)
-from .volume import (
-    Volume as Volume,
-)
-from .volume_collection import (
-    VolumeCollection as VolumeCollection,
-)
-from .writers import (
-    RadiObjectWriter as RadiObjectWriter,
-    VolumeCollectionWriter as VolumeCollectionWriter,
 )

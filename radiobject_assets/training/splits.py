@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from radiobject_assets.dataset import SplitConfig
+from radiobject_assets.dataset.config import SplitConfig
 from radiobject_assets.errors import AlignmentError, ConfigurationError
 
 SMALL_SHARE = 15

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from radiobject_assets.cli_commands import app
+from radiobject_assets.cli.commands import app
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.store import RadiObject
 

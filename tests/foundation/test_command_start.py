@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from radiobject_assets.cli_commands import app
-from radiobject_assets.cli_ingest import IngestRequest, plain_request
+from radiobject_assets.cli.commands import app
+from radiobject_assets.cli.ingest import IngestRequest, plain_request
 
 WORDS = ("a", "in/b", "", "-", "--", "~/x", "c d", "7", "007", "-1", "1_0", "x=y", "--json", "-j", "--jso")
 OPTIONS = ("--store", "--dataset", "--memory-mb", "--workers", "--help", "--json=1", "--debug", "--stor")
@@ -74,7 +73,7 @@ def test_what_people_read_mistakes_and_help_are_left_to_typer(line: str) -> None
 
 def test_what_is_registered_for_the_end_is_done_and_all_output_is_written() -> None:
     program = (
-        "import atexit, sys; from radiobject_assets.cli_start import leave\n"
+        "import atexit, sys; from radiobject_assets.cli.start import leave\n"
         "atexit.register(lambda: print('registered'))\n"
         "sys.stdout.write('x' * 100_000 + '\\n'); leave(3)"
     )
@@ -85,7 +84,7 @@ def test_what_is_registered_for_the_end_is_done_and_all_output_is_written() -> N
 
 def test_a_thread_that_is_still_at_work_is_waited_for() -> None:
     program = (
-        "import threading, time; from radiobject_assets.cli_start import leave\n"
+        "import threading, time; from radiobject_assets.cli.start import leave\n"
         "threading.Thread(target=lambda: (time.sleep(0.2), print('done', flush=True))).start(); leave(0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from radiobject_assets.dataset import DatasetConfig, TileExtents, load_dataset
+from radiobject_assets.dataset.config import DatasetConfig, TileExtents, load_dataset
 from radiobject_assets.errors import ConfigurationError
 
 GOOD = """\

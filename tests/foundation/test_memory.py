@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.memory import MB, MemoryBudget, PeakMemory
+from radiobject_assets.system.memory import MB, MemoryBudget, PeakMemory
 
 
 def test_the_parts_of_a_budget_never_exceed_it() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from radiobject_assets.temporary import temporary_folder
+from radiobject_assets.system.temporary import temporary_folder
 
 _HOLD = """
 import sys

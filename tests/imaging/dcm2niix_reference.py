@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from radiobject_assets.imaging.series import Series, open_series
+from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.series.record import Series
 from radiobject_assets.imaging.source import ImageSource
 
 AFFINE_TOLERANCE_MM = 1e-3

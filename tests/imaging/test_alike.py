@@ -10,10 +10,10 @@ from typing import Any
 import pydicom
 import pytest
 
-from radiobject_assets.imaging import headers
-from radiobject_assets.imaging.instance import Instance
-from radiobject_assets.imaging.phantom import make_ct_series, make_subject
-from radiobject_assets.imaging.scan import find_files, scan_file
+from radiobject_assets.imaging.dicom import headers
+from radiobject_assets.imaging.dicom.instance import Instance
+from radiobject_assets.imaging.scanning.scan import find_files, scan_file
+from radiobject_assets.phantom.cohort import make_ct_series, make_subject
 
 TEXTS = ("", "nan", "1e400", "abc", "7", "-3.5", "1\\2\\3", "1\\2", " 12 ", "1.2.840.9", "103015.25")
 OWN = ("SOPInstanceUID", "AcquisitionTime", "ContentTime", "TriggerTime", "InstanceNumber",

@@ -12,9 +12,11 @@ import pydicom
 import pytest
 from dcm2niix_reference import compare, physical
 
-from radiobject_assets.imaging.scan import scan
-from radiobject_assets.imaging.series import Series, build_series, open_series
-from radiobject_assets.imaging.sidecars import read_sidecars, to_sidecar
+from radiobject_assets.imaging.nifti.sidecars import read_sidecars, to_sidecar
+from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.scanning.scan import scan
+from radiobject_assets.imaging.series.record import Series
+from radiobject_assets.imaging.series.series import build_series
 
 # dcm2niix shears or resamples these: their geometry is checked by test_geometry_by_positions alone.
 TILTED = {"ct_philips_tilt", "ct_siemens_gantrytilt"}

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from dcm2niix_reference import read_all
 from dicom_files import ramp, write_stack
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
 from pydicom import dcmread
@@ -18,11 +17,13 @@ from pydicom.dataset import Dataset, FileDataset
 from structure_sets import frame_of_reference, write_rtstruct
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.contours import distance_mm, mask_between
-from radiobject_assets.imaging.privacy import Release
+from radiobject_assets.imaging.labels.contours import distance_mm, mask_between
+from radiobject_assets.imaging.opening.opening import open_series
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.scan import ScanResult, scan
-from radiobject_assets.imaging.series import Series, build_series, open_series
+from radiobject_assets.imaging.release.release import Release
+from radiobject_assets.imaging.scanning.scan import ScanResult, scan
+from radiobject_assets.imaging.series.record import Series
+from radiobject_assets.imaging.series.series import build_series
 
 SHAPE = (9, 40, 44)  # slices, rows, columns
 CENTRE = np.array([21.3, 19.6])

@@ -15,9 +15,9 @@ import psutil
 import pytest
 from jpeg_ls import encode_buffer
 
-from radiobject_assets.imaging.coded_frames import CodedFrame
-from radiobject_assets.imaging.decoder_keeper import Keeper, end_idle_decoders, keeper
-from radiobject_assets.imaging.decoders import Decoders
+from radiobject_assets.imaging.pixels.coded_frames import CodedFrame
+from radiobject_assets.imaging.pixels.decoder_keeper import Keeper, end_idle_decoders, keeper
+from radiobject_assets.imaging.pixels.decoders import Decoders
 
 PIXELS = np.arange(20 * 16, dtype=np.uint16).reshape(20, 16)
 FRAME = CodedFrame(

@@ -23,13 +23,13 @@ from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
 from radiobject_assets.errors import ConfigurationError, ImageReadError
-from radiobject_assets.imaging import decoder_handle
-from radiobject_assets.imaging.coded_frames import CodedFrame, decode_frame
-from radiobject_assets.imaging.decoder_keeper import end_idle_decoders, keeper
-from radiobject_assets.imaging.decoders import Decoders
-from radiobject_assets.imaging.pixels import PixelFile
+from radiobject_assets.imaging.pixels import decoder_handle
+from radiobject_assets.imaging.pixels.coded_frames import CodedFrame, decode_frame
+from radiobject_assets.imaging.pixels.decoder_keeper import end_idle_decoders, keeper
+from radiobject_assets.imaging.pixels.decoders import Decoders
+from radiobject_assets.imaging.pixels.pixel_data import PixelFile
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.scan import scan
+from radiobject_assets.imaging.scanning.scan import scan
 
 
 @pytest.fixture(scope="module")

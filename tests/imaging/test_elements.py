@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from radiobject_assets.imaging.elements import Elements, Header, OddElements, read_elements
-from radiobject_assets.imaging.phantom import make_subject
-from radiobject_assets.imaging.tags import WANTED
+from radiobject_assets.imaging.dicom.elements import Elements, Header, OddElements, read_elements
+from radiobject_assets.imaging.dicom.tags import WANTED
+from radiobject_assets.phantom.cohort import make_subject
 
 
 def read(data: bytes, wanted: dict[int, str], *, explicit: bool, big: bool) -> tuple[Header, int] | str:

@@ -13,9 +13,10 @@ from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from radiobject_assets.imaging.scan import scan
-from radiobject_assets.imaging.series import Series, build_series
-from radiobject_assets.imaging.tags import ATTRIBUTES
+from radiobject_assets.imaging.dicom.tags import ATTRIBUTES
+from radiobject_assets.imaging.scanning.scan import scan
+from radiobject_assets.imaging.series.record import Series
+from radiobject_assets.imaging.series.series import build_series
 
 # What decides pixels, places, identity, order or kind: other tests change these.
 DECIDING = {

@@ -15,8 +15,9 @@ import pytest
 import SimpleITK as sitk
 from dicom_files import ramp, write_stack
 
+from radiobject_assets.imaging.files.unreadable import Unreadable
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
-from radiobject_assets.imaging.scan import Unreadable, scan
+from radiobject_assets.imaging.scanning.scan import scan
 
 NIBABEL = Path(nib.__file__).parent / "tests" / "data"
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from dcm2niix_reference import physical
 from dicom_files import FrameSpec, enhanced_dataset, ramp, slice_dataset, write_stack
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.spatial.transform import Rotation
 
 from radiobject_assets.imaging.geometry import (
@@ -21,8 +20,9 @@ from radiobject_assets.imaging.geometry import (
     spacing_mm,
     tilt_deg,
 )
-from radiobject_assets.imaging.scan import scan
-from radiobject_assets.imaging.series import build_series, open_series
+from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.scanning.scan import scan
+from radiobject_assets.imaging.series.series import build_series
 
 angles = st.floats(-180, 180)
 spacings = st.floats(0.05, 20)

@@ -12,11 +12,13 @@ from dcm2niix_reference import read_all
 from dicom_files import ramp, write_stack
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.archives import ArchiveLimits
+from radiobject_assets.imaging.files.archives import ArchiveLimits
+from radiobject_assets.imaging.opening.opening import open_series
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
-from radiobject_assets.imaging.scan import ScanResult, scan
-from radiobject_assets.imaging.series import Series, build_series, open_series
-from radiobject_assets.ingest.work import digest_of_files
+from radiobject_assets.imaging.scanning.scan import ScanResult, scan
+from radiobject_assets.imaging.series.record import Series
+from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.ingest.work.volume import digest_of_files
 
 
 def _gzipped(folder: Path, *, name: str = "{}.dcm.gz", parts: int = 1) -> list[Path]:

@@ -9,12 +9,12 @@ from typing import Any
 import nibabel as nib
 import pytest
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig
-from radiobject_assets.export import export_store
-from radiobject_assets.imaging.evidence.moments import even_step_s, on_one_line
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.export.nifti import export_store
+from radiobject_assets.imaging.dicom.moments import even_step_s, on_one_line
 from radiobject_assets.ingest import ingest_sources
-from radiobject_assets.memory import MemoryBudget
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 
 sys.path.insert(0, str(Path(__file__).parent))
 

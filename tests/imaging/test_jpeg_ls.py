@@ -10,7 +10,7 @@ from jpeg_ls import encode_buffer
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.coded_frames import CodedFrame, decode_frame
+from radiobject_assets.imaging.pixels.coded_frames import CodedFrame, decode_frame
 from radiobject_assets.imaging.reasons import Reason
 
 ROWS, COLUMNS = 12, 13

@@ -8,20 +8,21 @@ import numpy as np
 import pytest
 from dcm2niix_reference import read_all
 from dicom_files import ramp, write_stack
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 from structure_sets import write_rtstruct
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.contours import Between, contour_planes, fill_rings, slices_of_planes
+from radiobject_assets.imaging.dicom.instance import Frame
 from radiobject_assets.imaging.geometry import Grid
-from radiobject_assets.imaging.instance import Frame
-from radiobject_assets.imaging.label_images import LabelledImage
-from radiobject_assets.imaging.placing import place_frames
+from radiobject_assets.imaging.labels.contours import Between, contour_planes, fill_rings, slices_of_planes
+from radiobject_assets.imaging.labels.placing import place_frames
+from radiobject_assets.imaging.opening.opening import open_series
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.scan import scan
-from radiobject_assets.imaging.series import Series, build_series, open_series
+from radiobject_assets.imaging.scanning.scan import scan
+from radiobject_assets.imaging.series.label_images import LabelledImage
+from radiobject_assets.imaging.series.record import Series
+from radiobject_assets.imaging.series.series import build_series
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dcm2niix_reference import read_all
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.opening.opening import open_series
 from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.scan import ScanResult, scan
-from radiobject_assets.imaging.series import Series, build_series, open_series
+from radiobject_assets.imaging.scanning.scan import ScanResult, scan
+from radiobject_assets.imaging.series.record import Series
+from radiobject_assets.imaging.series.series import build_series
 
 KEEP = SeriesPolicy(components="keep")
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

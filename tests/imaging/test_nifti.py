@@ -12,14 +12,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 from dcm2niix_reference import physical, read_all
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.nifti_header import is_nifti, read_nifti
+from radiobject_assets.imaging.nifti.header import is_nifti, read_nifti
+from radiobject_assets.imaging.opening.opening import open_series
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.scan import ScanResult, scan
-from radiobject_assets.imaging.series import Series, build_series, open_series
+from radiobject_assets.imaging.scanning.scan import ScanResult, scan
+from radiobject_assets.imaging.series.record import Series
+from radiobject_assets.imaging.series.series import build_series
 
 
 def _one(path: Path) -> Series:

@@ -12,11 +12,13 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import JPEG2000Lossless, RLELossless
 from real_cases import change, copy_case
 
-from radiobject_assets.imaging.decoders import Decoders
+from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.pixels.decoders import Decoders
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.scan import ScanResult, scan
-from radiobject_assets.imaging.series import Series, build_series, open_series
-from radiobject_assets.ingest.work import digest_of_files
+from radiobject_assets.imaging.scanning.scan import ScanResult, scan
+from radiobject_assets.imaging.series.record import Series
+from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.ingest.work.volume import digest_of_files
 
 CASE = "r03_ge_pepolar"
 MODE = 0x001910B3

@@ -12,9 +12,9 @@ import pydicom
 import pytest
 
 from radiobject_assets.errors import AlignmentError, ShapeError
-from radiobject_assets.imaging.phantom import cohort_truth, make_cohort, make_ct_series, make_subject
-from radiobject_assets.imaging.phantom_truth import CohortTruth, SubjectTruth
 from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.phantom.cohort import cohort_truth, make_cohort, make_ct_series, make_subject
+from radiobject_assets.phantom.truth import CohortTruth, SubjectTruth
 
 SHAPE = (64, 64, 32)
 

@@ -13,8 +13,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from radiobject_assets.imaging.phantom import make_cohort
-from radiobject_assets.imaging.phantom_truth import CohortTruth, SeriesTruth, VolumeTruth
+from radiobject_assets.phantom.cohort import make_cohort
+from radiobject_assets.phantom.truth import CohortTruth, SeriesTruth, VolumeTruth
 
 SHAPE = (64, 64, 32)
 

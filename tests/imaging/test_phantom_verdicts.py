@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from radiobject_assets.imaging.geometry import Grid
-from radiobject_assets.imaging.phantom import make_cohort
-from radiobject_assets.imaging.phantom_truth import CohortTruth
-from radiobject_assets.imaging.scan import ScanResult, scan
-from radiobject_assets.imaging.series import Series, build_series, open_series
+from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.scanning.scan import ScanResult, scan
+from radiobject_assets.imaging.series.record import Series
+from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.phantom.cohort import make_cohort
+from radiobject_assets.phantom.truth import CohortTruth
 
 SHAPE = (64, 64, 32)
 

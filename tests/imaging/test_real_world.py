@@ -12,8 +12,9 @@ from dicom_files import FrameSpec, enhanced_dataset, ramp, write_stack
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import MRImageStorage
 
-from radiobject_assets.imaging.scan import ScanResult, scan
-from radiobject_assets.imaging.series import Series, build_series
+from radiobject_assets.imaging.scanning.scan import ScanResult, scan
+from radiobject_assets.imaging.series.record import Series
+from radiobject_assets.imaging.series.series import build_series
 
 
 def _mapping(slope: float, intercept: float) -> Dataset:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pydicom.datadict import dictionary_VR
 
+from radiobject_assets.imaging.dicom.tags import ATTRIBUTES, IDENTITY, OPTIONAL_ATTRIBUTES
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
-from radiobject_assets.imaging.tags import ATTRIBUTES, IDENTITY, OPTIONAL_ATTRIBUTES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

@@ -14,9 +14,11 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, generate_uid
 
 from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.opening.opening import open_series
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
-from radiobject_assets.imaging.scan import scan
-from radiobject_assets.imaging.series import Series, build_series, open_series
+from radiobject_assets.imaging.scanning.scan import scan
+from radiobject_assets.imaging.series.record import Series
+from radiobject_assets.imaging.series.series import build_series
 
 
 def _one(folder: Path) -> Series:

@@ -13,11 +13,11 @@ from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sr import codes
 
-from radiobject_assets.imaging.instance import Instance
-from radiobject_assets.imaging.scan import scan
-from radiobject_assets.imaging.sidecars import read_sidecars
-from radiobject_assets.imaging.tags import ATTRIBUTES, OPTIONAL_ATTRIBUTES
-from radiobject_assets.imaging.terms import FREE, in_terms
+from radiobject_assets.imaging.dicom.instance import Instance
+from radiobject_assets.imaging.dicom.tags import ATTRIBUTES, OPTIONAL_ATTRIBUTES
+from radiobject_assets.imaging.dicom.terms import FREE, in_terms
+from radiobject_assets.imaging.nifti.sidecars import read_sidecars
+from radiobject_assets.imaging.scanning.scan import scan
 
 TEXTS = {tag for tag, kind in ATTRIBUTES.values() if kind is str}
 BY_CHOICE = {tag for _, tag, kind in OPTIONAL_ATTRIBUTES.values() if kind is str}

@@ -19,10 +19,12 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import MRImageStorage
 from real_cases import copy_case
 
-from radiobject_assets.imaging.csa import read_csa
-from radiobject_assets.imaging.scan import scan
-from radiobject_assets.imaging.series import Series, build_series, open_series
-from radiobject_assets.imaging.vendor_rules import RULE, RULES
+from radiobject_assets.imaging.dicom.csa import read_csa
+from radiobject_assets.imaging.dicom.vendor_rules import RULE, RULES
+from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.scanning.scan import scan
+from radiobject_assets.imaging.series.record import Series
+from radiobject_assets.imaging.series.series import build_series
 
 GE = "GE MEDICAL SYSTEMS"
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)

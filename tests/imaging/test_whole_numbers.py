@@ -9,17 +9,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 from dcm2niix_reference import read_all
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.one_hot import Channels, OneHotLabels
+from radiobject_assets.imaging.labels.one_hot import Channels, OneHotLabels
+from radiobject_assets.imaging.labels.whole_numbers import whole_numbers
+from radiobject_assets.imaging.opening.opening import open_series
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.scan import scan
-from radiobject_assets.imaging.series import build_series, open_series
+from radiobject_assets.imaging.scanning.scan import scan
+from radiobject_assets.imaging.series.series import build_series
 from radiobject_assets.imaging.source import ImageSource
-from radiobject_assets.imaging.whole_numbers import whole_numbers
 
 SHAPE = (4, 5, 6)
 

@@ -9,9 +9,9 @@ import pytest
 from dicom_files import ramp, write_stack
 from pydicom.dataset import FileDataset
 
-from radiobject_assets.imaging.instance import Instance
-from radiobject_assets.imaging.privacy import Release
-from radiobject_assets.imaging.scan import ScanResult, scan
+from radiobject_assets.imaging.dicom.instance import Instance
+from radiobject_assets.imaging.release.release import Release
+from radiobject_assets.imaging.scanning.scan import ScanResult, scan
 
 
 def instance(tmp_path: Path, **values: str) -> Instance:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from radiobject_assets.imaging.phantom import make_cohort
-from radiobject_assets.imaging.phantom_truth import CohortTruth
+from radiobject_assets.phantom.cohort import make_cohort
+from radiobject_assets.phantom.truth import CohortTruth
 
 SHAPE = (64, 64, 32)
 

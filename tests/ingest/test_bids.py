@@ -11,13 +11,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig
-from radiobject_assets.imaging.bids import Name, parse
-from radiobject_assets.imaging.scan import scan
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.imaging.nifti.bids import Name, parse
+from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.ingest import IngestReport, ingest_sources
-from radiobject_assets.memory import MemoryBudget
 from radiobject_assets.store import RadiObject
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 
 DATASET = DatasetConfig.model_validate(
     {

@@ -26,13 +26,13 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.dataset.config import DatasetConfig
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.scan import scan
+from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.ingest import ingest_sources
 from radiobject_assets.ingest.plan import plan_ingest
-from radiobject_assets.memory import MemoryBudget, PeakMemory
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget, PeakMemory
 
 FILE_BYTES = 100_000
 NOISE = np.random.default_rng(3).integers(0, 256, FILE_BYTES, dtype=np.uint8).tobytes()

@@ -16,7 +16,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from radiobject_assets.imaging.phantom import make_subject
+from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.store import RadiObject
 
 COMMAND = [sys.executable, "-m", "radiobject_assets.cli"]
@@ -258,7 +258,7 @@ def test_several_processes_may_ingest_into_one_new_store_at_once(arrival: Path, 
 
 def test_workers_are_as_many_as_the_budget_has_room_for() -> None:
     from radiobject_assets.ingest.run import workers_that_fit
-    from radiobject_assets.memory import MemoryBudget
+    from radiobject_assets.system.memory import MemoryBudget
 
     fitting = [workers_that_fit(8, MemoryBudget(total_mb)) for total_mb in (64, 512, 1024, 2048, 65536)]
     assert fitting == sorted(fitting)

@@ -14,13 +14,13 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig
-from radiobject_assets.imaging.decoder_keeper import end_idle_decoders
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.imaging.pixels.decoder_keeper import end_idle_decoders
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.ingest import ingest_sources, run
-from radiobject_assets.memory import MemoryBudget
 from radiobject_assets.store import RadiObject
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "imaging"))
 import faulty_codec

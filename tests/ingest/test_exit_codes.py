@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from pydicom.dataset import FileDataset
 
-from radiobject_assets.dataset import DatasetConfig
-from radiobject_assets.imaging.acceptance import Problem
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.imaging.pixels.acceptance import Problem
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
-from radiobject_assets.imaging.scan import scan
+from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.ingest.plan import plan_ingest
 from radiobject_assets.ingest.report import IngestReport, outcomes_table
 from tests.imaging.dicom_files import ramp, write_stack

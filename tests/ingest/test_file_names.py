@@ -10,13 +10,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig
-from radiobject_assets.export import export_store
-from radiobject_assets.imaging.scan import ScanResult, scan
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.export.nifti import export_store
+from radiobject_assets.imaging.scanning.scan import ScanResult, scan
 from radiobject_assets.ingest import ingest_sources
-from radiobject_assets.memory import MemoryBudget
 from radiobject_assets.store import RadiObject
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 
 LATIN_1 = os.fsdecode("Müller".encode("latin-1"))
 

@@ -17,13 +17,13 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.dataset.config import DatasetConfig
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
-from radiobject_assets.imaging.scan import scan
+from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.ingest import plan_ingest, run_ingest
-from radiobject_assets.memory import MemoryBudget
 from radiobject_assets.store import RadiObject
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "imaging"))
 from dicom_files import FrameSpec, enhanced_dataset, write_stack

@@ -11,19 +11,18 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig, PatchesConfig, load_dataset
+from radiobject_assets.dataset.config import DatasetConfig, PatchesConfig, load_dataset
 from radiobject_assets.errors import AlignmentError
 from radiobject_assets.ingest import IngestReport, ingest_sources
-from radiobject_assets.memory import MemoryBudget
 from radiobject_assets.store import RadiObject
-from radiobject_assets.store.snapshots import create_snapshot
-from radiobject_assets.training.cache_build import build_patch_cache
-from radiobject_assets.training.loading import DatasetConfig as LoadingConfig
-from radiobject_assets.training.loading import LoadingMode
-from radiobject_assets.training.patch_cache import PatchCache
-from radiobject_assets.training.segmentation_dataset import SegmentationDataset
-from radiobject_assets.training.volume_dataset import VolumeCollectionDataset
+from radiobject_assets.store.format.snapshots import create_snapshot
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
+from radiobject_assets.training.cache.build import build_patch_cache
+from radiobject_assets.training.cache.patch_cache import PatchCache
+from radiobject_assets.training.volumes.loading import DatasetConfig as LoadingConfig, LoadingMode
+from radiobject_assets.training.volumes.segmentation_dataset import SegmentationDataset
+from radiobject_assets.training.volumes.volume_dataset import VolumeCollectionDataset
 
 SHAPE = (9, 8, 7)
 CHANNELS = ["FLAIR", "T1w", "T1gd", "T2w"]

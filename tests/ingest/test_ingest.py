@@ -15,16 +15,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig
-from radiobject_assets.describe import describe_store
+from radiobject_assets.dataset.config import DatasetConfig
 from radiobject_assets.errors import IngestError, StorageError
-from radiobject_assets.export import export_store
-from radiobject_assets.imaging.phantom import make_subject
-from radiobject_assets.imaging.phantom_truth import CohortTruth, VolumeTruth
+from radiobject_assets.export.describe import describe_store
+from radiobject_assets.export.nifti import export_store
 from radiobject_assets.ingest import IngestReport, ingest_sources
-from radiobject_assets.memory import MemoryBudget
+from radiobject_assets.phantom.cohort import make_subject
+from radiobject_assets.phantom.truth import CohortTruth, VolumeTruth
 from radiobject_assets.store import RadiObject
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 
 DATASET = DatasetConfig.model_validate(
     {
@@ -188,7 +188,7 @@ def test_a_partial_resend_does_not_replace_the_whole_series(tmp_path: Path) -> N
     files = sorted(Path(series.source).iterdir())
     corrected = tmp_path / "first" / "corrected"
     assert len(files) == truth.ct.shape[2]
-    from radiobject_assets.imaging.scan import scan
+    from radiobject_assets.imaging.scanning.scan import scan
     from radiobject_assets.ingest import plan_ingest, run_ingest
 
     order = [
@@ -270,7 +270,15 @@ def test_ctrl_c_leaves_only_whole_volumes_and_the_next_run_completes(
     cohort: tuple[Path, CohortTruth], tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    command = [sys.executable, "-m", "radiobject_assets.cli", "ingest", str(cohort[0]), "--store", str(store)]
+    command = [
+        sys.executable,
+        "-m",
+        "radiobject_assets.cli",
+        "ingest",
+        str(cohort[0]),
+        "--store",
+        str(store),
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list(store.glob("collections/*/volumes/*/__fragments/*")):

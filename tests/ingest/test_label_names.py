@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from radiobject_assets.dataset import DatasetConfig
-from radiobject_assets.ingest.label_names import named_labels
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.ingest.names.label_names import named_labels
 from radiobject_assets.ingest.release import subject_in_file_name
 
 LABELS = """PETCT_01/2003/SEG.nii.gz Patient_01/GT.nii.gz patient001/patient001_frame01_gt.nii.gz

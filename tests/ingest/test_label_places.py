@@ -13,24 +13,24 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig, load_dataset
+from radiobject_assets.dataset.config import DatasetConfig, load_dataset
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.export import export_store
-from radiobject_assets.imaging.scan import scan
-from radiobject_assets.imaging.series import build_series, open_series
+from radiobject_assets.export.nifti import export_store
+from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.scanning.scan import scan
+from radiobject_assets.imaging.series.series import build_series
 from radiobject_assets.imaging.source import ImageSource
 from radiobject_assets.ingest import IngestReport, ingest_sources
-from radiobject_assets.memory import MemoryBudget
 from radiobject_assets.store import RadiObject
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "imaging"))
 

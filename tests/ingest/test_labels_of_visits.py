@@ -9,12 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig
-from radiobject_assets.imaging.visits import visit_of
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.imaging.nifti.visits import visit_of
 from radiobject_assets.ingest import IngestReport, ingest_sources
-from radiobject_assets.memory import MemoryBudget
 from radiobject_assets.store import RadiObject
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 
 
 @pytest.fixture(autouse=True)

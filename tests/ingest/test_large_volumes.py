@@ -23,8 +23,8 @@ import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from radiobject_assets.memory import tree_rss_bytes
 from radiobject_assets.store import RadiObject
+from radiobject_assets.system.memory import tree_rss_bytes
 
 log = logging.getLogger(__name__)
 MB = 1024 * 1024
@@ -147,7 +147,7 @@ def _run(arguments: list[str]) -> tuple[str, float]:
 
 def _baseline_mb() -> float:
     code = (
-        "import psutil, pydicom, radiobject_assets.cli, radiobject_assets.ingest.work\n"
+        "import psutil, pydicom, radiobject_assets.cli.app, radiobject_assets.ingest.work.volume\n"
         "print(psutil.Process().memory_info().rss)"
     )
     return int(_run(["-c", code])[0]) / MB

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import yaml
 
-from radiobject_assets.dataset import DatasetConfig, load_dataset
-from radiobject_assets.dataset_layouts import LAYOUTS
+from radiobject_assets.dataset.config import DatasetConfig, load_dataset
+from radiobject_assets.dataset.layouts import LAYOUTS
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.ingest.doubtful_subjects import doubtful_subjects
+from radiobject_assets.ingest.names.doubtful_subjects import doubtful_subjects
 from radiobject_assets.store import RadiObject
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "layouts.md"

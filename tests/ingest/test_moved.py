@@ -8,16 +8,16 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig
-from radiobject_assets.imaging.phantom import make_subject
-from radiobject_assets.imaging.scan import scan
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.ingest import IngestReport, plan_ingest, run_ingest
-from radiobject_assets.ingest.moved import Moved, withdraw_moved
 from radiobject_assets.ingest.release import release_of
-from radiobject_assets.memory import MemoryBudget
+from radiobject_assets.ingest.stored.moved import Moved, withdraw_moved
+from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.store import RadiObject
-from radiobject_assets.store.context import get_tiledb_ctx
+from radiobject_assets.store.storage.context import get_tiledb_ctx
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 
 BROAD = {"ct": {"match": {"modality": "CT"}}, "other": {"match": {"modality": "NM"}}}
 NARROW = {"ct": {"match": {"modality": "NM"}}, "other": {"match": {"modality": "CT"}}}

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig
-from radiobject_assets.export import export_store
-from radiobject_assets.imaging.scan import scan
-from radiobject_assets.imaging.series import build_series, open_series
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.export.nifti import export_store
+from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.scanning.scan import scan
+from radiobject_assets.imaging.series.series import build_series
 from radiobject_assets.ingest import IngestReport, ingest_sources
-from radiobject_assets.memory import MemoryBudget
 from radiobject_assets.store import RadiObject
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 
 DATASET = DatasetConfig.model_validate(
     {

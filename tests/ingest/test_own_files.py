@@ -13,7 +13,15 @@ import numpy as np
 
 def ingest(source: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "radiobject_assets.cli", "ingest", source, *map(str, arguments), "--json"],
+        [
+            sys.executable,
+            "-m",
+            "radiobject_assets.cli",
+            "ingest",
+            source,
+            *map(str, arguments),
+            "--json",
+        ],
         capture_output=True,
         text=True,
         timeout=300,

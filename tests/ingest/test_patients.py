@@ -10,14 +10,14 @@ import numpy as np
 import pydicom
 import pytest
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig
-from radiobject_assets.export import export_store
-from radiobject_assets.imaging.phantom import make_subject
-from radiobject_assets.imaging.privacy import PSEUDONYM
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.export.nifti import export_store
+from radiobject_assets.imaging.release.release import PSEUDONYM
 from radiobject_assets.ingest import IngestReport, ingest_sources
-from radiobject_assets.memory import MemoryBudget
+from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.store import RadiObject
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 from tests.imaging.structure_sets import write_rtstruct
 
 VARIABLE = "RADIOBJECT_PSEUDONYM_KEY"

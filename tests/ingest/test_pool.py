@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from radiobject_assets.compute import Compute
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.ingest.pool import SLACK_BYTES, Failure, Task, run_tasks
-from radiobject_assets.memory import MB, MemoryBudget
+from radiobject_assets.ingest.work.pool import SLACK_BYTES, Failure, Task, run_tasks
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MB, MemoryBudget
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def test_what_a_killed_worker_had_unpacked_does_not_stay_on_the_disk(tmp_path: P
 def test_workers_that_cannot_start_are_told_as_such_and_no_item_is_blamed(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "from radiobject_assets.compute import Compute\n"
-        "from radiobject_assets.ingest.pool import Task, run_tasks\n"
-        "from radiobject_assets.memory import MemoryBudget\n"
+        "from radiobject_assets.system.compute import Compute\n"
+        "from radiobject_assets.ingest.work.pool import Task, run_tasks\n"
+        "from radiobject_assets.system.memory import MemoryBudget\n"
         "tasks = [Task('a', 1), Task('b', 1)]\n"
         "print(list(run_tasks(len, tasks, compute=Compute(workers=2), budget=MemoryBudget(256))))\n"
     )

@@ -14,19 +14,19 @@ import pydicom
 import pytest
 from pydicom.uid import UID
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig, load_dataset
-from radiobject_assets.dataset_keywords import OPTIONAL_KEYWORDS
+from radiobject_assets.dataset.config import DatasetConfig, load_dataset
+from radiobject_assets.dataset.keywords import OPTIONAL_KEYWORDS
 from radiobject_assets.errors import ConfigurationError, IngestError
-from radiobject_assets.imaging.phantom import make_subject
-from radiobject_assets.imaging.privacy import PSEUDONYM, Release
-from radiobject_assets.imaging.scan import scan
-from radiobject_assets.imaging.series import build_series
-from radiobject_assets.imaging.tags import OPTIONAL_ATTRIBUTES
+from radiobject_assets.imaging.dicom.tags import OPTIONAL_ATTRIBUTES
+from radiobject_assets.imaging.release.release import PSEUDONYM, Release
+from radiobject_assets.imaging.scanning.scan import scan
+from radiobject_assets.imaging.series.series import build_series
 from radiobject_assets.ingest import IngestReport, ingest_sources, plan_ingest
 from radiobject_assets.ingest.release import release_of
-from radiobject_assets.memory import MemoryBudget
+from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.store import RadiObject
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 
 SECRET = "a secret of enough letters"
 VARIABLE = "RADIOBJECT_PSEUDONYM_KEY"

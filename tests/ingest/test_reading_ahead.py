@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
-from radiobject_assets.ingest.reading_ahead import read_ahead
+from radiobject_assets.ingest.work.reading_ahead import read_ahead
 
 
 class Source:

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig
-from radiobject_assets.imaging.phantom import make_subject
+from radiobject_assets.dataset.config import DatasetConfig
 from radiobject_assets.ingest import IngestReport, ingest_sources
-from radiobject_assets.memory import MemoryBudget
+from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.store import RadiObject
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 
 COLLECTIONS = {
     "ct": {"match": {"modality": "CT"}},

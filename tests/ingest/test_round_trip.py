@@ -11,12 +11,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig
-from radiobject_assets.export import export_store
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.export.nifti import export_store
 from radiobject_assets.ingest import ingest_sources
-from radiobject_assets.memory import MemoryBudget
 from radiobject_assets.store import RadiObject, Volume
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 
 OBLIQUE = np.array([[0, -0.6, 2.4, 10], [-2, 0, 0, -20], [0, 0.8, 1.8, 30.25], [0, 0, 0, 1]])
 FIELDS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.dataset.config import DatasetConfig
 from radiobject_assets.ingest.settings import scan_version, settings_version
 
 BASE = {

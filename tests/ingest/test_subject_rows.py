@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from radiobject_assets.ingest.subjects import write_subjects
+from radiobject_assets.ingest.names.subject_table import write_subjects
 from radiobject_assets.store import RadiObject
-from radiobject_assets.store.layout import ensure_store
+from radiobject_assets.store.format.layout import ensure_store
 
 NOBODY = pd.DataFrame({"obs_subject_id": pd.Series(dtype="str")})
 

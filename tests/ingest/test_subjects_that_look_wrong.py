@@ -12,11 +12,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from radiobject_assets.dataset import DatasetConfig, SubjectsConfig
-from radiobject_assets.ingest.doubtful_subjects import doubtful_subjects
+from radiobject_assets.dataset.config import DatasetConfig, SubjectsConfig
+from radiobject_assets.ingest.names.doubtful_subjects import doubtful_subjects
 from radiobject_assets.ingest.release import subject_in_file_name
 from radiobject_assets.store import RadiObject
 

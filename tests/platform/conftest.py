@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from radiobject_assets.demo import DemoSummary, run_demo
-from radiobject_assets.imaging.phantom import cohort_truth
-from radiobject_assets.imaging.phantom_truth import CohortTruth
+from radiobject_assets.cli.demo import DemoSummary, run_demo
+from radiobject_assets.phantom.cohort import cohort_truth
+from radiobject_assets.phantom.truth import CohortTruth
 
 SHAPE = (64, 64, 32)
 

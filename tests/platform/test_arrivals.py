@@ -11,13 +11,13 @@ import pandas as pd
 import pydicom
 import pytest
 
-from radiobject_assets import headless
-from radiobject_assets.dataset import DatasetConfig, load_dataset
+from radiobject_assets.cli.demo import DATASET_YAML, run_demo
+from radiobject_assets.dataset.config import DatasetConfig, load_dataset
 from radiobject_assets.definitions import build_definitions
-from radiobject_assets.demo import DATASET_YAML, run_demo
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.headless import Pass, open_instance, run_pass
-from radiobject_assets.imaging.phantom import make_subject
+from radiobject_assets.phantom.cohort import make_subject
+from radiobject_assets.platform import headless
+from radiobject_assets.platform.headless import Pass, open_instance, run_pass
 from radiobject_assets.store import RadiObject
 
 SHAPE = (48, 48, 24)

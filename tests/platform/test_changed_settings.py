@@ -7,10 +7,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.dataset.config import DatasetConfig
 from radiobject_assets.definitions import build_definitions
-from radiobject_assets.headless import open_instance, run_pass
-from radiobject_assets.imaging.phantom import make_subject
+from radiobject_assets.phantom.cohort import make_subject
+from radiobject_assets.platform.headless import open_instance, run_pass
 from radiobject_assets.store import RadiObject
 
 SHAPE = (48, 48, 24)

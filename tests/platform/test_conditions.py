@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from radiobject_assets.automation.conditions import when_inputs_changed
+from radiobject_assets.platform.automation.conditions import when_inputs_changed
 
 ARRIVALS = dg.DynamicPartitionsDefinition(name="arrivals")
 FAILS: set[str] = set()

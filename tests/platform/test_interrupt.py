@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from radiobject_assets.demo import run_demo
-from radiobject_assets.imaging.phantom import make_cohort
+from radiobject_assets.cli.demo import run_demo
+from radiobject_assets.phantom.cohort import make_cohort
 from radiobject_assets.store import RadiObject
 
 SHAPE = (48, 48, 24)
-COMMAND = "import sys; from radiobject_assets.cli import main; sys.argv[0] = 'radiobject-assets'; main()"
+COMMAND = "import sys; from radiobject_assets.cli.app import main; sys.argv[0] = 'radiobject-assets'; main()"
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from radiobject_assets.dataset import load_dataset
+from radiobject_assets.cli.demo import DATASET_YAML
+from radiobject_assets.dataset.config import load_dataset
 from radiobject_assets.definitions import build_definitions
-from radiobject_assets.demo import DATASET_YAML
-from radiobject_assets.headless import open_instance, run_pass
-from radiobject_assets.imaging.phantom import make_subject
-from radiobject_assets.overview import read_overview
+from radiobject_assets.phantom.cohort import make_subject
+from radiobject_assets.platform.headless import open_instance, run_pass
+from radiobject_assets.platform.overview import read_overview
 from radiobject_assets.store import RadiObject
 
 SHAPE = (48, 48, 24)

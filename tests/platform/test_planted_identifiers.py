@@ -20,16 +20,16 @@ import pydicom
 import pytest
 from planted import plant_in_files
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig, load_dataset
+from radiobject_assets.cli.demo import DATASET_YAML
+from radiobject_assets.dataset.config import DatasetConfig, load_dataset
 from radiobject_assets.definitions import build_definitions
-from radiobject_assets.demo import DATASET_YAML
-from radiobject_assets.headless import open_instance, run_pass
-from radiobject_assets.imaging.phantom import make_subject
-from radiobject_assets.imaging.terms import FREE
+from radiobject_assets.imaging.dicom.terms import FREE
 from radiobject_assets.ingest import ingest_sources
-from radiobject_assets.memory import MemoryBudget
+from radiobject_assets.phantom.cohort import make_subject
+from radiobject_assets.platform.headless import open_instance, run_pass
 from radiobject_assets.store import RadiObject
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 
 WORD = "ZZPLANTEDZZ"
 SECRET = "correct-horse-battery-staple"

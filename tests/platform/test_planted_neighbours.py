@@ -10,11 +10,11 @@ import pytest
 import SimpleITK as sitk
 from test_planted_identifiers import SECRET, WORD, decoded, places_of
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig
-from radiobject_assets.export import export_store
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.export.nifti import export_store
 from radiobject_assets.ingest import ingest_sources
-from radiobject_assets.memory import MemoryBudget
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 
 NRRD_PAIRS = {
     "PatientName": f"{WORD}^Jane", "DICOM.PatientID": WORD, "comment": f"scan of {WORD}",

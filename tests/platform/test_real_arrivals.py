@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.dataset.config import DatasetConfig
 from radiobject_assets.definitions import build_definitions
-from radiobject_assets.headless import open_instance, run_pass
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.overview import read_overview
+from radiobject_assets.platform.headless import open_instance, run_pass
+from radiobject_assets.platform.overview import read_overview
 from radiobject_assets.store import RadiObject
 
 ARRIVALS = (

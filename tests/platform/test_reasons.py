@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from radiobject_assets.checks import completeness
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
+from radiobject_assets.platform.checks import completeness
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "reasons.md"
 

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from dagster_aws.s3 import S3Resource
 
-from radiobject_assets.automation.sweep import sweep
-from radiobject_assets.dataset import ArrivalsConfig, DatasetConfig
+from radiobject_assets.dataset.config import ArrivalsConfig, DatasetConfig
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.errors import IngestError, StorageError
-from radiobject_assets.headless import open_instance, run_pass
-from radiobject_assets.imaging.phantom import make_subject
-from radiobject_assets.landing_s3 import S3LandingZone
-from radiobject_assets.overview import read_overview
+from radiobject_assets.landing.s3 import S3LandingZone
+from radiobject_assets.phantom.cohort import make_subject
+from radiobject_assets.platform.automation.sweep import sweep
+from radiobject_assets.platform.headless import open_instance, run_pass
+from radiobject_assets.platform.overview import read_overview
 from radiobject_assets.store import RadiObject
 from tests.store.conftest import S3Server, s3_server
 

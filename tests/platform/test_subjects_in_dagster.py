@@ -8,11 +8,11 @@ import dagster as dg
 import nibabel as nib
 import numpy as np
 
-from radiobject_assets.assets.partitions import ALL_VOLUMES, collection_names
-from radiobject_assets.dataset import DatasetConfig
-from radiobject_assets.dataset_layouts import LAYOUTS
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.layouts import LAYOUTS
 from radiobject_assets.definitions import build_definitions
-from radiobject_assets.headless import open_instance, run_pass
+from radiobject_assets.platform.assets.partitions import ALL_VOLUMES, collection_names
+from radiobject_assets.platform.headless import open_instance, run_pass
 from radiobject_assets.store import RadiObject
 
 

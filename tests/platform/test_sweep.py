@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from radiobject_assets.automation.sweep import forget, sweep
-from radiobject_assets.dataset import ArrivalsConfig
+from radiobject_assets.dataset.config import ArrivalsConfig
 from radiobject_assets.errors import ConfigurationError, IngestError
-from radiobject_assets.landing import LandingZone, arrival_key
+from radiobject_assets.landing.local import LandingZone, arrival_key
+from radiobject_assets.platform.automation.sweep import forget, sweep
 
 LATER = time.time() + 3600
 

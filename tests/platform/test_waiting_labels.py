@@ -9,12 +9,12 @@ import pandas as pd
 import pydicom
 import pytest
 
-from radiobject_assets.automation.retries import find_retries
-from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.dataset.config import DatasetConfig
 from radiobject_assets.definitions import build_definitions
-from radiobject_assets.headless import Pass, open_instance, run_pass
-from radiobject_assets.imaging.phantom import make_subject
-from radiobject_assets.ingest.waiting import WaitingLabels
+from radiobject_assets.ingest.labels.waiting import WaitingLabels
+from radiobject_assets.phantom.cohort import make_subject
+from radiobject_assets.platform.automation.retries import find_retries
+from radiobject_assets.platform.headless import Pass, open_instance, run_pass
 from radiobject_assets.store import RadiObject
 
 SHAPE = (48, 48, 24)

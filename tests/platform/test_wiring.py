@@ -8,11 +8,11 @@ import dagster as dg
 import pytest
 
 from radiobject_assets import definitions as wiring
-from radiobject_assets.dataset import DatasetConfig, load_dataset
+from radiobject_assets.cli.demo import DATASET_YAML
+from radiobject_assets.dataset.config import DatasetConfig, load_dataset
 from radiobject_assets.definitions import build_definitions
-from radiobject_assets.demo import DATASET_YAML
 from radiobject_assets.errors import ConfigurationError
-from resources import ComputeResource, MemoryBudgetResource, StorageResource
+from radiobject_assets.resources import ComputeResource, MemoryBudgetResource, StorageResource
 
 
 @pytest.fixture

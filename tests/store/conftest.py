@@ -30,7 +30,7 @@ from radiobject_assets.store import (
     reset_radiobject_config,
     stage_volume,
 )
-from radiobject_assets.store.context import get_tiledb_ctx
+from radiobject_assets.store.storage.context import get_tiledb_ctx
 
 AFFINE = np.array(
     [[0.0, -1.5, 0.0, 10.0], [0.8, 0.0, 0.0, -20.0], [0.0, 0.0, 2.5, 30.0], [0.0, 0.0, 0.0, 1.0]]

@@ -16,10 +16,10 @@ import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store import RadiObject, Volume, consolidate, delete_subjects, vacuum
-from radiobject_assets.store.array_copies import edited_array, local_array, local_group
+from radiobject_assets.store.arrays.array_copies import edited_array, local_array, local_group
 from radiobject_assets.store.arrays.handles import POOL, HandlePool, open_array
-from radiobject_assets.store.uris import object_kind
-from radiobject_assets.temporary import temporary_folder
+from radiobject_assets.store.storage.uris import object_kind
+from radiobject_assets.system.temporary import temporary_folder
 from tests.store.conftest import S3Server, voxels
 from tests.store.fault_proxy import FaultProxy
 from tests.store.test_s3 import fill

@@ -14,8 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tiledb
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store import ReadConfig, TileConfig, configure, stage_volume
@@ -26,9 +25,9 @@ from radiobject_assets.store.blocks.decoding import decode
 from radiobject_assets.store.blocks.index import INDEX_NAME, TileIndex, digest_of
 from radiobject_assets.store.blocks.layout import Layout
 from radiobject_assets.store.blocks.regions import Region
-from radiobject_assets.store.config import CompressionConfig, Compressor
-from radiobject_assets.store.context import get_tiledb_ctx
-from radiobject_assets.store.staging import StagedVolume
+from radiobject_assets.store.format.staging import StagedVolume
+from radiobject_assets.store.storage.config import CompressionConfig, Compressor
+from radiobject_assets.store.storage.context import get_tiledb_ctx
 from tests.store.conftest import voxels
 
 Way = Literal["fast", "tiledb"]

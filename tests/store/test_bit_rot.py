@@ -26,9 +26,9 @@ from radiobject_assets.store import (
     stage_volume,
 )
 from radiobject_assets.store.arrays.tile_cache import forget_array
-from radiobject_assets.store.context import get_tiledb_ctx
-from radiobject_assets.store.obs_rows import obs_rows
-from radiobject_assets.store.table import Table
+from radiobject_assets.store.format.obs_rows import obs_rows
+from radiobject_assets.store.storage.context import get_tiledb_ctx
+from radiobject_assets.store.tables.table import Table
 from tests.store.conftest import AFFINE, put, voxels
 
 

@@ -24,7 +24,7 @@ from radiobject_assets.store import (
     stage_volume,
     upsert_subjects,
 )
-from radiobject_assets.store.filters import Condition
+from radiobject_assets.store.tables.filters import Condition
 from tests.store.conftest import AFFINE, put, voxels
 
 

@@ -31,7 +31,7 @@ from radiobject_assets.store import (
     upsert_subjects,
     vacuum,
 )
-from radiobject_assets.store.table import Table
+from radiobject_assets.store.tables.table import Table
 from tests.store.conftest import put, voxels
 
 _FRESH = multiprocessing.get_context("forkserver")

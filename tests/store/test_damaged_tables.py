@@ -23,7 +23,7 @@ from radiobject_assets.store import (
     list_snapshots,
     upsert_subjects,
 )
-from radiobject_assets.store.layout import rename_collection
+from radiobject_assets.store.format.layout import rename_collection
 from tests.store.conftest import put
 
 _FRESH = multiprocessing.get_context("forkserver")

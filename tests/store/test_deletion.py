@@ -16,8 +16,8 @@ from radiobject_assets.store import (
     list_snapshots,
     upsert_subjects,
 )
-from radiobject_assets.store.context import get_tiledb_ctx
-from radiobject_assets.store.snapshots import describe_state
+from radiobject_assets.store.format.snapshots import describe_state
+from radiobject_assets.store.storage.context import get_tiledb_ctx
 from tests.store.conftest import put, voxels
 
 MARKER = np.frombuffer(b"PATIENT-VOXELS!!", dtype=np.int16)

@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import tiledb
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from numpy.typing import NDArray
 
 from radiobject_assets.store import Volume
 from radiobject_assets.store.arrays.block_writer import BlockWriter
 from radiobject_assets.store.arrays.tiledb_array import ATTRIBUTE, create_array
+from radiobject_assets.store.arrays.voxels import Chunk
 from radiobject_assets.store.blocks.index import DATA_FILE
 from radiobject_assets.store.blocks.layout import Layout
-from radiobject_assets.store.config import CompressionConfig, Compressor, TileConfig
-from radiobject_assets.store.voxels import Chunk
+from radiobject_assets.store.storage.config import CompressionConfig, Compressor, TileConfig
 
 DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
 

@@ -12,12 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radiobject_assets.compute import Compute
-from radiobject_assets.dataset import DatasetConfig
+from radiobject_assets.dataset.config import DatasetConfig
 from radiobject_assets.errors import StorageError
-from radiobject_assets.imaging.phantom import make_subject
 from radiobject_assets.ingest import ingest_sources
-from radiobject_assets.memory import MemoryBudget
+from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.store import (
     RadiObject,
     TileDBStats,
@@ -33,12 +31,14 @@ from radiobject_assets.store import (
     stage_volume,
     vacuum,
 )
-from radiobject_assets.store.config import RadiObjectConfig, get_radiobject_config
-from radiobject_assets.store.context import get_tiledb_ctx
 from radiobject_assets.store.log.log import now_ms
 from radiobject_assets.store.names import OBS
-from radiobject_assets.store.table import Table
-from radiobject_assets.store.uris import join
+from radiobject_assets.store.storage.config import RadiObjectConfig, get_radiobject_config
+from radiobject_assets.store.storage.context import get_tiledb_ctx
+from radiobject_assets.store.storage.uris import join
+from radiobject_assets.store.tables.table import Table
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
 from tests.store.conftest import AFFINE, S3Server, put, voxels
 
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(300)]

@@ -31,7 +31,7 @@ from radiobject_assets.store import (
     make_ctx,
 )
 from radiobject_assets.store.arrays.tile_cache import tile_cache
-from radiobject_assets.store.parallel import map_on_threads
+from radiobject_assets.store.storage.parallel import map_on_threads
 from tests.store.conftest import voxels
 
 

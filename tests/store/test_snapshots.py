@@ -24,9 +24,9 @@ from radiobject_assets.store import (
     upsert_subjects,
     vacuum,
 )
-from radiobject_assets.store.context import get_tiledb_ctx
-from radiobject_assets.store.layout import rename_collection
-from radiobject_assets.store.snapshots import describe_state
+from radiobject_assets.store.format.layout import rename_collection
+from radiobject_assets.store.format.snapshots import describe_state
+from radiobject_assets.store.storage.context import get_tiledb_ctx
 from tests.store.conftest import put, voxels
 
 _FRESH = multiprocessing.get_context("forkserver")

@@ -10,10 +10,10 @@ import pytest
 
 from radiobject_assets.errors import SchemaError
 from radiobject_assets.store import upsert_subjects
-from radiobject_assets.store.context import get_tiledb_ctx
 from radiobject_assets.store.names import OBS_META
-from radiobject_assets.store.table import Table, create_table
-from radiobject_assets.store.uris import join
+from radiobject_assets.store.storage.context import get_tiledb_ctx
+from radiobject_assets.store.storage.uris import join
+from radiobject_assets.store.tables.table import Table, create_table
 
 TEXT = pa.large_string()
 

@@ -18,8 +18,7 @@ import pytest
 import tiledb
 import xxhash
 import zstandard
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store import (

@@ -11,8 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tiledb
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from radiobject_assets.errors import ConfigurationError, SchemaError, ShapeError, StorageError

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from radiobject_assets.training.buffers import BufferPool
-from radiobject_assets.training.patch_cache import PatchBatch
+from radiobject_assets.training.cache.buffers import BufferPool
+from radiobject_assets.training.cache.patch_cache import PatchBatch
 
 
 def make():

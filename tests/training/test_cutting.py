@@ -5,16 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from array_source import ArraySource, expected_patch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from radiobject_assets.training.cutting import (
-    cut_patches,
-    held,
-    padding_value,
-    rounds,
-    slab_depth,
-)
+from radiobject_assets.training.cache.cutting import cut_patches, held, padding_value, rounds, slab_depth
 from radiobject_assets.training.sampling import place_patches
 
 

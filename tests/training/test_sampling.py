@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from array_source import ArraySource
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from radiobject_assets.errors import ShapeError
-from radiobject_assets.training.cutting import LabelledVoxels
+from radiobject_assets.training.cache.cutting import LabelledVoxels
 from radiobject_assets.training.sampling import (
     centred,
     is_foreground,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from radiobject_assets.dataset import SplitConfig
+from radiobject_assets.dataset.config import SplitConfig
 from radiobject_assets.errors import AlignmentError, ConfigurationError
 from radiobject_assets.training.splits import assign_splits, hash_fraction
 

@@ -33,7 +33,7 @@ def browser_binaries() -> tuple[str, str]:
 @pytest.fixture(scope="session")
 def served_home(tmp_path_factory: pytest.TempPathFactory, browser_binaries: tuple[str, str]) -> Iterator[str]:
     """Address of the webserver."""
-    from radiobject_assets.demo import run_demo
+    from radiobject_assets.cli.demo import run_demo
 
     home = tmp_path_factory.mktemp("served")
     assert not run_demo(home, shape=(64, 64, 32)).has_problems

@@ -24,7 +24,7 @@ from radiobject_assets.store.blocks.decoding import TOGETHER, check_block, fill
 from radiobject_assets.store.blocks.index import TileIndex
 from radiobject_assets.store.blocks.layout import DamagedError
 from radiobject_assets.store.blocks.regions import Plan, Region, plan_region
-from radiobject_assets.store.config import MB
+from radiobject_assets.store.storage.config import MB
 from radiobject_assets.store.storage.errors import storage_errors
 
 # On a disk a second read costs less than 16 KB more.

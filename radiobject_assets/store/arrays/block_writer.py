@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import ShapeError
 from radiobject_assets.store.arrays.files import GrowingFile, put_file
+from radiobject_assets.store.arrays.voxels import Chunk
 from radiobject_assets.store.blocks.encoding import EncodedTile, TileEncoder
 from radiobject_assets.store.blocks.fragment import METADATA_FILE, DenseFragment
 from radiobject_assets.store.blocks.index import DATA_FILE, DataFile, TileIndex
 from radiobject_assets.store.blocks.layout import FORMAT_VERSION, Layout
-from radiobject_assets.store.uris import new_token
-from radiobject_assets.store.voxels import Chunk
+from radiobject_assets.store.storage.uris import new_token
 
 # Tiles that a thread makes before the next thread may have the interpreter's lock.
 _BATCH_BYTES = 1024 * 1024

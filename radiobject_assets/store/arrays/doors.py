@@ -13,9 +13,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from radiobject_assets.store.arrays.voxels import Chunk
 from radiobject_assets.store.blocks.index import TileIndex
 from radiobject_assets.store.blocks.regions import Region
-from radiobject_assets.store.voxels import Chunk
 
 
 class VoxelReader(Protocol):

@@ -15,10 +15,10 @@ import tiledb
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.blocks.index import DATA_FILE, INDEX_NAME
 from radiobject_assets.store.blocks.layout import DamagedError
-from radiobject_assets.store.disk import write_all, write_through
 from radiobject_assets.store.storage import DeadlineError, MissingError, open_storage
 from radiobject_assets.store.storage.errors import disk_errors
-from radiobject_assets.store.uris import join, list_names, local_path, remove_tree
+from radiobject_assets.store.storage.uris import join, list_names, local_path, remove_tree
+from radiobject_assets.system.files import write_all, write_through
 
 _log = logging.getLogger(__name__)
 

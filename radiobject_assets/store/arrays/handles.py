@@ -18,11 +18,11 @@ from typing import Any
 
 import tiledb
 
-from radiobject_assets.store.array_copies import copied_bytes, local_array
+from radiobject_assets.store.arrays.array_copies import copied_bytes, local_array
 from radiobject_assets.store.arrays.checking import check_files
-from radiobject_assets.store.context import keep_orphan
+from radiobject_assets.store.storage.context import keep_orphan
 from radiobject_assets.store.storage.errors import storage_errors
-from radiobject_assets.store.uris import local_path
+from radiobject_assets.store.storage.uris import local_path
 
 MAX_OPEN = 128
 # What copies of arrays may take of the disk, beside those in use.

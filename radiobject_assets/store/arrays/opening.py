@@ -19,9 +19,9 @@ from radiobject_assets.store.arrays.doors import VoxelReader
 from radiobject_assets.store.arrays.files import ArrayFiles
 from radiobject_assets.store.arrays.tiledb_array import TileDBReader
 from radiobject_assets.store.blocks.index import IndexDamagedError
-from radiobject_assets.store.config import get_radiobject_config
-from radiobject_assets.store.context import keep_orphan
-from radiobject_assets.store.uris import last_part
+from radiobject_assets.store.storage.config import get_radiobject_config
+from radiobject_assets.store.storage.context import keep_orphan
+from radiobject_assets.store.storage.uris import last_part
 
 _log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from radiobject_assets.store.arrays.doors import VoxelReader
 from radiobject_assets.store.arrays.handles import POOL
 from radiobject_assets.store.arrays.opening import READERS
 from radiobject_assets.store.blocks.regions import Region
-from radiobject_assets.store.config import MB, config_generation, get_radiobject_config
+from radiobject_assets.store.storage.config import MB, config_generation, get_radiobject_config
 
 TileKey = tuple[str, tuple[int, ...]]
 

@@ -22,13 +22,13 @@ from radiobject_assets.errors import ShapeError, StorageError
 from radiobject_assets.store.arrays.block_reader import BlockReader
 from radiobject_assets.store.arrays.files import ArrayFiles
 from radiobject_assets.store.arrays.handles import open_array
+from radiobject_assets.store.arrays.voxels import AXES, Chunk, carrier_dtype
 from radiobject_assets.store.blocks.chunks import NotIndexableError, build_index
 from radiobject_assets.store.blocks.index import TileIndex
 from radiobject_assets.store.blocks.layout import FORMAT_VERSION, Layout
 from radiobject_assets.store.blocks.regions import Region
-from radiobject_assets.store.config import CompressionConfig, TileConfig
+from radiobject_assets.store.storage.config import CompressionConfig, TileConfig
 from radiobject_assets.store.storage.errors import storage_errors
-from radiobject_assets.store.voxels import AXES, Chunk, carrier_dtype
 
 ATTRIBUTE = "voxels"
 META_KEY = "radiobject_assets"

@@ -13,13 +13,13 @@ import tiledb
 from radiobject_assets.store.arrays.checking import damaged_file, has_fragments, load_index
 from radiobject_assets.store.arrays.files import ArrayFiles
 from radiobject_assets.store.arrays.tiledb_array import TileDBReader
+from radiobject_assets.store.arrays.voxels import VoxelDigest
 from radiobject_assets.store.blocks.chunks import NotIndexableError, build_index
 from radiobject_assets.store.blocks.index import IndexDamagedError
 from radiobject_assets.store.blocks.layout import DamagedError
 from radiobject_assets.store.blocks.regions import Region
-from radiobject_assets.store.config import MB
+from radiobject_assets.store.storage.config import MB
 from radiobject_assets.store.storage.errors import storage_errors
-from radiobject_assets.store.voxels import VoxelDigest
 
 _PIECE_BYTES = 32 * MB
 

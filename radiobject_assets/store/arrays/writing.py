@@ -23,12 +23,12 @@ from radiobject_assets.store.arrays.block_writer import BlockWriter
 from radiobject_assets.store.arrays.doors import VoxelWriter
 from radiobject_assets.store.arrays.files import names_below, put_file, remove_unfinished, upload
 from radiobject_assets.store.arrays.tiledb_array import TileDBWriter, create_array, write_meta
+from radiobject_assets.store.arrays.voxels import VoxelDigest, aligned_chunks, fitting_tile
 from radiobject_assets.store.blocks.index import INDEX_NAME, TileIndex, checksum_of, digest_of
-from radiobject_assets.store.config import CompressionConfig, TileConfig, get_radiobject_config
+from radiobject_assets.store.storage.config import CompressionConfig, TileConfig, get_radiobject_config
 from radiobject_assets.store.storage.errors import storage_errors
-from radiobject_assets.store.uris import list_names, local_path, tree_bytes
-from radiobject_assets.store.voxels import VoxelDigest, aligned_chunks, fitting_tile
-from radiobject_assets.temporary import temporary_folder
+from radiobject_assets.store.storage.uris import list_names, local_path, tree_bytes
+from radiobject_assets.system.temporary import temporary_folder
 
 _DOING = "write voxels to"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from radiobject_assets.errors import SchemaError
-from radiobject_assets.store.columns import Column, ColumnType, kind_of_arrow
+from radiobject_assets.store.log.columns import Column, ColumnType, kind_of_arrow
 from radiobject_assets.store.log.merging import fits, join_keys, live_rows, read_columns, with_columns
 from radiobject_assets.store.log.segments import DELETED, write_segment
 from radiobject_assets.store.log.state import Segment, State, TableState

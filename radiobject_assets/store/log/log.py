@@ -14,7 +14,7 @@ from radiobject_assets.store.log.draft import Draft, DraftMemory
 from radiobject_assets.store.log.segments import RemovedError
 from radiobject_assets.store.log.state import DamagedError, State, TableState, decode, digest_of, encode
 from radiobject_assets.store.storage import MissingError, Storage
-from radiobject_assets.store.uris import new_token
+from radiobject_assets.store.storage.uris import new_token
 
 _log = logging.getLogger(__name__)
 

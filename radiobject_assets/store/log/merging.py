@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from radiobject_assets.store.columns import Column, ColumnType
+from radiobject_assets.store.log.columns import Column, ColumnType
 from radiobject_assets.store.log.segments import DELETED, read_segment
 from radiobject_assets.store.log.state import Segment, TableState
 from radiobject_assets.store.storage import Storage

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from radiobject_assets.errors import SchemaError
-from radiobject_assets.store.columns import ColumnType
-from radiobject_assets.store.context import ContextRef
+from radiobject_assets.store.log.columns import ColumnType
 from radiobject_assets.store.log.log import Log, NoLogError
 from radiobject_assets.store.log.merging import Keys, join_keys, live_rows, read_columns, unite
 from radiobject_assets.store.log.segments import read_segment
 from radiobject_assets.store.log.state import State, TableState
 from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_META, ROWS
 from radiobject_assets.store.storage import Storage, open_storage
+from radiobject_assets.store.storage.context import ContextRef
 
 
 def read_table(

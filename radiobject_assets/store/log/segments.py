@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.log.state import DamagedError, Segment, digest_of
 from radiobject_assets.store.storage import MissingError, Storage
-from radiobject_assets.store.uris import new_token
+from radiobject_assets.store.storage.uris import new_token
 
 DELETED = "_deleted"
 SUFFIX = ".parquet"

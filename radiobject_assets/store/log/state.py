@@ -10,7 +10,7 @@ from typing import Any
 from blake3 import blake3
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.columns import Column, ColumnType
+from radiobject_assets.store.log.columns import Column, ColumnType
 
 FORMAT_VERSION = 2
 KINDS = ("store", "collection", "table")

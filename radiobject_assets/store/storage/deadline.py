@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from radiobject_assets.store.config import MB
+from radiobject_assets.store.storage.config import MB
 
 T = TypeVar("T")
 

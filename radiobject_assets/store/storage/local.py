@@ -21,9 +21,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from radiobject_assets.store.disk import write_all
 from radiobject_assets.store.storage.errors import LockedError, disk_errors
 from radiobject_assets.store.storage.storage import Entry, Storage, checked, folder_prefix
+from radiobject_assets.system.files import write_all
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import os
 import tiledb
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.context import ContextRef
+from radiobject_assets.store.storage.context import ContextRef
 from radiobject_assets.store.storage.local import LocalStorage
 from radiobject_assets.store.storage.storage import Storage
 

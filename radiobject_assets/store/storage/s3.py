@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.context import ContextRef
+from radiobject_assets.store.storage.context import ContextRef
 from radiobject_assets.store.storage.deadline import Deadline, GivenUpError, in_time
 from radiobject_assets.store.storage.errors import MissingError, disk_errors, late
 from radiobject_assets.store.storage.s3_answers import Answer, Failure, attempt

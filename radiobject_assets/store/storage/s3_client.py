@@ -26,7 +26,7 @@ from botocore.loaders import create_loader
 from botocore.session import Session, get_session
 
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.store.config import DEADLINE_KEY
+from radiobject_assets.store.storage.config import DEADLINE_KEY
 from radiobject_assets.store.storage.s3_settings import PREFIX, deadline_of, endpoint_of
 
 # Ways to find credentials that each of TileDB's sources leaves; "auto" is the whole chain.

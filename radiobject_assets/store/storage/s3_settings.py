@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from radiobject_assets.store.config import DEADLINE_KEY, S3Config
+from radiobject_assets.store.storage.config import DEADLINE_KEY, S3Config
 
 PREFIX = "vfs.s3."
 

@@ -19,8 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from radiobject_assets.store import ensure_store
-from tests.store.campaign import operations as do
-from tests.store.campaign import processes
+from tests.store.campaign import operations as do, processes
 from tests.store.campaign.content import VolumeSpec
 from tests.store.campaign.operations import Operation
 from tests.store.campaign.questions import Answers, Plan

@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from radiobject_assets.store import RadiObject, list_snapshots, upsert_subjects
-from radiobject_assets.store.context import get_tiledb_ctx
-from radiobject_assets.store.snapshots import describe_state
+from radiobject_assets.store.format.snapshots import describe_state
+from radiobject_assets.store.storage.context import get_tiledb_ctx
 
 Rows = dict[str, list[str]]
 

@@ -14,7 +14,7 @@ from radiobject_assets.store import RadiObject, consolidate, create_snapshot, up
 from radiobject_assets.store.log.compaction import consolidate_tables
 from radiobject_assets.store.log.log import Log
 from radiobject_assets.store.storage import open_storage
-from radiobject_assets.store.table import Table, create_table
+from radiobject_assets.store.tables.table import Table, create_table
 
 TEXT = pa.large_string()
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)

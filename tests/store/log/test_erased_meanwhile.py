@@ -25,7 +25,7 @@ from radiobject_assets.store import (
     upsert_subjects,
 )
 from radiobject_assets.store.log.log import now_ms
-from radiobject_assets.store.table import Table
+from radiobject_assets.store.tables.table import Table
 from tests.store.conftest import put, voxels
 from tests.store.log.stores import ages, put_subjects
 

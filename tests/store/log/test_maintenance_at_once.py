@@ -24,7 +24,7 @@ from radiobject_assets.store import (
     vacuum,
     verify_store,
 )
-from radiobject_assets.store.table import Table
+from radiobject_assets.store.tables.table import Table
 from tests.store.conftest import put, voxels
 from tests.store.log.jobs import together
 from tests.store.log.stores import ages, put_subjects

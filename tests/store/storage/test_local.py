@@ -19,8 +19,7 @@ from typing import Any
 import pytest
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.storage import LockedError, Storage, open_storage
-from radiobject_assets.store.storage import local as local_module
+from radiobject_assets.store.storage import LockedError, Storage, local as local_module, open_storage
 
 pytestmark = pytest.mark.timeout(120)
 

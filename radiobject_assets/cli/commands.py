@@ -1,0 +1,156 @@
+"""The commands of `radiobject-assets` with their arguments and what they print for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from radiobject_assets.cli.ingest import IngestRequest, take_in
+from radiobject_assets.cli.output import JsonFlag, out, progress, table_of
+from radiobject_assets.cli.plain import print_json, store_uri, warn
+from radiobject_assets.cli.start import loading, pyarrow_without_pandas
+from radiobject_assets.cli.store import import_old, snapshots
+from radiobject_assets.cli.summary import print_ingest
+from radiobject_assets.errors import ConfigurationError
+
+app = typer.Typer(
+    name="radiobject-assets",
+    help="Raw DICOM and NIfTI to training batches, over the RadiObject data structure on TileDB.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
+) -> None:
+    """Read by `main` from the command line itself, since an error may come before any command runs."""
+
+
+app.command("import-radiobject", epilog="Example: `radiobject-assets import-radiobject old/ new/`")(
+    import_old
+)
+app.add_typer(snapshots, name="snapshot")
+
+
+@app.command(epilog="Example: `radiobject-assets demo --home demo-home`")
+def demo(
+    home: Annotated[Path, typer.Option(help="Folder for the demo's data and Dagster instance.")] = Path(
+        "demo-home"
+    ),
+) -> None:
+    """Run a phantom cohort through every asset, headless, and show what was made."""
+    from radiobject_assets.cli.demo import print_summary, run_demo
+
+    with progress("demo") as report:
+        summary = run_demo(home, on_progress=report)
+    print_summary(summary, out)
+    if summary.has_problems:
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Example: `radiobject-assets ingest incoming/ --store s3://bucket/store --dataset dataset.yaml`"
+)
+def ingest(
+    source: Annotated[list[str], typer.Argument(help="Folders or files to take in.", metavar="SOURCE...")],
+    store: Annotated[str | None, typer.Option(help="Store to write to: a path, file:// or s3://.")] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="dataset.yaml; without it, one collection for each modality.")
+    ] = None,
+    as_json: JsonFlag = False,
+    memory_mb: Annotated[int | None, typer.Option(help="Memory budget in MB.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            help="How a public data set lays out its files, in place of a dataset.yaml: bids, nnunet, "
+            "decathlon, totalsegmentator, brats, flat or folders."
+        ),
+    ] = None,
+) -> None:
+    """Take DICOM and NIfTI into a store; every file handed in is accounted for.
+
+    Exit code 0: every volume is in the store (notes, reports, scouts and series that dataset.yaml does not
+    ask for may be left out). 1: something was left out that is a volume or may be one, or nothing was taken
+    in. 2: could not run.
+    """
+    request = IngestRequest(tuple(source), store, dataset, memory_mb, workers, layout)
+    with progress("series") as report:
+        result, uri = take_in(request, report)
+    if as_json:
+        print_json(result.to_json())
+        for doubt in result.doubts:
+            warn(doubt.text)
+    else:
+        print_ingest(result, uri)
+    if result.needs_attention:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: `radiobject-assets describe store/`")
+def describe(
+    store: Annotated[str, typer.Argument(help="Store to look at: a path, file:// or s3://.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Show a store's subjects, collections, shapes and snapshots."""
+    with loading():
+        pyarrow_without_pandas()
+        from radiobject_assets.export.describe import describe_store
+
+    description = describe_store(store_uri(store))
+    if as_json:
+        print_json(description)
+        return
+    out.print(f"[bold]{escape(store)}[/bold]  format {description['format_version']}")
+    out.print(
+        f"{description['n_subjects']} subjects, columns: {', '.join(description['subject_columns']) or '-'}"
+    )
+    table = table_of("collection", "kind", "volumes", "subjects", "shapes", "dtypes", "MB", "MB stored")
+    for item in description["collections"]:
+        shapes = ["x".join(map(str, shape)) for shape in item["shapes"][:3]]
+        more = len(item["shapes"]) - len(shapes)
+        table.add_row(
+            item["name"],
+            ", ".join(item["kinds"]),
+            str(item["n_volumes"]),
+            str(item["n_subjects"]),
+            ", ".join(shapes) + (f" and {more} more" if more > 0 else ""),
+            ", ".join(item["dtypes"]),
+            f"{item['voxel_bytes'] / 1e6:.1f}",
+            f"{item['stored_bytes'] / 1e6:.1f}",
+        )
+    out.print(table)
+    for snapshot in description["snapshots"]:
+        counts = ", ".join(f"{name} {count}" for name, count in snapshot["counts"].items())
+        out.print(f"snapshot [bold]{escape(snapshot['name'])}[/bold]  {snapshot['created_at']}  {counts}")
+
+
+@app.command(epilog="Example: `radiobject-assets export store/ exported/ --collection ct`")
+def export(
+    store: Annotated[str, typer.Argument(help="Store to read: a path, file:// or s3://.")],
+    out_dir: Annotated[str, typer.Argument(help="Folder to write to.", metavar="OUT")],
+    collection: Annotated[list[str] | None, typer.Option(help="Only these collections.")] = None,
+    layout: Annotated[str, typer.Option("--format", help="`nifti` or `bids`.")] = "nifti",
+    as_json: JsonFlag = False,
+) -> None:
+    """Write volumes as NIfTI, each with a JSON file of its source."""
+    from radiobject_assets.export.nifti import export_store
+
+    if not out_dir or "://" in out_dir:
+        raise ConfigurationError(f"{out_dir!r}: OUT must be a local folder")
+    folder = Path(out_dir).expanduser()
+    with progress("volumes") as report:
+        written = export_store(
+            store_uri(store), folder, collections=collection, layout=layout, on_progress=report
+        )
+    if as_json:
+        print_json({"written": [str(path) for path in written]})
+    else:
+        out.print(f"{len(written)} volumes written to {escape(out_dir)}")

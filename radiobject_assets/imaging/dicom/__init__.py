@@ -1,0 +1,1 @@
+"""DICOM headers: from the bytes of one file to its `Instance`, and what vendors write differently."""

@@ -1,0 +1,1 @@
+"""NIfTI and its neighbours (MGH, NRRD, MetaImage): headers, place, sidecars, BIDS names, voxels."""

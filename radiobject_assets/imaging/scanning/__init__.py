@@ -1,0 +1,1 @@
+"""Any tree of files becomes records, once each: what every file is, by its content."""

@@ -1,0 +1,1 @@
+"""Instances become series with a verdict each: what headers prove, image series, label series."""

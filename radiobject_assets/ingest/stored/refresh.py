@@ -1,0 +1,120 @@
+"""Rows whose voxels are as they were, but not what is said of them: a changed sidecar, another allow-list.
+
+The files of an image tell its voxels; its sidecars, the allow-list of dataset.yaml and this package's version
+tell its attributes. Where only the latter changed, the row is written anew and the array stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import tiledb
+
+from radiobject_assets.imaging import axes
+from radiobject_assets.imaging.dicom import one_scan, pepolar, real_world, split_uids, tracer, vendor_rules
+from radiobject_assets.imaging.dicom.tags import ATTRIBUTES, ISSUER_COLUMN, OPTIONAL_ATTRIBUTES
+from radiobject_assets.imaging.nifti import bids, sidecars
+from radiobject_assets.imaging.series.evidence.agreement import BY_POINT
+from radiobject_assets.ingest.plan import PlannedSeries
+from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT
+from radiobject_assets.store.storage.uris import join
+from radiobject_assets.store.tables.table import Table
+
+WITHDRAWABLE: Final = frozenset(
+    {
+        *ATTRIBUTES,
+        *(column for column, _, _ in OPTIONAL_ATTRIBUTES.values()),
+        *sidecars.COLUMN_OF.values(),
+        *bids.COLUMNS.values(),
+        "suffix",
+        "datatype",
+        *axes.COLUMNS,
+        *(f"{name}{BY_POINT}" for name in ATTRIBUTES),
+        *(f"{column}{BY_POINT}" for column, _, _ in OPTIONAL_ATTRIBUTES.values()),
+        "b_values_s_per_mm2",
+        "volume_interval_s",
+        "b_vectors_ras",
+        *one_scan.COLUMNS,
+        *split_uids.COLUMNS,
+        pepolar.POLARITY_COLUMN,
+        *vendor_rules.COLUMNS,
+        "nifti_description",
+        ISSUER_COLUMN,
+        *tracer.COLUMNS,
+        *real_world.COLUMNS,
+    }
+)
+"""Columns that become empty when their source no longer gives a value; those of users are never touched."""
+
+
+@dataclass(frozen=True)
+class RowChange:
+    """The columns of one stored row that say something else now."""
+
+    subject_id: str
+    obs_id: str
+    values: Mapping[str, Any]
+    """New values by column; None: there is no value any more."""
+
+
+def row_change(planned: PlannedSeries, row: Mapping[str, Any], arrival: str) -> RowChange | None:
+    """What a series says that its stored row does not, or the other way round; None if they agree.
+
+    Parameters
+    ----------
+    row
+        The stored row with all its columns.
+    arrival
+        Key of the arrival at hand. A copy of the series from another arrival may have fewer duplicates: their
+        number is taken from the arrival that the row names.
+    """
+    series = planned.series
+    said: dict[str, Any] = {
+        **series.attributes,
+        "modality": series.modality,
+        "study_uid": series.study_uid,
+        "component": series.component,
+    }
+    if (row["arrival"] or "") == arrival:
+        said["n_instances"] = len(series.files)
+    gone = {name for name in WITHDRAWABLE if row.get(name) is not None} - said.keys()
+    values = {name: value for name, value in said.items() if not _same(value, row.get(name))}
+    values |= dict.fromkeys(gone)
+    return RowChange(planned.subject_id, planned.obs_id or "", values) if values else None
+
+
+def _same(said: Any, stored: Any) -> bool:
+    # a column that has both numbers and texts is read as text; an empty text of a core column may be absent
+    return bool(said == stored) or str(said if said is not None else "") == str(
+        stored if stored is not None else ""
+    )
+
+
+def write_changes(collection_uri: str, changes: Sequence[RowChange], ctx: tiledb.Ctx) -> None:
+    """Write rows anew in one commit: their changed columns, and all others as they are."""
+    if not changes:
+        return
+    table = Table(join(collection_uri, OBS), ctx)
+    names = sorted({name for change in changes for name in change.values})
+    subjects, ids = {change.subject_id for change in changes}, {change.obs_id for change in changes}
+    there = [name for name in names if name in table.columns]
+    stored = {
+        (row[SUBJECT], row[OBS_ID]): row
+        for row in table.read(there, keys=[sorted(subjects), sorted(ids)]).to_pylist()
+    }
+    rows = []
+    for change in changes:
+        before = stored.get((change.subject_id, change.obs_id))
+        if before is not None:  # else it was deleted meanwhile, and stays so
+            rows.append({SUBJECT: change.subject_id, OBS_ID: change.obs_id, **before, **change.values})
+    columns = [SUBJECT, OBS_ID, *(name for name in names if any(row.get(name) is not None for row in rows))]
+    columns += [name for name in there if name not in columns]
+    import pandas as pd  # 0.2 s with what uses it, and most runs refresh nothing
+
+    from radiobject_assets.store.tables.frames import update_rows
+
+    frame = pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns})
+    if len(frame):  # what is deleted meanwhile stays so
+        table.commit("refresh", lambda draft, name: update_rows(draft, name, frame, "leave"))

@@ -1,0 +1,1 @@
+"""One volume from its files to a staged array, in worker processes under a memory budget."""

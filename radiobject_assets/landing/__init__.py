@@ -1,0 +1,1 @@
+"""Landing zones: the folders, archives and prefixes that arrivals come in."""

@@ -1,0 +1,1 @@
+"""The Dagster layer: assets, checks, automation, and a pass without a daemon."""

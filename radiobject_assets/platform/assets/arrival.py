@@ -1,0 +1,176 @@
+"""What came in: the files of an arrival (`raw_dicom`), and the series that they form (`series`).
+
+Headers are read once. `raw_dicom` keeps them as a table in the work folder, and everything after it plans
+from that table.
+"""
+
+# No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pyarrow.parquet as pq
+
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
+from radiobject_assets.imaging.scanning.scan import ScanResult, scan
+from radiobject_assets.ingest.names.doubtful_subjects import SubjectDoubt, doubtful_subjects
+from radiobject_assets.ingest.names.subject_table import find_subject_tables
+from radiobject_assets.ingest.plan import IngestPlan, plan_ingest
+from radiobject_assets.ingest.release import release_of
+from radiobject_assets.ingest.report import outcomes_table
+from radiobject_assets.ingest.settings import scan_version, settings_version
+from radiobject_assets.ingest.stored.holdings import referenced_images
+from radiobject_assets.landing.local import Arrival
+from radiobject_assets.platform.assets.metadata import counted, digest_of, measured, table
+from radiobject_assets.platform.assets.partitions import ARRIVALS, LANDING_GROUP
+from radiobject_assets.platform.assets.privacy import public_outcomes, shielded
+from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
+
+_LOOK_AGAIN = "Put the arrival's folder right, then materialize this partition again."
+
+
+def scan_of(dataset: DatasetResource, key: str) -> ScanResult:
+    """The scan that `raw_dicom` kept for an arrival."""
+    return ScanResult.from_table(pq.read_table(dataset.work.scan_table(key)))
+
+
+def plan_of(dataset: DatasetResource, key: str) -> IngestPlan:
+    """The plan for an arrival, from the kept scan: no file of the arrival is opened.
+
+    Labels may belong to an image that came in earlier, so the store is asked for it: whoever calls this takes
+    the storage resource as well, which gives the process its options.
+    """
+    config, found = dataset.config, scan_of(dataset, key)
+    images = referenced_images(config.store_uri, found)
+    return plan_ingest(found, config, arrival=key, known_images=images)
+
+
+def images_of(found: ScanResult, arrival: Arrival, config: DatasetConfig) -> ScanResult:
+    """The scan without the files that are known to be no images: the marker and the subjects' tables."""
+    marker = arrival.place / config.arrivals.complete_marker
+    tables = set(find_subject_tables(arrival.place, config.subjects))
+    kept = tuple(item for item in found.unreadable if item.path != marker and item.path not in tables)
+    return replace(found, unreadable=kept)
+
+
+def build_raw_dicom(settings: DatasetConfig) -> dg.AssetsDefinition:
+    """The asset `raw_dicom`: every file of an arrival, by content."""
+
+    @dg.asset(
+        name="raw_dicom",
+        partitions_def=ARRIVALS,
+        group_name=LANDING_GROUP,
+        kinds={"dicom", "nifti"},
+        owners=settings.owners,
+        code_version=f"1-{scan_version(settings)}",
+        description="Every file of an arrival, recognised by its content: DICOM instances, NIfTI images, and "
+        "what can't be read. Headers only; later assets plan from the table that is kept here.",
+    )
+    def raw_dicom(
+        context: dg.AssetExecutionContext,
+        dataset: DatasetResource,
+        storage: StorageResource,
+        memory: MemoryBudgetResource,
+    ) -> dg.MaterializeResult[None]:
+        key = context.partition_key
+        with shielded(dataset.work.arrival(key), _LOOK_AGAIN):
+            zone = dataset.landing(storage)
+            state = zone.state(zone.find(key))
+            with measured(memory.budget()) as measurement:
+                arrival = zone.fetch(key)
+                scanned = release_of(dataset.config).scan(scan([arrival.place]))
+                found = images_of(scanned, arrival, dataset.config)
+                write_parquet(found, dataset.work.scan_table(key))
+            reasons = pd.Series([str(item.reason) for item in found.unreadable], dtype="str").value_counts()
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion(state.version),
+                metadata={
+                    "files": state.n_files,
+                    "bytes": state.n_bytes,
+                    "dicom_instances": len(found.instances),
+                    "nifti_images": len(found.niftis),
+                    "unreadable": len(found.unreadable),
+                    "unreadable_by_reason": table(counted({str(k): int(v) for k, v in reasons.items()})),
+                    **measurement.metadata(),
+                },
+            )
+
+    return raw_dicom
+
+
+def build_series_asset(settings: DatasetConfig) -> dg.AssetsDefinition:
+    """The asset `series`: one row for each series of an arrival, with its verdict."""
+
+    @dg.asset(
+        name="series",
+        partitions_def=ARRIVALS,
+        deps=["raw_dicom"],
+        group_name=LANDING_GROUP,
+        kinds={"parquet"},
+        owners=settings.owners,
+        code_version=f"1-{settings_version(settings)}",
+        description="The series of an arrival: where each goes, and its verdict (ingestable, or quarantined "
+        "with a reason).",
+    )
+    def series(
+        context: dg.AssetExecutionContext,
+        dataset: DatasetResource,
+        storage: StorageResource,
+        memory: MemoryBudgetResource,
+    ) -> dg.MaterializeResult[None]:
+        key = context.partition_key
+        with shielded(
+            dataset.work.arrival(key), "Materialize raw_dicom for this partition, then this again."
+        ):
+            with measured(memory.budget()) as measurement:
+                plan = plan_of(dataset, key)
+                outcomes = plan.outcomes()
+                names = [p.series.nifti.told_name for p in plan.planned if p.series.nifti is not None]
+                doubts = doubtful_subjects(names, dataset.config.subjects)
+                named = dataset.config.subjects.key != "pseudonym"
+                rows = outcomes_table(outcomes, identifiers=True, sources=named)
+                rows.to_parquet(dataset.work.series_table(key))
+            held = [outcome for outcome in outcomes if outcome.verdict == "quarantined"]
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion(
+                    digest_of(rows.drop(columns="source", errors="ignore").to_dict(orient="records"))
+                ),
+                metadata={
+                    "series": len(outcomes),
+                    "ingestable": len(outcomes) - len(held),
+                    "quarantined": len(held),
+                    "instances": sum(outcome.n_instances for outcome in outcomes),
+                    "bytes": sum(outcome.voxel_bytes for outcome in outcomes),
+                    "verdicts": table(public_outcomes(outcomes)),
+                    "doubtful_subjects": sum(doubt.n_files for doubt in doubts),
+                    **_what_looks_wrong(doubts),
+                    **_what_to_do(sorted({reason for outcome in held for reason in outcome.reasons})),
+                    **measurement.metadata(),
+                },
+            )
+
+    return series
+
+
+def write_parquet(found: ScanResult, path: Path) -> None:
+    """Keep a scan; an interrupted write leaves the old table."""
+    partial = path.with_suffix(".partial")
+    pq.write_table(found.to_table(), partial)
+    partial.replace(path)
+
+
+def _what_looks_wrong(doubts: Sequence[SubjectDoubt]) -> dict[str, dg.MarkdownMetadataValue]:
+    lines = [f"- {doubt.public.text}" for doubt in doubts]
+    return {"subjects_that_look_wrong": dg.MetadataValue.md("\n".join(lines))} if lines else {}
+
+
+def _what_to_do(reasons: list[str]) -> dict[str, dg.MarkdownMetadataValue]:
+    lines = [
+        f"- **{reason}**: {explanation.meaning} {explanation.action}"
+        for reason in reasons
+        if (explanation := EXPLANATIONS.get(Reason(reason)))
+    ]
+    return {"what_to_do": dg.MetadataValue.md("\n".join(lines))} if lines else {}

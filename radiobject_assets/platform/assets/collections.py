@@ -1,0 +1,132 @@
+"""One asset for each collection of dataset.yaml: its volumes of one arrival, in the store."""
+
+# No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+import dagster as dg
+
+from radiobject_assets.dataset.config import CollectionConfig, DatasetConfig
+from radiobject_assets.diagnostics.integrity import withdraw_unsound
+from radiobject_assets.diagnostics.inventory import read_inventory
+from radiobject_assets.ingest.labels.waiting import waiting_labels, write_waiting
+from radiobject_assets.ingest.release import release_of
+from radiobject_assets.ingest.report import outcomes_table
+from radiobject_assets.ingest.run import run_ingest
+from radiobject_assets.ingest.settings import settings_version
+from radiobject_assets.ingest.stored.moved import withdraw_moved
+from radiobject_assets.platform.assets.arrival import plan_of
+from radiobject_assets.platform.assets.history import has_failed
+from radiobject_assets.platform.assets.metadata import content_digest, measured, table
+from radiobject_assets.platform.assets.partitions import ALL_VOLUMES, ARRIVALS, STORE_GROUP, collection_names
+from radiobject_assets.platform.assets.pictures import preview_metadata
+from radiobject_assets.platform.assets.privacy import public_outcomes, shielded
+from radiobject_assets.resources import (
+    ComputeResource,
+    DatasetResource,
+    MemoryBudgetResource,
+    StorageResource,
+)
+from radiobject_assets.store.format.layout import ensure_store
+from radiobject_assets.store.objects.identity import hold_pseudonyms
+
+_RECOVERY = "What was committed is complete; materialize this partition again to finish the rest."
+
+
+def build_collections(settings: DatasetConfig) -> list[dg.AssetsDefinition]:
+    """The collection assets of a data set."""
+    return [_build_collection(settings, name) for name in collection_names(settings)]
+
+
+def _build_collection(settings: DatasetConfig, name: str) -> dg.AssetsDefinition:
+    collection = settings.collections.get(name)
+    image_of_labels = collection.labels_of if collection is not None else None
+    selected = None if name == ALL_VOLUMES and collection is None else [name]
+
+    @dg.asset(
+        name=name,
+        partitions_def=ARRIVALS,
+        # labels are laid on the grid of their image, which must be in the store before them
+        deps=["series", *([image_of_labels] if image_of_labels else [])],
+        group_name=STORE_GROUP,
+        kinds={"tiledb", _kind(collection)},
+        owners=settings.owners,
+        code_version=f"1-{settings_version(settings)}",
+        tags={"radiobject/kind": collection.kind} if collection else {},
+        description=_description(name, collection),
+    )
+    def volumes(
+        context: dg.AssetExecutionContext,
+        dataset: DatasetResource,
+        storage: StorageResource,
+        memory: MemoryBudgetResource,
+        compute: ComputeResource,
+    ) -> dg.MaterializeResult[None]:
+        key = context.partition_key
+        with shielded(dataset.work.arrival(key), _RECOVERY):
+            config = dataset.config
+            with measured(memory.budget()) as measurement:
+                ensure_store(config.store_uri, ctx=storage.ctx)
+                hold_pseudonyms(config.store_uri, release_of(config).mark, ctx=storage.ctx)
+                withdrawn = 0
+                if has_failed(context.instance, name, key):
+                    withdrawn = withdraw_unsound(config.store_uri, selected, arrival=key, ctx=storage.ctx)
+                dataset.landing(storage).held(key)  # on S3, copies make room for each other
+                plan = plan_of(dataset, key)
+                report = run_ingest(
+                    plan,
+                    config.store_uri,
+                    collections=selected,
+                    budget=memory.budget(),
+                    compute=compute.compute(),
+                )
+                moved = withdraw_moved(plan, config.store_uri, selected, storage.ctx)
+                waiting = waiting_labels(plan, report.outcomes, selected)
+                write_waiting(waiting, dataset.work.waiting_table(key, name))
+            outcomes = [o for o in report.outcomes if selected is None or o.collection in selected]
+            named = config.subjects.key != "pseudonym"
+            kept = outcomes_table(outcomes, identifiers=True, sources=named)
+            kept.to_parquet(dataset.work.outcomes_table(key, name))
+            rows = read_inventory(config.store_uri, collections=selected, arrival=key, ctx=storage.ctx)
+            counts = report.counts
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion(content_digest(config.store_uri, selected, key, storage.ctx)),
+                metadata={
+                    "volumes": len(rows),
+                    "written": counts["written"],
+                    "updated": counts["updated"],
+                    "unchanged": counts["unchanged"],
+                    "withdrawn": withdrawn + moved.withdrawn,
+                    "quarantined": sum(o.status == "quarantined" for o in outcomes),
+                    "quarantined_but_stored": moved.in_doubt,
+                    "waiting_for_their_image": len(waiting),
+                    "bytes": int(rows["voxel_bytes"].sum()),
+                    "stored_bytes": int(rows["stored_bytes"].sum()),
+                    "store": dg.MetadataValue.text(config.store_uri),
+                    **preview_metadata(
+                        config.store_uri, selected, key, dataset.work.preview(name, key), storage.ctx
+                    ),
+                    "series": table(public_outcomes(outcomes)),
+                    **measurement.metadata(),
+                },
+            )
+
+    return volumes
+
+
+def _kind(collection: CollectionConfig | None) -> str:
+    if collection is None:
+        return "volume"
+    if collection.kind == "labels":
+        return "labels"
+    modalities = collection.match.modalities
+    return modalities[0].lower() if len(modalities) == 1 else "volume"
+
+
+def _description(name: str, collection: CollectionConfig | None) -> str:
+    if collection is None:
+        return "The volumes of an arrival, each in the collection that is named after its modality."
+    if collection.description:
+        return collection.description
+    if collection.kind == "labels":
+        return (
+            f"Label volumes of an arrival{f' for `{collection.labels_of}`' if collection.labels_of else ''}."
+        )
+    return f"Image volumes of an arrival that belong to `{name}`."

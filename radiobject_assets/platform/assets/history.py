@@ -1,0 +1,45 @@
+"""What the Dagster instance remembers: which arrivals failed their integrity check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import dagster as dg
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from radiobject_assets.platform.assets.partitions import INTEGRITY_CHECK
+
+_PASSED = AssetCheckExecutionRecordStatus.SUCCEEDED
+_FAILED = AssetCheckExecutionRecordStatus.FAILED
+
+
+def has_failed(instance: dg.DagsterInstance, collection: str, arrival: str) -> bool:
+    """Whether the latest integrity check that came to an end on this arrival's volumes failed.
+
+    A check that is only planned, or whose run broke off, says nothing: the one before it still counts.
+    """
+    history = instance.event_log_storage.get_asset_check_execution_history(
+        _check_of(collection),
+        limit=1,
+        status={_PASSED, _FAILED},
+        partition_filter=PartitionKeyFilter(key=arrival),
+    )
+    return bool(history) and history[0].status == _FAILED
+
+
+def failed_arrivals(instance: dg.DagsterInstance, collections: Iterable[str]) -> list[str]:
+    """Keys of the arrivals whose latest integrity check failed on any of these collections."""
+    found = set()
+    for name in collections:
+        for state in instance.event_log_storage.get_asset_check_partition_info([_check_of(name)]):
+            key, status = state.partition_key, state.latest_execution_status
+            if key is None or status == _PASSED:
+                continue
+            if status == _FAILED or has_failed(instance, name, key):
+                found.add(key)
+    return sorted(found)
+
+
+def _check_of(collection: str) -> dg.AssetCheckKey:
+    return dg.AssetCheckKey(dg.AssetKey(collection), INTEGRITY_CHECK)

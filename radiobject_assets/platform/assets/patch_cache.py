@@ -1,0 +1,72 @@
+"""What training reads: the asset `patch_cache`, one partition for each split."""
+
+# No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+import dagster as dg
+
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.platform.assets.metadata import measured
+from radiobject_assets.platform.assets.partitions import TRAINING_GROUP, split_partitions
+from radiobject_assets.platform.assets.privacy import shielded
+from radiobject_assets.platform.assets.snapshot import SnapshotNote
+from radiobject_assets.platform.assets.splits import current_splits
+from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
+from radiobject_assets.training.cache.build import build_patch_cache
+
+_RECOVERY = "Half-built caches are never used; materialize this partition again."
+
+
+def build_patch_cache_asset(settings: DatasetConfig) -> dg.AssetsDefinition | None:
+    """The asset `patch_cache`, or None where dataset.yaml has no `patches`."""
+    if settings.patches is None:
+        return None
+
+    @dg.asset(
+        name="patch_cache",
+        partitions_def=split_partitions(settings),
+        deps=["splits"],
+        group_name=TRAINING_GROUP,
+        kinds={"numpy", "pytorch"},
+        owners=settings.owners,
+        code_version="1",
+        description="Patches of "
+        + " x ".join(map(str, settings.patches.size_voxels))
+        + " voxels, uncompressed and memory-mapped, from the snapshot's volumes of one split.",
+    )
+    def patch_cache(
+        context: dg.AssetExecutionContext,
+        dataset: DatasetResource,
+        storage: StorageResource,
+        memory: MemoryBudgetResource,
+    ) -> dg.MaterializeResult[None]:
+        split = context.partition_key
+        with shielded(dataset.work.root, _RECOVERY):
+            config = dataset.config
+            if config.patches is None:
+                raise ConfigurationError("dataset.yaml has no `patches` any more; reload the code location")
+            with measured(memory.budget()) as measurement:
+                note = SnapshotNote.read(dataset.work.snapshot_table())
+                table = current_splits(dataset.work.splits_table())
+                subjects = table.loc[table["split"] == split, "obs_subject_id"].tolist()
+                cache = build_patch_cache(
+                    config.store_uri,
+                    snapshot=note.name,
+                    subjects=subjects,
+                    patches=config.patches,
+                    out_dir=dataset.work.patch_cache(split),
+                    budget=memory.budget(),
+                    ctx=storage.ctx,
+                )
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion(cache.digest),
+                metadata={
+                    "patches": cache.n_patches,
+                    "bytes": cache.bytes,
+                    "subjects": len(subjects),
+                    "snapshot": note.name,
+                    "file": dg.MetadataValue.path(str(cache.path)),
+                    **measurement.metadata(),
+                },
+            )
+
+    return patch_cache

@@ -1,0 +1,37 @@
+"""The preview picture of a materialization: kept as a file, and shown by Dagster."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+import tiledb
+
+from radiobject_assets.diagnostics.pictures import picture_of_arrival
+from radiobject_assets.errors import RadiObjectError
+from radiobject_assets.platform.assets.privacy import public_message
+
+
+def preview_metadata(
+    store_uri: str,
+    collections: Sequence[str] | None,
+    arrival: str,
+    path: Path,
+    ctx: tiledb.Ctx,
+) -> dict[str, dg.MarkdownMetadataValue | dg.PathMetadataValue]:
+    """Draw the first volumes of an arrival, keep the picture at `path`, and show it as Markdown."""
+    try:
+        content = picture_of_arrival(store_uri, collections, arrival, ctx=ctx)
+    except (RadiObjectError, ValueError) as error:
+        # a volume that can't be drawn is for the integrity check to judge, which must still get to run
+        return {"preview": dg.MetadataValue.md(f"No picture: {public_message(error)}")}
+    if content is None:
+        return {}
+    path.write_bytes(content)
+    encoded = base64.b64encode(content).decode("ascii")
+    return {
+        "preview": dg.MetadataValue.md(f"![mid-planes](data:image/png;base64,{encoded})"),
+        "preview_file": dg.MetadataValue.path(str(path)),
+    }

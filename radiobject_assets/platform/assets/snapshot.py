@@ -1,0 +1,122 @@
+"""The data set as it is now: the asset `dataset`, a snapshot that training pins."""
+
+# No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.errors import IngestError
+from radiobject_assets.platform.assets.history import failed_arrivals
+from radiobject_assets.platform.assets.metadata import measured
+from radiobject_assets.platform.assets.partitions import STORE_GROUP, collection_names, every_arrival
+from radiobject_assets.platform.assets.privacy import shielded
+from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
+from radiobject_assets.store.format.layout import ensure_store
+from radiobject_assets.store.format.snapshots import Snapshot, create_snapshot, describe_state, list_snapshots
+
+_RECOVERY = "Nothing was changed in the store; materialize dataset again."
+
+
+@dataclass(frozen=True)
+class SnapshotNote:
+    """What the assets after `dataset` need to know of the snapshot that it made."""
+
+    name: str
+    timestamp_ms: int
+    digest: str
+    counts: dict[str, int]
+    distrusted_arrivals: tuple[str, ...] = ()
+    """Arrivals whose integrity check failed: their subjects are kept out of the splits."""
+
+    @property
+    def version(self) -> str:
+        """Data version: what is in it, and what of that is trusted."""
+        return "-".join([self.digest, *self.distrusted_arrivals])
+
+    def write(self, path: Path) -> None:
+        """Keep the note; an interrupted write leaves the old one."""
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
+        partial.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "SnapshotNote":
+        """The note that `dataset` kept.
+
+        Raises
+        ------
+        IngestError
+            There is none.
+        """
+        if not path.is_file():
+            raise IngestError("no snapshot has been made yet; materialize dataset first")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{**content, "distrusted_arrivals": tuple(content["distrusted_arrivals"])})
+
+
+def build_dataset(settings: DatasetConfig) -> dg.AssetsDefinition:
+    """The asset `dataset`: a snapshot of everything that is committed."""
+
+    @dg.asset(
+        name="dataset",
+        deps=[every_arrival(name) for name in (*collection_names(settings), "subjects")],
+        group_name=STORE_GROUP,
+        kinds={"tiledb", "snapshot"},
+        owners=settings.owners,
+        code_version="1",
+        description="A snapshot of the whole store: a timestamp that stays readable, counts and a digest. "
+        "The same content gives the same snapshot.",
+    )
+    def snapshot(
+        context: dg.AssetExecutionContext,
+        dataset: DatasetResource,
+        storage: StorageResource,
+        memory: MemoryBudgetResource,
+    ) -> dg.MaterializeResult[None]:
+        with shielded(dataset.work.root, _RECOVERY):
+            uri = dataset.config.store_uri
+            with measured(memory.budget()) as measurement:
+                distrusted = failed_arrivals(context.instance, collection_names(dataset.config))
+                ensure_store(uri, ctx=storage.ctx)
+                earlier = list_snapshots(uri, ctx=storage.ctx)
+                _, digest = describe_state(uri, None, storage.ctx)
+                is_new = not earlier or earlier[-1].digest != digest
+                made = create_snapshot(uri, _next_name(earlier), ctx=storage.ctx) if is_new else earlier[-1]
+                note = SnapshotNote(
+                    made.name, int(made.timestamp_ms), made.digest, dict(made.counts), tuple(distrusted)
+                )
+                note.write(dataset.work.snapshot_table())
+            # of an earlier dataset.yaml, or written by others: nothing keeps them up to date
+            unlisted = sorted(note.counts.keys() - {"subjects", *dataset.config.collections})
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion(note.version),
+                metadata={
+                    "snapshot": note.name,
+                    "timestamp_ms": note.timestamp_ms,
+                    "digest": note.digest,
+                    "is_new": int(is_new),
+                    **{f"n_{name}": count for name, count in note.counts.items()},
+                    "distrusted_arrivals": len(distrusted),
+                    **(
+                        {"not_in_dataset_yaml": ", ".join(unlisted)}
+                        if unlisted and not dataset.config.collects_by_modality
+                        else {}
+                    ),
+                    "store": dg.MetadataValue.text(uri),
+                    **measurement.metadata(),
+                },
+            )
+
+    return snapshot
+
+
+def _next_name(earlier: Sequence[Snapshot]) -> str:
+    taken = {item.name for item in earlier}
+    number = len(taken) + 1
+    while f"snapshot-{number:04d}" in taken:
+        number += 1
+    return f"snapshot-{number:04d}"

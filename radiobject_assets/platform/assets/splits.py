@@ -1,0 +1,84 @@
+"""Who is trained on and who is tested on: the asset `splits`."""
+
+# No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.diagnostics.inventory import read_inventory
+from radiobject_assets.platform.assets.metadata import counted, digest_of, measured, table
+from radiobject_assets.platform.assets.partitions import TRAINING_GROUP
+from radiobject_assets.platform.assets.privacy import shielded
+from radiobject_assets.platform.assets.snapshot import SnapshotNote
+from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
+from radiobject_assets.training.splits import assign_splits
+
+_RECOVERY = (
+    "Materialize dataset, then this again. To divide all subjects anew, move work/splits.parquet away."
+)
+
+
+def current_splits(path: Path) -> pd.DataFrame:
+    """The subjects of the latest snapshot with their splits: columns `obs_subject_id`, `split`."""
+    rows = pd.read_parquet(path)
+    current = rows.loc[rows["is_current"].astype(bool), ["obs_subject_id", "split"]]
+    return current.astype("str").reset_index(drop=True)  # a table without rows has columns of no type
+
+
+def build_splits(settings: DatasetConfig) -> dg.AssetsDefinition:
+    """The asset `splits`: a split for each subject of the snapshot, never moved once given."""
+
+    @dg.asset(
+        name="splits",
+        deps=["dataset"],
+        group_name=TRAINING_GROUP,
+        kinds={"parquet"},
+        owners=settings.owners,
+        code_version="1",
+        description="Subjects divided into "
+        + ", ".join(f"{name} {share:.0%}" for name, share in settings.split.fractions.items())
+        + ". A subject keeps its split for good; subjects of arrivals that failed their check are left out.",
+    )
+    def splits(
+        dataset: DatasetResource, storage: StorageResource, memory: MemoryBudgetResource
+    ) -> dg.MaterializeResult[None]:
+        with shielded(dataset.work.root, _RECOVERY):
+            config = dataset.config
+            path = dataset.work.splits_table()
+            with measured(memory.budget()) as measurement:
+                note = SnapshotNote.read(dataset.work.snapshot_table())
+                rows = read_inventory(config.store_uri, snapshot=note.name, ctx=storage.ctx)
+                distrusted = rows["arrival"].isin(note.distrusted_arrivals)
+                left_out = set(rows.loc[distrusted, "obs_subject_id"])
+                wanted = sorted(set(rows["obs_subject_id"]) - left_out)
+                known = pd.read_parquet(path) if path.is_file() else None
+                assigned = assign_splits(wanted, config.split, previous=known)
+                _keep(assigned, known, path)
+            counts = {name: int((assigned["split"] == name).sum()) for name in config.split.fractions}
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion(digest_of([note.version, *assigned.to_dict(orient="records")])),
+                metadata={
+                    "subjects": len(assigned),
+                    "left_out": len(left_out),
+                    **{f"n_{name}": count for name, count in counts.items()},
+                    "split": table(counted(counts)),
+                    "snapshot": note.name,
+                    "file": dg.MetadataValue.path(str(path)),
+                    **measurement.metadata(),
+                },
+            )
+
+    return splits
+
+
+def _keep(assigned: pd.DataFrame, known: pd.DataFrame | None, path: Path) -> None:
+    # Everybody who was ever placed stays in the table: who leaves and comes back must not change sides.
+    rows = assigned.assign(is_current=True)
+    if known is not None:
+        gone = known[~known["obs_subject_id"].isin(assigned["obs_subject_id"])]
+        rows = pd.concat([rows, gone.assign(is_current=False)], ignore_index=True)
+    partial = path.with_suffix(".partial")
+    rows.sort_values("obs_subject_id", ignore_index=True).to_parquet(partial)
+    partial.replace(path)

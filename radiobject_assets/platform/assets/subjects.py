@@ -1,0 +1,76 @@
+"""Who the volumes belong to: the subjects of an arrival, in obs_meta."""
+
+# No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+import dagster as dg
+import pandas as pd
+
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.ingest.names.subject_table import (
+    find_subject_tables,
+    read_subject_tables,
+    subject_tables_among,
+    write_subjects,
+)
+from radiobject_assets.ingest.release import release_of
+from radiobject_assets.ingest.settings import settings_version
+from radiobject_assets.platform.assets.arrival import plan_of
+from radiobject_assets.platform.assets.metadata import digest_of, measured
+from radiobject_assets.platform.assets.partitions import ARRIVALS, STORE_GROUP
+from radiobject_assets.platform.assets.privacy import shielded
+from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
+from radiobject_assets.store.format.layout import ensure_store
+from radiobject_assets.store.objects.identity import hold_pseudonyms
+
+_RECOVERY = "Correct the subjects' table (`subjects` in dataset.yaml), then materialize this partition again."
+
+
+def build_subjects(settings: DatasetConfig) -> dg.AssetsDefinition:
+    """The asset `subjects`: one row of obs_meta for each subject of an arrival."""
+
+    @dg.asset(
+        name="subjects",
+        partitions_def=ARRIVALS,
+        deps=["series"],
+        group_name=STORE_GROUP,
+        kinds={"tiledb", "table"},
+        owners=settings.owners,
+        code_version=f"1-{settings_version(settings)}",
+        description=f"One row for each subject of an arrival, with what `{settings.subjects.table}` says.",
+    )
+    def subjects(
+        context: dg.AssetExecutionContext,
+        dataset: DatasetResource,
+        storage: StorageResource,
+        memory: MemoryBudgetResource,
+    ) -> dg.MaterializeResult[None]:
+        key = context.partition_key
+        with shielded(dataset.work.arrival(key), _RECOVERY):
+            config = dataset.config
+            with measured(memory.budget()) as measurement:
+                folder = dataset.landing(storage).held(key).place
+                plan = plan_of(dataset, key)
+                paths = find_subject_tables(folder, config.subjects)
+                paths += subject_tables_among((item.path for item in plan.unreadable), config.subjects)
+                release = release_of(config)
+                table = read_subject_tables(paths, config.subjects, release)
+                imaged = sorted({p.subject_id for p in plan.selected(None)})
+                # the type is given, because an empty column would not merge with text
+                images = pd.DataFrame({"obs_subject_id": pd.Series(imaged, dtype="str")})
+                rows = images.merge(table, how="outer", on="obs_subject_id")
+                ensure_store(config.store_uri, ctx=storage.ctx)
+                hold_pseudonyms(config.store_uri, release.mark, ctx=storage.ctx)
+                write_subjects(config.store_uri, imaged, table, storage.ctx)
+            described = set(table["obs_subject_id"])
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion(digest_of(rows.to_dict(orient="records"))),
+                metadata={
+                    "subjects": len(rows),
+                    "with_images": len(imaged),
+                    "without_images": len(described - set(imaged)),
+                    "not_in_the_table": len(set(imaged) - described),
+                    "columns": ", ".join(str(column) for column in rows.columns),
+                    **measurement.metadata(),
+                },
+            )
+
+    return subjects

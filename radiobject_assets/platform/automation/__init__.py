@@ -1,0 +1,53 @@
+"""When things run: sensors for arrivals, conditions for what follows, and the job that an arrival is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.platform.assets.partitions import ARRIVALS, collection_names
+from radiobject_assets.platform.automation.conditions import when_checked_inputs_changed, when_inputs_changed
+from radiobject_assets.platform.automation.sensors import (
+    ARRIVAL_JOB,
+    build_arrivals_sensor,
+    build_follow_up_sensor,
+    build_waiting_sensor,
+)
+
+
+def build_arrival_job(settings: DatasetConfig) -> UnresolvedAssetJobDefinition:
+    """The job that takes one arrival in: from its files to committed, checked volumes.
+
+    All steps run in one process: each fans out over a pool of its own, so parallel steps would only compete
+    for the cores and share one memory budget twice.
+    """
+    return dg.define_asset_job(
+        ARRIVAL_JOB,
+        selection=dg.AssetSelection.assets("raw_dicom", "series", "subjects", *collection_names(settings)),
+        partitions_def=ARRIVALS,
+        executor_def=dg.in_process_executor,
+        description="One arrival: scan, judge, ingest every collection, check.",
+    )
+
+
+def with_conditions(assets: Sequence[dg.AssetsDefinition]) -> list[dg.AssetsDefinition]:
+    """The assets with the conditions under which those after the arrivals are requested."""
+    conditions = {
+        dg.AssetKey("dataset"): when_inputs_changed(),
+        dg.AssetKey("splits"): when_inputs_changed(),
+        dg.AssetKey("patch_cache"): when_checked_inputs_changed(),
+    }
+    return [
+        asset.with_attributes(automation_condition=conditions[asset.key])
+        if asset.key in conditions
+        else asset
+        for asset in assets
+    ]
+
+
+def build_sensors(job: UnresolvedAssetJobDefinition) -> list[dg.SensorDefinition]:
+    """The sensors for arrivals, for labels that wait for their image, and for what follows."""
+    return [build_arrivals_sensor(job), build_waiting_sensor(job), build_follow_up_sensor()]

@@ -1,0 +1,33 @@
+"""Asset checks: what guards each arrow of the lineage.
+
+A check calls rules of `diagnostics` or `training` and reports what they found. It never takes the asset as
+an input: with dynamic partitions Dagster would load another partition's (dagster#27747). An unexpected error
+inside a check is a failed check with its message, and every failure says how to recover.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.platform.assets.partitions import collection_names
+from radiobject_assets.platform.checks.accounting import build_accounting_check
+from radiobject_assets.platform.checks.completeness import build_completeness_check
+from radiobject_assets.platform.checks.integrity import build_integrity_check
+from radiobject_assets.platform.checks.leakage import build_leakage_check
+from radiobject_assets.platform.checks.patches import build_patch_check
+from radiobject_assets.platform.checks.reading import build_reading_check
+
+
+def build_checks(settings: DatasetConfig) -> list[dg.AssetChecksDefinition]:
+    """All checks of one data set."""
+    checks = [
+        build_accounting_check(),
+        *(build_integrity_check(settings, name) for name in collection_names(settings)),
+        *(build_completeness_check(name) for name in collection_names(settings)),
+        build_reading_check(),
+        build_leakage_check(),
+    ]
+    if settings.patches is not None:
+        checks.append(build_patch_check(settings))
+    return checks

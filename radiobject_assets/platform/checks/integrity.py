@@ -1,0 +1,60 @@
+"""Integrity of a collection's volumes of one arrival: arrays, digests, geometry, labels on their image."""
+
+# No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+from collections import Counter
+
+import dagster as dg
+import pandas as pd
+
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.diagnostics.integrity import INGEST_AGAIN, check_collections
+from radiobject_assets.ingest.identity import token
+from radiobject_assets.platform.assets.metadata import measured, table
+from radiobject_assets.platform.assets.partitions import ALL_VOLUMES, ARRIVALS, INTEGRITY_CHECK
+from radiobject_assets.platform.checks.outcome import checked, failed, passed
+from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
+
+
+def build_integrity_check(settings: DatasetConfig, name: str) -> dg.AssetChecksDefinition:
+    """The blocking check `integrity` on one collection."""
+    selected = None if name == ALL_VOLUMES and name not in settings.collections else [name]
+
+    @dg.asset_check(
+        asset=name,
+        name=INTEGRITY_CHECK,
+        partitions_def=ARRIVALS,
+        blocking=True,
+        description="Every row names an array as described, whose voxels have the row's digest; affines "
+        "are sound; labels lie on their image's grid.",
+    )
+    def integrity(
+        context: dg.AssetCheckExecutionContext,
+        dataset: DatasetResource,
+        storage: StorageResource,
+        memory: MemoryBudgetResource,
+    ) -> dg.AssetCheckResult:
+        key = context.partition_key
+
+        def rule() -> dg.AssetCheckResult:
+            with measured(memory.budget()) as measurement:
+                report = check_collections(dataset.config.store_uri, selected, arrival=key, ctx=storage.ctx)
+            numbers = {
+                "volumes": report.n_volumes,
+                "bytes": report.voxel_bytes,
+                "findings": len(report.findings),
+                **measurement.metadata(),
+            }
+            if report.is_sound:
+                return passed(f"{report.n_volumes} volumes are sound", numbers)
+            rows = pd.DataFrame(
+                [(token(f.obs_id, 10), f.rule, f.problem) for f in report.findings],
+                columns=["volume_token", "rule", "problem"],
+            )
+            rules = ", ".join(f"{rule} ({n})" for rule, n in Counter(f.rule for f in report.findings).items())
+            return failed(
+                f"{len(report.findings)} findings: {rules}", INGEST_AGAIN, {**numbers, "found": table(rows)}
+            )
+
+        return checked(rule, work=dataset.work.arrival(key), what_to_do=INGEST_AGAIN)
+
+    return integrity

@@ -1,0 +1,171 @@
+"""What there is of a data set now: arrivals, verdicts, collections, split, patches, checks, pictures.
+
+Read from the landing zone, the work folder, the store and the Dagster instance; nothing is computed anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import tiledb
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.definitions import build_resources
+from radiobject_assets.ingest.labels.waiting import read_waiting
+from radiobject_assets.landing.local import LooseFiles
+from radiobject_assets.platform.assets.arrival import scan_of
+from radiobject_assets.platform.assets.splits import current_splits
+from radiobject_assets.resources import DatasetResource
+from radiobject_assets.store import RadiObject
+from radiobject_assets.store.format.layout import is_store
+
+_PASSED = AssetCheckExecutionRecordStatus.SUCCEEDED
+_FAILED = AssetCheckExecutionRecordStatus.FAILED
+
+
+@dataclass(frozen=True)
+class CheckCounts:
+    """Latest evaluations of all checks, each partition counted."""
+
+    passed: int
+    failed: int
+    failures: tuple[str, ...] = ()
+    """`asset: check[partition]` of those that failed."""
+
+
+@dataclass(frozen=True)
+class PatchCacheState:
+    """The latest patch cache of one split."""
+
+    split: str
+    path: Path
+    n_patches: int
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What there is. Holds counts and places, and no identifier."""
+
+    arrivals: int
+    files: int
+    series: int
+    unreadable: dict[str, int]
+    """Files that are in no series, by reason code."""
+    quarantined: dict[str, int]
+    """Series that were held back, by reason code."""
+    store_uri: str
+    subjects: int
+    collections: dict[str, int]
+    """Volumes by collection."""
+    splits_table: Path
+    split: dict[str, int]
+    """Subjects by split."""
+    patches: tuple[PatchCacheState, ...]
+    checks: CheckCounts
+    pictures: tuple[Path, ...] = field(default=(), repr=False)
+    waiting: int = 0
+    """Label series that wait for their image."""
+    loose: LooseFiles = field(default_factory=lambda: LooseFiles({}))
+    """Files in the landing zone that belong to no arrival."""
+    unlisted: tuple[str, ...] = ()
+    """Collections of the store that dataset.yaml does not list (any more): nothing keeps them up to date."""
+
+
+def read_overview(
+    dataset: DatasetConfig, definitions: dg.Definitions, instance: dg.DagsterInstance
+) -> Overview:
+    """Look at everything that a data set has.
+
+    Raises
+    ------
+    ConfigurationError
+        The landing zone is not there.
+    StorageError
+        The store's URI holds something else.
+    """
+    resource = DatasetResource.of(dataset)
+    storage = build_resources(dataset)["storage"]
+    landing, work = resource.landing(storage), resource.work
+    present = landing.arrivals()
+    scanned = [arrival.key for arrival in present if work.scan_table(arrival.key).is_file()]
+    verdicts = _verdicts(resource, scanned)
+    held = verdicts[verdicts["status"] == "quarantined"]
+    unreadable = Counter(str(item.reason) for key in scanned for item in scan_of(resource, key).unreadable)
+    volumes, subjects = _stored(dataset.store_uri, storage.ctx)
+    splits = work.splits_table()
+    counts = current_splits(splits)["split"].value_counts() if splits.is_file() else pd.Series(dtype="int64")
+    return Overview(
+        arrivals=len(present),
+        files=sum(landing.state(arrival).n_files for arrival in present),
+        series=len(verdicts),
+        unreadable=dict(unreadable.most_common()),
+        quarantined=dict(Counter(held["reason"].astype(str)).most_common()),
+        store_uri=dataset.store_uri,
+        subjects=subjects,
+        collections=volumes,
+        splits_table=splits,
+        split={name: int(counts.get(name, 0)) for name in dataset.split.fractions},
+        patches=_patch_caches(dataset, instance),
+        checks=count_checks(definitions, instance),
+        pictures=tuple(sorted((work.root / "previews").rglob("*.png"))),
+        waiting=sum(len(read_waiting(paths)) for paths in work.waiting_tables().values()),
+        loose=landing.loose_files(),
+        unlisted=() if dataset.collects_by_modality else tuple(sorted(volumes.keys() - dataset.collections)),
+    )
+
+
+def count_checks(definitions: dg.Definitions, instance: dg.DagsterInstance) -> CheckCounts:
+    """The latest evaluation of every check, for every partition that has one."""
+    keys = sorted(definitions.resolve_asset_graph().asset_check_keys, key=str)
+    passed, failures = 0, []
+    for state in instance.event_log_storage.get_asset_check_partition_info(keys):
+        if state.latest_execution_status == _PASSED:
+            passed += 1
+        elif state.latest_execution_status == _FAILED:
+            place = f"[{state.partition_key}]" if state.partition_key else ""
+            failures.append(f"{state.check_key.asset_key.to_user_string()}: {state.check_key.name}{place}")
+    return CheckCounts(passed, len(failures), tuple(sorted(failures)))
+
+
+def _verdicts(resource: DatasetResource, keys: list[str]) -> pd.DataFrame:
+    """Series of all arrivals with their latest status: what ingest found comes last."""
+    tables = []
+    for key in keys:
+        folder = resource.work.arrival(key)
+        if not resource.work.series_table(key).is_file():
+            continue
+        planned = pd.read_parquet(resource.work.series_table(key)).set_index("series_token")
+        for path in sorted(folder.glob("outcomes-*.parquet")):
+            later = pd.read_parquet(path).set_index("series_token")
+            known = later.index.intersection(planned.index)
+            planned.loc[known, ["status", "reason"]] = later.loc[known, ["status", "reason"]]
+        tables.append(planned.reset_index())
+    if not tables:
+        return pd.DataFrame({"status": pd.Series(dtype="str"), "reason": pd.Series(dtype="str")})
+    return pd.concat(tables, ignore_index=True)
+
+
+def _stored(uri: str, ctx: tiledb.Ctx) -> tuple[dict[str, int], int]:
+    if not is_store(uri, ctx):
+        return {}, 0
+    store = RadiObject(uri, ctx=ctx)
+    return {name: len(store.collection(name)) for name in store.collection_names}, len(store)
+
+
+def _patch_caches(dataset: DatasetConfig, instance: dg.DagsterInstance) -> tuple[PatchCacheState, ...]:
+    if dataset.patches is None:
+        return ()
+    found = []
+    for split in dataset.split.fractions:
+        selection = dg.AssetRecordsFilter(asset_key=dg.AssetKey("patch_cache"), asset_partitions=[split])
+        records = instance.fetch_materializations(selection, limit=1).records
+        made = records[0].asset_materialization if records else None
+        if made is not None:
+            count = made.metadata["patches"].value
+            found.append(PatchCacheState(split, Path(str(made.metadata["file"].value)), int(str(count))))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Stores that the RadiObject package wrote, read in their place."""

@@ -1,0 +1,1 @@
+"""What the machine gives: temporary folders, files that are written whole, memory, processors."""

@@ -1,0 +1,336 @@
+"""Building a patch cache from a snapshot.
+
+1. *Plan.* The obs rows of the subjects' images and labels are paired; each pair gets a key, a digest of all
+   that its patches depend on. The keys together are the cache's address: if it exists, there is nothing to
+   do.
+2. *Reuse.* Shards of an older cache with the same sampling that still hold wanted volumes are linked, so that
+   adding one subject to 100,000 costs one subject. Small shards are rewritten, to keep their number in
+   bounds.
+3. *Cut.* Each remaining volume is read in one pass, within the budget, and its patches appended to a shard.
+4. *Publish.* Index and `meta.json` are written, all is flushed, and the folder gets its name.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tiledb
+
+from radiobject_assets.dataset.config import PatchesConfig
+from radiobject_assets.errors import ConfigurationError, StorageError
+from radiobject_assets.store import make_ctx
+from radiobject_assets.system.memory import MemoryBudget
+from radiobject_assets.training.alignment import patch_affine
+from radiobject_assets.training.cache.cutting import (
+    LabelledVoxels,
+    VoxelSource,
+    cut_patches,
+    held,
+    needs_padding,
+    padding_value,
+    rounds,
+)
+from radiobject_assets.training.cache.format import (
+    INDEX_FILE,
+    INDEX_SCHEMA,
+    META_FILE,
+    CacheMeta,
+    cache_address,
+    sampling_digest,
+    sampling_of,
+    volume_key,
+)
+from radiobject_assets.training.cache.patch_cache import PatchCache
+from radiobject_assets.training.cache.reuse import take_over
+from radiobject_assets.training.cache.shard_writer import ShardWriter, unpublished_folder, write_file
+from radiobject_assets.training.cache.stored_volumes import StoredDataset
+from radiobject_assets.training.pairing import LeftOut, LeftOutReason, VolumeRow, pair_labels, volume_rows
+from radiobject_assets.training.sampling import PatchPlace, place_patches
+
+logger = logging.getLogger(__name__)
+
+SHARD_BYTES = 512 * 2**20
+Progress = Callable[[int, int], None]
+"""Called with (volumes done, volumes in all)."""
+
+
+@dataclass(frozen=True)
+class PatchCacheInfo:
+    """A patch cache that is ready, and what it cost."""
+
+    path: Path
+    n_patches: int
+    bytes: int
+    """Size of all its files, whether written now or linked."""
+    digest: str
+    """The address: equal digests mean equal patches."""
+    n_volumes: int
+    n_subjects: int
+    reused: bool
+    """True if it was there already."""
+    n_volumes_cut: int
+    """Volumes that were read for it now; the others came from an older cache."""
+    left_out: tuple[LeftOut, ...] = field(default=(), repr=False)
+    """Images that give no patches, with reasons. Their ids may identify people."""
+
+    @property
+    def left_out_counts(self) -> dict[str, int]:
+        """How many images were left out, by reason code."""
+        reasons = [item.reason.value for item in self.left_out]
+        return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A volume whose patches belong into the cache."""
+
+    key: str
+    image: VolumeRow
+    label: VolumeRow | None
+    t: int | None = None
+    """The point of the image's fourth axis that is asked for."""
+
+
+def build_patch_cache(
+    store_uri: str,
+    *,
+    snapshot: str,
+    subjects: Iterable[str],
+    patches: PatchesConfig,
+    out_dir: Path | str,
+    budget: MemoryBudget,
+    ctx: tiledb.Ctx | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    on_progress: Progress | None = None,
+) -> PatchCacheInfo:
+    """Cut the patches of some subjects out of a snapshot, or find that they are cut already.
+
+    Parameters
+    ----------
+    snapshot
+        Name of the snapshot; what was written later is not seen.
+    subjects
+        Ids of the subjects, as of one split.
+    patches
+        Collections, patch extents, how many and where.
+    out_dir
+        Local folder that holds one sub-folder a cache. Keep caches of different splits in one `out_dir` or in
+        several; older ones are used for new ones only within one.
+    budget
+        Half of its tasks' share holds patches, a quarter each one slab of the image and of the labels.
+    shard_bytes
+        Size at which a shard file is closed.
+
+    Raises
+    ------
+    ConfigurationError
+        The snapshot or a collection does not exist.
+    StorageError
+        The store can't be read, the disk is full, or a volume is damaged. Nothing is left behind.
+    """
+    wanted = set(subjects)
+    # a context of our own keeps TileDB within its part of the budget, whatever the process is configured for
+    ctx = ctx or make_ctx(None, **{"sm.mem.total_budget": str(budget.tiledb_bytes)})
+    dataset = StoredDataset(store_uri, snapshot, ctx)
+    sampling = sampling_digest(patches)
+    planned, left_out = _plan(dataset, wanted, patches, sampling)
+    address = cache_address(sampling, [volume.key for volume in planned])
+    target = Path(out_dir) / f"patches-{address[:16]}"
+    found = _existing(target)
+    if found is not None:
+        return _info(found, reused=True, cut=0, left_out=left_out)
+    with unpublished_folder(target) as folder:
+        with ShardWriter(folder, patches.size_voxels, shard_bytes) as writer:
+            older = take_over(
+                {volume.key for volume in planned}, target.parent, folder, sampling_of(patches), writer
+            )
+            remaining = [volume for volume in planned if volume.key not in older.keys]
+            _check_room(remaining, patches, target.parent)
+            index = [*older.index]
+            for number, volume in enumerate(remaining):
+                index.append(_cut_volume(dataset, volume, patches, writer, budget))
+                if on_progress is not None:
+                    on_progress(len(older.keys) + number + 1, len(planned))
+            shards = (*older.shards, *writer.finish())
+        table = _ordered_index(index)
+        pq.write_table(table, folder / INDEX_FILE, compression="zstd")
+        meta = CacheMeta(
+            address=address,
+            size_voxels=patches.size_voxels,
+            sampling=sampling_of(patches),
+            snapshot=snapshot,
+            n_patches=table.num_rows,
+            n_volumes=len(planned),
+            n_subjects=len({volume.image.obs_subject_id for volume in planned}),
+            shards=tuple(sorted(shards, key=lambda shard: shard.name)),
+        )
+        write_file(folder / META_FILE, meta.to_json().encode())
+    return _info(PatchCache(target), reused=False, cut=len(remaining), left_out=left_out)
+
+
+def _plan(
+    dataset: StoredDataset, subjects: set[str], patches: PatchesConfig, sampling: str
+) -> tuple[list[_Planned], list[LeftOut]]:
+    images, without = _with_point(_rows_of(dataset.obs(patches.image), subjects), patches.point)
+    if patches.labels is None:
+        pairs: list[tuple[VolumeRow, VolumeRow | None]] = [(image, None) for image in images]
+        left_out: list[LeftOut] = []
+    else:
+        found, left_out = pair_labels(images, _rows_of(dataset.obs(patches.labels), subjects))
+        pairs = [*found]
+    planned = []
+    for image, label in pairs:
+        t = None if patches.point is None else image.index_of(patches.point)
+        planned.append(_Planned(volume_key(sampling, image, label, t), image, label, t))
+    return planned, [*without, *left_out]
+
+
+def _with_point(images: list[VolumeRow], point: str | float | None) -> tuple[list[VolumeRow], list[LeftOut]]:
+    """The images that have a point of this name or value along their fourth axis, and the others."""
+    if point is None:
+        return images, []
+    having = [image for image in images if image.index_of(point) is not None]
+    return having, [
+        LeftOut(
+            image.obs_id,
+            image.obs_subject_id,
+            LeftOutReason.NO_SUCH_POINT,
+            f"its fourth axis has {', '.join(map(str, image.points)) or 'no known points'}, not {point}",
+        )
+        for image in images
+        if image.index_of(point) is None
+    ]
+
+
+def _rows_of(obs: pd.DataFrame, subjects: set[str]) -> list[VolumeRow]:
+    return volume_rows(obs[obs["obs_subject_id"].isin(subjects)])
+
+
+def _existing(target: Path) -> PatchCache | None:
+    if not target.exists():
+        return None
+    try:
+        return PatchCache(target)
+    except StorageError as error:
+        logger.warning("the patch cache at %s is damaged and is built again: %s", target, error)
+        shutil.rmtree(target)
+        return None
+
+
+def _info(cache: PatchCache, *, reused: bool, cut: int, left_out: list[LeftOut]) -> PatchCacheInfo:
+    return PatchCacheInfo(
+        path=cache.path,
+        n_patches=len(cache),
+        bytes=sum(file.stat().st_size for file in cache.path.iterdir()),
+        digest=cache.meta.address,
+        n_volumes=cache.meta.n_volumes,
+        n_subjects=cache.meta.n_subjects,
+        reused=reused,
+        n_volumes_cut=cut,
+        left_out=tuple(left_out),
+    )
+
+
+def _check_room(remaining: list[_Planned], patches: PatchesConfig, parent: Path) -> None:
+    itemsizes = sum(v.image.dtype.itemsize + (v.label.dtype.itemsize if v.label else 0) for v in remaining)
+    needed = itemsizes * patches.per_volume * int(np.prod(patches.size_voxels))
+    free = shutil.disk_usage(parent).free
+    if needed > free:
+        raise StorageError(
+            f"{parent}: the patch cache needs {needed // 2**20} MB and {free // 2**20} MB are free; "
+            "make room, or lower patches.per_volume or patches.size_voxels"
+        )
+
+
+def _cut_volume(
+    dataset: StoredDataset,
+    volume: _Planned,
+    patches: PatchesConfig,
+    writer: ShardWriter,
+    budget: MemoryBudget,
+) -> pa.Table:
+    """Cut one volume into the writer's shards: its index rows."""
+    size = patches.size_voxels
+    share = budget.tasks_bytes // 4
+    image_source: VoxelSource = dataset.open(patches.image, volume.image, volume.t)
+    label_source: VoxelSource | None = None
+    if volume.label is not None and patches.labels is not None:
+        label_source = held(dataset.open(patches.labels, volume.label), share)
+    places = _places(volume, patches, label_source, share)
+    patch_bytes = int(np.prod(size)) * (
+        image_source.dtype.itemsize + (label_source.dtype.itemsize if label_source else 0)
+    )
+    groups = list(rounds(places, patch_bytes, 2 * share))
+    padded = needs_padding(volume.image.shape, size)
+    if padded or len(groups) > 1:
+        image_source = held(image_source, share)
+    padding = padding_value(image_source, volume.image.slope, share) if padded else 0
+    rows = []
+    for group in groups:
+        image = cut_patches(image_source, group, size, padding, share)
+        label = None if label_source is None else cut_patches(label_source, group, size, 0, share)
+        shard, first = writer.add(image, label)
+        rows += [
+            _index_row(volume, place, shard, first + i, padding if padded else None)
+            for i, place in enumerate(group)
+        ]
+    writer.end_volume()
+    return pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
+
+
+def _places(
+    volume: _Planned, patches: PatchesConfig, labels: VoxelSource | None, limit_bytes: int
+) -> tuple[PatchPlace, ...]:
+    foreground = None
+    if patches.foreground_fraction > 0:
+        if labels is None:
+            raise ConfigurationError("patches.foreground_fraction above 0 needs patches.labels")
+        foreground = LabelledVoxels(labels, limit_bytes)
+    placed = place_patches(
+        volume.image.shape,
+        patches.size_voxels,
+        patches.per_volume,
+        seed=patches.seed,
+        obs_id=volume.image.obs_id,
+        foreground_fraction=patches.foreground_fraction,
+        foreground=foreground,
+    )
+    t = volume.t
+    return placed if t is None else tuple(replace(place, t=t) for place in placed)
+
+
+def _index_row(
+    volume: _Planned, place: PatchPlace, shard: str, row: int, padding: int | float | None
+) -> dict[str, Any]:
+    affine = patch_affine(volume.image.affine, place.start)
+    return {
+        "obs_id": volume.image.obs_id,
+        "obs_subject_id": volume.image.obs_subject_id,
+        "label_obs_id": None if volume.label is None else volume.label.obs_id,
+        "patch": place.number,
+        "shard": shard,
+        "row": row,
+        **{f"start_{axis}": start for axis, start in zip("xyz", place.start, strict=True)},
+        "t": place.t,
+        "foreground": place.foreground,
+        "slope": volume.image.slope,
+        "intercept": volume.image.intercept,
+        "padding": None if padding is None else float(padding),
+        **{f"affine_{i}{j}": float(affine[i, j]) for i in range(3) for j in range(4)},
+        **dict(volume.image.lineage),
+        "volume_key": volume.key,
+    }
+
+
+def _ordered_index(parts: list[pa.Table]) -> pa.Table:
+    table = pa.concat_tables([INDEX_SCHEMA.empty_table(), *parts])
+    return table.sort_by([("obs_id", "ascending"), ("patch", "ascending")])

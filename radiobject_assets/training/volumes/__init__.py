@@ -1,0 +1,1 @@
+"""Data sets that read straight from volumes: images, segmentations, TorchIO subjects, their loaders."""
