@@ -79,7 +79,8 @@ def history(child: Child, whole_looks: bool, erased: Sequence[str] = ()) -> list
             continue
         outcome = "done" if told.outcome == "done" else "unknown"
         ended = told.ended if told.outcome == "done" and told.ended is not None else float("inf")
-        own.append(Done(operation.steps, told.began, ended, outcome))  # type: ignore[arg-type]  # a literal
+        failed = told.outcome == "error"
+        own.append(Done(operation.steps, told.began, ended, outcome, failed))  # type: ignore[arg-type]  # a literal
     return [own, *looks]
 
 

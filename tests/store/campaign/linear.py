@@ -8,7 +8,8 @@ moment, up to any of its steps, or not at all; one that was refused did nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
 from tests.store.campaign.model import Step, World, apply
@@ -27,6 +28,8 @@ class Done:
     began: float
     ended: float
     outcome: Outcome
+    failed: bool = False
+    """An error ended it, no kill."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,16 @@ def _moves(
             yield world, at(after)
         others = (end for i, end in enumerate(ends) if i != number)
         if left and operation.outcome != "refused" and operation.began <= min(others, default=_FOREVER):
-            changed = apply(world, left[0])
-            if changed is not None:
-                yield changed, at(_Place(place.operation, place.step + 1) if len(left) > 1 else after)
+            following = at(_Place(place.operation, place.step + 1) if len(left) > 1 else after)
+            for step in _forms(left[0]) if operation.failed else left[:1]:
+                changed = apply(world, step)
+                if changed is not None:
+                    yield changed, following
+
+
+def _forms(step: Step) -> Iterator[Step]:
+    """A step as it may have been taken when an error ended its operation."""
+    yield step
+    if step.or_first and step.rows:
+        for count in range(1, len(step.rows)):
+            yield replace(step, rows=dict(islice(step.rows.items(), count)))

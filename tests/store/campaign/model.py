@@ -74,6 +74,9 @@ class Step:
     names: tuple[str, ...] = ()
     seen: State | None = None
     """Of a look: what was read."""
+    or_first: bool = False
+    """Whether an error, which no kill is, may leave the first of these rows in one step: a writer commits
+    what it has when its block ends."""
 
 
 def _merged(old: Row, step: Step, new: Row) -> Row:

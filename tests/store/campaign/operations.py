@@ -78,7 +78,7 @@ def append(where: str, specs: Sequence[VolumeSpec], kind: str = "append") -> Ope
     """New or replaced volumes in one commit; `write` by a VolumeCollectionWriter, with a flush after half."""
     made, half = Step("make collection", where), len(specs) // 2
     parts = [specs] if kind == "append" or not half else [specs[:half], specs[half:]]
-    puts = tuple(Step("put rows", where, _rows(part)) for part in parts)
+    puts = tuple(Step("put rows", where, _rows(part), or_first=kind == "write") for part in parts)
     return Operation(kind, {"where": where, "specs": tuple(specs)}, (made, *puts))
 
 
@@ -91,8 +91,10 @@ def through_store(
 ) -> Operation:
     """Volumes with their subjects: `store_write` by a RadiObjectWriter, `ingest` by `RadiObject.append`."""
     told = Step("change subjects", rows={s: row_of(values) for s, values in subjects.items()})
-    known = Step("put subjects", rows={spec.subject: frozenset() for spec in specs})
-    steps = (told, Step("make collection", where), known, Step("put rows", where, _rows(specs)))
+    writes = kind == "store_write"
+    known = Step("put subjects", rows={spec.subject: frozenset() for spec in specs}, or_first=writes)
+    rows = Step("put rows", where, _rows(specs), or_first=writes)
+    steps = (told, Step("make collection", where), known, rows)
     if kind == "ingest":
         steps = (steps[1], told, known, steps[3])
     what = {"where": where, "specs": tuple(specs), "subjects": dict(subjects), "folder": folder}

@@ -125,6 +125,14 @@ def test_a_killed_commit_may_be_whole_or_absent_and_never_a_part() -> None:
     assert counters(before, World(state(A, C), {}), process) == {"part of an operation"}
 
 
+def test_a_writer_that_an_error_ended_may_leave_the_first_of_its_rows_and_no_others() -> None:
+    write = append("ct", [A, B, C], "write").steps
+    for rows, expected in (((A, B), set()), ((A, C), {"part of an operation"})):
+        seen = World(state(*rows), {})
+        assert counters(EMPTY, seen, [Done(write, 0.0, float("inf"), "unknown", failed=True)]) == expected
+        assert counters(EMPTY, seen, [done(write, 0.0, "unknown")]) == {"part of an operation"}
+
+
 def test_what_was_told_as_done_before_another_began_comes_first() -> None:
     again = VolumeSpec("s0", "s0_ct", 9)
     first, second = append("ct", [A]).steps, append("ct", [again]).steps
