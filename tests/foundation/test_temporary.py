@@ -15,7 +15,7 @@ from radiobject_assets.system.temporary import temporary_folder
 
 _HOLD = """
 import sys
-from radiobject_assets.temporary import temporary_folder
+from radiobject_assets.system.temporary import temporary_folder
 with temporary_folder() as folder:
     (folder / "voxels").write_bytes(b"x" * 1000)
     print(folder, flush=True)
@@ -83,7 +83,7 @@ def test_what_others_have_put_there_stays(own_place: Path) -> None:
 
 _FORK = """
 import os, sys
-from radiobject_assets.temporary import temporary_folder
+from radiobject_assets.system.temporary import temporary_folder
 with temporary_folder() as folder:
     child = os.fork()
     if child == 0:

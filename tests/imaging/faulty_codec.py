@@ -10,7 +10,7 @@ import pytest
 CRASHES, HANGS = 33, 34
 _PROGRAM = f"""
 import os, time
-from radiobject_assets.imaging import coded_frames
+from radiobject_assets.imaging.pixels import coded_frames
 decode = coded_frames.decode_frame
 def decode_or_fail(frame):
     if frame.rows == {CRASHES}:

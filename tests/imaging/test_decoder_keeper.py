@@ -30,8 +30,8 @@ _SCRIPT = f"""
 import os, sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_decoder_keeper import FRAME, PIXELS
-from radiobject_assets.imaging.decoder_keeper import keeper
-from radiobject_assets.imaging.decoders import Decoders
+from radiobject_assets.imaging.pixels.decoder_keeper import keeper
+from radiobject_assets.imaging.pixels.decoders import Decoders
 
 def decode():
     with Decoders(1) as decoders:

@@ -158,7 +158,7 @@ _FORK = """
 import os, sys, tempfile
 from pathlib import Path
 from radiobject_assets.store import S3Config, configure
-from radiobject_assets.store.context import get_tiledb_ctx
+from radiobject_assets.store.storage.context import get_tiledb_ctx
 from radiobject_assets.store.arrays.handles import open_array
 endpoint, uri = sys.argv[1:]
 configure(s3=S3Config(endpoint=endpoint, use_virtual_addressing=False))

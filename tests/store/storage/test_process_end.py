@@ -21,7 +21,7 @@ _PROGRAM = """
 import atexit, sys, time
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store import RadiObject, S3Config, Volume, configure
-from radiobject_assets.store.context import get_tiledb_ctx
+from radiobject_assets.store.storage.context import get_tiledb_ctx
 from radiobject_assets.store.storage import DeadlineError, open_storage
 
 class EndsLate:
