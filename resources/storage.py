@@ -9,20 +9,20 @@ Secrets are no option here: both clients take them from the environment (or the 
 from typing import Any
 
 import dagster as dg
-import tiledb
 from dagster_aws.s3 import S3Resource
 from pydantic import Field, PrivateAttr
 
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.resources.memory import MemoryBudgetResource
-from radiobject_assets.store.storage.config import (
+from radiobject_assets.store import (
     RadiObjectConfig,
     ReadConfig,
     S3Config,
+    TileDBContext,
     get_radiobject_config,
+    make_ctx,
     set_radiobject_config,
 )
-from radiobject_assets.store.storage.context import make_ctx
 
 _SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 
@@ -42,7 +42,7 @@ class StorageResource(S3Resource):
         default=60.0, gt=0, description="Seconds after which storage that gives no answer is an error."
     )
 
-    _ctx: tiledb.Ctx | None = PrivateAttr(default=None)
+    _ctx: TileDBContext | None = PrivateAttr(default=None)
     _config_before: RadiObjectConfig | None = PrivateAttr(default=None)
 
     def __init__(self, **options: Any) -> None:
@@ -72,7 +72,7 @@ class StorageResource(S3Resource):
         return self
 
     @property
-    def ctx(self) -> tiledb.Ctx:
+    def ctx(self) -> TileDBContext:
         """The TileDB context; one for a step's process, to be passed on explicitly."""
         if self._ctx is None:
             self._ctx = self._make_ctx()
@@ -106,7 +106,7 @@ class StorageResource(S3Resource):
             deadline_s=self.deadline_s,
         )
 
-    def _make_ctx(self) -> tiledb.Ctx:
+    def _make_ctx(self) -> TileDBContext:
         settings: dict[str, str] = {}
         if self.use_unsigned_session:
             settings["vfs.s3.no_sign_request"] = "true"

@@ -102,9 +102,9 @@ def describe(
     """Show a store's subjects, collections, shapes and snapshots."""
     with loading():
         pyarrow_without_pandas()
-        from radiobject_assets.export.describe import describe_store
+        from radiobject_assets.store import store_contents
 
-    description = describe_store(store_uri(store))
+    description = store_contents(store_uri(store))
     if as_json:
         print_json(description)
         return

@@ -26,7 +26,7 @@ def store_uri(text: str) -> str:
 
 def _use_s3_variables() -> None:
     """Take endpoint and region from the usual AWS variables, as the Dagster resources do."""
-    from radiobject_assets.store.storage.config import S3Config, configure
+    from radiobject_assets.store import S3Config, configure
 
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")

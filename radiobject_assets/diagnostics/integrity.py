@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import tiledb
 from numpy.typing import NDArray
 
 from radiobject_assets.diagnostics.inventory import read_inventory
-from radiobject_assets.store import RadiObject, VolumeCollection
+from radiobject_assets.store import RadiObject, TileDBContext, VolumeCollection
 
 INGEST_AGAIN = "Materialize the arrival's partition of this collection again: it writes unsound volumes anew."
 
@@ -68,7 +67,7 @@ def check_collections(
     collections: Collection[str] | None,
     *,
     arrival: str | None = None,
-    ctx: tiledb.Ctx | None = None,
+    ctx: TileDBContext | None = None,
 ) -> IntegrityReport:
     """Apply every rule to the volumes of collections, or to those that came with one arrival.
 
@@ -93,7 +92,7 @@ def check_collections(
 
 
 def withdraw_unsound(
-    store_uri: str, collections: Collection[str] | None, *, arrival: str, ctx: tiledb.Ctx | None = None
+    store_uri: str, collections: Collection[str] | None, *, arrival: str, ctx: TileDBContext | None = None
 ) -> int:
     """Delete the rows of an arrival's volumes that break a rule, so that ingest writes them anew.
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import pandas as pd
-import tiledb
 
-from radiobject_assets.store import RadiObject
+from radiobject_assets.store import RadiObject, TileDBContext
 
 INVENTORY_COLUMNS = (
     "obs_subject_id", "obs_id", "volume", "ndim", "size_x", "size_y", "size_z", "size_t", "dtype",
@@ -24,7 +23,7 @@ def read_inventory(
     snapshot: str | None = None,
     collections: Collection[str] | None = None,
     arrival: str | None = None,
-    ctx: tiledb.Ctx | None = None,
+    ctx: TileDBContext | None = None,
 ) -> pd.DataFrame:
     """The obs rows of several collections in one table.
 

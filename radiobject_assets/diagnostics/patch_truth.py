@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tiledb
 from numpy.typing import NDArray
 
-from radiobject_assets.store import RadiObject
+from radiobject_assets.store import RadiObject, TileDBContext
 from radiobject_assets.training.cache.patch_cache import PatchCache
 
 
@@ -39,7 +38,7 @@ def compare_patches(
     labels: str | None,
     samples: int = 16,
     seed: int = 0,
-    ctx: tiledb.Ctx | None = None,
+    ctx: TileDBContext | None = None,
 ) -> PatchTruth:
     """Cut some of a cache's patches from the volumes again and compare, image and labels.
 

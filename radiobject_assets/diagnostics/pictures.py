@@ -8,13 +8,12 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import tiledb
 from numpy.typing import NDArray
 from PIL import Image
 
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.imaging.preview import render_preview
-from radiobject_assets.store import RadiObject, Volume
+from radiobject_assets.store import RadiObject, TileDBContext, Volume
 
 MAX_VOLUMES = 3
 _GAP = 6
@@ -27,7 +26,7 @@ def picture_of_arrival(
     collections: Sequence[str] | None,
     arrival: str,
     *,
-    ctx: tiledb.Ctx | None = None,
+    ctx: TileDBContext | None = None,
 ) -> bytes | None:
     """A PNG of the first volumes that came with an arrival, one below the other; None if there are none.
 

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import tiledb
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store import RadiObject, Volume
+from radiobject_assets.store import RadiObject, TileDBContext, Volume
 
 # Out of 64 x 64 x 32 tiles, a patch of 64^3 decodes 6 times its own voxels and one of 32^3 17 times; out of
 # whole slices of 512 x 512, 64 and 256 times.
@@ -92,7 +91,7 @@ def measure_reads(
     patch_voxels: tuple[int, int, int] = (64, 64, 64),
     samples: int = 12,
     seed: int = 0,
-    ctx: tiledb.Ctx | None = None,
+    ctx: TileDBContext | None = None,
 ) -> ReadPerformance:
     """Read random patches of a collection's volumes and time them.
 
@@ -128,7 +127,7 @@ def measure_reads(
         patch = volume[window] if volume.ndim == 3 else volume[(*window, 0)]
         patch_ms.append((time.perf_counter() - started) * 1000)
         n_bytes += patch.nbytes
-    tiles = _tile_extents(opened[0], ctx)
+    tiles = opened[0].tile_extents
     return ReadPerformance(
         collection=collection,
         n_volumes=len(volumes),
@@ -141,11 +140,6 @@ def measure_reads(
         mb_per_s=round(n_bytes / 2**20 / (sum(patch_ms) / 1000), 1),
         amplification=round(read_amplification(patch_voxels, tiles, opened[0].shape), 2),
     )
-
-
-def _tile_extents(volume: Volume, ctx: tiledb.Ctx | None) -> tuple[int, ...]:
-    schema = tiledb.ArraySchema.load(volume.uri, ctx=ctx)
-    return tuple(int(schema.domain.dim(axis).tile) for axis in range(schema.domain.ndim))
 
 
 def _by(extents: Sequence[int]) -> str:

@@ -14,10 +14,7 @@ import pandas as pd
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.export.bids import BidsNames, write_bids_tables
 from radiobject_assets.imaging.nifti.sidecars import to_gradients, to_sidecar
-from radiobject_assets.store.objects.nifti_export import write_nifti
-from radiobject_assets.store.objects.radi_object import RadiObject
-from radiobject_assets.store.objects.volume import Volume
-from radiobject_assets.store.storage.uris import local_path
+from radiobject_assets.store import RadiObject, Volume, local_path, write_nifti
 
 OnProgress = Callable[[int, int, str], None]
 

@@ -24,7 +24,7 @@ from radiobject_assets.ingest.identity import obs_id_of, subject_id_of, token, v
 from radiobject_assets.ingest.matching import collection_by_modality, matching_collection
 from radiobject_assets.ingest.names.file_place import FilePlace, segment_of
 from radiobject_assets.ingest.report import SeriesOutcome, Status, source_of
-from radiobject_assets.store.log.columns import validate_id
+from radiobject_assets.store import validate_id
 
 _NAMED = 4
 

@@ -38,12 +38,19 @@ from radiobject_assets.ingest.work.volume import (
     VolumeTask,
     ingest_volume,
 )
-from radiobject_assets.store.format.layout import ensure_collection, ensure_store
-from radiobject_assets.store.format.obs_rows import free_columns
-from radiobject_assets.store.format.staging import StagedVolume, commit_volumes, discard_staged
-from radiobject_assets.store.log.columns import Column
-from radiobject_assets.store.storage.config import SliceOrientation, TileConfig, get_radiobject_config
-from radiobject_assets.store.storage.context import get_tiledb_ctx
+from radiobject_assets.store import (
+    Column,
+    SliceOrientation,
+    StagedVolume,
+    TileConfig,
+    commit_volumes,
+    discard_staged,
+    ensure_collection,
+    ensure_store,
+    free_columns,
+    get_radiobject_config,
+    get_tiledb_ctx,
+)
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MB, MemoryBudget, PeakMemory
 

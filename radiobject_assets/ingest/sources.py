@@ -24,10 +24,7 @@ from radiobject_assets.ingest.release import release_of
 from radiobject_assets.ingest.report import IN_STORE, IngestReport, SeriesOutcome
 from radiobject_assets.ingest.run import OnProgress, run_ingest, start_decoders
 from radiobject_assets.ingest.stored.holdings import referenced_images
-from radiobject_assets.store.format.layout import ensure_store
-from radiobject_assets.store.format.subjects import upsert_subjects
-from radiobject_assets.store.objects.identity import hold_pseudonyms
-from radiobject_assets.store.storage.uris import local_path
+from radiobject_assets.store import ensure_store, hold_pseudonyms, local_path, upsert_subjects
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget, PeakMemory
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import dagster as dg
 import pandas as pd
-import tiledb
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from radiobject_assets.dataset.config import DatasetConfig
@@ -21,8 +20,7 @@ from radiobject_assets.landing.local import LooseFiles
 from radiobject_assets.platform.assets.arrival import scan_of
 from radiobject_assets.platform.assets.splits import current_splits
 from radiobject_assets.resources import DatasetResource
-from radiobject_assets.store import RadiObject
-from radiobject_assets.store.format.layout import is_store
+from radiobject_assets.store import RadiObject, TileDBContext, is_store
 
 _PASSED = AssetCheckExecutionRecordStatus.SUCCEEDED
 _FAILED = AssetCheckExecutionRecordStatus.FAILED
@@ -150,7 +148,7 @@ def _verdicts(resource: DatasetResource, keys: list[str]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _stored(uri: str, ctx: tiledb.Ctx) -> tuple[dict[str, int], int]:
+def _stored(uri: str, ctx: TileDBContext) -> tuple[dict[str, int], int]:
     if not is_store(uri, ctx):
         return {}, 0
     store = RadiObject(uri, ctx=ctx)

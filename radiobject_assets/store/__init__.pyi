@@ -1,10 +1,17 @@
 """The public names of the store, and where they come from: `__init__.py` imports each on its first use."""
 
+from .format.contents import (
+    store_contents as store_contents,
+)
 from .format.deletion import (
     DeletionReport as DeletionReport,
     delete_subjects as delete_subjects,
 )
 from .format.layout import (
+    AFFINE_COLUMNS as AFFINE_COLUMNS,
+    SIZE_COLUMNS as SIZE_COLUMNS,
+    CollectionEntry as CollectionEntry,
+    TileDBContext as TileDBContext,
     ensure_collection as ensure_collection,
     ensure_store as ensure_store,
     is_store as is_store,
@@ -16,10 +23,18 @@ from .format.maintenance import (
     consolidate as consolidate,
     vacuum as vacuum,
 )
+from .format.obs_rows import (
+    free_columns as free_columns,
+)
+from .format.obs_table import (
+    obs_table as obs_table,
+    update_obs as update_obs,
+)
 from .format.snapshots import (
     Snapshot as Snapshot,
     create_snapshot as create_snapshot,
     delete_snapshot as delete_snapshot,
+    describe_state as describe_state,
     list_snapshots as list_snapshots,
 )
 from .format.staging import (
@@ -30,14 +45,29 @@ from .format.staging import (
 )
 from .format.subjects import (
     ensure_subjects as ensure_subjects,
+    subjects_table as subjects_table,
     upsert_subjects as upsert_subjects,
+)
+from .log.columns import (
+    Column as Column,
+    validate_id as validate_id,
+)
+from .names import (
+    OBS_ID as OBS_ID,
+    SUBJECT as SUBJECT,
 )
 from .objects.dataframe import (
     Dataframe as Dataframe,
 )
+from .objects.identity import (
+    hold_pseudonyms as hold_pseudonyms,
+)
 from .objects.indexing import (
     Index as Index,
     align as align,
+)
+from .objects.nifti_export import (
+    write_nifti as write_nifti,
 )
 from .objects.orientation import (
     OrientationInfo as OrientationInfo,
@@ -103,5 +133,10 @@ from .storage.parallel import (
 )
 from .storage.uris import (
     delete_tiledb_uri as delete_tiledb_uri,
+    local_path as local_path,
+    normalise as normalise,
     uri_exists as uri_exists,
+)
+from .tables.table import (
+    Table as Table,
 )

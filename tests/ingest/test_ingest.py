@@ -17,12 +17,11 @@ import pytest
 
 from radiobject_assets.dataset.config import DatasetConfig
 from radiobject_assets.errors import IngestError, StorageError
-from radiobject_assets.export.describe import describe_store
 from radiobject_assets.export.nifti import export_store
 from radiobject_assets.ingest import IngestReport, ingest_sources
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.phantom.truth import CohortTruth, VolumeTruth
-from radiobject_assets.store import RadiObject
+from radiobject_assets.store import RadiObject, store_contents
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
 
@@ -151,7 +150,7 @@ def test_names_and_birth_dates_are_nowhere_in_the_store(
     cohort: tuple[Path, CohortTruth], ingested: tuple[Path, IngestReport]
 ) -> None:
     planted = [text.encode() for subject in cohort[1].subjects for text in subject.identifiers]
-    described = json.dumps(describe_store(str(ingested[0]))).encode()
+    described = json.dumps(store_contents(str(ingested[0]))).encode()
     obs = b"".join(
         RadiObject(str(ingested[0])).collection(name).to_obs().to_csv().encode()
         for name in ("ct", "seg", "t1w")

@@ -15,17 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import tiledb
-
 from radiobject_assets.imaging.dicom.split_uids import members_of
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
 from radiobject_assets.ingest.report import SeriesOutcome
 from radiobject_assets.ingest.stored.joined import rows_of_series
-from radiobject_assets.store.format.layout import is_store, list_collections
-from radiobject_assets.store.names import OBS, SUBJECT
-from radiobject_assets.store.storage.uris import join
-from radiobject_assets.store.tables.table import Table
+from radiobject_assets.store import SUBJECT, TileDBContext, is_store, list_collections, obs_table
 
 _WAITS: Final = frozenset({Reason.REFERENCE_MISSING, Reason.REFERENCE_QUARANTINED, Reason.LABELS_OFF_GRID})
 
@@ -82,7 +77,7 @@ def files_of(planned: PlannedSeries) -> tuple[str, ...]:
 
 
 def images_there(
-    store_uri: str, waiting: Sequence[WaitingLabels], ctx: tiledb.Ctx
+    store_uri: str, waiting: Sequence[WaitingLabels], ctx: TileDBContext
 ) -> Mapping[WaitingLabels, frozenset[str]]:
     """Image volumes in the store that labels could lie on; labels for which there is none are left out.
 
@@ -96,7 +91,7 @@ def images_there(
     subjects = sorted({labels.subject_id for labels in waiting if not labels.image_series_uids})
     found: dict[WaitingLabels, set[str]] = {}
     for entry in list_collections(store_uri, ctx):
-        table = Table(join(entry.uri, OBS), ctx)
+        table = obs_table(entry.uri, ctx)
         named = rows_of_series(table, uids, ["kind", "volume"])
         named = [row for row in named if row["kind"] == "image"]
         owned = _images(table.read(["series_uid", "kind", "volume"], keys=[subjects]))

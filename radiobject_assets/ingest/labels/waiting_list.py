@@ -19,8 +19,7 @@ from typing import Any
 from radiobject_assets.dataset.config import DatasetConfig
 from radiobject_assets.imaging.files.archives import file_on_disk
 from radiobject_assets.ingest.labels.waiting import WaitingLabels, chance, images_there
-from radiobject_assets.store.storage.context import get_tiledb_ctx
-from radiobject_assets.store.storage.uris import normalise
+from radiobject_assets.store import get_tiledb_ctx, normalise
 
 _FORMAT = 1
 

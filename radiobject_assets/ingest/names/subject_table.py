@@ -18,11 +18,10 @@ from radiobject_assets.errors import IngestError
 from radiobject_assets.imaging.files.archives import split_member
 from radiobject_assets.imaging.files.unpacked_members import read_member
 from radiobject_assets.imaging.release.release import Release
-from radiobject_assets.store.storage.context import ctx_for_threads
+from radiobject_assets.store import TileDBContext, ctx_for_threads, ensure_subjects, upsert_subjects
 
 if TYPE_CHECKING:
     import pandas as pd
-    import tiledb
 
 # Words in the heading of a column that would carry direct identifiers or free text into the store.
 _IDENTIFYING = frozenset(
@@ -85,7 +84,7 @@ def read_subject_tables(paths: Iterable[Path], subjects: SubjectsConfig, release
 
 
 def write_subjects(
-    store_uri: str, imaged: Iterable[str], table: pd.DataFrame, ctx: tiledb.Ctx | None = None
+    store_uri: str, imaged: Iterable[str], table: pd.DataFrame, ctx: TileDBContext | None = None
 ) -> None:
     """Give subjects their rows in obs_meta: what a table says, and nothing for those that it doesn't list.
 
@@ -96,8 +95,6 @@ def write_subjects(
     table
         From `read_subject_tables`.
     """
-    from radiobject_assets.store.format.subjects import ensure_subjects, upsert_subjects
-
     described = set(table["obs_subject_id"])
     ensure_subjects(store_uri, sorted(set(imaged) - described), ctx_for_threads(ctx))
     if described:

@@ -28,11 +28,16 @@ from radiobject_assets.ingest.names.file_place import FilePlace
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.ingest.stored.joined import rows_of_series
 from radiobject_assets.ingest.stored.refresh import WITHDRAWABLE, RowChange, row_change
-from radiobject_assets.store.format.layout import AFFINE_COLUMNS, SIZE_COLUMNS, is_store, list_collections
-from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT
-from radiobject_assets.store.storage.context import get_tiledb_ctx
-from radiobject_assets.store.storage.uris import join
-from radiobject_assets.store.tables.table import Table
+from radiobject_assets.store import (
+    AFFINE_COLUMNS,
+    OBS_ID,
+    SIZE_COLUMNS,
+    SUBJECT,
+    get_tiledb_ctx,
+    is_store,
+    list_collections,
+    obs_table,
+)
 
 _FRAME = "frame_of_reference_uid"
 # Read for every plan.
@@ -85,7 +90,7 @@ class Holdings:
         uids = sorted({uid for p in batch for uid in p.series.series_uids})
         rows: dict[str, list[dict[str, Any]]] = {}
         owners: dict[str, dict[str, frozenset[tuple[str, str]]]] = {}
-        tables = {e.name: Table(join(e.uri, OBS), ctx) for e in list_collections(store_uri, ctx)}
+        tables = {e.name: obs_table(e.uri, ctx) for e in list_collections(store_uri, ctx)}
         for name, table in tables.items():
             there = set(table.columns)
             columns = [column for column in _READ if column in there]
@@ -317,7 +322,7 @@ def referenced_images(store_uri: str, scan: ScanResult) -> tuple[LabelledImage, 
     studies = sorted({instance.study_uid for instance in labels if instance.study_uid})
     found: dict[str, LabelledImage] = {}
     for entry in list_collections(store_uri, ctx):
-        table = Table(join(entry.uri, OBS), ctx)
+        table = obs_table(entry.uri, ctx)
         optional = [name for name in (_FRAME,) if name in table.columns]
         columns = ["study_uid", "kind", "volume", *optional, *SIZE_COLUMNS, *AFFINE_COLUMNS]
         rows = [

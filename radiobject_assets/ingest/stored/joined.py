@@ -10,15 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow.compute as pc
-import tiledb
 
 from radiobject_assets.imaging.dicom.split_uids import MEMBERS, members_of
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.ingest.stored.refresh import RowChange, write_changes
-from radiobject_assets.store.format.layout import list_collections
-from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT
-from radiobject_assets.store.storage.uris import join
-from radiobject_assets.store.tables.table import Table
+from radiobject_assets.store import OBS_ID, SUBJECT, Table, TileDBContext, list_collections, obs_table
 
 
 def rows_of_series(
@@ -57,7 +53,7 @@ def withdraw_parts(
     collection: str,
     written: Sequence[PlannedSeries],
     placed: Collection[tuple[str, str]],
-    ctx: tiledb.Ctx,
+    ctx: TileDBContext,
 ) -> Mapping[tuple[str, str], int]:
     """Withdraw the volumes of a collection whose images are, as a part, in joined volumes that are there now.
 
@@ -80,7 +76,7 @@ def withdraw_parts(
     if not uids:
         return {}
     entries = list_collections(store_uri, ctx)
-    table = Table(join(next(e.uri for e in entries if e.name == collection), OBS), ctx)
+    table = obs_table(next(e.uri for e in entries if e.name == collection), ctx)
     # a component of a part that the whole does not have came with other images
     components = {"", *(planned.series.component for planned in wholes)}
     gone: dict[tuple[str, str], tuple[str, str]] = {}
@@ -99,9 +95,9 @@ def withdraw_parts(
     return {whole: list(gone.values()).count(whole) for whole in gone.values()}
 
 
-def _follow(labels_uri: str, collection: str, wholes_of: Mapping[str, str], ctx: tiledb.Ctx) -> None:
+def _follow(labels_uri: str, collection: str, wholes_of: Mapping[str, str], ctx: TileDBContext) -> None:
     """Name the joined volumes as the images of labels that name a part of them."""
-    table = Table(join(labels_uri, OBS), ctx)
+    table = obs_table(labels_uri, ctx)
     rows = table.rows_where("labels_of", wholes_of, ["labels_of", "labels_of_collection"]).to_pylist()
     changes = [
         RowChange(row[SUBJECT], row[OBS_ID], {"labels_of": wholes_of[row["labels_of"]]})

@@ -10,14 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import tiledb
-
 from radiobject_assets.ingest.identity import token, volume_key
 from radiobject_assets.ingest.plan import IngestPlan
-from radiobject_assets.store.format.layout import list_collections
-from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT
-from radiobject_assets.store.storage.uris import join
-from radiobject_assets.store.tables.table import Table
+from radiobject_assets.store import OBS_ID, SUBJECT, TileDBContext, list_collections, obs_table
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,7 @@ class Moved:
 
 
 def withdraw_moved(
-    plan: IngestPlan, store_uri: str, collections: Collection[str] | None, ctx: tiledb.Ctx
+    plan: IngestPlan, store_uri: str, collections: Collection[str] | None, ctx: TileDBContext
 ) -> Moved:
     """Withdraw the volumes of a plan's arrival that are not where the plan has them.
 
@@ -60,7 +55,7 @@ def withdraw_moved(
     for entry in list_collections(store_uri, ctx):
         if collections is not None and entry.name not in collections:
             continue
-        table = Table(join(entry.uri, OBS), ctx)
+        table = obs_table(entry.uri, ctx)
         gone = []
         for row in table.rows_where("arrival", [plan.arrival], ["series_uid"]).to_pylist():
             uid = row["series_uid"] or ""

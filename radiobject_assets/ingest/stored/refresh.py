@@ -10,17 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import tiledb
-
 from radiobject_assets.imaging import axes
 from radiobject_assets.imaging.dicom import one_scan, pepolar, real_world, split_uids, tracer, vendor_rules
 from radiobject_assets.imaging.dicom.tags import ATTRIBUTES, ISSUER_COLUMN, OPTIONAL_ATTRIBUTES
 from radiobject_assets.imaging.nifti import bids, sidecars
 from radiobject_assets.imaging.series.evidence.agreement import BY_POINT
 from radiobject_assets.ingest.plan import PlannedSeries
-from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT
-from radiobject_assets.store.storage.uris import join
-from radiobject_assets.store.tables.table import Table
+from radiobject_assets.store import TileDBContext, update_obs
 
 WITHDRAWABLE: Final = frozenset(
     {
@@ -92,29 +88,6 @@ def _same(said: Any, stored: Any) -> bool:
     )
 
 
-def write_changes(collection_uri: str, changes: Sequence[RowChange], ctx: tiledb.Ctx) -> None:
+def write_changes(collection_uri: str, changes: Sequence[RowChange], ctx: TileDBContext) -> None:
     """Write rows anew in one commit: their changed columns, and all others as they are."""
-    if not changes:
-        return
-    table = Table(join(collection_uri, OBS), ctx)
-    names = sorted({name for change in changes for name in change.values})
-    subjects, ids = {change.subject_id for change in changes}, {change.obs_id for change in changes}
-    there = [name for name in names if name in table.columns]
-    stored = {
-        (row[SUBJECT], row[OBS_ID]): row
-        for row in table.read(there, keys=[sorted(subjects), sorted(ids)]).to_pylist()
-    }
-    rows = []
-    for change in changes:
-        before = stored.get((change.subject_id, change.obs_id))
-        if before is not None:  # else it was deleted meanwhile, and stays so
-            rows.append({SUBJECT: change.subject_id, OBS_ID: change.obs_id, **before, **change.values})
-    columns = [SUBJECT, OBS_ID, *(name for name in names if any(row.get(name) is not None for row in rows))]
-    columns += [name for name in there if name not in columns]
-    import pandas as pd  # 0.2 s with what uses it, and most runs refresh nothing
-
-    from radiobject_assets.store.tables.frames import update_rows
-
-    frame = pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns})
-    if len(frame):  # what is deleted meanwhile stays so
-        table.commit("refresh", lambda draft, name: update_rows(draft, name, frame, "leave"))
+    update_obs(collection_uri, {(change.subject_id, change.obs_id): change.values for change in changes}, ctx)

@@ -30,12 +30,13 @@ from radiobject_assets.ingest.labels.opening import LabelChannels, open_drawn_la
 from radiobject_assets.ingest.names.file_place import FilePlace
 from radiobject_assets.ingest.work.reading_ahead import read_ahead
 from radiobject_assets.orientation import orientation_source
-from radiobject_assets.store.format.staging import StagedVolume, stage_volume
-from radiobject_assets.store.storage.config import (
+from radiobject_assets.store import (
     RadiObjectConfig,
+    StagedVolume,
     TileConfig,
     get_radiobject_config,
     set_radiobject_config,
+    stage_volume,
 )
 from radiobject_assets.system.memory import MB
 

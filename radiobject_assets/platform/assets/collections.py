@@ -24,8 +24,7 @@ from radiobject_assets.resources import (
     MemoryBudgetResource,
     StorageResource,
 )
-from radiobject_assets.store.format.layout import ensure_store
-from radiobject_assets.store.objects.identity import hold_pseudonyms
+from radiobject_assets.store import ensure_store, hold_pseudonyms
 
 _RECOVERY = "What was committed is complete; materialize this partition again to finish the rest."
 

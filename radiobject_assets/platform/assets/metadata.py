@@ -12,9 +12,8 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
-import tiledb
 
-from radiobject_assets.store import RadiObject
+from radiobject_assets.store import RadiObject, TileDBContext
 from radiobject_assets.system.memory import MemoryBudget, PeakMemory
 
 SAMPLE_ROWS = 20
@@ -73,7 +72,9 @@ def digest_of(items: Iterable[Any]) -> str:
 _NO_CONTENT = ("volume", "stored_bytes", "written_at", "writer_version")
 
 
-def content_digest(store_uri: str, collections: Collection[str] | None, arrival: str, ctx: tiledb.Ctx) -> str:
+def content_digest(
+    store_uri: str, collections: Collection[str] | None, arrival: str, ctx: TileDBContext
+) -> str:
     """Data version of an arrival's volumes: of their voxels and of everything that obs says of them."""
     store = RadiObject(store_uri, ctx=ctx)
     rows: list[Any] = []

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
-import tiledb
 
 from radiobject_assets.diagnostics.pictures import picture_of_arrival
 from radiobject_assets.errors import RadiObjectError
 from radiobject_assets.platform.assets.privacy import public_message
+from radiobject_assets.store import TileDBContext
 
 
 def preview_metadata(
@@ -19,7 +19,7 @@ def preview_metadata(
     collections: Sequence[str] | None,
     arrival: str,
     path: Path,
-    ctx: tiledb.Ctx,
+    ctx: TileDBContext,
 ) -> dict[str, dg.MarkdownMetadataValue | dg.PathMetadataValue]:
     """Draw the first volumes of an arrival, keep the picture at `path`, and show it as Markdown."""
     try:

@@ -15,8 +15,7 @@ from radiobject_assets.platform.assets.metadata import measured
 from radiobject_assets.platform.assets.partitions import STORE_GROUP, collection_names, every_arrival
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
-from radiobject_assets.store.format.layout import ensure_store
-from radiobject_assets.store.format.snapshots import Snapshot, create_snapshot, describe_state, list_snapshots
+from radiobject_assets.store import Snapshot, create_snapshot, describe_state, ensure_store, list_snapshots
 
 _RECOVERY = "Nothing was changed in the store; materialize dataset again."
 

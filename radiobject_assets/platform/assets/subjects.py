@@ -18,8 +18,7 @@ from radiobject_assets.platform.assets.metadata import digest_of, measured
 from radiobject_assets.platform.assets.partitions import ARRIVALS, STORE_GROUP
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
-from radiobject_assets.store.format.layout import ensure_store
-from radiobject_assets.store.objects.identity import hold_pseudonyms
+from radiobject_assets.store import ensure_store, hold_pseudonyms
 
 _RECOVERY = "Correct the subjects' table (`subjects` in dataset.yaml), then materialize this partition again."
 

@@ -46,6 +46,8 @@ COLLECTION_FORMAT = "radiobject-assets/collection"
 VOLUME_FORMAT = "radiobject-assets/volume"
 
 _OURS = frozenset([OBS_META, COLLECTIONS, OBS, VOLUMES, FOLDER, HEAD, "tmp"])
+TileDBContext: TypeAlias = tiledb.Ctx
+"""A context of TileDB: what callers hand in, without importing TileDB for it."""
 Context: TypeAlias = tiledb.Ctx | ContextRef | None
 
 

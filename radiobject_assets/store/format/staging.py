@@ -25,6 +25,7 @@ from radiobject_assets.store.arrays.voxels import stored_dtype, validate_shape
 from radiobject_assets.store.arrays.writing import ArrayPlan, write_array
 from radiobject_assets.store.format.layout import FORMAT_VERSION, OBS_CORE, VOLUME_FORMAT, Context, reference
 from radiobject_assets.store.format.obs_rows import TEXT_ATTRIBUTES, obs_rows
+from radiobject_assets.store.format.obs_table import obs_table
 from radiobject_assets.store.format.staged_volume import Attribute as Attribute, StagedVolume as StagedVolume
 from radiobject_assets.store.format.subjects import add_subjects
 from radiobject_assets.store.log.columns import validate_column_name, validate_id
@@ -32,12 +33,11 @@ from radiobject_assets.store.log.draft import Draft
 from radiobject_assets.store.log.log import NoLogError
 from radiobject_assets.store.log.reading import read_table
 from radiobject_assets.store.log.vacuuming import revoked_tokens
-from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT, VOLUMES
+from radiobject_assets.store.names import OBS_ID, SUBJECT, VOLUMES
 from radiobject_assets.store.storage import open_storage
 from radiobject_assets.store.storage.config import MB, CompressionConfig, TileConfig, get_radiobject_config
 from radiobject_assets.store.storage.context import ctx_for_threads
 from radiobject_assets.store.storage.uris import join, new_token, normalise
-from radiobject_assets.store.tables.table import Table
 
 _log = logging.getLogger(__name__)
 
@@ -260,7 +260,7 @@ def commit_volumes(
     """
     if not staged:
         return
-    table = Table(join(normalise(collection_uri), OBS), ctx)
+    table = obs_table(collection_uri, ctx)
     rows = obs_rows(staged)
     subjects = sorted({volume.obs_subject_id for volume in staged}) if with_subjects else []
 
@@ -306,7 +306,7 @@ def discard_staged(collection_uri: str, staged: Sequence[StagedVolume], ctx: Con
     """
     where = normalise(collection_uri)
     try:
-        rows = Table(join(where, OBS), ctx).read(["volume"])
+        rows = obs_table(where, ctx).read(["volume"])
     except NoLogError:
         named = set()
     except StorageError:

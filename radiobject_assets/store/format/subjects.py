@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def subjects_table(store_uri: str, ctx: Context = None) -> Table:
+    """The table obs_meta of a store, one row a subject."""
+    return Table(join(normalise(store_uri), OBS_META), ctx)
+
+
 def upsert_subjects(store_uri: str | os.PathLike[str], df: pd.DataFrame, ctx: Context = None) -> None:
     """Write subject metadata into the rows with these ids; columns that `df` lacks keep their values.
 
@@ -31,16 +36,14 @@ def upsert_subjects(store_uri: str | os.PathLike[str], df: pd.DataFrame, ctx: Co
 
     where = normalise(store_uri)
     check_format(where, ctx, STORE_FORMAT)
-    upsert_frame(Table(join(where, OBS_META), ctx), with_keys(df, (SUBJECT,)))
+    upsert_frame(subjects_table(where, ctx), with_keys(df, (SUBJECT,)))
 
 
 def ensure_subjects(store_uri: str, ids: Iterable[str], ctx: Context = None) -> None:
     """Add subjects that obs_meta does not have yet; rows that are there stay as they are."""
     wanted = list(dict.fromkeys(ids))
     if wanted:
-        Table(join(store_uri, OBS_META), ctx).commit(
-            "add subjects", lambda draft, name: add_subjects(draft, wanted)
-        )
+        subjects_table(store_uri, ctx).commit("add subjects", lambda draft, name: add_subjects(draft, wanted))
 
 
 def add_subjects(draft: Draft, ids: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from radiobject_assets.store.format.layout import (
     store_log,
 )
 from radiobject_assets.store.format.staging import StagedVolume, discard_staged, put_volumes
-from radiobject_assets.store.format.subjects import add_subjects
+from radiobject_assets.store.format.subjects import add_subjects, subjects_table
 from radiobject_assets.store.log.draft import Draft
 from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_META, SUBJECT
 from radiobject_assets.store.objects.images import series_type
@@ -30,7 +30,6 @@ from radiobject_assets.store.objects.readers import ImageBatch, stage_images
 from radiobject_assets.store.storage import DeadlineError
 from radiobject_assets.store.storage.uris import join, validate_collection_name
 from radiobject_assets.store.tables.frames import ensure_obs_columns, update_rows
-from radiobject_assets.store.tables.table import Table
 
 Pairs = Sequence[tuple[str | Path, str]]
 Images = str | os.PathLike[str] | Pairs
@@ -170,7 +169,7 @@ def create_store(uri: str, schema: Mapping[str, Any], ctx: tiledb.Ctx) -> None:
 
 def add_subject_columns(uri: str, schema: Mapping[str, Any], ctx: tiledb.Ctx) -> None:
     """Add the columns `schema` (name to dtype) to obs_meta; those that are there stay."""
-    Table(join(uri, OBS_META), ctx).add_columns(columns_of(schema))
+    subjects_table(uri, ctx).add_columns(columns_of(schema))
 
 
 def _frame(obs_meta: pd.DataFrame | None) -> pd.DataFrame | None:
@@ -249,7 +248,7 @@ def append_to_store(
     if frame is not None:
         described = {
             *map(str, frame[SUBJECT]),
-            *Table(join(uri, OBS_META), ctx).read([])[SUBJECT].to_pylist(),
+            *subjects_table(uri, ctx).read([])[SUBJECT].to_pylist(),
         }
         missing = {subject for found in pairs.values() for _, subject in found} - described
         if missing:

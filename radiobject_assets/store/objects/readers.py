@@ -12,19 +12,19 @@ import tiledb
 
 from radiobject_assets.errors import AlignmentError
 from radiobject_assets.store.format.layout import OBS_CORE
+from radiobject_assets.store.format.obs_table import obs_table
 from radiobject_assets.store.format.staged_volume import Attribute, StagedVolume
 from radiobject_assets.store.format.staging import commit_volumes, discard_staged, stage_volume
 from radiobject_assets.store.format.volume_header import same_shape
 from radiobject_assets.store.log.log import NoLogError
-from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT
+from radiobject_assets.store.names import OBS_ID, SUBJECT
 from radiobject_assets.store.objects.images import is_turned, open_images, prepare
 from radiobject_assets.store.objects.making import making_collection
 from radiobject_assets.store.objects.orientation import orientation_source
 from radiobject_assets.store.storage.config import MB
 from radiobject_assets.store.storage.parallel import map_on_threads
-from radiobject_assets.store.storage.uris import join, last_part
+from radiobject_assets.store.storage.uris import last_part
 from radiobject_assets.store.tables.frames import ensure_obs_columns, validate_no_column_collisions
-from radiobject_assets.store.tables.table import Table
 
 _SPELLED = {"nifti": "NIfTI", "dicom": "DICOM"}
 
@@ -132,7 +132,7 @@ def stage_images(
 
 def _ids_in(collection_uri: str, ctx: tiledb.Ctx) -> set[str]:
     try:
-        return set(Table(join(collection_uri, OBS), ctx).read([]).column(OBS_ID).to_pylist())
+        return set(obs_table(collection_uri, ctx).read([]).column(OBS_ID).to_pylist())
     except NoLogError:
         return set()  # it is being made
 

@@ -14,14 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from radiobject_assets.errors import AlignmentError, ShapeError, StorageError
 from radiobject_assets.store.format.layout import ensure_collection, ensure_collection_at, ensure_store
+from radiobject_assets.store.format.obs_table import obs_table
 from radiobject_assets.store.format.staging import Attribute, StagedVolume, commit_volumes, stage_volume
 from radiobject_assets.store.format.subjects import upsert_subjects
-from radiobject_assets.store.names import OBS, OBS_ID, SUBJECT
+from radiobject_assets.store.names import OBS_ID, SUBJECT
 from radiobject_assets.store.objects.building import add_subject_columns
 from radiobject_assets.store.objects.radi_object import RadiObject
 from radiobject_assets.store.storage.context import ContextRef
-from radiobject_assets.store.storage.uris import join, normalise
-from radiobject_assets.store.tables.table import Table
+from radiobject_assets.store.storage.uris import normalise
 
 COMMIT_EVERY = 32
 
@@ -82,7 +82,7 @@ class VolumeCollectionWriter:
     @property
     def written_ids(self) -> frozenset[str]:
         """Ids of the volumes that the collection has, those of earlier writers included."""
-        rows = Table(join(self.uri, OBS), self._ctx.get()).read([])
+        rows = obs_table(self.uri, self._ctx.get()).read([])
         return frozenset(rows.column(OBS_ID).to_pylist()) | {volume.obs_id for volume in self._pending}
 
     def write_volume(
@@ -112,7 +112,7 @@ class VolumeCollectionWriter:
         if any(volume.obs_id == obs_id for volume in self._pending):
             raise ValueError(f"obs_id {obs_id!r} was written by this writer already")
         if self._owners is None:  # once for a writer: at every commit it would grow with the store
-            rows = Table(join(self.uri, OBS), self._ctx.get()).read([])
+            rows = obs_table(self.uri, self._ctx.get()).read([])
             self._owners = dict(zip(rows[OBS_ID].to_pylist(), rows[SUBJECT].to_pylist(), strict=True))
         if self._owners.setdefault(obs_id, obs_subject_id) != obs_subject_id:
             raise AlignmentError("the obs_id belongs to another subject in this collection: choose another")

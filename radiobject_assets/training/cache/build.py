@@ -23,11 +23,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import tiledb
 
 from radiobject_assets.dataset.config import PatchesConfig
 from radiobject_assets.errors import ConfigurationError, StorageError
-from radiobject_assets.store import make_ctx
+from radiobject_assets.store import TileDBContext, make_ctx
 from radiobject_assets.system.memory import MemoryBudget
 from radiobject_assets.training.alignment import patch_affine
 from radiobject_assets.training.cache.cutting import (
@@ -108,7 +107,7 @@ def build_patch_cache(
     patches: PatchesConfig,
     out_dir: Path | str,
     budget: MemoryBudget,
-    ctx: tiledb.Ctx | None = None,
+    ctx: TileDBContext | None = None,
     shard_bytes: int = SHARD_BYTES,
     on_progress: Progress | None = None,
 ) -> PatchCacheInfo:

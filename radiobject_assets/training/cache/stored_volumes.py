@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import tiledb
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import AlignmentError, ConfigurationError
-from radiobject_assets.store.objects.radi_object import RadiObject
-from radiobject_assets.store.objects.volume import Volume
-from radiobject_assets.store.objects.volume_collection import VolumeCollection
+from radiobject_assets.store import RadiObject, TileDBContext, Volume, VolumeCollection
 from radiobject_assets.training.pairing import VolumeRow
 
 
@@ -46,7 +43,7 @@ class StoredDataset:
         Its name; what was written later is not seen.
     """
 
-    def __init__(self, store_uri: str, snapshot: str, ctx: tiledb.Ctx | None = None) -> None:
+    def __init__(self, store_uri: str, snapshot: str, ctx: TileDBContext | None = None) -> None:
         self._radi = RadiObject(store_uri, ctx=ctx, timestamp=snapshot)
         self._collections: dict[str, VolumeCollection] = {}
 

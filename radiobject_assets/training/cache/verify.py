@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tiledb
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import AlignmentError, StorageError
+from radiobject_assets.store import TileDBContext
 from radiobject_assets.training.alignment import affine_of, check_same_grid, patch_affine
 from radiobject_assets.training.cache.patch_cache import PatchCache
 from radiobject_assets.training.cache.stored_volumes import StoredDataset
@@ -39,7 +39,7 @@ def verify_patch_cache(
     sample: int | None = None,
     seed: int = 0,
     snapshot: str | None = None,
-    ctx: tiledb.Ctx | None = None,
+    ctx: TileDBContext | None = None,
 ) -> list[CacheProblem]:
     """Compare cached patches with the store.
 

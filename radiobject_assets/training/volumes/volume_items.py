@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from radiobject_assets.errors import ShapeError
-from radiobject_assets.store import Volume
-from radiobject_assets.store.storage.parallel import map_on_threads
+from radiobject_assets.store import Volume, map_on_threads
 from radiobject_assets.training.sampling import PatchPlace, random_start
 from radiobject_assets.training.volumes.epochs import EpochClock
 from radiobject_assets.training.volumes.loading import DatasetConfig, LoadingMode

@@ -13,16 +13,17 @@ from radiobject_assets.store.format.layout import (
     check_format,
     list_collections,
 )
+from radiobject_assets.store.format.obs_table import obs_table
 from radiobject_assets.store.format.snapshots import list_snapshots
-from radiobject_assets.store.names import OBS, OBS_META, SUBJECT
+from radiobject_assets.store.format.subjects import subjects_table
+from radiobject_assets.store.names import SUBJECT
 from radiobject_assets.store.storage.context import get_tiledb_ctx
-from radiobject_assets.store.storage.uris import join, normalise
-from radiobject_assets.store.tables.table import Table
+from radiobject_assets.store.storage.uris import normalise
 
 _READ = ("kind", "dtype", "modality", "voxel_bytes", "stored_bytes", "ndim", *SIZE_COLUMNS)
 
 
-def describe_store(uri: str) -> dict[str, Any]:
+def store_contents(uri: str) -> dict[str, Any]:
     """What a store holds: subjects, collections with shapes and sizes, snapshots. JSON-ready.
 
     Raises
@@ -32,7 +33,7 @@ def describe_store(uri: str) -> dict[str, Any]:
     """
     where, ctx = normalise(uri), get_tiledb_ctx()
     check_format(where, ctx, STORE_FORMAT)
-    subjects = Table(join(where, OBS_META), ctx)
+    subjects = subjects_table(where, ctx)
     return {
         "uri": uri,
         "format_version": FORMAT_VERSION,
@@ -53,7 +54,7 @@ def describe_store(uri: str) -> dict[str, Any]:
 
 
 def _describe_collection(entry: CollectionEntry) -> dict[str, Any]:
-    obs = Table(join(entry.uri, OBS), get_tiledb_ctx()).read(_READ)
+    obs = obs_table(entry.uri, get_tiledb_ctx()).read(_READ)
 
     def values(name: str) -> list[Any]:
         return [value for value in obs.column(name).to_pylist() if value is not None]
