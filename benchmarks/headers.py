@@ -147,7 +147,7 @@ def _positions(content: bytes, text: bytes) -> list[int]:
 def scan_here(files: Path, with_series: bool, _out: Path) -> None:
     """Our scan, and on request the grouping into series with their verdicts."""
     from radiobject_assets.imaging.scanning.scan import scan
-    from radiobject_assets.imaging.series.series import build_series
+    from radiobject_assets.imaging.series.series_building import build_series
 
     found = scan([files])
     if found.unreadable:

@@ -237,13 +237,13 @@ def _regions(shape: tuple[int, int, int], count: int = 30) -> list[tuple[slice, 
 
 def ingest_here(dicom: Path, out: Path) -> None:
     """Scan, plan and ingest, as `radiobject-assets ingest` does once its imports are done."""
-    from radiobject_assets.dataset.config import DatasetConfig
+    from radiobject_assets.dataset.dataset_yaml import DatasetSettings
     from radiobject_assets.ingest import ingest_sources
     from radiobject_assets.system.compute import Compute
     from radiobject_assets.system.memory import MemoryBudget
 
     report = ingest_sources(
-        [dicom], str(out / "store"), DatasetConfig(), budget=MemoryBudget(), compute=Compute()
+        [dicom], str(out / "store"), DatasetSettings(), budget=MemoryBudget(), compute=Compute()
     )
     if report.counts.get("written") != 1:
         raise RuntimeError(f"expected one volume: {report.counts}")

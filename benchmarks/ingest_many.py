@@ -98,13 +98,13 @@ def _contenders(source: Path, truths: Mapping[str, VolumeTruth]) -> tuple[list[C
 
 def ingest_here(source: Path, count: int, out: Path) -> None:
     """Scan, plan and ingest, as `radiobject-assets ingest` does once its imports are done."""
-    from radiobject_assets.dataset.config import DatasetConfig
+    from radiobject_assets.dataset.dataset_yaml import DatasetSettings
     from radiobject_assets.ingest import ingest_sources
     from radiobject_assets.system.compute import Compute
     from radiobject_assets.system.memory import MemoryBudget
 
     report = ingest_sources(
-        [source], str(out / "store"), DatasetConfig(), budget=MemoryBudget(), compute=Compute()
+        [source], str(out / "store"), DatasetSettings(), budget=MemoryBudget(), compute=Compute()
     )
     if report.counts.get("written") != count:
         raise RuntimeError(f"expected {count} volumes: {report.counts}")

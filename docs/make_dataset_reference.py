@@ -1,4 +1,4 @@
-"""Writes docs/reference/dataset.md from `DatasetConfig`: every key, its type, its default, what it means.
+"""Writes docs/reference/dataset.md from `DatasetSettings`: every key, its type, its default, what it means.
 
     python docs/make_dataset_reference.py
 
@@ -19,18 +19,18 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from radiobject_assets.dataset import config as dataset
+from radiobject_assets.dataset import dataset_yaml
 
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
-    ("The whole file", dataset.DatasetConfig),
-    ("`collections.<name>`", dataset.CollectionConfig),
-    ("`collections.<name>.match`", dataset.MatchConfig),
-    ("`collections.<name>.tile` as extents", dataset.TileExtents),
-    ("`subjects`", dataset.SubjectsConfig),
-    ("`imaging`", dataset.ImagingConfig),
-    ("`arrivals`", dataset.ArrivalsConfig),
-    ("`split`", dataset.SplitConfig),
-    ("`patches`", dataset.PatchesConfig),
+    ("The whole file", dataset_yaml.DatasetSettings),
+    ("`collections.<name>`", dataset_yaml.CollectionConfig),
+    ("`collections.<name>.match`", dataset_yaml.MatchConfig),
+    ("`collections.<name>.tile` as extents", dataset_yaml.TileExtents),
+    ("`subjects`", dataset_yaml.SubjectsConfig),
+    ("`imaging`", dataset_yaml.ImagingConfig),
+    ("`arrivals`", dataset_yaml.ArrivalsConfig),
+    ("`split`", dataset_yaml.SplitConfig),
+    ("`patches`", dataset_yaml.PatchesConfig),
 )
 CHANGES = """\
 ## When it changes

@@ -18,7 +18,7 @@ from radiobject_assets.imaging.dicom.tags import ATTRIBUTES, IDENTITY, OPTIONAL_
 from radiobject_assets.imaging.files.archives import LIMITS
 from radiobject_assets.imaging.nifti import bids, sidecars
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
-from radiobject_assets.imaging.release.release import DATE_COLUMNS, UID_COLUMNS
+from radiobject_assets.imaging.release.scan_release import DATE_COLUMNS, UID_COLUMNS
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 

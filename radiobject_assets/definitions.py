@@ -15,7 +15,7 @@ from typing import Any
 
 import dagster as dg
 
-from radiobject_assets.dataset.config import DatasetConfig, load_dataset
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.platform.assets import build_assets
 from radiobject_assets.platform.automation import build_arrival_job, build_sensors, with_conditions
 from radiobject_assets.platform.checks import build_checks
@@ -31,7 +31,7 @@ DEMO_HOME = Path("demo-home")
 
 
 def build_definitions(
-    dataset: DatasetConfig | Path | str, overrides: Mapping[str, Any] | None = None
+    dataset: DatasetSettings | Path | str, overrides: Mapping[str, Any] | None = None
 ) -> dg.Definitions:
     """Definitions of one data set.
 
@@ -47,7 +47,7 @@ def build_definitions(
     ConfigurationError
         dataset.yaml is absent or wrong.
     """
-    settings = dataset if isinstance(dataset, DatasetConfig) else load_dataset(dataset)
+    settings = dataset if isinstance(dataset, DatasetSettings) else load_dataset(dataset)
     job = build_arrival_job(settings)
     with warnings.catch_warnings():
         # Partitioned checks and conditions in the code server are not final in Dagster; its range is pinned.
@@ -63,7 +63,7 @@ def build_definitions(
         )
 
 
-def build_resources(settings: DatasetConfig) -> dict[str, Any]:
+def build_resources(settings: DatasetSettings) -> dict[str, Any]:
     """The resources of a data set; S3 options come from the usual AWS variables."""
     memory = MemoryBudgetResource(total_mb=int(os.environ.get("RADIOBJECT_MEMORY_MB", "2048")))
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")

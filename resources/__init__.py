@@ -6,9 +6,9 @@ is done with them belongs to the packages below `radiobject_assets`, not here.
 
 from __future__ import annotations
 
-from radiobject_assets.resources.compute import ComputeResource
-from radiobject_assets.resources.dataset import DatasetResource, WorkFolder
-from radiobject_assets.resources.memory import MemoryBudgetResource
-from radiobject_assets.resources.storage import StorageResource
+from radiobject_assets.resources.compute_resource import ComputeResource
+from radiobject_assets.resources.dataset_resource import DatasetResource, WorkFolder
+from radiobject_assets.resources.memory_resource import MemoryBudgetResource
+from radiobject_assets.resources.storage_resource import StorageResource
 
 __all__ = ["ComputeResource", "DatasetResource", "MemoryBudgetResource", "StorageResource", "WorkFolder"]

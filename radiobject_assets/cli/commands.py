@@ -141,7 +141,7 @@ def export(
     as_json: JsonFlag = False,
 ) -> None:
     """Write volumes as NIfTI, each with a JSON file of its source."""
-    from radiobject_assets.export.nifti import export_store
+    from radiobject_assets.export.nifti_files import export_store
 
     if not out_dir or "://" in out_dir:
         raise ConfigurationError(f"{out_dir!r}: OUT must be a local folder")

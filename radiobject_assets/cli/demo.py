@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from radiobject_assets.dataset.config import load_dataset
+from radiobject_assets.dataset.dataset_yaml import load_dataset
 from radiobject_assets.definitions import DEMO_HOME, build_definitions, build_resources
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.phantom.cohort import DEFAULT_SHAPE, make_cohort

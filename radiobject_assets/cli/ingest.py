@@ -16,7 +16,7 @@ from radiobject_assets.cli.start import loading, pyarrow_without_pandas
 from radiobject_assets.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from radiobject_assets.dataset.config import DatasetConfig
+    from radiobject_assets.dataset.dataset_yaml import DatasetSettings
     from radiobject_assets.ingest import IngestReport
 
 _VALUED = frozenset({"--store", "--dataset", "--layout", "--memory-mb", "--workers"})
@@ -81,7 +81,7 @@ def take_in(
     """
     with loading():
         pyarrow_without_pandas()
-        from radiobject_assets.dataset.config import DatasetConfig, load_dataset
+        from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
         from radiobject_assets.ingest import ingest_sources
         from radiobject_assets.system.compute import Compute
         from radiobject_assets.system.memory import MemoryBudget
@@ -89,7 +89,7 @@ def take_in(
     if request.layout is not None:
         config = _laid_out(request)
     elif request.dataset is None:
-        config = DatasetConfig.model_construct()  # defaults need no validators, which take 30 ms to make
+        config = DatasetSettings.model_construct()  # defaults need no validators, which take 30 ms to make
     else:
         config = load_dataset(request.dataset.expanduser())
     if request.store is not None:
@@ -109,8 +109,8 @@ def take_in(
     return report, store
 
 
-def _laid_out(request: IngestRequest) -> DatasetConfig:
-    from radiobject_assets.dataset.config import DatasetConfig
+def _laid_out(request: IngestRequest) -> DatasetSettings:
+    from radiobject_assets.dataset.dataset_yaml import DatasetSettings
     from radiobject_assets.dataset.layouts import LAYOUTS
 
     if request.dataset is not None:
@@ -119,7 +119,7 @@ def _laid_out(request: IngestRequest) -> DatasetConfig:
         )
     if request.layout not in LAYOUTS:
         raise ConfigurationError(f"--layout {request.layout}: there are {', '.join(LAYOUTS)}")
-    return DatasetConfig.model_validate({"layout": request.layout})
+    return DatasetSettings.model_validate({"layout": request.layout})
 
 
 def _source_path(text: str) -> Path:

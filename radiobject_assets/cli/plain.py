@@ -13,7 +13,7 @@ from radiobject_assets.errors import ConfigurationError
 
 def store_uri(text: str) -> str:
     """A store as the user wrote it: `~` becomes the home folder (no shell does that in `--store=~/x`)."""
-    from radiobject_assets.dataset.config import check_store_uri
+    from radiobject_assets.dataset.dataset_yaml import check_store_uri
 
     try:
         check_store_uri(text)

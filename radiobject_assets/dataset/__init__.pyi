@@ -1,6 +1,6 @@
 """The public names of dataset, and where they come from: `__init__.py` imports each on its first use."""
 
-from .config import (
-    DatasetConfig as DatasetConfig,
+from .dataset_yaml import (
+    DatasetSettings as DatasetSettings,
     load_dataset as load_dataset,
 )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.store import RadiObject, TileDBContext
-from radiobject_assets.training.cache.patch_cache import PatchCache
+from radiobject_assets.training.cache.cache_reading import PatchCache
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,12 @@
 """The public names of imaging, and where they come from: `__init__.py` imports each on its first use."""
 
+from .image_orientation import (
+    OrientationInfo as OrientationInfo,
+    detect_dicom_orientation as detect_dicom_orientation,
+    detect_nifti_orientation as detect_nifti_orientation,
+    is_orientation_valid as is_orientation_valid,
+    reorient_to_canonical as reorient_to_canonical,
+)
 from .metadata import (
     DicomMetadata as DicomMetadata,
     NiftiMetadata as NiftiMetadata,
@@ -13,11 +20,4 @@ from .nifti.pairs import (
 )
 from .nifti.series_type import (
     infer_series_type as infer_series_type,
-)
-from .orientation import (
-    OrientationInfo as OrientationInfo,
-    detect_dicom_orientation as detect_dicom_orientation,
-    detect_nifti_orientation as detect_nifti_orientation,
-    is_orientation_valid as is_orientation_valid,
-    reorient_to_canonical as reorient_to_canonical,
 )

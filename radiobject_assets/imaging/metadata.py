@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from radiobject_assets.errors import ImageReadError, IngestError
 from radiobject_assets.imaging.geometry import spacing_mm
-from radiobject_assets.imaging.orientation import image_series_in, transform_of
+from radiobject_assets.imaging.image_orientation import image_series_in, transform_of
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.orientation import affine_axcodes, affine_to_json
 

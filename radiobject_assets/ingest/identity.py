@@ -10,12 +10,12 @@ import hashlib
 import re
 import unicodedata
 
-from radiobject_assets.dataset.config import SubjectsConfig
+from radiobject_assets.dataset.dataset_yaml import SubjectsConfig
 from radiobject_assets.errors import IngestError
 from radiobject_assets.imaging.files.path_text import path_text
-from radiobject_assets.imaging.release.release import PSEUDONYM
+from radiobject_assets.imaging.release.scan_release import PSEUDONYM
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.ingest.release import subject_in_file_name
+from radiobject_assets.ingest.dataset_release import subject_in_file_name
 
 _UNSAFE = re.compile(r"[^\w.-]+", re.UNICODE)
 
@@ -35,7 +35,7 @@ def subject_id_of(series: Series, subjects: SubjectsConfig) -> str:
     Raises
     ------
     IngestError
-        `subjects.key` is `pseudonym`, and the series was not released (`ingest.release`).
+        `subjects.key` is `pseudonym`, and the series was not released (`ingest.dataset_release`).
     """
     if subjects.key == "pseudonym":
         return _pseudonym_of(series)

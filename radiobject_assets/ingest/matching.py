@@ -6,11 +6,11 @@ import fnmatch
 import re
 from pathlib import PurePosixPath
 
-from radiobject_assets.dataset.config import (
+from radiobject_assets.dataset.dataset_yaml import (
     COLLECTION_NAME,
     RESERVED_NAMES,
     CollectionConfig,
-    DatasetConfig,
+    DatasetSettings,
     MatchConfig,
 )
 from radiobject_assets.imaging.files.path_text import path_text
@@ -18,7 +18,7 @@ from radiobject_assets.imaging.nifti.bids import IMAGE_SUFFIXES, parse
 from radiobject_assets.imaging.nifti.header import NiftiFile
 from radiobject_assets.imaging.series.record import Series
 from radiobject_assets.imaging.source import AttributeValue
-from radiobject_assets.ingest.names.label_names import named_labels
+from radiobject_assets.ingest.naming.label_names import named_labels
 
 # DICOM keyword to the name under which imaging keeps the attribute.
 _ATTRIBUTE_OF = {
@@ -43,7 +43,9 @@ _ATTRIBUTE_OF = {
 }
 
 
-def matching_collection(series: Series, dataset: DatasetConfig) -> tuple[str | None, CollectionConfig | None]:
+def matching_collection(
+    series: Series, dataset: DatasetSettings
+) -> tuple[str | None, CollectionConfig | None]:
     """The first collection of `dataset` whose conditions all hold, with its settings."""
     for name, settings in dataset.collections.items():
         if matches(series, settings.match):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from radiobject_assets.dataset.config import CollectionConfig, DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import CollectionConfig, DatasetSettings
 from radiobject_assets.errors import SchemaError
 from radiobject_assets.imaging.axes import AXIS, COLUMNS, axis_attributes
 from radiobject_assets.imaging.dicom.tags import ISSUER_COLUMN
@@ -19,10 +19,10 @@ from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import ScanResult
 from radiobject_assets.imaging.series.label_images import LabelledImage
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 from radiobject_assets.ingest.identity import obs_id_of, subject_id_of, token, volume_key
 from radiobject_assets.ingest.matching import collection_by_modality, matching_collection
-from radiobject_assets.ingest.names.file_place import FilePlace, segment_of
+from radiobject_assets.ingest.naming.file_place import FilePlace, segment_of
 from radiobject_assets.ingest.report import SeriesOutcome, Status, source_of
 from radiobject_assets.store import validate_id
 
@@ -125,7 +125,7 @@ class IngestPlan:
 
 def plan_ingest(
     scan: ScanResult,
-    dataset: DatasetConfig,
+    dataset: DatasetSettings,
     *,
     arrival: str = "",
     known_images: Sequence[LabelledImage] = (),
@@ -135,13 +135,13 @@ def plan_ingest(
     Parameters
     ----------
     scan
-        What was found, as the data set's release lets it out (`ingest.release.release_of(dataset).scan`).
+        What was found, as the data set's release lets it out (`dataset_release.release_of(dataset).scan`).
     dataset
         With no collections listed, a series goes to the collection named after its modality.
     arrival
         Key of the arrival that the files came in with; part of the identity of NIfTI volumes.
     known_images
-        Images that the store holds already (`holdings.referenced_images`): labels may come in a later
+        Images that the store holds already (`holdings.images_for_labels`): labels may come in a later
         arrival than their image.
     """
     policy = SeriesPolicy(**dict(dataset.imaging))
@@ -185,7 +185,7 @@ def _each_id_once(planned: Sequence[PlannedSeries]) -> tuple[PlannedSeries, ...]
     return tuple(kept.values())
 
 
-def _unmatched(series: Series, dataset: DatasetConfig) -> str:
+def _unmatched(series: Series, dataset: DatasetSettings) -> str:
     """Why a series goes nowhere: what was tried."""
     number = len(dataset.collections)
     names = ", ".join([*list(dataset.collections)[:_NAMED], *(["..."] if number > _NAMED else [])])
@@ -200,7 +200,7 @@ def _unmatched(series: Series, dataset: DatasetConfig) -> str:
     return f"{told}; for `layout: {dataset.layout}` hand in the folder that docs/layouts.md begins with"
 
 
-def _plan_one(series: Series, dataset: DatasetConfig, arrival: str) -> PlannedSeries:
+def _plan_one(series: Series, dataset: DatasetSettings, arrival: str) -> PlannedSeries:
     subject_id = subject_id_of(series, dataset.subjects)
     if dataset.subjects.issuer == "ignore" or dataset.subjects.key == "study":
         told = {name: value for name, value in series.attributes.items() if name != ISSUER_COLUMN}

@@ -13,12 +13,12 @@ from radiobject_assets.errors import ImageReadError, IngestError
 from radiobject_assets.imaging.metadata import extract_dicom_metadata
 from radiobject_assets.imaging.nifti.header import nifti_header_file
 from radiobject_assets.imaging.nifti.series_type import UNKNOWN
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.pixels.decoders import shared_decoders
 from radiobject_assets.imaging.policy import OWN_FILES
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 from radiobject_assets.imaging.source import ImageSource
 
 

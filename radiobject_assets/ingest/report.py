@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from radiobject_assets.imaging.files.path_text import path_text
 from radiobject_assets.imaging.files.unreadable import Unreadable
 from radiobject_assets.ingest.left_out import file_left_out, nothing_taken_in, series_left_out
-from radiobject_assets.ingest.names.doubtful_subjects import SubjectDoubt
+from radiobject_assets.ingest.naming.doubtful_subjects import SubjectDoubt
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from radiobject_assets.dataset.config import TileExtents, TileOrientation
+from radiobject_assets.dataset.dataset_yaml import TileExtents, TileOrientation
 from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.imaging.dicom.instance import Instance
 from radiobject_assets.imaging.opening.unpacking import unpacked_together
@@ -24,7 +24,7 @@ from radiobject_assets.imaging.pixels.decoder_keeper import end_idle_decoders, k
 from radiobject_assets.imaging.pixels.decoders import Decoders
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.ingest.labels.reasons import reason_of_image
+from radiobject_assets.ingest.labels_on_images.image_reason import reason_of_image
 from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
 from radiobject_assets.ingest.report import IN_STORE, IngestReport, SeriesOutcome, Status
 from radiobject_assets.ingest.stored.holdings import Holdings
@@ -108,7 +108,9 @@ def run_ingest(
     ensure_store(store_uri)
     selected = plan.selected(collections)
     names = sorted({planned.collection or "" for planned in selected})
-    uris = {name: ensure_collection(store_uri, name, columns=columns_of(selected, name)) for name in names}
+    uris = {
+        name: ensure_collection(store_uri, name, columns=obs_columns_of(selected, name)) for name in names
+    }
     outcomes: dict[int, SeriesOutcome] = {}
     left_behind: set[tuple[str, str]] = set()
     with PeakMemory() as peak:
@@ -132,7 +134,7 @@ def run_ingest(
     )
 
 
-def columns_of(planned: Iterable[PlannedSeries], collection: str) -> list[Column]:
+def obs_columns_of(planned: Iterable[PlannedSeries], collection: str) -> list[Column]:
     """Columns that the rows of the series of a collection will have beside those of the format."""
     return free_columns(
         {**p.series.attributes, "n_instances": len(p.series.files)}

@@ -10,15 +10,15 @@ import hashlib
 import json
 from typing import Any
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 
 
-def scan_version(dataset: DatasetConfig) -> str:
+def scan_version(dataset: DatasetSettings) -> str:
     """Version of what a scan lets out: the allow-list of attributes, and how subjects are named."""
     return _digest(_scanned(dataset))
 
 
-def settings_version(dataset: DatasetConfig) -> str:
+def settings_version(dataset: DatasetSettings) -> str:
     """Version of everything that decides what is stored of an image, where, and what is said of it."""
     told = {"match", "kind", "labels_of", "segment_name", "channels", "fourth_axis"}
     collections = [  # a list: the first collection that matches counts
@@ -27,7 +27,7 @@ def settings_version(dataset: DatasetConfig) -> str:
     return _digest([_scanned(dataset), _plain(dataset.imaging), collections])
 
 
-def _scanned(dataset: DatasetConfig) -> Any:
+def _scanned(dataset: DatasetSettings) -> Any:
     # the secret's name is no setting of the result: a store holds writers to its secret (`store.identity`)
     return [sorted(dataset.attributes), _plain(dataset.subjects, exclude={"secret_env"})]
 

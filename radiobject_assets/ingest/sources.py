@@ -7,23 +7,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import IngestError, SchemaError
 from radiobject_assets.imaging.dicom.instance import Instance
 from radiobject_assets.imaging.files.unreadable import Unreadable
 from radiobject_assets.imaging.nifti.header import NiftiFile
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.release.release import Release
+from radiobject_assets.imaging.release.scan_release import Release
 from radiobject_assets.imaging.scanning.scan import ScanResult, find_files, scan
-from radiobject_assets.ingest.labels.waiting import WaitingLabels, files_of, waiting_labels
-from radiobject_assets.ingest.labels.waiting_list import WaitingList, files_on_disk
-from radiobject_assets.ingest.names.doubtful_subjects import doubtful_subjects
-from radiobject_assets.ingest.names.subject_table import read_subject_tables, subject_tables_among
+from radiobject_assets.ingest.dataset_release import release_of
+from radiobject_assets.ingest.labels_on_images.waiting import WaitingLabels, files_of, waiting_labels
+from radiobject_assets.ingest.labels_on_images.waiting_list import WaitingList, files_on_disk
+from radiobject_assets.ingest.naming.doubtful_subjects import doubtful_subjects
+from radiobject_assets.ingest.naming.subject_table import read_subject_tables, subject_tables_among
 from radiobject_assets.ingest.plan import IngestPlan, plan_ingest
-from radiobject_assets.ingest.release import release_of
 from radiobject_assets.ingest.report import IN_STORE, IngestReport, SeriesOutcome
 from radiobject_assets.ingest.run import OnProgress, run_ingest, start_decoders
-from radiobject_assets.ingest.stored.holdings import referenced_images
+from radiobject_assets.ingest.stored.holdings import images_for_labels
 from radiobject_assets.store import ensure_store, hold_pseudonyms, local_path, upsert_subjects
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget, PeakMemory
@@ -32,7 +32,7 @@ from radiobject_assets.system.memory import MemoryBudget, PeakMemory
 def ingest_sources(
     sources: Sequence[Path],
     store_uri: str,
-    dataset: DatasetConfig,
+    dataset: DatasetSettings,
     *,
     budget: MemoryBudget,
     compute: Compute,
@@ -65,14 +65,14 @@ def ingest_sources(
         if not (found.instances or found.niftis or found.unreadable):
             raise _no_files(sources)
         start_decoders(found.instances, budget, compute)
-        plan = plan_ingest(found, dataset, known_images=referenced_images(store_uri, found))
+        plan = plan_ingest(found, dataset, known_images=images_for_labels(store_uri, found))
     report = run_ingest(plan, store_uri, budget=budget, compute=compute, on_progress=on_progress)
 
     def again(labels: Sequence[WaitingLabels]) -> tuple[IngestPlan, IngestReport]:
         files = {name for one in labels for name in one.files}
         on_disk = sorted({Path(name) for one in labels for name in files_on_disk(one)})
         found = release.scan(scan(on_disk))
-        plan = plan_ingest(found, dataset, known_images=referenced_images(store_uri, found))
+        plan = plan_ingest(found, dataset, known_images=images_for_labels(store_uri, found))
         plan = replace(plan, planned=tuple(p for p in plan.planned if not files.isdisjoint(files_of(p))))
         return plan, run_ingest(plan, store_uri, budget=budget, compute=compute)
 
@@ -88,7 +88,7 @@ def _no_files(sources: Sequence[Path]) -> IngestError:
     return IngestError(f"{', '.join(map(str, sources))}: holds no files; name a folder with DICOM or NIfTI")
 
 
-def _own_files_named(found: ScanResult, dataset: DatasetConfig) -> ScanResult:
+def _own_files_named(found: ScanResult, dataset: DatasetSettings) -> ScanResult:
     """The scan with the subjects' table and the mark of a complete arrival told as what they are."""
     tables = subject_tables_among((item.path for item in found.unreadable), dataset.subjects)
 
@@ -164,7 +164,7 @@ def _with_waiting(
 
 
 def _with_subjects(
-    report: IngestReport, store_uri: str, dataset: DatasetConfig, release: Release
+    report: IngestReport, store_uri: str, dataset: DatasetSettings, release: Release
 ) -> IngestReport:
     """Take in what the tables say of the subjects that are in the store, and note it in the report."""
     tables = subject_tables_among((item.path for item in report.unreadable), dataset.subjects)

@@ -26,7 +26,7 @@ from radiobject_assets.phantom.design import (
     design_ct,
     design_subject,
 )
-from radiobject_assets.phantom.dicom import seg_dataset, write_ct
+from radiobject_assets.phantom.dicom_files import seg_dataset, write_ct
 from radiobject_assets.phantom.truth import CohortTruth, Participant, SeriesTruth, SubjectTruth, VolumeTruth
 
 __all__ = [
@@ -40,7 +40,7 @@ __all__ = [
     "make_cohort",
     "make_ct_series",
     "make_subject",
-    "write_nifti",
+    "write_phantom_nifti",
 ]
 
 SUBJECTS_PER_ARRIVAL = 3
@@ -162,10 +162,10 @@ def _write_subject(arrival_dir: Path, design: SubjectDesign) -> None:
         )
     mri = arrival_dir / "mri"
     mri.mkdir(parents=True, exist_ok=True)
-    write_nifti(mri / f"{truth.subject_id}_T1w.nii.gz", truth.t1w)
+    write_phantom_nifti(mri / f"{truth.subject_id}_T1w.nii.gz", truth.t1w)
 
 
-def write_nifti(path: Path, volume: VolumeTruth) -> None:
+def write_phantom_nifti(path: Path, volume: VolumeTruth) -> None:
     """Write stored integers, slope, intercept and affine (sform and qform) as gzipped NIfTI-1.
 
     nibabel's own image class rescales integers when it saves; here the stored ones must arrive unchanged.

@@ -25,7 +25,7 @@ from pydicom.uid import generate_uid
 
 from radiobject_assets.errors import ShapeError
 from radiobject_assets.phantom.anatomy import AIR_HU, Ellipsoid, head, label, lesions, render, torso
-from radiobject_assets.phantom.dicom import CtSeries, Grid, Person
+from radiobject_assets.phantom.dicom_files import AcquisitionGrid, CtSeries, Person
 from radiobject_assets.phantom.truth import Participant, SeriesTruth, SubjectTruth, VolumeTruth
 
 DEFAULT_SHAPE = (128, 128, 64)
@@ -184,7 +184,7 @@ def _main_ct(
     if trait == 4:
         row_cosines, column_cosines = _tilted(np.deg2rad([14.0, -9.0, 11.0]))
     center = np.round(rng.uniform(-6.0, 6.0, 3) * 2) / 2
-    grid = Grid(shape, _spacing(field_mm, shape), _triple(center), row_cosines, column_cosines)
+    grid = AcquisitionGrid(shape, _spacing(field_mm, shape), _triple(center), row_cosines, column_cosines)
     signed = trait == 5
     return CtSeries(
         series_uid=_uid(person.study_uid, "ct"),
@@ -211,7 +211,7 @@ def _extra_series(
     x, y, z = main.grid.shape
     if trait in (1, 7):
         shape = (x // 2, y // 2, z // 2)
-        grid = Grid(shape, _spacing(_CT_FIELD_MM, shape), main.grid.center_mm)
+        grid = AcquisitionGrid(shape, _spacing(_CT_FIELD_MM, shape), main.grid.center_mm)
         return [
             CtSeries(
                 series_uid=_uid(person.study_uid, "ct", 2),
@@ -226,7 +226,7 @@ def _extra_series(
         ]
     if trait in (2, 6):
         # A frontal projection: columns run to the left, rows to the feet, seen from the front.
-        grid = Grid(
+        grid = AcquisitionGrid(
             (x, z, 1),
             (main.grid.spacing_mm[0], main.grid.spacing_mm[2], 1.0),
             main.grid.center_mm,
@@ -292,7 +292,12 @@ def _t1w(trait: int, ct_shape: tuple[int, int, int], rng: np.random.Generator) -
 
 
 def _scan(
-    grid: Grid, structures: tuple[Ellipsoid, ...], rng: np.random.Generator, *, sigma_hu: float, signed: bool
+    grid: AcquisitionGrid,
+    structures: tuple[Ellipsoid, ...],
+    rng: np.random.Generator,
+    *,
+    sigma_hu: float,
+    signed: bool,
 ) -> NDArray[np.int16] | NDArray[np.uint16]:
     """Stored integers of a CT with Gaussian noise: int16 Hounsfield units, or 12 bits of HU + 1024."""
     values = render(AIR_HU, structures, grid.shape, grid.affine)

@@ -13,10 +13,10 @@ import dagster as dg
 import pandas as pd
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.definitions import build_resources
-from radiobject_assets.ingest.labels.waiting import read_waiting
-from radiobject_assets.landing.local import LooseFiles
+from radiobject_assets.ingest.labels_on_images.waiting import read_waiting
+from radiobject_assets.landing.local_zone import LooseFiles
 from radiobject_assets.platform.assets.arrival import scan_of
 from radiobject_assets.platform.assets.splits import current_splits
 from radiobject_assets.resources import DatasetResource
@@ -75,7 +75,7 @@ class Overview:
 
 
 def read_overview(
-    dataset: DatasetConfig, definitions: dg.Definitions, instance: dg.DagsterInstance
+    dataset: DatasetSettings, definitions: dg.Definitions, instance: dg.DagsterInstance
 ) -> Overview:
     """Look at everything that a data set has.
 
@@ -155,7 +155,7 @@ def _stored(uri: str, ctx: TileDBContext) -> tuple[dict[str, int], int]:
     return {name: len(store.collection(name)) for name in store.collection_names}, len(store)
 
 
-def _patch_caches(dataset: DatasetConfig, instance: dg.DagsterInstance) -> tuple[PatchCacheState, ...]:
+def _patch_caches(dataset: DatasetSettings, instance: dg.DagsterInstance) -> tuple[PatchCacheState, ...]:
     if dataset.patches is None:
         return ()
     found = []

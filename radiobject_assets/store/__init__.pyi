@@ -43,7 +43,7 @@ from .format.staging import (
     discard_staged as discard_staged,
     stage_volume as stage_volume,
 )
-from .format.subjects import (
+from .format.subject_rows import (
     ensure_subjects as ensure_subjects,
     subjects_table as subjects_table,
     upsert_subjects as upsert_subjects,
@@ -59,9 +59,6 @@ from .names import (
 from .objects.dataframe import (
     Dataframe as Dataframe,
 )
-from .objects.identity import (
-    hold_pseudonyms as hold_pseudonyms,
-)
 from .objects.indexing import (
     Index as Index,
     align as align,
@@ -69,8 +66,8 @@ from .objects.indexing import (
 from .objects.nifti_export import (
     write_nifti as write_nifti,
 )
-from .objects.orientation import (
-    OrientationInfo as OrientationInfo,
+from .objects.pseudonyms import (
+    hold_pseudonyms as hold_pseudonyms,
 )
 from .objects.query import (
     EagerQuery as EagerQuery,
@@ -93,7 +90,7 @@ from .objects.store_query import (
     LazyStoreQuery as LazyStoreQuery,
 )
 from .objects.verification import (
-    Problem as Problem,
+    VolumeProblem as VolumeProblem,
     verify_volume as verify_volume,
 )
 from .objects.volume import (
@@ -101,6 +98,9 @@ from .objects.volume import (
 )
 from .objects.volume_collection import (
     VolumeCollection as VolumeCollection,
+)
+from .objects.volume_orientation import (
+    OrientationInfo as OrientationInfo,
 )
 from .objects.writers import (
     RadiObjectWriter as RadiObjectWriter,

@@ -4,29 +4,29 @@ from .cache.build import (
     PatchCacheInfo as PatchCacheInfo,
     build_patch_cache as build_patch_cache,
 )
+from .cache.cache_reading import (
+    Patch as Patch,
+    PatchBatch as PatchBatch,
+    PatchCache as PatchCache,
+)
 from .cache.patch_batches import (
     PatchCacheDataset as PatchCacheDataset,
     PatchLoader as PatchLoader,
     patch_loader as patch_loader,
 )
-from .cache.patch_cache import (
-    Patch as Patch,
-    PatchBatch as PatchBatch,
-    PatchCache as PatchCache,
-)
 from .cache.verify import (
     CacheProblem as CacheProblem,
     verify_patch_cache as verify_patch_cache,
-)
-from .leakage import (
-    find_leakage as find_leakage,
 )
 from .pairing import (
     LeftOut as LeftOut,
     LeftOutReason as LeftOutReason,
 )
-from .splits import (
+from .split_assignment import (
     assign_splits as assign_splits,
+)
+from .split_leakage import (
+    find_leakage as find_leakage,
 )
 from .volumes.label_values import (
     LabelSource as LabelSource,

@@ -12,10 +12,14 @@ import pytest
 from hypothesis import given, strategies as st
 from PIL import Image
 
-from radiobject_assets.diagnostics.integrity import check_collections, geometry_is_sound, labels_on_image_grid
+from radiobject_assets.diagnostics.integrity_rules import (
+    check_collections,
+    geometry_is_sound,
+    labels_on_image_grid,
+)
 from radiobject_assets.diagnostics.inventory import read_inventory
-from radiobject_assets.diagnostics.pictures import picture
 from radiobject_assets.diagnostics.read_performance import measure_reads, read_amplification
+from radiobject_assets.diagnostics.volume_pictures import picture
 from radiobject_assets.store import RadiObject, commit_volumes, ensure_collection, ensure_store, stage_volume
 
 AFFINE = np.array([[1.5, 0, 0, -20], [0, 1.5, 0, -30], [0, 0, 3.0, 5], [0, 0, 0, 1]])

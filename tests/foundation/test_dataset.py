@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig, TileExtents, load_dataset
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings, TileExtents, load_dataset
 from radiobject_assets.errors import ConfigurationError
 
 GOOD = """\
@@ -84,7 +84,7 @@ def test_a_key_given_twice_is_refused_where_yaml_would_keep_the_last(tmp_path: P
 
 def test_fractions_must_sum_to_one() -> None:
     with pytest.raises(ValueError, match=r"sum to 0\.5"):
-        DatasetConfig.model_validate({"split": {"fractions": {"train": 0.5}}})
+        DatasetSettings.model_validate({"split": {"fractions": {"train": 0.5}}})
 
 
 def test_an_absent_file_and_broken_yaml_are_told_as_such(tmp_path: Path) -> None:
@@ -126,4 +126,4 @@ def test_no_mistake_gives_more_than_one_line_or_a_crash(tmp_path: Path, text: st
 
 
 def test_a_section_without_lines_has_its_defaults(tmp_path: Path) -> None:
-    assert load_dataset(write(tmp_path, "collections:\nsplit:\n")).split == DatasetConfig().split
+    assert load_dataset(write(tmp_path, "collections:\nsplit:\n")).split == DatasetSettings().split

@@ -25,11 +25,11 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 # No voxel is at another's place below this.
 SAME_PLACE_VOXELS = 0.1

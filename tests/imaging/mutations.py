@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.scanning.scan import scan
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 SLAB_BYTES = 4 << 20
 KEEP = SeriesPolicy(

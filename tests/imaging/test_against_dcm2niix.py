@@ -23,11 +23,11 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID, CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage
 
 from radiobject_assets.imaging.nifti.sidecars import read_sidecars
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import scan
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 SIEMENS, GE, PHILIPS = "SIEMENS", "GE MEDICAL SYSTEMS", "Philips Medical Systems"
 VENDORS = (SIEMENS, GE, PHILIPS, "TOSHIBA", "UIH", "CANON_MEC", "Hitachi Medical Corporation", "ACME")

@@ -17,13 +17,13 @@ from dicom_files import ramp, write_stack
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.files.archives import ArchiveLimits, file_on_disk, members
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.opening.unpacking import unpacked_together
 from radiobject_assets.imaging.policy import OWN_FILES
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import ScanResult, scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 KINDS = ("zip", "tar", "gztar")
 SUFFIX = {"zip": ".zip", "tar": ".tar", "gztar": ".tar.gz"}

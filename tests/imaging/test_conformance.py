@@ -13,10 +13,10 @@ import pytest
 from dcm2niix_reference import compare, physical
 
 from radiobject_assets.imaging.nifti.sidecars import read_sidecars, to_sidecar
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 # dcm2niix shears or resamples these: their geometry is checked by test_geometry_by_positions alone.
 TILTED = {"ct_philips_tilt", "ct_siemens_gantrytilt"}

@@ -18,12 +18,12 @@ from structure_sets import frame_of_reference, write_rtstruct
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.labels.contours import distance_mm, mask_between
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.release.release import Release
+from radiobject_assets.imaging.release.scan_release import Release
 from radiobject_assets.imaging.scanning.scan import ScanResult, scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 SHAPE = (9, 40, 44)  # slices, rows, columns
 CENTRE = np.array([21.3, 19.6])

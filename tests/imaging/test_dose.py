@@ -14,11 +14,11 @@ from dcm2niix_reference import physical
 from dicom_files import slice_dataset
 from pydicom.uid import RTDoseStorage, generate_uid
 
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 OFFSETS = [0.0, 3.0, 6.0, 9.0]
 

@@ -33,13 +33,13 @@ from pydicom.uid import (
 )
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.pixels.codestream import FrameSize, declared_size
 from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 
 def _one(folder: Path) -> Series:

@@ -19,11 +19,11 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import MRImageStorage, PositronEmissionTomographyImageStorage, generate_uid
 
 from radiobject_assets.imaging.nifti.sidecars import to_sidecar
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 Values = Callable[[int, int], Mapping[str, Any]]
 

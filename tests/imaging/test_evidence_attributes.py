@@ -16,7 +16,7 @@ from pydicom.multival import MultiValue
 from radiobject_assets.imaging.dicom.tags import ATTRIBUTES
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 # What decides pixels, places, identity, order or kind: other tests change these.
 DECIDING = {

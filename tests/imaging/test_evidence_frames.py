@@ -18,10 +18,10 @@ from good_series import Good, Plane, Volume, load_mosaic, outcome, unlike
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import scan
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 REFERENCES = {
     "mr_hyperfine_enh": "mr_hyperfine_enh.nii.gz",

@@ -18,7 +18,7 @@ from changed_series import Change, NotApplicableError
 from good_series import Good, Planes, attributes_of, darkened, load_good, outcome
 
 from radiobject_assets.imaging.scanning.scan import scan
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 EXACT = frozenset({"exact"})
 EITHER = frozenset({"exact", "refused"})

@@ -19,10 +19,10 @@ from good_series import Good, Plane, Planes, doubled, load_good, outcome
 from pydicom.dataset import Dataset
 from test_evidence_properties import tried
 
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 Load = Callable[[str], Good]
 EITHER = ("exact", "refused")

@@ -20,9 +20,9 @@ from radiobject_assets.imaging.geometry import (
     spacing_mm,
     tilt_deg,
 )
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.scanning.scan import scan
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 angles = st.floats(-180, 180)
 spacings = st.floats(0.05, 20)

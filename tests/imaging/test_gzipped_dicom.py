@@ -13,11 +13,11 @@ from dicom_files import ramp, write_stack
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.files.archives import ArchiveLimits
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.imaging.scanning.scan import ScanResult, scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 from radiobject_assets.ingest.work.volume import digest_of_files
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import nibabel as nib
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
-from radiobject_assets.export.nifti import export_store
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.export.nifti_files import export_store
 from radiobject_assets.imaging.dicom.moments import even_step_s, on_one_line
 from radiobject_assets.ingest import ingest_sources
 from radiobject_assets.system.compute import Compute
@@ -53,7 +53,7 @@ def test_exports_have_the_time_step_of_dcm2niix(
 ) -> None:
     source = dynamic(tmp_path / "in", manufacturer, times, repetition_time)
     store = str(tmp_path / "store")
-    ingest_sources([source], store, DatasetConfig(), budget=MemoryBudget(256), compute=Compute(workers=1))
+    ingest_sources([source], store, DatasetSettings(), budget=MemoryBudget(256), compute=Compute(workers=1))
     export_store(store, tmp_path / "out")
     (exported,) = (tmp_path / "out").rglob("*.nii.gz")
     (theirs,) = convert(source)

@@ -17,12 +17,12 @@ from radiobject_assets.imaging.dicom.instance import Frame
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.labels.contours import Between, contour_planes, fill_rings, slices_of_planes
 from radiobject_assets.imaging.labels.placing import place_frames
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.label_images import LabelledImage
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 

@@ -15,10 +15,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import NuclearMedicineImageStorage
 
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import scan
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 
 def _original(shared_data: Path) -> Path:

@@ -17,12 +17,12 @@ from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import ScanResult, scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 KEEP = SeriesPolicy(components="keep")
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -16,11 +16,11 @@ from hypothesis import given, strategies as st
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.nifti.header import is_nifti, read_nifti
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import ScanResult, scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 
 def _one(path: Path) -> Series:

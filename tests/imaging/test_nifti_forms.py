@@ -15,12 +15,12 @@ from dcm2niix_reference import physical, read_all
 from nibabel.nifti1 import Nifti1Extension
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.policy import OWN_FILES, SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import ScanResult, scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 from radiobject_assets.ingest.readers import open_nifti
 
 KEEP = SeriesPolicy(components="keep")

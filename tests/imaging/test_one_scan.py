@@ -17,11 +17,11 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 from real_cases import change, copy_case
 
-from radiobject_assets.imaging.opening.opening import open_series
-from radiobject_assets.imaging.release.release import Release
+from radiobject_assets.imaging.opening.open_series import open_series
+from radiobject_assets.imaging.release.scan_release import Release
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 CASE = "r02_xa30i_mfsplit_fmri"
 NUMBERS = [7001, 7002, 7003, 7004]

@@ -12,12 +12,12 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import JPEG2000Lossless, RLELossless
 from real_cases import change, copy_case
 
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.pixels.decoders import Decoders
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import ScanResult, scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 from radiobject_assets.ingest.work.volume import digest_of_files
 
 CASE = "r03_ge_pepolar"

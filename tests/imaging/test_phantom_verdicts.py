@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from radiobject_assets.imaging.geometry import Grid
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.scanning.scan import ScanResult, scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 from radiobject_assets.phantom.cohort import make_cohort
 from radiobject_assets.phantom.truth import CohortTruth
 

@@ -14,7 +14,7 @@ from pydicom.uid import MRImageStorage
 
 from radiobject_assets.imaging.scanning.scan import ScanResult, scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 
 def _mapping(slope: float, intercept: float) -> Dataset:

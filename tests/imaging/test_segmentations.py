@@ -24,13 +24,13 @@ from pydicom.uid import (
 )
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.pixels.decoder_keeper import end_idle_decoders
 from radiobject_assets.imaging.pixels.decoders import Decoders
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 SHAPE = (6, 12, 10)  # slices, rows, columns
 

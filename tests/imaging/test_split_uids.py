@@ -16,12 +16,12 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
 from real_cases import change, copy_case
 
-from radiobject_assets.imaging.opening.opening import open_series
-from radiobject_assets.imaging.release.release import Release
+from radiobject_assets.imaging.opening.open_series import open_series
+from radiobject_assets.imaging.release.scan_release import Release
 from radiobject_assets.imaging.scanning.scan import scan
-from radiobject_assets.imaging.scanning.tables import scan_from_table, scan_to_table
+from radiobject_assets.imaging.scanning.scan_table import scan_from_table, scan_to_table
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 STEM = "1.2.392.200036.9116.4.2.9106.366.10001.0.0.1"
 

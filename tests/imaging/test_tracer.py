@@ -11,9 +11,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import PositronEmissionTomographyImageStorage
 
-from radiobject_assets.imaging.release.release import Release
+from radiobject_assets.imaging.release.scan_release import Release
 from radiobject_assets.imaging.scanning.scan import ScanResult, scan
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 HALF_LIFE_S, DOSE_BQ, WEIGHT_KG = 6586.2, 3.5e8, 72.5
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings, strategies as st
 from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.labels.grid_difference import difference
 from radiobject_assets.imaging.labels.turning import Turn, TurnedVoxels, turn_onto
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.scanning.scan import scan
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 AFFINE = np.array([[-0.8, 0.1, 0.2, 10], [0.1, 0.9, 0.05, -20], [0.1, -0.05, 2.5, 30], [0, 0, 0, 1]])
 TURNS = [Turn(axes, flips) for axes in permutations((0, 1, 2)) for flips in product((False, True), repeat=3)]

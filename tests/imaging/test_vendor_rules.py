@@ -21,10 +21,10 @@ from real_cases import copy_case
 
 from radiobject_assets.imaging.dicom.csa import read_csa
 from radiobject_assets.imaging.dicom.vendor_rules import RULE, RULES
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 GE = "GE MEDICAL SYSTEMS"
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)

@@ -32,11 +32,11 @@ with warnings.catch_warnings():
     from nibabel.nicom.dicomwrappers import wrapper_from_file
 
 from radiobject_assets.imaging.dicom.csa import read_csa
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.record import Series
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 
 ORIENTATION = (0.96, 0.28, 0.0, -0.28, 0.96, 0.0)
 B_VALUES = (0.0, 700.0, 1000.0)

@@ -15,10 +15,10 @@ from hypothesis.extra import numpy as hnp
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.labels.one_hot import Channels, OneHotLabels
 from radiobject_assets.imaging.labels.whole_numbers import whole_numbers
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import scan
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 from radiobject_assets.imaging.source import ImageSource
 
 SHAPE = (4, 5, 6)

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.imaging.nifti.bids import Name, parse
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.ingest import IngestReport, ingest_sources
@@ -19,7 +19,7 @@ from radiobject_assets.store import RadiObject
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
 
-DATASET = DatasetConfig.model_validate(
+DATASET = DatasetSettings.model_validate(
     {
         "collections": {
             "t1w": {"match": {"files": "ses-*/anat/*_T1w.nii.gz"}},
@@ -118,7 +118,11 @@ def _told(tmp_path: Path, table: bytes) -> tuple[dict[str, dict[Any, Any]], tupl
         image(root / subject / "anat" / f"{subject}_T1w.nii.gz")
     (root / "participants.tsv").write_bytes(table)
     report = ingest_sources(
-        [root], str(tmp_path / "store"), DatasetConfig(), budget=MemoryBudget(512), compute=Compute(workers=1)
+        [root],
+        str(tmp_path / "store"),
+        DatasetSettings(),
+        budget=MemoryBudget(512),
+        compute=Compute(workers=1),
     )
     assert report.counts["written"] == 2
     subjects = RadiObject(str(tmp_path / "store")).obs_meta.read()
@@ -184,7 +188,9 @@ def test_a_table_that_cannot_be_used_is_a_problem_and_the_volumes_are_in(
 def test_without_collections_an_image_goes_to_that_of_its_suffix(study: Path, tmp_path: Path) -> None:
     image(study / "sub-01/ses-a/anat/sub-01_ses-a_JaneDoe.nii.gz")
     store = tmp_path / "store"
-    ingest_sources([study], str(store), DatasetConfig(), budget=MemoryBudget(512), compute=Compute(workers=1))
+    ingest_sources(
+        [study], str(store), DatasetSettings(), budget=MemoryBudget(512), compute=Compute(workers=1)
+    )
     assert RadiObject(str(store)).collection_names == ("bold", "dwi", "nifti", "t1w")
 
 

@@ -8,15 +8,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
-from radiobject_assets.export.nifti import export_store
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.export.nifti_files import export_store
 from radiobject_assets.ingest import ingest_sources
 from radiobject_assets.ingest.report import IngestReport
 from radiobject_assets.store import RadiObject
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
 
-BIDS = DatasetConfig(layout="bids")
+BIDS = DatasetSettings(layout="bids")
 
 
 def make(folder: Path, names: list[str]) -> None:

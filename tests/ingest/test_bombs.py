@@ -26,7 +26,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.ingest import ingest_sources
@@ -103,9 +103,9 @@ def test_three_gigabytes_claimed_by_a_small_file_are_refused_before_memory_is_ta
     tmp_path: Path, what: str
 ) -> None:
     CLAIMS[what](tmp_path)
-    plan_ingest(scan([tmp_path]), DatasetConfig())  # what is imported or kept for good is there now
+    plan_ingest(scan([tmp_path]), DatasetSettings())  # what is imported or kept for good is there now
     with PeakMemory(interval_s=0.002) as peak:
-        (planned,) = plan_ingest(scan([tmp_path]), DatasetConfig()).planned
+        (planned,) = plan_ingest(scan([tmp_path]), DatasetSettings()).planned
     assert planned.series.verdict == "quarantined"
     assert planned.series.reason in (Reason.TRUNCATED, Reason.SIZE_MISMATCH)
     assert peak.grown_mb < 32
@@ -116,7 +116,7 @@ def _ingest(folder: Path, tmp_path: Path) -> Any:
         report = ingest_sources(
             [folder],
             str(tmp_path / "store"),
-            DatasetConfig(),
+            DatasetSettings(),
             budget=MemoryBudget(128),
             compute=Compute(workers=1),
         )

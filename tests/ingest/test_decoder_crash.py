@@ -14,7 +14,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.imaging.pixels.decoder_keeper import end_idle_decoders
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.ingest import ingest_sources, run
@@ -79,7 +79,7 @@ def test_a_worker_that_is_killed_while_it_decodes_is_reported_and_the_others_go_
         report = ingest_sources(
             [landing],
             str(tmp_path / "store"),
-            DatasetConfig(),
+            DatasetSettings(),
             budget=MemoryBudget(1024),
             compute=Compute(workers=2),
         )
@@ -110,7 +110,7 @@ def test_a_codec_that_crashes_is_reported_and_the_other_series_go_on(
     report = ingest_sources(
         [landing],
         str(tmp_path / "store"),
-        DatasetConfig(),
+        DatasetSettings(),
         budget=MemoryBudget(1024),
         compute=Compute(workers=2),
     )
@@ -132,7 +132,7 @@ def test_a_frame_that_its_decoder_refuses_is_a_reason(shared_data: Path, tmp_pat
     report = ingest_sources(
         [landing],
         str(tmp_path / "store"),
-        DatasetConfig(),
+        DatasetSettings(),
         budget=MemoryBudget(256),
         compute=Compute(workers=2),
     )

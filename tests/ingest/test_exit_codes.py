@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import FileDataset
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.imaging.pixels.acceptance import Problem
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.imaging.scanning.scan import scan
@@ -150,7 +150,7 @@ def test_reports_alone_end_with_0_since_nobody_can_do_anything(tmp_path: Path) -
 
 def test_labels_on_what_holds_no_volume_do_not_make_it_1(tmp_path: Path) -> None:
     HARMLESS["a report"](tmp_path)
-    (planned,) = plan_ingest(scan([tmp_path]), DatasetConfig()).planned
+    (planned,) = plan_ingest(scan([tmp_path]), DatasetSettings()).planned
     image = planned.outcome("quarantined")
     labels = replace(image, reason="reference_quarantined")
     assert not IngestReport((image, labels), (), 1.0, 1.0, 1).needs_attention
@@ -207,7 +207,7 @@ def test_no_reason_that_asks_for_nothing_counts_as_a_volume_left_out() -> None:
 
 def test_two_reasons_of_one_series_are_both_told(tmp_path: Path) -> None:
     ct(tmp_path)
-    plan = plan_ingest(scan([tmp_path]), DatasetConfig())
+    plan = plan_ingest(scan([tmp_path]), DatasetSettings())
     (planned,) = plan.planned
     also = (Problem(Reason.MISSING_SLICE, "2 of 8 slices are missing"),)
     series = replace(planned.series, verdict="quarantined", reason=Reason.TRUNCATED, also=also)

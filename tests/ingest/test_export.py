@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.export.bids import BidsNames
-from radiobject_assets.export.nifti import export_store, nifti_path
+from radiobject_assets.export.bids_layout import BidsNames
+from radiobject_assets.export.nifti_files import export_store, nifti_path
 from radiobject_assets.store.format.layout import ensure_collection, ensure_store
 from radiobject_assets.store.format.staging import commit_volumes, stage_volume
-from radiobject_assets.store.format.subjects import upsert_subjects
+from radiobject_assets.store.format.subject_rows import upsert_subjects
 
 IDS = ("../../etc/x", "a/b", "a%2Fb", "a-b", "..", ".", "患者 1", "A1", "a1", "患" * 90, "x" * 400, "nul\x7f")
 

@@ -10,8 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
-from radiobject_assets.export.nifti import export_store
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.export.nifti_files import export_store
 from radiobject_assets.imaging.scanning.scan import ScanResult, scan
 from radiobject_assets.ingest import ingest_sources
 from radiobject_assets.store import RadiObject
@@ -46,7 +46,7 @@ def test_files_of_such_names_are_taken_in(
     drop: Path, tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RADIOBJECT_PSEUDONYM_KEY", "a secret of enough letters")
-    dataset = DatasetConfig.model_validate({"subjects": {"key": key}})
+    dataset = DatasetSettings.model_validate({"subjects": {"key": key}})
     store = str(tmp_path / "store")
     report = ingest_sources([drop], store, dataset, budget=MemoryBudget(256), compute=Compute(workers=1))
     assert [outcome.status for outcome in report.outcomes] == ["written"]

@@ -17,7 +17,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.ingest import plan_ingest, run_ingest
@@ -133,7 +133,7 @@ def test_a_file_that_changes_after_the_scan_is_a_reason_that_says_what_to_do_and
     for path in landing.joinpath(kind).iterdir():
         if path.suffix != ".gz":
             shutil.copyfile(path, folder / path.name)
-    plan = plan_ingest(scan([folder]), DatasetConfig())
+    plan = plan_ingest(scan([folder]), DatasetSettings())
     change(sorted(folder.iterdir())[-1])
     uri = str(tmp_path / "store")
     report = run_ingest(plan, uri, budget=MemoryBudget(), compute=Compute(workers=2))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from radiobject_assets.dataset.config import DatasetConfig, PatchesConfig, load_dataset
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings, PatchesConfig, load_dataset
 from radiobject_assets.errors import AlignmentError
 from radiobject_assets.ingest import IngestReport, ingest_sources
 from radiobject_assets.store import RadiObject
@@ -19,8 +19,8 @@ from radiobject_assets.store.format.snapshots import create_snapshot
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
 from radiobject_assets.training.cache.build import build_patch_cache
-from radiobject_assets.training.cache.patch_cache import PatchCache
-from radiobject_assets.training.volumes.loading import DatasetConfig as LoadingConfig, LoadingMode
+from radiobject_assets.training.cache.cache_reading import PatchCache
+from radiobject_assets.training.volumes.loading import DatasetSettings as LoadingConfig, LoadingMode
 from radiobject_assets.training.volumes.segmentation_dataset import SegmentationDataset
 from radiobject_assets.training.volumes.volume_dataset import VolumeCollectionDataset
 
@@ -51,8 +51,8 @@ def case(folder: Path, name: str, n_points: int = 4) -> None:
     save(folder / "labelsTr" / f"{name}.nii.gz", labels)
 
 
-def dataset(**image: Any) -> DatasetConfig:
-    return DatasetConfig.model_validate(
+def dataset(**image: Any) -> DatasetSettings:
+    return DatasetSettings.model_validate(
         {
             "subjects": {"file_name": "(?P<subject>[A-Z]+_[0-9]+)"},
             "collections": {
@@ -63,7 +63,7 @@ def dataset(**image: Any) -> DatasetConfig:
     )
 
 
-def ingest(source: Path, tmp_path: Path, config: DatasetConfig) -> IngestReport:
+def ingest(source: Path, tmp_path: Path, config: DatasetSettings) -> IngestReport:
     return ingest_sources(
         [source], str(tmp_path / "store"), config, budget=MemoryBudget(256), compute=Compute(workers=1)
     )
@@ -173,7 +173,7 @@ def test_under_pseudonyms_only_known_words_name_channels(
     (tmp_path / "in" / "dataset.json").write_text(json.dumps(told))
     content = dataset().model_dump(exclude_defaults=True)
     content["subjects"]["key"] = "pseudonym"
-    ingest(tmp_path / "in", tmp_path, DatasetConfig.model_validate(content))
+    ingest(tmp_path / "in", tmp_path, DatasetSettings.model_validate(content))
     assert axis(tmp_path) == [("channel", ["channel_0", *names[1:]])]
 
 
@@ -229,7 +229,7 @@ def test_labels_with_channels_are_refused_unless_the_data_set_says_what_they_are
     save(tmp_path / "in" / "labelsTr" / "A_1.nii.gz", hot)
     config = dataset().model_dump()
     config["collections"]["seg"]["channels"] = channels
-    report = ingest(tmp_path / "in", tmp_path, DatasetConfig.model_validate(config))
+    report = ingest(tmp_path / "in", tmp_path, DatasetSettings.model_validate(config))
     assert report.quarantined_by_reason == reasons
     if not reasons:
         (labels,) = RadiObject(str(tmp_path / "store")).collection("seg")

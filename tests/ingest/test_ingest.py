@@ -15,9 +15,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import IngestError, StorageError
-from radiobject_assets.export.nifti import export_store
+from radiobject_assets.export.nifti_files import export_store
 from radiobject_assets.ingest import IngestReport, ingest_sources
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.phantom.truth import CohortTruth, VolumeTruth
@@ -25,7 +25,7 @@ from radiobject_assets.store import RadiObject, store_contents
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
 
-DATASET = DatasetConfig.model_validate(
+DATASET = DatasetSettings.model_validate(
     {
         "collections": {
             "ct": {"match": {"modality": "CT"}, "tile": "axial"},
@@ -36,7 +36,7 @@ DATASET = DatasetConfig.model_validate(
 )
 
 
-def ingest(source: Path, store: Path, dataset: DatasetConfig = DATASET, workers: int = 2) -> IngestReport:
+def ingest(source: Path, store: Path, dataset: DatasetSettings = DATASET, workers: int = 2) -> IngestReport:
     return ingest_sources(
         [source], str(store), dataset, budget=MemoryBudget(512), compute=Compute(workers=workers)
     )
@@ -260,7 +260,7 @@ def test_a_write_that_the_disk_refuses_is_one_clear_line_and_the_next_run_comple
     radi = RadiObject(str(store))
     whole = sum(len(radi.collection(name)) for name in radi.collection_names)
     assert all(radi.collection(name).verify() == [] for name in radi.collection_names)
-    report = ingest(source, store, DatasetConfig())
+    report = ingest(source, store, DatasetSettings())
     assert report.counts["unchanged"] == whole
     assert report.counts["written"] == report.counts["ingestable"] - whole > 0
 
@@ -290,5 +290,5 @@ def test_ctrl_c_leaves_only_whole_volumes_and_the_next_run_completes(
     radi = RadiObject(str(store))
     for name in radi.collection_names:
         assert radi.collection(name).verify() == []
-    report = ingest(cohort[0], store, DatasetConfig())
+    report = ingest(cohort[0], store, DatasetSettings())
     assert report.counts["written"] + report.counts["unchanged"] == report.counts["ingestable"]

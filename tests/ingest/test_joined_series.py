@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.ingest import IngestReport, ingest_sources
 from radiobject_assets.store import RadiObject
 from radiobject_assets.system.compute import Compute
@@ -26,8 +26,8 @@ COLLECTIONS = {
     "mr": {"match": {"modality": "MR"}},
     "seg": {"match": {"modality": "SEG"}, "kind": "labels", "labels_of": "mr"},
 }
-PLAIN = DatasetConfig.model_validate({"collections": COLLECTIONS})
-PSEUDONYMS = DatasetConfig.model_validate({"collections": COLLECTIONS, "subjects": {"key": "pseudonym"}})
+PLAIN = DatasetSettings.model_validate({"collections": COLLECTIONS})
+PSEUDONYMS = DatasetSettings.model_validate({"collections": COLLECTIONS, "subjects": {"key": "pseudonym"}})
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +93,7 @@ def parts(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Path]:
     return {**folders, "12": tmp_path / "both"}
 
 
-def ingest(source: Path, tmp_path: Path, dataset: DatasetConfig = PLAIN) -> IngestReport:
+def ingest(source: Path, tmp_path: Path, dataset: DatasetSettings = PLAIN) -> IngestReport:
     store = str(tmp_path / "store")
     return ingest_sources([source], store, dataset, budget=MemoryBudget(512), compute=Compute(workers=1))
 
@@ -113,7 +113,7 @@ def expected(folder: Path) -> set[int]:
     "order", [("2", "1", "12"), ("1", "2", "12"), ("1", "12"), ("2", "12"), ("12", "12")]
 )
 def test_once_the_whole_is_there_its_parts_are_not_beside_it(
-    parts: dict[str, Path], tmp_path: Path, order: Sequence[str], dataset: DatasetConfig
+    parts: dict[str, Path], tmp_path: Path, order: Sequence[str], dataset: DatasetSettings
 ) -> None:
     for name in order:
         last = ingest(parts[name], tmp_path, dataset)
@@ -126,7 +126,7 @@ def test_once_the_whole_is_there_its_parts_are_not_beside_it(
 @pytest.mark.parametrize("dataset", [PLAIN, PSEUDONYMS], ids=["plain", "pseudonyms"])
 @pytest.mark.parametrize("part", ["1", "2"])
 def test_a_part_that_comes_again_alone_neither_overwrites_the_whole_nor_is_a_second_copy(
-    parts: dict[str, Path], tmp_path: Path, part: str, dataset: DatasetConfig
+    parts: dict[str, Path], tmp_path: Path, part: str, dataset: DatasetSettings
 ) -> None:
     ingest(parts["12"], tmp_path, dataset)
     (outcome,) = ingest(parts[part], tmp_path, dataset).outcomes
@@ -170,7 +170,7 @@ def labels(folder: Path, images: Path) -> Path:
 @pytest.mark.parametrize("dataset", [PLAIN, PSEUDONYMS], ids=["plain", "pseudonyms"])
 @pytest.mark.parametrize("images_first", [True, False])
 def test_labels_that_name_the_second_series_find_the_volume_that_it_was_joined_to(
-    parts: dict[str, Path], tmp_path: Path, images_first: bool, dataset: DatasetConfig
+    parts: dict[str, Path], tmp_path: Path, images_first: bool, dataset: DatasetSettings
 ) -> None:
     drawn = labels(tmp_path / "labels", parts["2"])
     first, second = (parts["12"], drawn) if images_first else (drawn, parts["12"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
-from radiobject_assets.ingest.names.label_names import named_labels
-from radiobject_assets.ingest.release import subject_in_file_name
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.ingest.dataset_release import subject_in_file_name
+from radiobject_assets.ingest.naming.label_names import named_labels
 
 LABELS = """PETCT_01/2003/SEG.nii.gz Patient_01/GT.nii.gz patient001/patient001_frame01_gt.nii.gz
 case_01/case_01_OAR_Brain.seg.nrrd p1/tumor_seg_final.nii.gz p1/lesionmask.nii.gz p1/Segmentation.nii.gz
@@ -38,5 +38,5 @@ def test_letters_of_such_a_word_alone_do_not(name: str) -> None:
     ],
 )
 def test_flat_labels_have_the_subject_of_their_image(labels: str, image: str) -> None:
-    flat = DatasetConfig(layout="flat").subjects
+    flat = DatasetSettings(layout="flat").subjects
     assert subject_in_file_name(labels, flat) == subject_in_file_name(image, flat) != ""

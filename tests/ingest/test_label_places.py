@@ -20,12 +20,12 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from radiobject_assets.dataset.config import DatasetConfig, load_dataset
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.export.nifti import export_store
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.export.nifti_files import export_store
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.scanning.scan import scan
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 from radiobject_assets.imaging.source import ImageSource
 from radiobject_assets.ingest import IngestReport, ingest_sources
 from radiobject_assets.store import RadiObject
@@ -105,7 +105,7 @@ def in_frame(folder: Path, frame: str = FRAME, z: Sequence[float] = (4.0,), ring
 
 def ingest(source: Path, tmp_path: Path, **dataset: Any) -> IngestReport:
     return ingest_sources(
-        [source], str(tmp_path / "store"), DatasetConfig.model_validate(dataset),
+        [source], str(tmp_path / "store"), DatasetSettings.model_validate(dataset),
         budget=MemoryBudget(256), compute=Compute(workers=1),
     )  # fmt: skip
 
@@ -391,7 +391,7 @@ def test_cases_that_were_reported_come_out_as_they_should(
     if not folder.is_dir():
         pytest.skip("the reported cases are not on this machine")
     description = folder / "dataset.yaml"
-    dataset = load_dataset(description) if description.is_file() else DatasetConfig()
+    dataset = load_dataset(description) if description.is_file() else DatasetSettings()
     report = ingest_sources(
         [folder / "input"], str(tmp_path / "store"), dataset.model_copy(update={"folder": tmp_path}),
         budget=MemoryBudget(256), compute=Compute(workers=1),

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.ingest import IngestReport, ingest_sources
 from radiobject_assets.store import RadiObject
 from radiobject_assets.system.compute import Compute
@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "imaging"))
 from dicom_files import ramp, write_stack
 from structure_sets import write_rtstruct
 
-DATASET = DatasetConfig.model_validate(
+DATASET = DatasetSettings.model_validate(
     {
         "collections": {
             "t1w": {"match": {"files": "*_T1w.nii.gz"}},
@@ -125,7 +125,7 @@ def test_contours_go_with_the_stack_that_they_are_drawn_on_in_a_series_of_two(
     write_rtstruct(stacks[drawn_on], {"Organ": [square]})
     store = str(tmp_path / "store")
     report = ingest_sources(
-        [tmp_path / "in"], store, DatasetConfig(), budget=MemoryBudget(256), compute=Compute(workers=1)
+        [tmp_path / "in"], store, DatasetSettings(), budget=MemoryBudget(256), compute=Compute(workers=1)
     )
     assert not report.quarantined_by_reason
     radi = RadiObject(store)
@@ -155,7 +155,7 @@ def plain(source: Path, tmp_path: Path) -> tuple[dict[str, int], dict[str, str]]
     """Reasons, and by file of labels: that of their image."""
     data = {**PLAIN, "collections": dict(reversed(PLAIN["collections"].items()))}
     report = ingest_sources(
-        [source], str(tmp_path / "store"), DatasetConfig.model_validate(data),
+        [source], str(tmp_path / "store"), DatasetSettings.model_validate(data),
         budget=MemoryBudget(256), compute=Compute(workers=1),
     )  # fmt: skip
     files = {

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.imaging.nifti.visits import visit_of
 from radiobject_assets.ingest import IngestReport, ingest_sources
 from radiobject_assets.store import RadiObject
@@ -32,7 +32,7 @@ def make(folder: Path, *names: str) -> Path:
 
 
 def ingest(source: Path, tmp_path: Path, layout: str) -> IngestReport:
-    dataset = DatasetConfig.model_validate({"layout": layout})
+    dataset = DatasetSettings.model_validate({"layout": layout})
     store = str(tmp_path / "store")
     return ingest_sources([source], store, dataset, budget=MemoryBudget(256), compute=Compute(workers=1))
 

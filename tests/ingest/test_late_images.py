@@ -11,15 +11,15 @@ import numpy as np
 import pydicom
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.ingest import IngestReport, ingest_sources
-from radiobject_assets.ingest.labels.waiting_list import WaitingList
+from radiobject_assets.ingest.labels_on_images.waiting_list import WaitingList
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.store import RadiObject
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
 
-DATASET = DatasetConfig.model_validate(
+DATASET = DatasetSettings.model_validate(
     {
         "collections": {
             "ct": {"match": {"modality": "CT"}},
@@ -36,7 +36,7 @@ def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-def ingest(source: Path, tmp_path: Path, dataset: DatasetConfig = DATASET) -> IngestReport:
+def ingest(source: Path, tmp_path: Path, dataset: DatasetSettings = DATASET) -> IngestReport:
     store = str(tmp_path / "store")
     return ingest_sources([source], store, dataset, budget=MemoryBudget(512), compute=Compute(workers=1))
 

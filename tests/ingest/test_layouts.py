@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import yaml
 
-from radiobject_assets.dataset.config import DatasetConfig, load_dataset
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.dataset.layouts import LAYOUTS
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.ingest.names.doubtful_subjects import doubtful_subjects
+from radiobject_assets.ingest.naming.doubtful_subjects import doubtful_subjects
 from radiobject_assets.store import RadiObject
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "layouts.md"
@@ -120,8 +120,8 @@ def test_a_layout_in_the_file_is_the_layout_on_the_command_line(section: Section
     for number, example in enumerate(section.examples):
         (tmp_path / f"{number}.yaml").write_text(example, encoding="utf-8")
     given = load_dataset(tmp_path / "0.yaml")
-    assert given.collections == DatasetConfig(layout=section.layout).collections
-    assert given.subjects == DatasetConfig(layout=section.layout).subjects
+    assert given.collections == DatasetSettings(layout=section.layout).collections
+    assert given.subjects == DatasetSettings(layout=section.layout).subjects
     for number in range(1, len(section.examples)):
         assert load_dataset(tmp_path / f"{number}.yaml").subjects == given.subjects
 
@@ -129,7 +129,7 @@ def test_a_layout_in_the_file_is_the_layout_on_the_command_line(section: Section
 @pytest.mark.parametrize("section", SECTIONS.values(), ids=SECTIONS.keys())
 def test_no_subject_of_a_layout_looks_wrong(section: Section) -> None:
     names = [row.path.partition("/")[2] for row in section.rows if row.subject]
-    assert doubtful_subjects(names, DatasetConfig(layout=section.layout).subjects) == ()
+    assert doubtful_subjects(names, DatasetSettings(layout=section.layout).subjects) == ()
 
 
 def test_own_collections_take_their_files_before_those_of_the_layout(tmp_path: Path) -> None:

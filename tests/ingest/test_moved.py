@@ -8,10 +8,10 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.ingest import IngestReport, plan_ingest, run_ingest
-from radiobject_assets.ingest.release import release_of
+from radiobject_assets.ingest.dataset_release import release_of
 from radiobject_assets.ingest.stored.moved import Moved, withdraw_moved
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.store import RadiObject
@@ -26,7 +26,7 @@ NARROW = {"ct": {"match": {"modality": "NM"}}, "other": {"match": {"modality": "
 def take_in(
     folder: Path, store: Path, collections: dict[str, object], arrival: str = "a"
 ) -> tuple[IngestReport, Moved]:
-    dataset = DatasetConfig.model_validate({"collections": collections})
+    dataset = DatasetSettings.model_validate({"collections": collections})
     plan = plan_ingest(release_of(dataset).scan(scan([folder])), dataset, arrival=arrival)
     report = run_ingest(plan, str(store), budget=MemoryBudget(512), compute=Compute(workers=1))
     return report, withdraw_moved(plan, str(store), None, get_tiledb_ctx())

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from radiobject_assets.dataset.config import DatasetConfig
-from radiobject_assets.export.nifti import export_store
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.export.nifti_files import export_store
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.scanning.scan import scan
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 from radiobject_assets.ingest import IngestReport, ingest_sources
 from radiobject_assets.store import RadiObject
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
 
-DATASET = DatasetConfig.model_validate(
+DATASET = DatasetSettings.model_validate(
     {
         "collections": {
             "image": {"match": {"files": ["*_image.*"]}},
@@ -57,7 +57,7 @@ def _as_nibabel(image: sitk.Image) -> nib.Nifti1Image:
     return nib.Nifti1Image(sitk.GetArrayFromImage(image).transpose(2, 1, 0), LPS @ affine)
 
 
-def _ingest(source: Path, tmp_path: Path, dataset: DatasetConfig = DATASET) -> IngestReport:
+def _ingest(source: Path, tmp_path: Path, dataset: DatasetSettings = DATASET) -> IngestReport:
     return ingest_sources(
         [source], str(tmp_path / "store"), dataset, budget=MemoryBudget(256), compute=Compute(workers=1)
     )

@@ -10,9 +10,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
-from radiobject_assets.export.nifti import export_store
-from radiobject_assets.imaging.release.release import PSEUDONYM
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.export.nifti_files import export_store
+from radiobject_assets.imaging.release.scan_release import PSEUDONYM
 from radiobject_assets.ingest import IngestReport, ingest_sources
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.store import RadiObject
@@ -65,7 +65,7 @@ def drop(
 
 
 def ingest(tmp_path: Path, key: str, source: str = "in", **subjects: str) -> IngestReport:
-    dataset = DatasetConfig.model_validate(
+    dataset = DatasetSettings.model_validate(
         {"subjects": {"key": key, **subjects}, "attributes": ["StudyDate"]}
     )
     return ingest_sources(

@@ -14,15 +14,15 @@ import pydicom
 import pytest
 from pydicom.uid import UID
 
-from radiobject_assets.dataset.config import DatasetConfig, load_dataset
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.dataset.keywords import OPTIONAL_KEYWORDS
 from radiobject_assets.errors import ConfigurationError, IngestError
 from radiobject_assets.imaging.dicom.tags import OPTIONAL_ATTRIBUTES
-from radiobject_assets.imaging.release.release import PSEUDONYM, Release
+from radiobject_assets.imaging.release.scan_release import PSEUDONYM, Release
 from radiobject_assets.imaging.scanning.scan import scan
-from radiobject_assets.imaging.series.series import build_series
+from radiobject_assets.imaging.series.series_building import build_series
 from radiobject_assets.ingest import IngestReport, ingest_sources, plan_ingest
-from radiobject_assets.ingest.release import release_of
+from radiobject_assets.ingest.dataset_release import release_of
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.store import RadiObject
 from radiobject_assets.system.compute import Compute
@@ -32,8 +32,8 @@ SECRET = "a secret of enough letters"
 VARIABLE = "RADIOBJECT_PSEUDONYM_KEY"
 
 
-def dataset(**more: object) -> DatasetConfig:
-    return DatasetConfig.model_validate(
+def dataset(**more: object) -> DatasetSettings:
+    return DatasetSettings.model_validate(
         {
             "collections": {
                 "ct": {"match": {"modality": "CT"}},
@@ -46,7 +46,7 @@ def dataset(**more: object) -> DatasetConfig:
     )
 
 
-def ingest(source: Path, store: Path, config: DatasetConfig | None = None) -> IngestReport:
+def ingest(source: Path, store: Path, config: DatasetSettings | None = None) -> IngestReport:
     return ingest_sources(
         [source], str(store), config or dataset(), budget=MemoryBudget(512), compute=Compute(workers=1)
     )

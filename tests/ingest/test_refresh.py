@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.ingest import IngestReport, ingest_sources
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.store import RadiObject
@@ -24,11 +24,11 @@ COLLECTIONS = {
 }
 
 
-def dataset(**more: object) -> DatasetConfig:
-    return DatasetConfig.model_validate({"collections": COLLECTIONS, **more})
+def dataset(**more: object) -> DatasetSettings:
+    return DatasetSettings.model_validate({"collections": COLLECTIONS, **more})
 
 
-def ingest(source: Path, store: Path, config: DatasetConfig | None = None) -> IngestReport:
+def ingest(source: Path, store: Path, config: DatasetSettings | None = None) -> IngestReport:
     return ingest_sources(
         [source], str(store), config or dataset(), budget=MemoryBudget(512), compute=Compute(workers=1)
     )

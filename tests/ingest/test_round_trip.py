@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
-from radiobject_assets.export.nifti import export_store
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.export.nifti_files import export_store
 from radiobject_assets.ingest import ingest_sources
 from radiobject_assets.store import RadiObject, Volume
 from radiobject_assets.system.compute import Compute
@@ -33,7 +33,7 @@ FIELDS = (
 
 
 def _through(source: Path, folder: Path, **imaging: str) -> list[Path]:
-    dataset = DatasetConfig.model_validate({"imaging": imaging})
+    dataset = DatasetSettings.model_validate({"imaging": imaging})
     store = str(folder / "store")
     report = ingest_sources([source], store, dataset, budget=MemoryBudget(256), compute=Compute(workers=1))
     assert not report.quarantined_by_reason

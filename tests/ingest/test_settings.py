@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.ingest.settings import scan_version, settings_version
 
 BASE = {
@@ -16,7 +16,7 @@ BASE = {
 
 
 def version(**changes: object) -> str:
-    return settings_version(DatasetConfig.model_validate({**BASE, **changes}))
+    return settings_version(DatasetSettings.model_validate({**BASE, **changes}))
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,6 @@ def test_what_does_not_touch_stored_images_leaves_the_version(change: dict[str, 
 
 
 def test_the_scan_depends_on_the_allow_list_and_not_on_collections() -> None:
-    one, other = DatasetConfig(), DatasetConfig.model_validate(BASE)
+    one, other = DatasetSettings(), DatasetSettings.model_validate(BASE)
     assert scan_version(one) == scan_version(other)
-    assert scan_version(one) != scan_version(DatasetConfig(attributes=["StudyDate"]))
+    assert scan_version(one) != scan_version(DatasetSettings(attributes=["StudyDate"]))

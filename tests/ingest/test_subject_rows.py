@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from radiobject_assets.ingest.names.subject_table import write_subjects
+from radiobject_assets.ingest.naming.subject_table import write_subjects
 from radiobject_assets.store import RadiObject
 from radiobject_assets.store.format.layout import ensure_store
 

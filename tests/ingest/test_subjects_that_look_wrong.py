@@ -14,9 +14,9 @@ import pytest
 import yaml
 from hypothesis import given, strategies as st
 
-from radiobject_assets.dataset.config import DatasetConfig, SubjectsConfig
-from radiobject_assets.ingest.names.doubtful_subjects import doubtful_subjects
-from radiobject_assets.ingest.release import subject_in_file_name
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings, SubjectsConfig
+from radiobject_assets.ingest.dataset_release import subject_in_file_name
+from radiobject_assets.ingest.naming.doubtful_subjects import doubtful_subjects
 from radiobject_assets.store import RadiObject
 
 
@@ -170,11 +170,11 @@ def test_a_wrong_subject_is_told_with_settings_that_make_one_of_each_case(
         assert (doubt.layout, doubt.n_fitting) == (layout, n_subjects)
         # as a person would do it: the setting is copied out of the text
         (setting,) = re.findall(r"`(subjects: \{file_name: '.*?'\})`", doubt.text)
-        told = DatasetConfig.model_validate(yaml.safe_load(setting))
+        told = DatasetSettings.model_validate(yaml.safe_load(setting))
         assert len({subject_in_file_name(name, told.subjects) for name in names}) == n_subjects
         assert doubtful_subjects(names, told.subjects) == ()
         if layout is not None:
-            laid_out = DatasetConfig.model_validate({"layout": layout})
+            laid_out = DatasetSettings.model_validate({"layout": layout})
             assert len({subject_in_file_name(name, laid_out.subjects) for name in names}) == n_subjects
 
 

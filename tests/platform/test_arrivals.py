@@ -12,7 +12,7 @@ import pydicom
 import pytest
 
 from radiobject_assets.cli.demo import DATASET_YAML, run_demo
-from radiobject_assets.dataset.config import DatasetConfig, load_dataset
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.phantom.cohort import make_subject
@@ -34,7 +34,7 @@ def add(home: Path, number: int, arrival: str | None = None) -> None:
     make_subject(home / "landing", number, arrival=arrival, shape=SHAPE)
 
 
-def one_pass(home: Path, dataset: DatasetConfig | None = None) -> Pass:
+def one_pass(home: Path, dataset: DatasetSettings | None = None) -> Pass:
     definitions = build_definitions(dataset or load_dataset(home / "dataset.yaml"))
     with open_instance(home / "dagster") as instance:
         return run_pass(definitions, instance, home / "dagster")
@@ -205,7 +205,7 @@ def test_a_typo_in_dataset_yaml_is_named_with_its_line(home: Path) -> None:
 
 def test_without_configured_collections_every_modality_gets_its_own(home: Path) -> None:
     add(home, 1)
-    dataset = DatasetConfig(folder=home, arrivals={"trusted_names": "late-[0-9]+"})  # type: ignore[arg-type]
+    dataset = DatasetSettings(folder=home, arrivals={"trusted_names": "late-[0-9]+"})  # type: ignore[arg-type]
     done = one_pass(home, dataset)
     assert done.failed == ()
     assert RadiObject(str(home / "store")).collection_names == ("ct", "nifti", "seg")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.platform.headless import open_instance, run_pass
@@ -16,8 +16,8 @@ from radiobject_assets.store import RadiObject
 SHAPE = (48, 48, 24)
 
 
-def dataset(home: Path, ct: str = "ct", **more: object) -> DatasetConfig:
-    return DatasetConfig.model_validate(
+def dataset(home: Path, ct: str = "ct", **more: object) -> DatasetSettings:
+    return DatasetSettings.model_validate(
         {
             "folder": home,
             "collections": {

@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from radiobject_assets.cli.demo import print_summary, run_demo
-from radiobject_assets.dataset.config import load_dataset
+from radiobject_assets.dataset.dataset_yaml import load_dataset
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.ingest import ingest_sources
 from radiobject_assets.phantom.truth import CohortTruth
@@ -24,7 +24,7 @@ from radiobject_assets.platform.headless import open_instance
 from radiobject_assets.store import RadiObject
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
-from radiobject_assets.training.cache.patch_cache import PatchCache
+from radiobject_assets.training.cache.cache_reading import PatchCache
 
 if TYPE_CHECKING:
     from tests.platform.conftest import Line

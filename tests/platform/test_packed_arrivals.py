@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from radiobject_assets.cli.demo import DATASET_YAML
-from radiobject_assets.dataset.config import load_dataset
+from radiobject_assets.dataset.dataset_yaml import load_dataset
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.platform.headless import open_instance, run_pass

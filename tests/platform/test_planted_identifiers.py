@@ -21,7 +21,7 @@ import pytest
 from planted import plant_in_files
 
 from radiobject_assets.cli.demo import DATASET_YAML
-from radiobject_assets.dataset.config import DatasetConfig, load_dataset
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.imaging.dicom.terms import FREE
 from radiobject_assets.ingest import ingest_sources
@@ -106,7 +106,7 @@ def decoded(store: Path) -> str:
 
 
 def test_the_search_finds_a_word_that_is_there(tmp_path: Path) -> None:
-    config = DatasetConfig.model_validate({"collections": COLLECTIONS})
+    config = DatasetSettings.model_validate({"collections": COLLECTIONS})
     make_subject(tmp_path / "in", 1, shape=(48, 48, 24))
     plant_in_files(tmp_path / "in", lambda keyword: WORD, patient_id="ZZKNOWNZZ")
     _ingest(tmp_path / "in", tmp_path / "store", config)
@@ -114,7 +114,7 @@ def test_the_search_finds_a_word_that_is_there(tmp_path: Path) -> None:
     assert "ZZKNOWNZZ" in decoded(tmp_path / "store")
 
 
-def _ingest(source: Path, store: Path, config: DatasetConfig) -> str:
+def _ingest(source: Path, store: Path, config: DatasetSettings) -> str:
     report = ingest_sources(
         [source], str(store), config, budget=MemoryBudget(512), compute=Compute(workers=1)
     )
@@ -126,7 +126,7 @@ def test_nothing_planted_reaches_store_logs_or_exports(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = hostile_arrival(tmp_path / "in", patient_id="research-7")
-    config = DatasetConfig.model_validate({"collections": COLLECTIONS})
+    config = DatasetSettings.model_validate({"collections": COLLECTIONS})
     with caplog.at_level(logging.DEBUG):
         _ingest(folder, tmp_path / "store", config)
     assert places_of(tmp_path / "store", WORD, "19370911", "1937-09-11") == set()
@@ -158,7 +158,7 @@ def test_only_attributes_of_the_allow_list_can_carry_a_text_into_the_store(tmp_p
         return words.setdefault(keyword, f"Q{len(words):05d}Q")
 
     plant_in_files(source, word, patient_id="research-7")
-    config = DatasetConfig.model_validate({"collections": COLLECTIONS})
+    config = DatasetSettings.model_validate({"collections": COLLECTIONS})
     _ingest(source, tmp_path / "store", config)
     text = decoded(tmp_path / "store")
     there = {keyword for keyword, planted in words.items() if planted in text}

@@ -10,8 +10,8 @@ import pytest
 import SimpleITK as sitk
 from test_planted_identifiers import SECRET, WORD, decoded, places_of
 
-from radiobject_assets.dataset.config import DatasetConfig
-from radiobject_assets.export.nifti import export_store
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.export.nifti_files import export_store
 from radiobject_assets.ingest import ingest_sources
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
@@ -50,7 +50,7 @@ def test_no_text_of_their_headers_reaches_the_store_or_an_export(
     monkeypatch.setenv("RADIOBJECT_PSEUDONYM_KEY", SECRET)
     _hostile(tmp_path / "in")
     assert len(places_of(tmp_path / "in", WORD)) == 3
-    dataset = DatasetConfig.model_validate(
+    dataset = DatasetSettings.model_validate(
         {
             "collections": {
                 "image": {"match": {"files": ["*_image.*", "*_brain.*"]}},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from radiobject_assets.dataset.config import load_dataset
+from radiobject_assets.dataset.dataset_yaml import load_dataset
 
 if TYPE_CHECKING:
     from tests.platform.conftest import Line

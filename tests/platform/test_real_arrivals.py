@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.platform.headless import open_instance, run_pass
@@ -35,7 +35,7 @@ def test_real_arrivals_run_through_and_every_file_is_accounted_for(shared_data: 
     for name in present:
         (landing / name).symlink_to(shared_data / "series" / name, target_is_directory=True)
     settings = {"quiet_period_s": 0, "trusted_names": "[a-z0-9_]+"}
-    dataset = DatasetConfig(folder=tmp_path, arrivals=settings)  # type: ignore[arg-type] # pydantic makes it
+    dataset = DatasetSettings(folder=tmp_path, arrivals=settings)  # type: ignore[arg-type] # pydantic makes it
     definitions = build_definitions(dataset)
     with open_instance(tmp_path / "dagster") as instance:
         done = run_pass(definitions, instance, tmp_path / "dagster")

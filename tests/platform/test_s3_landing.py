@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from dagster_aws.s3 import S3Resource
 
-from radiobject_assets.dataset.config import ArrivalsConfig, DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig, DatasetSettings
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.errors import IngestError, StorageError
-from radiobject_assets.landing.s3 import S3LandingZone
+from radiobject_assets.landing.s3_zone import S3LandingZone
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.platform.automation.sweep import sweep
 from radiobject_assets.platform.headless import open_instance, run_pass
@@ -115,7 +115,7 @@ def test_the_line_runs_from_a_landing_zone_on_s3(zone: S3LandingZone, tmp_path: 
     for path in sorted((tmp_path / "made").rglob("*")):
         if path.is_file():
             put(zone, path.relative_to(tmp_path / "made").as_posix(), path.read_bytes())
-    dataset = DatasetConfig.model_validate(
+    dataset = DatasetSettings.model_validate(
         {
             "folder": tmp_path,
             "landing": zone.uri,

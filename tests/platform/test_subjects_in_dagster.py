@@ -8,7 +8,7 @@ import dagster as dg
 import nibabel as nib
 import numpy as np
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.dataset.layouts import LAYOUTS
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.platform.assets.partitions import ALL_VOLUMES, collection_names
@@ -16,8 +16,8 @@ from radiobject_assets.platform.headless import open_instance, run_pass
 from radiobject_assets.store import RadiObject
 
 
-def dataset(home: Path, **more: object) -> DatasetConfig:
-    return DatasetConfig.model_validate(
+def dataset(home: Path, **more: object) -> DatasetSettings:
+    return DatasetSettings.model_validate(
         {
             "folder": home,
             "collections": {"mr": {"match": {"files": "imagesTr/*"}}},
@@ -53,7 +53,7 @@ def test_a_warning_without_names_and_a_pattern_that_moves_each_case_to_its_subje
 
 def test_a_layout_has_an_asset_for_each_collection_and_bids_one_for_all() -> None:
     for name in LAYOUTS:
-        config = DatasetConfig.model_validate({"layout": name})
+        config = DatasetSettings.model_validate({"layout": name})
         assert build_definitions(config).resolve_asset_graph().get(dg.AssetKey("series"))
         expected = (ALL_VOLUMES,) if name == "bids" else tuple(config.collections)
         assert collection_names(config) == expected

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from radiobject_assets.dataset.config import ArrivalsConfig
+from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig
 from radiobject_assets.errors import ConfigurationError, IngestError
-from radiobject_assets.landing.local import LandingZone, arrival_key
+from radiobject_assets.landing.local_zone import LandingZone, arrival_key
 from radiobject_assets.platform.automation.sweep import forget, sweep
 
 LATER = time.time() + 3600

@@ -9,9 +9,9 @@ import pandas as pd
 import pydicom
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.definitions import build_definitions
-from radiobject_assets.ingest.labels.waiting import WaitingLabels
+from radiobject_assets.ingest.labels_on_images.waiting import WaitingLabels
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.platform.automation.retries import find_retries
 from radiobject_assets.platform.headless import Pass, open_instance, run_pass
@@ -20,8 +20,8 @@ from radiobject_assets.store import RadiObject
 SHAPE = (48, 48, 24)
 
 
-def dataset(home: Path) -> DatasetConfig:
-    return DatasetConfig.model_validate(
+def dataset(home: Path) -> DatasetSettings:
+    return DatasetSettings.model_validate(
         {
             "folder": home,
             "collections": {
@@ -33,7 +33,7 @@ def dataset(home: Path) -> DatasetConfig:
     )
 
 
-def one_pass(config: DatasetConfig) -> Pass:
+def one_pass(config: DatasetSettings) -> Pass:
     with open_instance(config.folder / "dagster") as instance:
         return run_pass(build_definitions(config), instance, config.folder / "dagster")
 

@@ -9,31 +9,31 @@ import pytest
 
 from radiobject_assets import definitions as wiring
 from radiobject_assets.cli.demo import DATASET_YAML
-from radiobject_assets.dataset.config import DatasetConfig, load_dataset
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.resources import ComputeResource, MemoryBudgetResource, StorageResource
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> DatasetConfig:
+def dataset(tmp_path: Path) -> DatasetSettings:
     (tmp_path / "dataset.yaml").write_text(DATASET_YAML, encoding="utf-8")
     return load_dataset(tmp_path / "dataset.yaml")
 
 
-def test_every_collection_is_an_asset_of_its_name(dataset: DatasetConfig) -> None:
+def test_every_collection_is_an_asset_of_its_name(dataset: DatasetSettings) -> None:
     graph = build_definitions(dataset).resolve_asset_graph()
     names = {key.to_user_string() for key in graph.get_all_asset_keys()}
     fixed = {"raw_dicom", "series", "subjects", "dataset", "splits", "patch_cache"}
     assert names == fixed | {"ct", "seg", "t1w"}
 
 
-def test_labels_wait_for_their_image(dataset: DatasetConfig) -> None:
+def test_labels_wait_for_their_image(dataset: DatasetSettings) -> None:
     graph = build_definitions(dataset).resolve_asset_graph()
     assert dg.AssetKey("ct") in graph.get(dg.AssetKey("seg")).parent_keys
 
 
-def test_every_asset_says_who_owns_it_what_it_is_and_which_code_made_it(dataset: DatasetConfig) -> None:
+def test_every_asset_says_who_owns_it_what_it_is_and_which_code_made_it(dataset: DatasetSettings) -> None:
     for asset in build_definitions(dataset).resolve_asset_graph().assets_defs:
         for spec in asset.specs:
             assert spec.owners == ["team:imaging"]
@@ -43,7 +43,7 @@ def test_every_asset_says_who_owns_it_what_it_is_and_which_code_made_it(dataset:
             assert spec.code_version
 
 
-def test_integrity_and_leakage_block_and_speed_does_not(dataset: DatasetConfig) -> None:
+def test_integrity_and_leakage_block_and_speed_does_not(dataset: DatasetSettings) -> None:
     graph = build_definitions(dataset).resolve_asset_graph()
     blocking = {key.name for key in graph.asset_check_keys if graph.get(key).blocking}
     others = {key.name for key in graph.asset_check_keys} - blocking
@@ -51,13 +51,13 @@ def test_integrity_and_leakage_block_and_speed_does_not(dataset: DatasetConfig) 
     assert {"read_performance", "patches_match_volumes"} <= others
 
 
-def test_both_sensors_start_running(dataset: DatasetConfig) -> None:
+def test_both_sensors_start_running(dataset: DatasetSettings) -> None:
     made = build_definitions(dataset)
     for name in ("arrivals_sensor", "follow_up_sensor"):
         assert made.resolve_sensor_def(name).default_status == dg.DefaultSensorStatus.RUNNING
 
 
-def test_two_builds_share_nothing_and_take_other_resources(dataset: DatasetConfig) -> None:
+def test_two_builds_share_nothing_and_take_other_resources(dataset: DatasetSettings) -> None:
     memory = MemoryBudgetResource(total_mb=256)
     one = build_definitions(dataset, {"memory": memory, "compute": ComputeResource(workers=1)})
     other = build_definitions(dataset)
@@ -68,7 +68,7 @@ def test_two_builds_share_nothing_and_take_other_resources(dataset: DatasetConfi
 
 
 def test_without_a_patches_section_there_is_no_patch_cache(tmp_path: Path) -> None:
-    made = build_definitions(DatasetConfig(folder=tmp_path))
+    made = build_definitions(DatasetSettings(folder=tmp_path))
     names = {key.to_user_string() for key in made.resolve_asset_graph().get_all_asset_keys()}
     assert "patch_cache" not in names
     assert "volumes" in names

@@ -19,12 +19,12 @@ from hypothesis import given, settings, strategies as st
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store import ReadConfig, TileConfig, configure, stage_volume
 from radiobject_assets.store.arrays.block_reader import BlockReader
-from radiobject_assets.store.arrays.opening import open_reader
+from radiobject_assets.store.arrays.reader_cache import open_reader
 from radiobject_assets.store.arrays.tiledb_array import TileDBReader
 from radiobject_assets.store.blocks.decoding import decode
-from radiobject_assets.store.blocks.index import INDEX_NAME, TileIndex, digest_of
-from radiobject_assets.store.blocks.layout import Layout
+from radiobject_assets.store.blocks.index import INDEX_NAME, TileIndex, index_digest_of
 from radiobject_assets.store.blocks.regions import Region
+from radiobject_assets.store.blocks.tile_layout import TileLayout
 from radiobject_assets.store.format.staging import StagedVolume
 from radiobject_assets.store.storage.config import CompressionConfig, Compressor
 from radiobject_assets.store.storage.context import get_tiledb_ctx
@@ -77,7 +77,7 @@ def test_both_writers_leave_arrays_that_both_readers_read(
     for by in WAYS:
         folder = tmp_path_factory.mktemp("written")
         uri, staged = stage(folder, content, by, tile=tile, compression=compression, buffer_bytes=buffer)
-        assert staged.index_digest == digest_of((Path(uri) / INDEX_NAME).read_bytes())
+        assert staged.index_digest == index_digest_of((Path(uri) / INDEX_NAME).read_bytes())
         for way in WAYS:
             assert np.array_equal(read(uri, way, staged.index_digest), content)
             start = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
@@ -99,7 +99,7 @@ def test_the_setting_chooses_and_a_format_that_is_not_known_is_left_to_tiledb(tm
     os.rename(Path(uri, "__commits", f"{name.name}.wrt"), Path(uri, "__commits", f"{later}.wrt"))
     index.write_bytes(decoded.encode().replace(name.name.encode(), later.encode())[:-16])
     content = index.read_bytes()
-    index.write_bytes(content + bytes.fromhex(digest_of(content).removeprefix("xxh3-128:")))
+    index.write_bytes(content + bytes.fromhex(index_digest_of(content).removeprefix("xxh3-128:")))
     assert isinstance(open_reader(uri, ctx, None, "fast"), TileDBReader)
 
 
@@ -183,7 +183,7 @@ def test_what_a_killed_writer_leaves_says_whose_it_is(tmp_path: Path, written_by
 
 
 def test_a_block_that_compression_left_as_long_as_it_was_is_decoded() -> None:
-    layout = Layout((8, 8, 16), (8, 8, 8), "uint8", "lz4")
+    layout = TileLayout((8, 8, 16), (8, 8, 8), "uint8", "lz4")
     rng = np.random.default_rng(0)
     for zeros in range(200):
         plain = rng.integers(0, 256, 512, dtype=np.uint8)

@@ -20,7 +20,7 @@ from radiobject_assets.store.arrays.block_writer import BlockWriter
 from radiobject_assets.store.arrays.tiledb_array import ATTRIBUTE, create_array
 from radiobject_assets.store.arrays.voxels import Chunk
 from radiobject_assets.store.blocks.index import DATA_FILE
-from radiobject_assets.store.blocks.layout import Layout
+from radiobject_assets.store.blocks.tile_layout import TileLayout
 from radiobject_assets.store.storage.config import CompressionConfig, Compressor, TileConfig
 
 DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
@@ -33,7 +33,9 @@ def values(shape: tuple[int, ...], dtype: str, seed: int = 0) -> NDArray[Any]:
     return np.asfortranarray(rng.integers(low, 100, shape).astype(dtype))
 
 
-def by_tiledb(folder: Path, voxels: NDArray[Any], tile: TileConfig, compression: CompressionConfig) -> Layout:
+def by_tiledb(
+    folder: Path, voxels: NDArray[Any], tile: TileConfig, compression: CompressionConfig
+) -> TileLayout:
     """Write `voxels` with TileDB into a new array with the store's schema."""
     ctx = tiledb.Ctx()
     layout = create_array(str(folder), voxels.shape, voxels.dtype, tile, compression, ctx)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import StorageError
 from radiobject_assets.ingest import ingest_sources
 from radiobject_assets.phantom.cohort import make_subject
@@ -31,7 +31,7 @@ from radiobject_assets.store import (
     stage_volume,
     vacuum,
 )
-from radiobject_assets.store.log.log import now_ms
+from radiobject_assets.store.log.commit_log import now_ms
 from radiobject_assets.store.names import OBS
 from radiobject_assets.store.storage.config import RadiObjectConfig, get_radiobject_config
 from radiobject_assets.store.storage.context import get_tiledb_ctx
@@ -62,7 +62,7 @@ def test_a_phantom_subject_is_ingested_seen_pinned_cached_and_removed(place: str
         report = ingest_sources(
             [tmp_path / "landing"],
             place,
-            DatasetConfig(),
+            DatasetSettings(),
             budget=MemoryBudget(1024),
             compute=Compute(kind="local", workers=1),
         )

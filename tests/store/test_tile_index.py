@@ -35,9 +35,9 @@ from radiobject_assets.store import (
     ensure_collection,
     stage_volume,
 )
+from radiobject_assets.store.arrays.array_files import MAX_KEPT_OPEN
 from radiobject_assets.store.arrays.block_reader import BlockReader
-from radiobject_assets.store.arrays.files import MAX_KEPT_OPEN
-from radiobject_assets.store.arrays.opening import READERS, open_reader
+from radiobject_assets.store.arrays.reader_cache import READERS, open_reader
 from radiobject_assets.store.arrays.tile_cache import forget_array
 from radiobject_assets.store.arrays.writing import write_index
 from radiobject_assets.store.blocks.chunks import build_index

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from radiobject_assets.training.cache.buffers import BufferPool
-from radiobject_assets.training.cache.patch_cache import PatchBatch
+from radiobject_assets.training.cache.cache_reading import PatchBatch
 
 
 def make():

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from radiobject_assets.errors import SchemaError
-from radiobject_assets.training.leakage import find_leakage
+from radiobject_assets.training.split_leakage import find_leakage
 
 SPLITS = pd.DataFrame({"obs_subject_id": ["a", "b", "c"], "split": ["train", "train", "test"]})
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from radiobject_assets.dataset.config import PatchesConfig
+from radiobject_assets.dataset.dataset_yaml import PatchesConfig
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.system.memory import MemoryBudget
 from radiobject_assets.training.cache.build import build_patch_cache
+from radiobject_assets.training.cache.cache_reading import PatchCache
 from radiobject_assets.training.cache.patch_batches import PatchCacheDataset, patch_loader
-from radiobject_assets.training.cache.patch_cache import PatchCache
 
 SIZE = (6, 5, 4)
 

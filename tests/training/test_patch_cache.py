@@ -11,12 +11,12 @@ import pytest
 from array_source import expected_patch
 from truth_store import AFFINE
 
-from radiobject_assets.dataset.config import PatchesConfig
+from radiobject_assets.dataset.dataset_yaml import PatchesConfig
 from radiobject_assets.errors import ConfigurationError, ShapeError, StorageError
 from radiobject_assets.system.memory import MemoryBudget
 from radiobject_assets.training.cache import build as cache_build
 from radiobject_assets.training.cache.build import build_patch_cache
-from radiobject_assets.training.cache.patch_cache import PatchCache
+from radiobject_assets.training.cache.cache_reading import PatchCache
 from radiobject_assets.training.cache.shard_writer import unpublished_folder
 from radiobject_assets.training.cache.verify import verify_patch_cache
 

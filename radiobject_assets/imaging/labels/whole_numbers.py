@@ -79,14 +79,14 @@ def whole_numbers(reopen: Callable[[], ImageSource], depth_of: Callable[[ImageSo
     source = reopen()
     if source.dtype.kind in "iu" and (source.slope, source.intercept) == (1.0, 0.0):
         return source
-    found = values_of(source, depth_of(source))
+    found = survey_values(source, depth_of(source))
     problem = _problem(found)
     if problem:
         raise ImageReadError(Reason.LABELS_NOT_WHOLE, problem)
     return WholeNumbers(reopen(), found.dtype)
 
 
-def values_of(source: ImageSource, depth: int) -> Values:
+def survey_values(source: ImageSource, depth: int) -> Values:
     """Look at all voxels of a source once."""
     n_voxels = not_whole = not_finite = 0
     example = 0.0

@@ -78,7 +78,7 @@ def parse(file_name: str) -> Name | None:
     return Name(entities, suffix, f".{extension}")
 
 
-def attributes_of(name: Name, datatype: str) -> dict[str, AttributeValue]:
+def attributes_of_name(name: Name, datatype: str) -> dict[str, AttributeValue]:
     """What a BIDS file name and its folder say of an image: columns of obs."""
     found: dict[str, AttributeValue] = {"suffix": name.suffix}
     if datatype in _MODALITIES:
@@ -153,7 +153,7 @@ def _described(
             key=lambda item: (len(item[1].entities), item[0]),
         )
         inherited |= read_sidecars([path for path, _ in applying], nifti.matrix, texts)
-    attributes = attributes_of(name, nifti.path.parent.name) | inherited | nifti.attributes
+    attributes = attributes_of_name(name, nifti.path.parent.name) | inherited | nifti.attributes
     return replace(nifti, attributes=attributes)
 
 

@@ -17,7 +17,7 @@ from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.dicom.elements import Read
 from radiobject_assets.imaging.geometry import LPS_TO_RAS
 from radiobject_assets.imaging.nifti.header import NiftiFile
-from radiobject_assets.imaging.nifti.volume_file import VolumeHeader, volume_file
+from radiobject_assets.imaging.nifti.volume_file import VolumeFileHeader, volume_file
 from radiobject_assets.imaging.reasons import Reason
 
 _MAX_HEADER_BYTES = 1 << 20
@@ -61,7 +61,7 @@ def read_metaimage(path: Path, root: Path, read: Read, prefix: bytes, size: int)
     return volume_file(found, "metaimage", path, root, start, size)
 
 
-def _header(fields: Mapping[str, str], data: str, end: int) -> VolumeHeader:
+def _header(fields: Mapping[str, str], data: str, end: int) -> VolumeFileHeader:
     axes = int(_numbers(fields, "NDims", 1)[0])
     if not 1 <= axes <= _MAX_AXES:
         raise ValueError(f"NDims is {axes}")
@@ -100,7 +100,7 @@ def _header(fields: Mapping[str, str], data: str, end: int) -> VolumeHeader:
         _numbers(fields, f"ElementToIntensityFunction{name}", 1, (value,))[0]
         for name, value in (("Slope", 1.0), ("Offset", 0.0))
     )
-    return VolumeHeader(
+    return VolumeFileHeader(
         shape=(*shape, channels) if channels > 1 else shape,
         type_name=type_name or "u1",
         order=">" if _is_true(big) else "<",

@@ -14,7 +14,7 @@ import numpy as np
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.nifti.header import NiftiFile
-from radiobject_assets.imaging.nifti.volume_file import VolumeHeader, volume_file
+from radiobject_assets.imaging.nifti.volume_file import VolumeFileHeader, volume_file
 from radiobject_assets.imaging.reasons import Reason
 
 _HEADER_BYTES = 284
@@ -55,7 +55,7 @@ def read_mgh(path: Path, root: Path, prefix: bytes, size: int, *, compressed: bo
         problem = Reason.NO_GEOMETRY, "the header says that its place is not known (goodRASFlag is 0)"
     else:
         affine = np.asarray(header.get_affine(), dtype=np.float64)
-    found = VolumeHeader(
+    found = VolumeFileHeader(
         shape=shape,
         type_name=_TYPES.get(kind, "u1"),
         order=">",

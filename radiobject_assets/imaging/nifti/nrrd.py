@@ -22,7 +22,7 @@ from radiobject_assets.imaging.dicom.elements import Read
 from radiobject_assets.imaging.geometry import LPS_TO_RAS
 from radiobject_assets.imaging.nifti.header import NiftiFile
 from radiobject_assets.imaging.nifti.nrrd_segments import is_segmentation, segments_of
-from radiobject_assets.imaging.nifti.volume_file import Packing, VolumeHeader, volume_file
+from radiobject_assets.imaging.nifti.volume_file import Packing, VolumeFileHeader, volume_file
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue
 
@@ -134,7 +134,7 @@ def _parsed(text: bytes) -> tuple[dict[str, Any], dict[str, str]]:
             raise _Said("it has a field that NRRD does not allow") from error
 
 
-def _header(fields: Mapping[str, Any], pairs: Mapping[str, str], end: int) -> VolumeHeader:
+def _header(fields: Mapping[str, Any], pairs: Mapping[str, str], end: int) -> VolumeFileHeader:
     for name in ("type", "dimension", "sizes", "encoding"):
         if name not in fields:
             raise _Said(f"{name} is absent")
@@ -151,7 +151,7 @@ def _header(fields: Mapping[str, Any], pairs: Mapping[str, str], end: int) -> Vo
     packing = _PACKING.get(fields["encoding"].lower())
     if skip < -1 or (skip < 0 and packing != ""):
         raise _Said(f"byte skip is {skip}")
-    base = VolumeHeader(
+    base = VolumeFileHeader(
         shape=sizes,
         type_name=type_name or "u1",
         order=order or "<",
@@ -174,7 +174,7 @@ def _header(fields: Mapping[str, Any], pairs: Mapping[str, str], end: int) -> Vo
         return replace(base, problem=refused.problem)
 
 
-def _shaped(base: VolumeHeader, fields: Mapping[str, Any], pairs: Mapping[str, str]) -> VolumeHeader:
+def _shaped(base: VolumeFileHeader, fields: Mapping[str, Any], pairs: Mapping[str, str]) -> VolumeFileHeader:
     sizes = base.shape
     vectors, origin, to_ras = _space(fields, len(sizes))
     spatial = [axis for axis in range(len(sizes)) if np.isfinite(vectors[axis, :3]).all()]
@@ -237,13 +237,13 @@ def _space(
 
 
 def _fourth(
-    header: VolumeHeader,
+    header: VolumeFileHeader,
     kind: str,
     axis: int,
     fields: Mapping[str, Any],
     pairs: Mapping[str, str],
     vectors: NDArray[np.float64] | None,
-) -> VolumeHeader:
+) -> VolumeFileHeader:
     """The header with what its fourth axis is."""
     if kind in _COLOURS:
         return replace(header, components=_COLOURS[kind], fourth_axis="component")

@@ -32,7 +32,7 @@ FORMATS = {"nifti": "NIfTI", "mgh": "MGH", "nrrd": "NRRD", "metaimage": "MetaIma
 
 
 @dataclass(frozen=True)
-class VolumeHeader:
+class VolumeFileHeader:
     """What the header of a volume says.
 
     shape
@@ -78,7 +78,7 @@ class VolumeHeader:
 
 
 def volume_file(
-    header: VolumeHeader,
+    header: VolumeFileHeader,
     kind: str,
     path: Path,
     root: Path,
@@ -138,7 +138,7 @@ def volume_file(
     return replace(file, header_digest=header_digest_of(head))
 
 
-def _judged(file: NiftiFile, header: VolumeHeader, size: int | None) -> NiftiFile:
+def _judged(file: NiftiFile, header: VolumeFileHeader, size: int | None) -> NiftiFile:
     said = "x".join(map(str, file.shape))
     problem: tuple[Reason, str] | None = None
     if len(file.shape) not in (3, 4) or any(n < 1 for n in file.shape):

@@ -17,14 +17,14 @@ from radiobject_assets.imaging.pixels.acceptance import kind_of
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import ScanResult
 from radiobject_assets.imaging.series.label_images import LabelledImage
-from radiobject_assets.ingest.labels.labelled_image import (
+from radiobject_assets.ingest.labels_on_images.labelled_image import (
     TELLING,
     ImageCandidate,
     entities_of,
     image_of_labels,
     images_on_grid,
 )
-from radiobject_assets.ingest.names.file_place import FilePlace
+from radiobject_assets.ingest.naming.file_place import FilePlace
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.ingest.stored.joined import rows_of_series
 from radiobject_assets.ingest.stored.refresh import WITHDRAWABLE, RowChange, row_change
@@ -309,7 +309,7 @@ def _same_place_and_scale(planned: PlannedSeries, row: Mapping[str, Any], grid: 
     return bool(row["slope"] == slope and row["intercept"] == intercept)
 
 
-def referenced_images(store_uri: str, scan: ScanResult) -> tuple[LabelledImage, ...]:
+def images_for_labels(store_uri: str, scan: ScanResult) -> tuple[LabelledImage, ...]:
     """The store's images that labels in a scan may lie on: those that they name, and those of their study.
 
     What obs has of the frame of reference (if dataset.yaml lists `FrameOfReferenceUID`) is known of them too.

@@ -20,14 +20,18 @@ from numpy.typing import NDArray
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.dicom.pepolar import TURNED, turns_rows
 from radiobject_assets.imaging.opening.members import local_copy
-from radiobject_assets.imaging.opening.opening import open_series
+from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.pixels.decoders import Decoders
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series.record import Series
 from radiobject_assets.imaging.source import ImageSource
-from radiobject_assets.ingest.labels.labelled_image import ImageCandidate, entities_of
-from radiobject_assets.ingest.labels.opening import LabelChannels, open_drawn_labels, open_image_of_labels
-from radiobject_assets.ingest.names.file_place import FilePlace
+from radiobject_assets.ingest.labels_on_images.labelled_image import ImageCandidate, entities_of
+from radiobject_assets.ingest.labels_on_images.open_labels import (
+    LabelChannels,
+    open_drawn_labels,
+    open_image_of_labels,
+)
+from radiobject_assets.ingest.naming.file_place import FilePlace
 from radiobject_assets.ingest.work.reading_ahead import read_ahead
 from radiobject_assets.orientation import orientation_source
 from radiobject_assets.store import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.platform.assets.arrival import build_raw_dicom, build_series_asset
 from radiobject_assets.platform.assets.collections import build_collections
 from radiobject_assets.platform.assets.patch_cache import build_patch_cache_asset
@@ -17,7 +17,7 @@ from radiobject_assets.platform.assets.splits import build_splits
 from radiobject_assets.platform.assets.subjects import build_subjects
 
 
-def build_assets(settings: DatasetConfig) -> list[dg.AssetsDefinition]:
+def build_assets(settings: DatasetSettings) -> list[dg.AssetsDefinition]:
     """All assets of one data set."""
     patch_cache = build_patch_cache_asset(settings)
     return [

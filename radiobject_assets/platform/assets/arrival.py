@@ -13,18 +13,23 @@ import dagster as dg
 import pandas as pd
 import pyarrow.parquet as pq
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.imaging.scanning.scan import ScanResult, scan
-from radiobject_assets.ingest.names.doubtful_subjects import SubjectDoubt, doubtful_subjects
-from radiobject_assets.ingest.names.subject_table import find_subject_tables
+from radiobject_assets.ingest.dataset_release import release_of
+from radiobject_assets.ingest.naming.doubtful_subjects import SubjectDoubt, doubtful_subjects
+from radiobject_assets.ingest.naming.subject_table import find_subject_tables
 from radiobject_assets.ingest.plan import IngestPlan, plan_ingest
-from radiobject_assets.ingest.release import release_of
 from radiobject_assets.ingest.report import outcomes_table
 from radiobject_assets.ingest.settings import scan_version, settings_version
-from radiobject_assets.ingest.stored.holdings import referenced_images
-from radiobject_assets.landing.local import Arrival
-from radiobject_assets.platform.assets.metadata import counted, digest_of, measured, table
+from radiobject_assets.ingest.stored.holdings import images_for_labels
+from radiobject_assets.landing.local_zone import Arrival
+from radiobject_assets.platform.assets.materialization_metadata import (
+    counted,
+    data_version_of,
+    measuring,
+    table,
+)
 from radiobject_assets.platform.assets.partitions import ARRIVALS, LANDING_GROUP
 from radiobject_assets.platform.assets.privacy import public_outcomes, shielded
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
@@ -44,11 +49,11 @@ def plan_of(dataset: DatasetResource, key: str) -> IngestPlan:
     the storage resource as well, which gives the process its options.
     """
     config, found = dataset.config, scan_of(dataset, key)
-    images = referenced_images(config.store_uri, found)
+    images = images_for_labels(config.store_uri, found)
     return plan_ingest(found, config, arrival=key, known_images=images)
 
 
-def images_of(found: ScanResult, arrival: Arrival, config: DatasetConfig) -> ScanResult:
+def images_of(found: ScanResult, arrival: Arrival, config: DatasetSettings) -> ScanResult:
     """The scan without the files that are known to be no images: the marker and the subjects' tables."""
     marker = arrival.place / config.arrivals.complete_marker
     tables = set(find_subject_tables(arrival.place, config.subjects))
@@ -56,7 +61,7 @@ def images_of(found: ScanResult, arrival: Arrival, config: DatasetConfig) -> Sca
     return replace(found, unreadable=kept)
 
 
-def build_raw_dicom(settings: DatasetConfig) -> dg.AssetsDefinition:
+def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
     """The asset `raw_dicom`: every file of an arrival, by content."""
 
     @dg.asset(
@@ -79,7 +84,7 @@ def build_raw_dicom(settings: DatasetConfig) -> dg.AssetsDefinition:
         with shielded(dataset.work.arrival(key), _LOOK_AGAIN):
             zone = dataset.landing(storage)
             state = zone.state(zone.find(key))
-            with measured(memory.budget()) as measurement:
+            with measuring(memory.budget()) as measurement:
                 arrival = zone.fetch(key)
                 scanned = release_of(dataset.config).scan(scan([arrival.place]))
                 found = images_of(scanned, arrival, dataset.config)
@@ -101,7 +106,7 @@ def build_raw_dicom(settings: DatasetConfig) -> dg.AssetsDefinition:
     return raw_dicom
 
 
-def build_series_asset(settings: DatasetConfig) -> dg.AssetsDefinition:
+def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
     """The asset `series`: one row for each series of an arrival, with its verdict."""
 
     @dg.asset(
@@ -125,7 +130,7 @@ def build_series_asset(settings: DatasetConfig) -> dg.AssetsDefinition:
         with shielded(
             dataset.work.arrival(key), "Materialize raw_dicom for this partition, then this again."
         ):
-            with measured(memory.budget()) as measurement:
+            with measuring(memory.budget()) as measurement:
                 plan = plan_of(dataset, key)
                 outcomes = plan.outcomes()
                 names = [p.series.nifti.told_name for p in plan.planned if p.series.nifti is not None]
@@ -136,7 +141,7 @@ def build_series_asset(settings: DatasetConfig) -> dg.AssetsDefinition:
             held = [outcome for outcome in outcomes if outcome.verdict == "quarantined"]
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(
-                    digest_of(rows.drop(columns="source", errors="ignore").to_dict(orient="records"))
+                    data_version_of(rows.drop(columns="source", errors="ignore").to_dict(orient="records"))
                 ),
                 metadata={
                     "series": len(outcomes),

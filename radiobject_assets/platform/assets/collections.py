@@ -3,18 +3,18 @@
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 import dagster as dg
 
-from radiobject_assets.dataset.config import CollectionConfig, DatasetConfig
-from radiobject_assets.diagnostics.integrity import withdraw_unsound
+from radiobject_assets.dataset.dataset_yaml import CollectionConfig, DatasetSettings
+from radiobject_assets.diagnostics.integrity_rules import withdraw_unsound
 from radiobject_assets.diagnostics.inventory import read_inventory
-from radiobject_assets.ingest.labels.waiting import waiting_labels, write_waiting
-from radiobject_assets.ingest.release import release_of
+from radiobject_assets.ingest.dataset_release import release_of
+from radiobject_assets.ingest.labels_on_images.waiting import waiting_labels, write_waiting
 from radiobject_assets.ingest.report import outcomes_table
 from radiobject_assets.ingest.run import run_ingest
 from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.ingest.stored.moved import withdraw_moved
 from radiobject_assets.platform.assets.arrival import plan_of
 from radiobject_assets.platform.assets.history import has_failed
-from radiobject_assets.platform.assets.metadata import content_digest, measured, table
+from radiobject_assets.platform.assets.materialization_metadata import content_digest, measuring, table
 from radiobject_assets.platform.assets.partitions import ALL_VOLUMES, ARRIVALS, STORE_GROUP, collection_names
 from radiobject_assets.platform.assets.pictures import preview_metadata
 from radiobject_assets.platform.assets.privacy import public_outcomes, shielded
@@ -29,12 +29,12 @@ from radiobject_assets.store import ensure_store, hold_pseudonyms
 _RECOVERY = "What was committed is complete; materialize this partition again to finish the rest."
 
 
-def build_collections(settings: DatasetConfig) -> list[dg.AssetsDefinition]:
+def build_collections(settings: DatasetSettings) -> list[dg.AssetsDefinition]:
     """The collection assets of a data set."""
     return [_build_collection(settings, name) for name in collection_names(settings)]
 
 
-def _build_collection(settings: DatasetConfig, name: str) -> dg.AssetsDefinition:
+def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefinition:
     collection = settings.collections.get(name)
     image_of_labels = collection.labels_of if collection is not None else None
     selected = None if name == ALL_VOLUMES and collection is None else [name]
@@ -61,7 +61,7 @@ def _build_collection(settings: DatasetConfig, name: str) -> dg.AssetsDefinition
         key = context.partition_key
         with shielded(dataset.work.arrival(key), _RECOVERY):
             config = dataset.config
-            with measured(memory.budget()) as measurement:
+            with measuring(memory.budget()) as measurement:
                 ensure_store(config.store_uri, ctx=storage.ctx)
                 hold_pseudonyms(config.store_uri, release_of(config).mark, ctx=storage.ctx)
                 withdrawn = 0

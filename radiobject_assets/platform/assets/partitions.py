@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 
 ARRIVALS = dg.DynamicPartitionsDefinition(name="arrivals")
 
@@ -23,12 +23,12 @@ ALL_VOLUMES = "volumes"
 """The one collection asset of a data set whose collections are made by modality."""
 
 
-def split_partitions(dataset: DatasetConfig) -> dg.StaticPartitionsDefinition:
+def split_partitions(dataset: DatasetSettings) -> dg.StaticPartitionsDefinition:
     """One partition for each split of dataset.yaml."""
     return dg.StaticPartitionsDefinition(list(dataset.split.fractions))
 
 
-def collection_names(dataset: DatasetConfig) -> tuple[str, ...]:
+def collection_names(dataset: DatasetSettings) -> tuple[str, ...]:
     """Names of the collection assets."""
     return (ALL_VOLUMES,) if dataset.collects_by_modality else tuple(dataset.collections)
 

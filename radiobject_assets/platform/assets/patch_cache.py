@@ -3,9 +3,9 @@
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 import dagster as dg
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.platform.assets.metadata import measured
+from radiobject_assets.platform.assets.materialization_metadata import measuring
 from radiobject_assets.platform.assets.partitions import TRAINING_GROUP, split_partitions
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
@@ -16,7 +16,7 @@ from radiobject_assets.training.cache.build import build_patch_cache
 _RECOVERY = "Half-built caches are never used; materialize this partition again."
 
 
-def build_patch_cache_asset(settings: DatasetConfig) -> dg.AssetsDefinition | None:
+def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | None:
     """The asset `patch_cache`, or None where dataset.yaml has no `patches`."""
     if settings.patches is None:
         return None
@@ -44,7 +44,7 @@ def build_patch_cache_asset(settings: DatasetConfig) -> dg.AssetsDefinition | No
             config = dataset.config
             if config.patches is None:
                 raise ConfigurationError("dataset.yaml has no `patches` any more; reload the code location")
-            with measured(memory.budget()) as measurement:
+            with measuring(memory.budget()) as measurement:
                 note = SnapshotNote.read(dataset.work.snapshot_table())
                 table = current_splits(dataset.work.splits_table())
                 subjects = table.loc[table["split"] == split, "obs_subject_id"].tolist()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from radiobject_assets.diagnostics.pictures import picture_of_arrival
+from radiobject_assets.diagnostics.volume_pictures import picture_of_arrival
 from radiobject_assets.errors import RadiObjectError
 from radiobject_assets.platform.assets.privacy import public_message
 from radiobject_assets.store import TileDBContext

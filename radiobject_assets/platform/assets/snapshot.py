@@ -8,10 +8,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import IngestError
 from radiobject_assets.platform.assets.history import failed_arrivals
-from radiobject_assets.platform.assets.metadata import measured
+from radiobject_assets.platform.assets.materialization_metadata import measuring
 from radiobject_assets.platform.assets.partitions import STORE_GROUP, collection_names, every_arrival
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
@@ -57,7 +57,7 @@ class SnapshotNote:
         return cls(**{**content, "distrusted_arrivals": tuple(content["distrusted_arrivals"])})
 
 
-def build_dataset(settings: DatasetConfig) -> dg.AssetsDefinition:
+def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
     """The asset `dataset`: a snapshot of everything that is committed."""
 
     @dg.asset(
@@ -78,7 +78,7 @@ def build_dataset(settings: DatasetConfig) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         with shielded(dataset.work.root, _RECOVERY):
             uri = dataset.config.store_uri
-            with measured(memory.budget()) as measurement:
+            with measuring(memory.budget()) as measurement:
                 distrusted = failed_arrivals(context.instance, collection_names(dataset.config))
                 ensure_store(uri, ctx=storage.ctx)
                 earlier = list_snapshots(uri, ctx=storage.ctx)

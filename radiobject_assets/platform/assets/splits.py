@@ -6,14 +6,19 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics.inventory import read_inventory
-from radiobject_assets.platform.assets.metadata import counted, digest_of, measured, table
+from radiobject_assets.platform.assets.materialization_metadata import (
+    counted,
+    data_version_of,
+    measuring,
+    table,
+)
 from radiobject_assets.platform.assets.partitions import TRAINING_GROUP
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
-from radiobject_assets.training.splits import assign_splits
+from radiobject_assets.training.split_assignment import assign_splits
 
 _RECOVERY = (
     "Materialize dataset, then this again. To divide all subjects anew, move work/splits.parquet away."
@@ -27,7 +32,7 @@ def current_splits(path: Path) -> pd.DataFrame:
     return current.astype("str").reset_index(drop=True)  # a table without rows has columns of no type
 
 
-def build_splits(settings: DatasetConfig) -> dg.AssetsDefinition:
+def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
     """The asset `splits`: a split for each subject of the snapshot, never moved once given."""
 
     @dg.asset(
@@ -47,7 +52,7 @@ def build_splits(settings: DatasetConfig) -> dg.AssetsDefinition:
         with shielded(dataset.work.root, _RECOVERY):
             config = dataset.config
             path = dataset.work.splits_table()
-            with measured(memory.budget()) as measurement:
+            with measuring(memory.budget()) as measurement:
                 note = SnapshotNote.read(dataset.work.snapshot_table())
                 rows = read_inventory(config.store_uri, snapshot=note.name, ctx=storage.ctx)
                 distrusted = rows["arrival"].isin(note.distrusted_arrivals)
@@ -58,7 +63,9 @@ def build_splits(settings: DatasetConfig) -> dg.AssetsDefinition:
                 _keep(assigned, known, path)
             counts = {name: int((assigned["split"] == name).sum()) for name in config.split.fractions}
             return dg.MaterializeResult(
-                data_version=dg.DataVersion(digest_of([note.version, *assigned.to_dict(orient="records")])),
+                data_version=dg.DataVersion(
+                    data_version_of([note.version, *assigned.to_dict(orient="records")])
+                ),
                 metadata={
                     "subjects": len(assigned),
                     "left_out": len(left_out),

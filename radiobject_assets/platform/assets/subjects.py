@@ -4,17 +4,17 @@
 import dagster as dg
 import pandas as pd
 
-from radiobject_assets.dataset.config import DatasetConfig
-from radiobject_assets.ingest.names.subject_table import (
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.ingest.dataset_release import release_of
+from radiobject_assets.ingest.naming.subject_table import (
     find_subject_tables,
     read_subject_tables,
     subject_tables_among,
     write_subjects,
 )
-from radiobject_assets.ingest.release import release_of
 from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.platform.assets.arrival import plan_of
-from radiobject_assets.platform.assets.metadata import digest_of, measured
+from radiobject_assets.platform.assets.materialization_metadata import data_version_of, measuring
 from radiobject_assets.platform.assets.partitions import ARRIVALS, STORE_GROUP
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
@@ -23,7 +23,7 @@ from radiobject_assets.store import ensure_store, hold_pseudonyms
 _RECOVERY = "Correct the subjects' table (`subjects` in dataset.yaml), then materialize this partition again."
 
 
-def build_subjects(settings: DatasetConfig) -> dg.AssetsDefinition:
+def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
     """The asset `subjects`: one row of obs_meta for each subject of an arrival."""
 
     @dg.asset(
@@ -45,7 +45,7 @@ def build_subjects(settings: DatasetConfig) -> dg.AssetsDefinition:
         key = context.partition_key
         with shielded(dataset.work.arrival(key), _RECOVERY):
             config = dataset.config
-            with measured(memory.budget()) as measurement:
+            with measuring(memory.budget()) as measurement:
                 folder = dataset.landing(storage).held(key).place
                 plan = plan_of(dataset, key)
                 paths = find_subject_tables(folder, config.subjects)
@@ -61,7 +61,7 @@ def build_subjects(settings: DatasetConfig) -> dg.AssetsDefinition:
                 write_subjects(config.store_uri, imaged, table, storage.ctx)
             described = set(table["obs_subject_id"])
             return dg.MaterializeResult(
-                data_version=dg.DataVersion(digest_of(rows.to_dict(orient="records"))),
+                data_version=dg.DataVersion(data_version_of(rows.to_dict(orient="records"))),
                 metadata={
                     "subjects": len(rows),
                     "with_images": len(imaged),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.platform.assets.partitions import ARRIVALS, collection_names
 from radiobject_assets.platform.automation.conditions import when_checked_inputs_changed, when_inputs_changed
 from radiobject_assets.platform.automation.sensors import (
@@ -18,7 +18,7 @@ from radiobject_assets.platform.automation.sensors import (
 )
 
 
-def build_arrival_job(settings: DatasetConfig) -> UnresolvedAssetJobDefinition:
+def build_arrival_job(settings: DatasetSettings) -> UnresolvedAssetJobDefinition:
     """The job that takes one arrival in: from its files to committed, checked volumes.
 
     All steps run in one process: each fans out over a pool of its own, so parallel steps would only compete

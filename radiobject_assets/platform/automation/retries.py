@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from radiobject_assets.ingest.labels.waiting import WaitingLabels, chance
+from radiobject_assets.ingest.labels_on_images.waiting import WaitingLabels, chance
 from radiobject_assets.platform.automation.sweep import Cursor
 
 

@@ -6,9 +6,9 @@ import time
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from radiobject_assets.ingest.labels.waiting import images_there, read_waiting
+from radiobject_assets.ingest.labels_on_images.waiting import images_there, read_waiting
 from radiobject_assets.ingest.settings import settings_version
-from radiobject_assets.platform.assets.metadata import counted, table
+from radiobject_assets.platform.assets.materialization_metadata import counted, table
 from radiobject_assets.platform.assets.partitions import (
     ARRIVALS,
     LANDING_GROUP,

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from radiobject_assets.landing.local import Arrival, ArrivalState, LandingZone, LooseFiles
-from radiobject_assets.landing.s3 import S3LandingZone
+from radiobject_assets.landing.local_zone import Arrival, ArrivalState, LandingZone, LooseFiles
+from radiobject_assets.landing.s3_zone import S3LandingZone
 
 _FORMAT = 1
 

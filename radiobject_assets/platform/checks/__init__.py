@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.platform.assets.partitions import collection_names
 from radiobject_assets.platform.checks.accounting import build_accounting_check
 from radiobject_assets.platform.checks.completeness import build_completeness_check
@@ -19,7 +19,7 @@ from radiobject_assets.platform.checks.patches import build_patch_check
 from radiobject_assets.platform.checks.reading import build_reading_check
 
 
-def build_checks(settings: DatasetConfig) -> list[dg.AssetChecksDefinition]:
+def build_checks(settings: DatasetSettings) -> list[dg.AssetChecksDefinition]:
     """All checks of one data set."""
     checks = [
         build_accounting_check(),

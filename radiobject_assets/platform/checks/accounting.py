@@ -4,10 +4,10 @@
 import dagster as dg
 
 from radiobject_assets.imaging.files.archives import file_on_disk
-from radiobject_assets.ingest.names.subject_table import find_subject_tables
+from radiobject_assets.ingest.naming.subject_table import find_subject_tables
 from radiobject_assets.platform.assets.arrival import plan_of
 from radiobject_assets.platform.assets.partitions import ARRIVALS
-from radiobject_assets.platform.checks.outcome import checked, failed, passed
+from radiobject_assets.platform.checks.outcome import check_result, failed, passed
 from radiobject_assets.resources import DatasetResource, StorageResource
 
 _RECOVERY = "Files came or went after the scan: materialize raw_dicom and what follows it for this partition."
@@ -49,6 +49,6 @@ def build_accounting_check() -> dg.AssetChecksDefinition:
                 return passed(f"all {present} files are accounted for", numbers)
             return failed(f"{present} files, but {len(on_disk)} are accounted for", _RECOVERY, numbers)
 
-        return checked(rule, work=dataset.work.arrival(key), what_to_do=_RECOVERY)
+        return check_result(rule, work=dataset.work.arrival(key), what_to_do=_RECOVERY)
 
     return every_file_accounted_for

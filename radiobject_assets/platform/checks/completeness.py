@@ -5,9 +5,9 @@ import dagster as dg
 import pandas as pd
 
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.platform.assets.metadata import counted, table
+from radiobject_assets.platform.assets.materialization_metadata import counted, table
 from radiobject_assets.platform.assets.partitions import ARRIVALS
-from radiobject_assets.platform.checks.outcome import checked, failed, passed
+from radiobject_assets.platform.checks.outcome import check_result, failed, passed
 from radiobject_assets.resources import DatasetResource
 
 _CIRCUMSTANCES = (
@@ -52,6 +52,6 @@ def build_completeness_check(name: str) -> dg.AssetChecksDefinition:
                 severity=dg.AssetCheckSeverity.WARN,
             )
 
-        return checked(rule, work=dataset.work.arrival(key), what_to_do=_RECOVERY)
+        return check_result(rule, work=dataset.work.arrival(key), what_to_do=_RECOVERY)
 
     return nothing_left_out

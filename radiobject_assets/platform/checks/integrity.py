@@ -6,16 +6,16 @@ from collections import Counter
 import dagster as dg
 import pandas as pd
 
-from radiobject_assets.dataset.config import DatasetConfig
-from radiobject_assets.diagnostics.integrity import INGEST_AGAIN, check_collections
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.diagnostics.integrity_rules import INGEST_AGAIN, check_collections
 from radiobject_assets.ingest.identity import token
-from radiobject_assets.platform.assets.metadata import measured, table
+from radiobject_assets.platform.assets.materialization_metadata import measuring, table
 from radiobject_assets.platform.assets.partitions import ALL_VOLUMES, ARRIVALS, INTEGRITY_CHECK
-from radiobject_assets.platform.checks.outcome import checked, failed, passed
+from radiobject_assets.platform.checks.outcome import check_result, failed, passed
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 
 
-def build_integrity_check(settings: DatasetConfig, name: str) -> dg.AssetChecksDefinition:
+def build_integrity_check(settings: DatasetSettings, name: str) -> dg.AssetChecksDefinition:
     """The blocking check `integrity` on one collection."""
     selected = None if name == ALL_VOLUMES and name not in settings.collections else [name]
 
@@ -36,7 +36,7 @@ def build_integrity_check(settings: DatasetConfig, name: str) -> dg.AssetChecksD
         key = context.partition_key
 
         def rule() -> dg.AssetCheckResult:
-            with measured(memory.budget()) as measurement:
+            with measuring(memory.budget()) as measurement:
                 report = check_collections(dataset.config.store_uri, selected, arrival=key, ctx=storage.ctx)
             numbers = {
                 "volumes": report.n_volumes,
@@ -55,6 +55,6 @@ def build_integrity_check(settings: DatasetConfig, name: str) -> dg.AssetChecksD
                 f"{len(report.findings)} findings: {rules}", INGEST_AGAIN, {**numbers, "found": table(rows)}
             )
 
-        return checked(rule, work=dataset.work.arrival(key), what_to_do=INGEST_AGAIN)
+        return check_result(rule, work=dataset.work.arrival(key), what_to_do=INGEST_AGAIN)
 
     return integrity

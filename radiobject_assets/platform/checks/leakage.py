@@ -4,12 +4,12 @@
 import dagster as dg
 
 from radiobject_assets.diagnostics.inventory import read_inventory
-from radiobject_assets.platform.assets.metadata import counted, table
+from radiobject_assets.platform.assets.materialization_metadata import counted, table
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import current_splits
-from radiobject_assets.platform.checks.outcome import checked, failed, passed
+from radiobject_assets.platform.checks.outcome import check_result, failed, passed
 from radiobject_assets.resources import DatasetResource, StorageResource
-from radiobject_assets.training.leakage import find_leakage
+from radiobject_assets.training.split_leakage import find_leakage
 
 _RECOVERY = (
     "Two subject ids are probably one person: give both the same id (or leave one out) and ingest again. "
@@ -46,7 +46,7 @@ def build_leakage_check() -> dg.AssetChecksDefinition:
                 {**numbers, "kinds": table(counted(kinds)), "file": dg.MetadataValue.path(str(kept))},
             )
 
-        return checked(rule, work=dataset.work.root, what_to_do=_RECOVERY)
+        return check_result(rule, work=dataset.work.root, what_to_do=_RECOVERY)
 
     return no_leakage
 

@@ -11,7 +11,7 @@ import dagster as dg
 from radiobject_assets.platform.assets.privacy import keep_full_report, public_message
 
 
-def checked(
+def check_result(
     rule: Callable[[], dg.AssetCheckResult],
     *,
     work: Path,

@@ -5,18 +5,18 @@ from pathlib import Path
 
 import dagster as dg
 
-from radiobject_assets.dataset.config import DatasetConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics.patch_truth import compare_patches
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.platform.assets.metadata import measured
+from radiobject_assets.platform.assets.materialization_metadata import measuring
 from radiobject_assets.platform.assets.partitions import split_partitions
-from radiobject_assets.platform.checks.outcome import checked, failed, passed
+from radiobject_assets.platform.checks.outcome import check_result, failed, passed
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 
 _RECOVERY = "Delete the folder of this patch cache, then materialize the partition again."
 
 
-def build_patch_check(settings: DatasetConfig) -> dg.AssetChecksDefinition:
+def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
     """The check `patches_match_volumes` on `patch_cache`; it never blocks."""
 
     @dg.asset_check(
@@ -37,7 +37,7 @@ def build_patch_check(settings: DatasetConfig) -> dg.AssetChecksDefinition:
             config = dataset.config
             if config.patches is None:
                 raise ConfigurationError("dataset.yaml has no `patches` any more; reload the code location")
-            with measured(memory.budget()) as measurement:
+            with measuring(memory.budget()) as measurement:
                 found = compare_patches(
                     _latest_cache(context, split),
                     config.store_uri,
@@ -56,7 +56,7 @@ def build_patch_check(settings: DatasetConfig) -> dg.AssetChecksDefinition:
                 return passed(f"{found.n_compared} patches compared, all equal to their volumes", numbers)
             return failed(f"{found.n_wrong} of {found.n_compared} patches differ", _RECOVERY, numbers)
 
-        return checked(rule, work=dataset.work.root, what_to_do=_RECOVERY)
+        return check_result(rule, work=dataset.work.root, what_to_do=_RECOVERY)
 
     return patches_match_volumes
 

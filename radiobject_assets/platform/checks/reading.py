@@ -8,9 +8,9 @@ import pandas as pd
 
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.diagnostics.read_performance import measure_reads
-from radiobject_assets.platform.assets.metadata import table
+from radiobject_assets.platform.assets.materialization_metadata import table
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
-from radiobject_assets.platform.checks.outcome import checked, failed, passed
+from radiobject_assets.platform.checks.outcome import check_result, failed, passed
 from radiobject_assets.resources import DatasetResource, StorageResource
 
 _RECOVERY = "Reading is slower than it could be; nothing is wrong with the data."
@@ -53,7 +53,7 @@ def build_reading_check() -> dg.AssetChecksDefinition:
                 severity=dg.AssetCheckSeverity.WARN,
             )
 
-        return checked(
+        return check_result(
             rule, work=dataset.work.root, what_to_do=_RECOVERY, severity=dg.AssetCheckSeverity.WARN
         )
 

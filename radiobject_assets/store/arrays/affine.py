@@ -14,8 +14,8 @@ __all__ = [
     "Affine",
     "affine_axcodes",
     "affine_from_values",
+    "affine_spacing_mm",
     "slab_affine",
-    "spacing_mm",
     "validate_affine",
 ]
 
@@ -40,7 +40,7 @@ def validate_affine(affine: ArrayLike) -> Affine:
     return matrix
 
 
-def spacing_mm(affine: Affine) -> NDArray[np.float64]:
+def affine_spacing_mm(affine: Affine) -> NDArray[np.float64]:
     """Voxel spacing along the three axes in millimetres."""
     spacing: NDArray[np.float64] = np.linalg.norm(affine[:3, :3], axis=0)
     return spacing

@@ -18,12 +18,12 @@ import tiledb
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.arrays.files import COUNTER, ArrayFiles
+from radiobject_assets.store.arrays.array_files import COUNTER, ArrayFiles
 from radiobject_assets.store.arrays.sharing import share
 from radiobject_assets.store.blocks.decoding import TOGETHER, check_block, fill
 from radiobject_assets.store.blocks.index import TileIndex
-from radiobject_assets.store.blocks.layout import DamagedError
 from radiobject_assets.store.blocks.regions import Plan, Region, plan_region
+from radiobject_assets.store.blocks.tile_layout import DamagedBlockError
 from radiobject_assets.store.storage.config import MB
 from radiobject_assets.store.storage.errors import storage_errors
 
@@ -98,7 +98,7 @@ class BlockReader:
         try:
             with storage_errors("read voxels of", files.uri, files.ctx):
                 reading(plan, visit, verify)
-        except DamagedError as error:
+        except DamagedBlockError as error:
             raise StorageError(f"cannot read voxels of {files.uri}: {error}") from error
 
     def _from_disk(self, plan: Plan, visit: Visit, verify: bool) -> None:

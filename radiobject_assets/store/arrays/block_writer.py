@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ShapeError
-from radiobject_assets.store.arrays.files import GrowingFile, put_file
+from radiobject_assets.store.arrays.array_files import GrowingFile, put_file
 from radiobject_assets.store.arrays.voxels import Chunk
 from radiobject_assets.store.blocks.encoding import EncodedTile, TileEncoder
 from radiobject_assets.store.blocks.fragment import METADATA_FILE, DenseFragment
 from radiobject_assets.store.blocks.index import DATA_FILE, DataFile, TileIndex
-from radiobject_assets.store.blocks.layout import FORMAT_VERSION, Layout
+from radiobject_assets.store.blocks.tile_layout import FORMAT_VERSION, TileLayout
 from radiobject_assets.store.storage.uris import new_token
 
 # Tiles that a thread makes before the next thread may have the interpreter's lock.
@@ -47,7 +47,7 @@ class BlockWriter:
         That make tiles beside the caller's, which writes them.
     """
 
-    def __init__(self, folder: Path, layout: Layout, level: int, threads: int) -> None:
+    def __init__(self, folder: Path, layout: TileLayout, level: int, threads: int) -> None:
         (self._schema,) = (p.name for p in (folder / "__schema").iterdir() if p.is_file())
         self._folder = folder
         self._layout = layout

@@ -12,13 +12,13 @@ from pathlib import Path
 import tiledb
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.arrays.files import ArrayFiles
+from radiobject_assets.store.arrays.array_files import ArrayFiles
 from radiobject_assets.store.blocks.index import (
     INDEX_NAME,
     IndexDamagedError,
     TileIndex,
     checksum_of,
-    digest_of,
+    index_digest_of,
 )
 
 
@@ -28,8 +28,8 @@ def load_index(files: ArrayFiles, digest: str | None) -> TileIndex | None:
     Parameters
     ----------
     digest
-        Of the index, as the volume's row names it (`digest_of`); "" where the row names none; None for an
-        array that stands alone, to which another program may have written since.
+        Of the index, as the volume's row names it (`index_digest_of`); "" where the row names none; None for
+        an array that stands alone, to which another program may have written since.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def load_index(files: ArrayFiles, digest: str | None) -> TileIndex | None:
                 f"cannot open the volume {files.uri}: its index is gone. The volume was deleted "
                 "or vacuumed since its row was read (refresh() shows what is there now), or it is damaged"
             )
-        if digest_of(content) != digest:
+        if index_digest_of(content) != digest:
             raise StorageError(
                 f"cannot open the volume {files.uri}: the array's index is not the one that its row names: "
                 "damaged or exchanged"

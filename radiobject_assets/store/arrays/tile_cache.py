@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.store.arrays.doors import VoxelReader
 from radiobject_assets.store.arrays.handles import POOL
-from radiobject_assets.store.arrays.opening import READERS
+from radiobject_assets.store.arrays.reader_cache import READERS
 from radiobject_assets.store.blocks.regions import Region
 from radiobject_assets.store.storage.config import MB, config_generation, get_radiobject_config
 

@@ -19,14 +19,14 @@ import tiledb.libtiledb as lt
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ShapeError, StorageError
+from radiobject_assets.store.arrays.array_files import ArrayFiles
 from radiobject_assets.store.arrays.block_reader import BlockReader
-from radiobject_assets.store.arrays.files import ArrayFiles
 from radiobject_assets.store.arrays.handles import open_array
 from radiobject_assets.store.arrays.voxels import AXES, Chunk, carrier_dtype
 from radiobject_assets.store.blocks.chunks import NotIndexableError, build_index
 from radiobject_assets.store.blocks.index import TileIndex
-from radiobject_assets.store.blocks.layout import FORMAT_VERSION, Layout
 from radiobject_assets.store.blocks.regions import Region
+from radiobject_assets.store.blocks.tile_layout import FORMAT_VERSION, TileLayout
 from radiobject_assets.store.storage.config import CompressionConfig, TileConfig
 from radiobject_assets.store.storage.errors import storage_errors
 
@@ -41,7 +41,7 @@ def create_array(
     tile: TileConfig,
     compression: CompressionConfig,
     ctx: tiledb.Ctx,
-) -> Layout | None:
+) -> TileLayout | None:
     """Create an empty voxel array and return its layout; None where TileDB's format is not known here."""
     extents = tile.extents_for_shape(shape)
     carrier = carrier_dtype(dtype)
@@ -73,7 +73,7 @@ def create_array(
         tiledb.Array.create(uri, schema, ctx=ctx)
     if schema.version != FORMAT_VERSION:
         return None
-    return Layout(shape, extents, carrier.name, compression.algorithm.value)
+    return TileLayout(shape, extents, carrier.name, compression.algorithm.value)
 
 
 class TileDBReader:
@@ -142,7 +142,7 @@ class TileDBWriter:
         Of the array; None where its format is not known here: it then has no index.
     """
 
-    def __init__(self, folder: Path, layout: Layout | None, ctx: tiledb.Ctx) -> None:
+    def __init__(self, folder: Path, layout: TileLayout | None, ctx: tiledb.Ctx) -> None:
         self._folder = folder
         self._layout = layout
         self._files = ArrayFiles(str(folder), ctx)

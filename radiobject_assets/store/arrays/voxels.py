@@ -27,7 +27,7 @@ _NATIVE = frozenset(
 )
 
 
-def stored_dtype(dtype: np.dtype[Any] | type[Any] | str) -> np.dtype[Any]:
+def native_dtype(dtype: np.dtype[Any] | type[Any] | str) -> np.dtype[Any]:
     """The voxel dtype that the store keeps for `dtype`: the same in native byte order.
 
     Raises

@@ -19,15 +19,15 @@ import tiledb
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import StorageError
+from radiobject_assets.store.arrays.array_files import names_below, put_file, remove_unfinished, upload
 from radiobject_assets.store.arrays.block_writer import BlockWriter
 from radiobject_assets.store.arrays.doors import VoxelWriter
-from radiobject_assets.store.arrays.files import names_below, put_file, remove_unfinished, upload
 from radiobject_assets.store.arrays.tiledb_array import TileDBWriter, create_array, write_meta
 from radiobject_assets.store.arrays.voxels import VoxelDigest, aligned_chunks, fitting_tile
-from radiobject_assets.store.blocks.index import INDEX_NAME, TileIndex, checksum_of, digest_of
+from radiobject_assets.store.blocks.index import INDEX_NAME, TileIndex, checksum_of, index_digest_of
 from radiobject_assets.store.storage.config import CompressionConfig, TileConfig, get_radiobject_config
 from radiobject_assets.store.storage.errors import storage_errors
-from radiobject_assets.store.storage.uris import list_names, local_path, tree_bytes
+from radiobject_assets.store.storage.uris import child_names, local_path, tree_bytes
 from radiobject_assets.system.temporary import temporary_folder
 
 _DOING = "write voxels to"
@@ -40,7 +40,7 @@ class Written:
     voxel_digest: str
     stored_bytes: int
     index_digest: str
-    """`blocks.index.digest_of` the tile index; "" where the array has none."""
+    """`blocks.index.index_digest_of` the tile index; "" where the array has none."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def write_array(
     StorageError
         If something is there already, or storage fails.
     """
-    if not fresh and list_names(uri, ctx):  # whatever it is, it would be removed with an array that fails
+    if not fresh and child_names(uri, ctx):  # whatever it is, it would be removed with an array that fails
         raise StorageError(f"cannot create the array {uri}: it already exists, or other files are there")
     folder = local_path(uri)
     if folder is not None:
@@ -142,4 +142,4 @@ def write_index(folder: Path, index: TileIndex) -> str:
     others = {name: checksum_of((folder / name).read_bytes()) for name in names_below(folder)}
     content = replace(index, others={n: c for n, c in others.items() if n not in known}).encode()
     put_file(folder / INDEX_NAME, content)
-    return digest_of(content)
+    return index_digest_of(content)

@@ -15,7 +15,7 @@ from xxhash import xxh3_64_intdigest
 from zstandard import frame_content_size
 
 from radiobject_assets.store.blocks.index import DataFile, TileIndex
-from radiobject_assets.store.blocks.layout import BLOCK_BYTES, CODECS, Layout
+from radiobject_assets.store.blocks.tile_layout import BLOCK_BYTES, CODECS, TileLayout
 
 _TILE_HEAD = struct.Struct("<Q")
 _WINDOW_BYTES = 4 * 1024 * 1024
@@ -28,7 +28,7 @@ class NotIndexableError(ValueError):
 
 
 def build_index(
-    layout: Layout, files: Sequence[tuple[str, int, ReadBytes]], others: Mapping[str, str]
+    layout: TileLayout, files: Sequence[tuple[str, int, ReadBytes]], others: Mapping[str, str]
 ) -> TileIndex:
     """The index of an array, from the data files of its fragments in the order of tiles.
 
@@ -67,7 +67,7 @@ def build_index(
     )
 
 
-def _blocks_of(layout: Layout, nbytes: int, read: ReadBytes) -> Iterator[tuple[int, int, int]]:
+def _blocks_of(layout: TileLayout, nbytes: int, read: ReadBytes) -> Iterator[tuple[int, int, int]]:
     """Offset, size and checksum of each block of a file, found by walking from tile to tile.
 
     A tile is its number of chunks (8 bytes) and the chunks; a chunk is its length before and after filtering,
@@ -101,7 +101,7 @@ def _blocks_of(layout: Layout, nbytes: int, read: ReadBytes) -> Iterator[tuple[i
             position = start + at + size
 
 
-def _chunk_head(layout: Layout) -> struct.Struct:
+def _chunk_head(layout: TileLayout) -> struct.Struct:
     """Of a chunk, all in front of its filtered bytes.
 
     Its metadata are the checksum filter's (numbers of metadata and data parts; length and digest of each),
@@ -113,7 +113,7 @@ def _chunk_head(layout: Layout) -> struct.Struct:
     return struct.Struct(f"<III{checksum}{compressor}")
 
 
-def _checked(layout: Layout, head: tuple[int, ...], metadata: int, whole: int) -> tuple[int, int]:
+def _checked(layout: TileLayout, head: tuple[int, ...], metadata: int, whole: int) -> tuple[int, int]:
     """Bytes of a chunk's voxels and of what is in front of them, if its head is one of our filters."""
     stored = head[1]
     wanted: tuple[int, ...]

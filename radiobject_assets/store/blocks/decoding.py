@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 from zstandard import ZstdDecompressor, ZstdError
 
-from radiobject_assets.store.blocks.layout import BLOCK_BYTES, DamagedError, Layout
 from radiobject_assets.store.blocks.regions import Plan
+from radiobject_assets.store.blocks.tile_layout import BLOCK_BYTES, DamagedBlockError, TileLayout
 
 # Boxes that are decoded together: one call for all, and what it works on should stay in a core's cache.
 TOGETHER = 16
@@ -53,11 +53,11 @@ def check_block(number: int, content: memoryview, checksum: int) -> None:
 
     Raises
     ------
-    DamagedError
+    DamagedBlockError
         If they are not what was written.
     """
     if xxh3_64_intdigest(content) != checksum:
-        raise DamagedError(f"Checksum mismatch in block {number}: the stored bytes were damaged")
+        raise DamagedBlockError(f"Checksum mismatch in block {number}: the stored bytes were damaged")
 
 
 def fill(plan: Plan, out: NDArray[Any], boxes: range, contents: Sequence[memoryview]) -> None:
@@ -72,7 +72,7 @@ def fill(plan: Plan, out: NDArray[Any], boxes: range, contents: Sequence[memoryv
 
     Raises
     ------
-    DamagedError
+    DamagedBlockError
         If a block is not what the layout says.
     """
     layout = plan.layout
@@ -107,13 +107,13 @@ def _place_tile(plan: Plan, box: int, contents: Sequence[memoryview], out: NDArr
 
 
 def decode(
-    layout: Layout, contents: Sequence[memoryview], sizes: Sequence[int], out: NDArray[np.uint8]
+    layout: TileLayout, contents: Sequence[memoryview], sizes: Sequence[int], out: NDArray[np.uint8]
 ) -> None:
     """Decode blocks, one after another, into `out`, given the stored bytes and the plain size of each.
 
     Raises
     ------
-    DamagedError
+    DamagedBlockError
         If one of them cannot be decoded, or is of another size.
     """
     step = layout.block_cells * layout.itemsize
@@ -126,7 +126,7 @@ def decode(
 
 
 def _decode_together(
-    layout: Layout, contents: Sequence[memoryview], sizes: Sequence[int], out: NDArray[np.uint8]
+    layout: TileLayout, contents: Sequence[memoryview], sizes: Sequence[int], out: NDArray[np.uint8]
 ) -> None:
     if layout.codec == "none" or any(
         len(content) == size for content, size in zip(contents, sizes, strict=True)
@@ -141,7 +141,7 @@ def _decode_together(
     try:
         _blosc().decompress(chunk, out)
     except (RuntimeError, ValueError) as error:
-        raise DamagedError(f"a block cannot be decoded, or has another size: {error}") from error
+        raise DamagedBlockError(f"a block cannot be decoded, or has another size: {error}") from error
 
 
 @cache
@@ -154,7 +154,7 @@ def _blosc() -> Any:
     return blosc
 
 
-def _blosc_chunk(layout: Layout, contents: Sequence[memoryview], nbytes: int) -> bytes:
+def _blosc_chunk(layout: TileLayout, contents: Sequence[memoryview], nbytes: int) -> bytes:
     flags = _WHOLE | _SHUFFLED * layout.shuffled | _NUMBERS[layout.codec] << 5
     step = layout.block_cells * layout.itemsize
     position = _HEAD.size + _LENGTH.size * len(contents)
@@ -168,7 +168,7 @@ def _blosc_chunk(layout: Layout, contents: Sequence[memoryview], nbytes: int) ->
     return b"".join([head, struct.pack(f"<{len(begins)}I", *begins), *pieces])
 
 
-def _decode_alone(layout: Layout, content: memoryview, size: int) -> NDArray[np.uint8]:
+def _decode_alone(layout: TileLayout, content: memoryview, size: int) -> NDArray[np.uint8]:
     try:
         match layout.codec:
             case "zstd":
@@ -180,8 +180,8 @@ def _decode_alone(layout: Layout, content: memoryview, size: int) -> NDArray[np.
             case _:
                 block = content
     except (ZstdError, zlib.error, OSError) as error:
-        raise DamagedError(f"a block cannot be decoded: {error}") from error
+        raise DamagedBlockError(f"a block cannot be decoded: {error}") from error
     if len(block) != size:
-        raise DamagedError(f"a block holds {len(block)} bytes in place of {size}")
+        raise DamagedBlockError(f"a block holds {len(block)} bytes in place of {size}")
     plain = np.frombuffer(block, np.uint8)
     return plain.reshape(layout.itemsize, -1).T.ravel() if layout.shuffled else plain

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 from zstandard import ZstdCompressor
 
-from radiobject_assets.store.blocks.layout import Layout
+from radiobject_assets.store.blocks.tile_layout import TileLayout
 
 _COUNT = struct.Struct("<Q")
 _CHUNK = struct.Struct("<III")
@@ -84,7 +84,7 @@ class TileEncoder:
         Of the compressor.
     """
 
-    layout: Layout
+    layout: TileLayout
     level: int
 
     def tiles(self, shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:

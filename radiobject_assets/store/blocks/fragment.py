@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from radiobject_assets.store.blocks.layout import FORMAT_VERSION
+from radiobject_assets.store.blocks.tile_layout import FORMAT_VERSION
 
 METADATA_FILE = "__fragment_metadata.tdb"
 
@@ -51,20 +51,20 @@ class DenseFragment:
         dims, tiles = len(self.shape), len(self.offsets)
         # The fields are the attribute, the coordinates (of sparse arrays), and each dimension.
         fields = dims + 2
-        none = counted(np.zeros(tiles, np.uint64))
-        offsets = counted(np.array(self.offsets, np.uint64))
-        no_coordinates = sized(bytes(tiles * dims * 4))
-        unused = [sized(b"")] * dims
+        none = counted_values(np.zeros(tiles, np.uint64))
+        offsets = counted_values(np.array(self.offsets, np.uint64))
+        no_coordinates = fixed_values(bytes(tiles * dims * 4))
+        unused = [fixed_values(b"")] * dims
         tables = [
             [struct.pack("<II", FANOUT, 0)],
             [offsets, *[none] * (fields - 1)],
             *[[none] * fields] * 3,  # of variable sizes and of validity
-            [sized(np.array(self.lows, self.dtype).tobytes()), no_coordinates, *unused],
-            [sized(np.array(self.highs, self.dtype).tobytes()), no_coordinates, *unused],
-            [counted(self._sums()), none, *[counted(np.empty(0, np.uint64))] * dims],
-            [counted(np.empty(0, np.uint64))] * fields,
+            [fixed_values(np.array(self.lows, self.dtype).tobytes()), no_coordinates, *unused],
+            [fixed_values(np.array(self.highs, self.dtype).tobytes()), no_coordinates, *unused],
+            [counted_values(self._sums()), none, *[counted_values(np.empty(0, np.uint64))] * dims],
+            [counted_values(np.empty(0, np.uint64))] * fields,
             [self._whole()],
-            [counted(np.empty(0, np.uint64))],  # conditions that were applied
+            [counted_values(np.empty(0, np.uint64))],  # conditions that were applied
         ]
         content, places = bytearray(), []
         made: dict[bytes, bytes] = {}
@@ -122,12 +122,12 @@ def _to_64_bits(total: int, dtype: np.dtype[Any]) -> int:
     return max(-(2**63), min(total, 2**63 - 1)) % 2**64
 
 
-def counted(values: Any) -> bytes:
+def counted_values(values: Any) -> bytes:
     content: bytes = values.tobytes()
     return struct.pack("<Q", values.size) + content
 
 
-def sized(content: bytes) -> bytes:
+def fixed_values(content: bytes) -> bytes:
     """Values of one size: their bytes, and none of variable size."""
     return struct.pack("<QQ", len(content), 0) + content
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_hexdigest, xxh3_128_digest, xxh3_128_hexdigest
 
-from radiobject_assets.store.blocks.layout import CODECS, FORMAT_VERSION, DamagedError, Layout
+from radiobject_assets.store.blocks.tile_layout import CODECS, FORMAT_VERSION, DamagedBlockError, TileLayout
 
 INDEX_NAME = "tiles.index"
 # TileDB's name for the voxels of a fragment, relative to the array: the first attribute's file.
@@ -30,7 +30,7 @@ _HEAD = struct.Struct("<8sI")
 _DIGEST_BYTES = 16
 
 
-class IndexDamagedError(DamagedError):
+class IndexDamagedError(DamagedBlockError):
     """An index whose bytes are not those that were written, or of a version that is not known."""
 
 
@@ -48,7 +48,7 @@ class DataFile:
 class TileIndex:
     """Where the blocks of an array are: block by block in the order of tiles, the first axis fastest."""
 
-    layout: Layout
+    layout: TileLayout
     files: tuple[DataFile, ...]
     offsets: NDArray[np.uint64]
     """Of a block's bytes in its file."""
@@ -104,7 +104,7 @@ class TileIndex:
         if described.get("version") != INDEX_VERSION:
             raise IndexDamagedError(f"a tile index of version {described.get('version')}")
         files = tuple(DataFile(*entry) for entry in described["files"])
-        layout = Layout(
+        layout = TileLayout(
             tuple(described["shape"]), tuple(described["tile"]), described["dtype"], described["codec"]
         )
         blocks = sum(file.blocks for file in files)
@@ -124,6 +124,6 @@ def checksum_of(content: bytes) -> str:
     return xxh3_64_hexdigest(content)
 
 
-def digest_of(content: bytes) -> str:
+def index_digest_of(content: bytes) -> str:
     """The digest by which a volume's row names its index: `xxh3-128:` and 32 hexadecimal digits."""
     return f"xxh3-128:{xxh3_128_hexdigest(content)}"

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from radiobject_assets.store.blocks.layout import Layout
+from radiobject_assets.store.blocks.tile_layout import TileLayout
 
 Slices = tuple[slice, ...]
 
@@ -35,7 +35,7 @@ class Plan:
     several threads gain.
     """
 
-    layout: Layout
+    layout: TileLayout
     firsts: list[int]
     """Number of the first block that is needed of a box."""
     counts: list[int]
@@ -64,7 +64,7 @@ class Plan:
         ]
 
 
-def plan_region(layout: Layout, region: Region) -> Plan:
+def plan_region(layout: TileLayout, region: Region) -> Plan:
     """What a region needs of an array."""
     numbers = np.zeros((), np.int64)
     sources: list[list[slice]] = []
@@ -106,7 +106,7 @@ def plan_region(layout: Layout, region: Region) -> Plan:
     return Plan(layout, firsts, counts, wanted_of, chosen(targets))
 
 
-def _blocks_of(layout: Layout, source: Slices) -> tuple[int, int]:
+def _blocks_of(layout: TileLayout, source: Slices) -> tuple[int, int]:
     """The first and the last block of a tile that have something of `source`."""
     low = high = 0
     step = 1

@@ -15,7 +15,7 @@ from radiobject_assets.store.format.layout import (
 )
 from radiobject_assets.store.format.obs_table import obs_table
 from radiobject_assets.store.format.snapshots import list_snapshots
-from radiobject_assets.store.format.subjects import subjects_table
+from radiobject_assets.store.format.subject_rows import subjects_table
 from radiobject_assets.store.names import SUBJECT
 from radiobject_assets.store.storage.context import get_tiledb_ctx
 from radiobject_assets.store.storage.uris import normalise

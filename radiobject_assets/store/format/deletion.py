@@ -15,14 +15,14 @@ from radiobject_assets.store.arrays.handles import open_array
 from radiobject_assets.store.arrays.tile_cache import forget_array
 from radiobject_assets.store.arrays.tiledb_array import read_meta
 from radiobject_assets.store.format.layout import STORE_FORMAT, Context, check_format, reference, store_log
+from radiobject_assets.store.log.commit_log import Log
 from radiobject_assets.store.log.erasing import Found, Tokens, erase_rows, prove_absent, remove_erased
-from radiobject_assets.store.log.log import Log
 from radiobject_assets.store.log.state import State
 from radiobject_assets.store.log.vacuuming import revoked_tokens
 from radiobject_assets.store.names import COLLECTIONS, VOLUMES
 from radiobject_assets.store.storage import MissingError, open_storage
 from radiobject_assets.store.storage.errors import storage_errors
-from radiobject_assets.store.storage.uris import join, list_names, normalise, object_kind
+from radiobject_assets.store.storage.uris import child_names, join, normalise, object_kind
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _owner(uri: str, ctx: tiledb.Ctx) -> str | None:
                 owner = read_meta(array).get("obs_subject_id")
             return None if owner is None else str(owner)
         except (RadiObjectError, tiledb.TileDBError, ValueError):
-            if object_kind(uri, ctx) != "array" or not list_names(join(uri, "__meta"), ctx):
+            if object_kind(uri, ctx) != "array" or not child_names(join(uri, "__meta"), ctx):
                 return None  # begun, or being removed
             # What storage refuses is an error here. What it gives and TileDB does not understand is cut off.
             _read_through(uri, ctx)

@@ -21,15 +21,15 @@ import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.log.columns import Column, ColumnType, type_of_dtype, validate_column_name
+from radiobject_assets.store.log.commit_log import FOLDER, HEAD, Log, NoLogError, now_ms
 from radiobject_assets.store.log.draft import Draft
-from radiobject_assets.store.log.log import FOLDER, HEAD, Log, NoLogError, now_ms
-from radiobject_assets.store.log.reading import Place, places_of_collection
 from radiobject_assets.store.log.state import (
     FORMAT_VERSION as FORMAT_VERSION,
     CollectionState,
     State,
     TableState,
 )
+from radiobject_assets.store.log.table_reading import Place, places_of_collection
 from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_ID, OBS_META, SUBJECT, VOLUMES
 from radiobject_assets.store.storage import open_storage
 from radiobject_assets.store.storage.context import ContextRef

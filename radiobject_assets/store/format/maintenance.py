@@ -20,22 +20,22 @@ from radiobject_assets.store.format.layout import (
     reference,
     store_log,
 )
+from radiobject_assets.store.log.commit_log import Log, NoLogError, now_ms
 from radiobject_assets.store.log.compaction import consolidate_tables
 from radiobject_assets.store.log.draft import Draft
 from radiobject_assets.store.log.erasing import table_folders
-from radiobject_assets.store.log.log import Log, NoLogError, now_ms
-from radiobject_assets.store.log.reading import read_table
-from radiobject_assets.store.log.state import Segment, State
+from radiobject_assets.store.log.state import RowSegment, State
+from radiobject_assets.store.log.table_reading import read_table
 from radiobject_assets.store.log.vacuuming import (
     Kept,
     announce,
     kept_states,
+    remove_unnamed,
     revoked_tokens,
-    sweep,
     unnamed_segments,
 )
 from radiobject_assets.store.names import COLLECTIONS, OBS, VOLUMES
-from radiobject_assets.store.storage.uris import join, list_names, normalise, tree_bytes
+from radiobject_assets.store.storage.uris import child_names, join, normalise, tree_bytes
 
 GRACE_S = 86_400.0
 
@@ -86,7 +86,7 @@ def vacuum(store_uri: str | os.PathLike[str], ctx: Context = None, grace_s: floa
     # What attempts that were overtaken have read, and never changes.
     manifests: dict[int, State] = {}
     ages: dict[str, int] = {}
-    named: dict[tuple[str, tuple[Segment, ...]], set[str]] = {}
+    named: dict[tuple[str, tuple[RowSegment, ...]], set[str]] = {}
 
     def announced(draft: Draft) -> None:
         kept = kept_states(log, draft.base, horizon, manifests)
@@ -105,7 +105,7 @@ def vacuum(store_uri: str | os.PathLike[str], ctx: Context = None, grace_s: floa
             forget_array(array_uri)
             log.storage.remove_tree(f"{folder}/{VOLUMES}/{token}")
             arrays += 1
-    swept = sweep(log, state, kept, table_folders(log, state))
+    swept = remove_unnamed(log, state, kept, table_folders(log, state))
     for entry in log.storage.leftovers(max(grace_s, 3600.0)):
         log.storage.remove(entry.path)
     return VacuumReport(arrays, size, swept.segments, swept.manifests)
@@ -126,7 +126,7 @@ def _unnamed_arrays(
     horizon: int,
     ctx: tiledb.Ctx,
     ages: dict[str, int],
-    named: dict[tuple[str, tuple[Segment, ...]], set[str]],
+    named: dict[tuple[str, tuple[RowSegment, ...]], set[str]],
 ) -> dict[str, set[str]]:
     """Tokens of arrays that no kept state names and that are older than a moment, by collection folder.
 
@@ -163,7 +163,7 @@ def created_ms(array_uri: str, ctx: tiledb.Ctx) -> int:
     """When an array was created, from the name of its schema; 0 where even that is missing."""
     stamps = [
         int(name.strip("_").split("_")[0])
-        for name in list_names(join(array_uri, "__schema"), ctx)
+        for name in child_names(join(array_uri, "__schema"), ctx)
         if name.strip("_").split("_")[0].isdigit()
     ]
     return min(stamps, default=0)

@@ -48,7 +48,7 @@ def update_obs(
         return
     import pandas as pd  # 0.2 s with what uses it, and most runs change no row
 
-    from radiobject_assets.store.tables.frames import update_rows
+    from radiobject_assets.store.tables.dataframe_rows import update_rows
 
     frame = pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns})
     table.commit("refresh", lambda draft, name: update_rows(draft, name, frame, "leave"))

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.format.layout import STORE_FORMAT, Context, check_format, open_state, store_log
+from radiobject_assets.store.log.commit_log import now_ms
 from radiobject_assets.store.log.compaction import compact_all_if_many
-from radiobject_assets.store.log.description import describe
+from radiobject_assets.store.log.description import counts_and_digest
 from radiobject_assets.store.log.draft import Draft
-from radiobject_assets.store.log.log import now_ms
 from radiobject_assets.store.log.state import Pin, State
 from radiobject_assets.store.storage.uris import normalise
 
@@ -48,7 +48,7 @@ def create_snapshot(store_uri: str | os.PathLike[str], name: str, ctx: Context =
 
     def pin(draft: Draft) -> None:
         base = draft.base
-        counts, digest = described.get(base.number) or describe(draft.storage, base)
+        counts, digest = described.get(base.number) or counts_and_digest(draft.storage, base)
         described[base.number] = counts, digest
         existing = base.snapshots.get(name)
         if existing is not None:
@@ -97,7 +97,7 @@ def list_snapshots(store_uri: str | os.PathLike[str], ctx: Context = None) -> li
 def describe_state(
     store_uri: str, moment: int | str | None = None, ctx: Context = None
 ) -> tuple[dict[str, int], str]:
-    """Counts and digest of a store at a moment; see `log.description.describe`."""
+    """Counts and digest of a store at a moment; see `log.description.counts_and_digest`."""
     log = store_log(store_uri, ctx)
     state: State = open_state(store_uri, ctx, STORE_FORMAT, moment)
-    return describe(log.storage, state)
+    return counts_and_digest(log.storage, state)

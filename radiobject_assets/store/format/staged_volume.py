@@ -25,7 +25,7 @@ class StagedVolume:
     voxel_bytes: int
     stored_bytes: int
     index_digest: str = ""
-    """Of the array's index (`blocks.index.digest_of`); "" where it has none."""
+    """Of the array's index (`blocks.index.index_digest_of`); "" where it has none."""
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
     @property

@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import AlignmentError, SchemaError, ShapeError, StorageError
 from radiobject_assets.store.arrays.affine import validate_affine
-from radiobject_assets.store.arrays.voxels import stored_dtype, validate_shape
+from radiobject_assets.store.arrays.voxels import native_dtype, validate_shape
 from radiobject_assets.store.arrays.writing import ArrayPlan, write_array
 from radiobject_assets.store.format.layout import FORMAT_VERSION, OBS_CORE, VOLUME_FORMAT, Context, reference
 from radiobject_assets.store.format.obs_rows import TEXT_ATTRIBUTES, obs_rows
 from radiobject_assets.store.format.obs_table import obs_table
 from radiobject_assets.store.format.staged_volume import Attribute as Attribute, StagedVolume as StagedVolume
-from radiobject_assets.store.format.subjects import add_subjects
+from radiobject_assets.store.format.subject_rows import add_subjects
 from radiobject_assets.store.log.columns import validate_column_name, validate_id
+from radiobject_assets.store.log.commit_log import NoLogError
 from radiobject_assets.store.log.draft import Draft
-from radiobject_assets.store.log.log import NoLogError
-from radiobject_assets.store.log.reading import read_table
+from radiobject_assets.store.log.table_reading import read_table
 from radiobject_assets.store.log.vacuuming import revoked_tokens
 from radiobject_assets.store.names import OBS_ID, SUBJECT, VOLUMES
 from radiobject_assets.store.storage import open_storage
@@ -106,7 +106,7 @@ def stage_volume(
         slabs = whole_volume_slabs(voxels)
     if shape is None or dtype is None or slabs is None:
         raise ShapeError("stage_volume: slabs need `shape` and `dtype`")
-    sizes, kind = validate_shape(shape), stored_dtype(dtype)
+    sizes, kind = validate_shape(shape), native_dtype(dtype)
     source = orientation_source or ("identity" if affine is None else "header")
     matrix = validate_affine(np.eye(4) if affine is None else affine)
     if not (math.isfinite(slope) and math.isfinite(intercept)) or slope == 0:
@@ -161,7 +161,7 @@ def write_volume_array(
 
     def description(voxel_digest: str) -> dict[str, Any]:
         whole = replace(staged, voxel_digest=voxel_digest)
-        return {**describe(whole, tile), "sources": list(sources)}
+        return {**array_description(whole, tile), "sources": list(sources)}
 
     kind = np.dtype(staged.dtype)
     plan = ArrayPlan(
@@ -190,7 +190,7 @@ NIFTI_HEADER = (
 )  # fmt: skip
 
 
-def describe(staged: StagedVolume, tile: TileConfig) -> dict[str, Any]:
+def array_description(staged: StagedVolume, tile: TileConfig) -> dict[str, Any]:
     """What an array says of itself, so that it can be read without its obs row."""
     return {
         "format": VOLUME_FORMAT,

@@ -11,7 +11,7 @@ from radiobject_assets.errors import SchemaError, StorageError
 from radiobject_assets.orientation import OrientationInfo, metadata_to_orientation_info
 from radiobject_assets.store.arrays.affine import validate_affine
 from radiobject_assets.store.arrays.tiledb_array import ATTRIBUTE
-from radiobject_assets.store.arrays.voxels import stored_dtype
+from radiobject_assets.store.arrays.voxels import native_dtype
 from radiobject_assets.store.format.volume_header import VolumeHeader
 from radiobject_assets.store.storage.config import SliceOrientation
 
@@ -47,7 +47,7 @@ def radiobject_header(array: Any) -> VolumeHeader | None:
         obs_id=str(meta["obs_id"]) if meta.get("obs_id") else None,
         obs_subject_id=None,
         shape=tuple(int(dim.size) for dim in dimensions),
-        dtype=stored_dtype(schema.attr(0).dtype),
+        dtype=native_dtype(schema.attr(0).dtype),
         affine=_IDENTITY if info is None else info.affine[:3],
         slope=1.0,
         intercept=0.0,

@@ -18,7 +18,7 @@ import pyarrow as pa
 import tiledb
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.arrays.affine import affine_axcodes, spacing_mm
+from radiobject_assets.store.arrays.affine import affine_axcodes, affine_spacing_mm
 from radiobject_assets.store.arrays.array_copies import local_array, local_group
 from radiobject_assets.store.format.layout import (
     AFFINE_COLUMNS,
@@ -33,15 +33,15 @@ from radiobject_assets.store.format.layout import (
 from radiobject_assets.store.format.volume_header import VolumeHeader
 from radiobject_assets.store.legacy.radiobject_array import radiobject_header, read_only
 from radiobject_assets.store.log.columns import Column, ColumnType, to_arrow
-from radiobject_assets.store.log.log import NoLogError
-from radiobject_assets.store.log.reading import Picture
+from radiobject_assets.store.log.commit_log import NoLogError
 from radiobject_assets.store.log.state import State
+from radiobject_assets.store.log.table_reading import Picture
 from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_ID, OBS_META, SUBJECT, VOLUMES
 from radiobject_assets.store.storage import DeadlineError
 from radiobject_assets.store.storage.context import ContextRef
 from radiobject_assets.store.storage.errors import storage_errors
 from radiobject_assets.store.storage.parallel import map_on_threads
-from radiobject_assets.store.storage.uris import join, last_part, list_names, object_kind
+from radiobject_assets.store.storage.uris import child_names, join, last_part, object_kind
 from radiobject_assets.store.tables.rows import Rows
 
 _PARTS = {STORE_FORMAT: ((OBS_META, "array"), (COLLECTIONS, "group")),
@@ -90,7 +90,7 @@ def radiobject_collections(store_uri: str, ctx: tiledb.Ctx) -> list[CollectionEn
     """
     folder = join(store_uri, COLLECTIONS)
     found = []
-    for directory in list_names(folder, ctx):
+    for directory in child_names(folder, ctx):
         uri = join(folder, directory)
         if not directory.startswith("__") and object_kind(join(uri, OBS), ctx) == "array":
             found.append((directory, radiobject_collection_name(uri, ctx), uri))
@@ -130,7 +130,7 @@ def take_inventory(collection_uri: str, ctx: tiledb.Ctx) -> Inventory:
     """
     folder = join(collection_uri, VOLUMES)
     # The folder, not the group's member list, which loses members under concurrent writers.
-    names = sorted((name for name in list_names(folder, ctx) if name.isdigit()), key=int)
+    names = sorted((name for name in child_names(folder, ctx) if name.isdigit()), key=int)
     headers = map_on_threads(lambda name: _header(join(folder, name), ctx), names)
     counts = Counter(header.obs_id for header in headers if header.obs_id)
     twice = [obs_id for obs_id, count in counts.items() if count > 1]
@@ -240,7 +240,7 @@ def _core_values(name: str, header: VolumeHeader) -> dict[str, Any]:
         **dict(zip(SIZE_COLUMNS, sizes, strict=True)),
         "dtype": header.dtype.name,
         **dict(zip(AFFINE_COLUMNS, affine[:3].ravel().tolist(), strict=True)),
-        **dict(zip(SPACING_COLUMNS, spacing_mm(affine).tolist(), strict=True)),
+        **dict(zip(SPACING_COLUMNS, affine_spacing_mm(affine).tolist(), strict=True)),
         "axcodes": affine_axcodes(affine),
         "orientation_source": header.orientation_source,
         "slope": header.slope,

@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from radiobject_assets.errors import SchemaError, StorageError
+from radiobject_assets.store.log.commit_log import Log
 from radiobject_assets.store.log.draft import Draft
-from radiobject_assets.store.log.log import Log
 from radiobject_assets.store.log.merging import LiveRows, live_rows, read_columns
 from radiobject_assets.store.log.segments import DELETED, LARGEST, column_names, read_segment
-from radiobject_assets.store.log.state import Segment, State, TableState
+from radiobject_assets.store.log.state import RowSegment, State, TableState
 from radiobject_assets.store.storage import Storage
 
 _log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def compact_all_if_many(log: Log, state: State) -> None:
         compact_if_many(log, state, name)
 
 
-def _to_merge(table: TableState) -> tuple[Segment, ...] | None:
+def _to_merge(table: TableState) -> tuple[RowSegment, ...] | None:
     """The newest segments that are to become one, oldest first."""
     small = 0
     for segment in reversed(table.segments):
@@ -71,7 +71,7 @@ def _to_merge(table: TableState) -> tuple[Segment, ...] | None:
     return table.segments[-run:] if run > 1 else None
 
 
-def _merge_run(draft: Draft, name: str, run: Sequence[Segment]) -> None:
+def _merge_run(draft: Draft, name: str, run: Sequence[RowSegment]) -> None:
     table = draft.state.table(name)
     first = table.segments.index(run[0])
     part = replace(table, segments=tuple(run))
@@ -144,7 +144,7 @@ def _parts(live: LiveRows) -> Iterator[LiveRows]:
 
 def _in_order(live: LiveRows) -> Iterator[LiveRows]:
     """Segments whose ranges of keys follow each other: full ones stay, small ones become one."""
-    segments: list[Segment] = []
+    segments: list[RowSegment] = []
     rows: list[np.ndarray] = []
     for segment, held in zip(live.segments, live.rows, strict=True):
         if rows and sum(map(len, rows)) + len(held) > LARGEST:
@@ -172,7 +172,7 @@ def without_columns(draft: Draft, name: str, names: Sequence[str]) -> None:
             continue
         key = ("without", tuple(sorted(gone)), segment.name)
 
-        def rows(segment: Segment = segment, kept: Sequence[str] = kept) -> pa.Table:
+        def rows(segment: RowSegment = segment, kept: Sequence[str] = kept) -> pa.Table:
             read = read_segment(draft.storage, name, segment, kept)
             return pa.table({column: read[column] for column in kept})
 

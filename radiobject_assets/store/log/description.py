@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from blake3 import blake3
 
-from radiobject_assets.store.log.reading import read_table
 from radiobject_assets.store.log.state import State
+from radiobject_assets.store.log.table_reading import read_table
 from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_META
 from radiobject_assets.store.storage import Storage
 
@@ -16,7 +16,7 @@ from radiobject_assets.store.storage import Storage
 _LEFT_OUT = frozenset({"volume", "index_digest", "stored_bytes", "written_at", "writer_version", "arrival"})
 
 
-def describe(storage: Storage, state: State) -> tuple[dict[str, int], str]:
+def counts_and_digest(storage: Storage, state: State) -> tuple[dict[str, int], str]:
     """Counts (volumes by collection, and `subjects`) and digest of a store in one state.
 
     The digest covers, for each collection by name, every row's subject, id, voxel digest, affine, rescale and

@@ -12,7 +12,7 @@ from radiobject_assets.errors import SchemaError
 from radiobject_assets.store.log.columns import Column, ColumnType, kind_of_arrow
 from radiobject_assets.store.log.merging import fits, join_keys, live_rows, read_columns, with_columns
 from radiobject_assets.store.log.segments import DELETED, write_segment
-from radiobject_assets.store.log.state import Segment, State, TableState
+from radiobject_assets.store.log.state import RowSegment, State, TableState
 from radiobject_assets.store.storage import Storage
 
 
@@ -21,13 +21,13 @@ class DraftMemory:
     """Segments that the attempts of one commit wrote, so that a later attempt need not write them again."""
 
     storage: Storage
-    written: dict[tuple[str, object], tuple[object, Segment]] = field(default_factory=dict)
+    written: dict[tuple[str, object], tuple[object, RowSegment]] = field(default_factory=dict)
     named: set[str] = field(default_factory=set)
     """Those that the state which was committed names."""
 
     def segment(
         self, table: str, key: object, rows: Callable[[], pa.Table], state: State, kept: object
-    ) -> Segment:
+    ) -> RowSegment:
         """The segment of `rows()`, known by `key`; `kept` lives as long as the key must not be reused."""
         known = self.written.get((table, key))
         # One whose base is below `cleared` may have been taken for a left-over.
@@ -93,14 +93,14 @@ class Draft:
         segment = self._segment(name, keys, marks)
         self.state = self.state.with_table(name, replace(table, segments=(*table.segments, segment)))
 
-    def _segment(self, name: str, rows: pa.Table, make: Callable[[], pa.Table]) -> Segment:
+    def _segment(self, name: str, rows: pa.Table, make: Callable[[], pa.Table]) -> RowSegment:
         return self._memory.segment(name, id(rows), make, self.base, rows)
 
-    def write(self, name: str, key: object, rows: Callable[[], pa.Table]) -> Segment:
+    def write(self, name: str, key: object, rows: Callable[[], pa.Table]) -> RowSegment:
         """A segment of `rows()` that `change` will put in its place itself; written once for each `key`."""
         return self._memory.segment(name, key, rows, self.base, None)
 
-    def set_segments(self, name: str, segments: Sequence[Segment]) -> None:
+    def set_segments(self, name: str, segments: Sequence[RowSegment]) -> None:
         """Let a table consist of other segments."""
         table = self.state.table(name)
         self.state = self.state.with_table(name, replace(table, segments=tuple(segments)))

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.log.description import describe
+from radiobject_assets.store.log.commit_log import Log
+from radiobject_assets.store.log.description import counts_and_digest
 from radiobject_assets.store.log.draft import Draft
-from radiobject_assets.store.log.log import Log
 from radiobject_assets.store.log.segments import (
     RemovedError,
     column_names,
@@ -26,7 +26,7 @@ from radiobject_assets.store.log.segments import (
     read_segment,
     unchecked,
 )
-from radiobject_assets.store.log.state import DamagedError, Segment, State
+from radiobject_assets.store.log.state import DamagedError, RowSegment, State
 from radiobject_assets.store.log.vacuuming import revoke
 from radiobject_assets.store.names import COLLECTIONS, OBS
 from radiobject_assets.store.storage import MissingError
@@ -101,13 +101,13 @@ class Search:
                     found.named.setdefault(place, set()).update(named)
         return found
 
-    def needed(self, state: State) -> dict[tuple[str, str], Segment]:
+    def needed(self, state: State) -> dict[tuple[str, str], RowSegment]:
         """Segments of a state and of its snapshots, by folder and name."""
         states = [state]
         states += [self._log.manifest(pin.number, state, pin.manifest) for pin in state.snapshots.values()]
         return {(n, s.name): s for one in states for n, table in one.tables.items() for s in table.segments}
 
-    def _look(self, folder: str, name: str, segment: Segment | None) -> tuple[bool, set[str], set[str]]:
+    def _look(self, folder: str, name: str, segment: RowSegment | None) -> tuple[bool, set[str], set[str]]:
         known = self._seen.get((folder, name))
         if known is None:
             rows = self._rows(folder, name, segment, [_SUBJECT, _TOKEN])
@@ -121,7 +121,7 @@ class Search:
         return known
 
     def _rows(
-        self, folder: str, name: str, segment: Segment | None, columns: Sequence[str] | None
+        self, folder: str, name: str, segment: RowSegment | None, columns: Sequence[str] | None
     ) -> pa.Table:
         storage = self._log.storage
         if segment is None:
@@ -130,7 +130,7 @@ class Search:
         read = read_segment(storage, folder, segment, names)
         return pa.table({column: read[column] for column in names if column in read})
 
-    def others(self, folder: str, name: str, segment: Segment | None) -> pa.Table:
+    def others(self, folder: str, name: str, segment: RowSegment | None) -> pa.Table:
         """The rows of everybody else in a segment."""
         rows = self._rows(folder, name, segment, None)
         return rows.filter(pc.invert(pc.is_in(rows.column(_SUBJECT), value_set=self._ids)))
@@ -153,7 +153,7 @@ def erase_rows(
         found = search.run(draft.base)
         result[:] = [found]
         needed = search.needed(draft.base) if found.segments else {}
-        moved: dict[str, dict[str, Segment]] = {}
+        moved: dict[str, dict[str, RowSegment]] = {}
         for folder, names in found.segments.items():
             for name in names:
                 if name not in draft.base.replaced.get(folder, {}):  # else a call was killed that replaced it
@@ -178,7 +178,7 @@ def erase_rows(
     return log.commit("erase", erase), result[0]
 
 
-def _replace(draft: Draft, moved: dict[str, dict[str, Segment]]) -> None:
+def _replace(draft: Draft, moved: dict[str, dict[str, RowSegment]]) -> None:
     if not any(moved.values()):
         return
     replaced = {folder: dict(names) for folder, names in draft.state.replaced.items()}
@@ -201,7 +201,7 @@ def _describe_snapshots(log: Log, draft: Draft) -> None:
         before = log.manifest(pin.number, draft.base, pin.manifest)
         after = log.manifest(pin.number, draft.state, pin.manifest)
         if before.tables != after.tables:
-            counts, digest = describe(draft.storage, after)
+            counts, digest = counts_and_digest(draft.storage, after)
             changed[name] = replace(pin, counts=counts, digest=digest)
     if changed:
         draft.with_entry("snapshots", changed)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.store.log.columns import Column, ColumnType
 from radiobject_assets.store.log.segments import DELETED, read_segment
-from radiobject_assets.store.log.state import Segment, TableState
+from radiobject_assets.store.log.state import RowSegment, TableState
 from radiobject_assets.store.storage import Storage
 
 Positions = NDArray[np.int64]
@@ -27,7 +27,7 @@ _TEXT = pa.large_string()
 class LiveRows:
     """Which rows of which segments make up a table, and in what order."""
 
-    segments: tuple[Segment, ...]
+    segments: tuple[RowSegment, ...]
     rows: tuple[Positions, ...]
     """Rows of each segment, in their order there."""
     order: pa.Array | None
@@ -51,7 +51,7 @@ def live_rows(
     keep_deletions
         Whether the rows that mark deletions are kept: they still delete what earlier segments hold.
     """
-    segments: list[Segment] = []
+    segments: list[RowSegment] = []
     rows: list[Positions] = []
     joined: list[pa.Array] = []
     marks: list[NDArray[np.bool_]] = []

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.log.state import DamagedError, Segment, digest_of
+from radiobject_assets.store.log.state import DamagedError, RowSegment, blake3_of
 from radiobject_assets.store.storage import MissingError, Storage
 from radiobject_assets.store.storage.uris import new_token
 
@@ -43,7 +43,7 @@ def is_segment(name: str) -> bool:
     return name.endswith(SUFFIX) and base.isdigit() and len(token) == 32
 
 
-def write_segment(storage: Storage, table: str, rows: pa.Table, base: int) -> Segment:
+def write_segment(storage: Storage, table: str, rows: pa.Table, base: int) -> RowSegment:
     """Write rows, sorted by key, as a new segment in the folder of a table; nothing names it yet.
 
     Parameters
@@ -70,14 +70,14 @@ def write_segment(storage: Storage, table: str, rows: pa.Table, base: int) -> Se
     content = sink.getvalue().to_pybytes()
     if not storage.publish(f"{table}/{name}", content):
         raise StorageError(f"{storage.uri}/{table}/{name} was there already, by a chance of one in 2**128")
-    segment = Segment(name, rows.num_rows, deletions, len(content), digest_of(content))
+    segment = RowSegment(name, rows.num_rows, deletions, len(content), blake3_of(content))
     for column in rows.column_names:
         _cache.keep(segment.digest, column, _in_memory(rows.column(column)))
     return segment
 
 
 def read_segment(
-    storage: Storage, table: str, segment: Segment, columns: Sequence[str]
+    storage: Storage, table: str, segment: RowSegment, columns: Sequence[str]
 ) -> dict[str, pa.Array]:
     """Columns of a segment by name; those that it does not have are left out.
 
@@ -109,12 +109,12 @@ def read_segment(
     return found
 
 
-def column_names(storage: Storage, table: str, segment: Segment) -> list[str]:
+def column_names(storage: Storage, table: str, segment: RowSegment) -> list[str]:
     """Names of all columns that a segment has, keys first."""
     return list(_opened(storage, table, segment).schema_arrow.names)
 
 
-def _opened(storage: Storage, table: str, segment: Segment) -> pq.ParquetFile:
+def _opened(storage: Storage, table: str, segment: RowSegment) -> pq.ParquetFile:
     where = f"{table}/{segment.name}"
     try:
         content = storage.read(where)
@@ -123,7 +123,7 @@ def _opened(storage: Storage, table: str, segment: Segment) -> pq.ParquetFile:
             f"{storage.uri}/{where} is not there: rows were erased or vacuumed since this state was read "
             "(refresh() shows the present), or the file was lost (restore it from a backup)"
         ) from None
-    if len(content) != segment.nbytes or digest_of(content) != segment.digest:
+    if len(content) != segment.nbytes or blake3_of(content) != segment.digest:
         raise DamagedError(
             f"{storage.uri}/{where} is damaged: it is not the file that was written; restore it from a backup"
         )

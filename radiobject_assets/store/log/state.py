@@ -21,7 +21,7 @@ class DamagedError(StorageError):
 
 
 @dataclass(frozen=True)
-class Segment:
+class RowSegment:
     """A file of rows, named by the number of the state that its writer began from and a random token."""
 
     name: str
@@ -44,7 +44,7 @@ class TableState:
 
     keys: tuple[str, ...]
     columns: tuple[Column, ...] = ()
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[RowSegment, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Pin:
     timestamp_ms: int
     """When that state was committed."""
     digest: str
-    """Of subjects and rows with their voxel digests (`description.describe`)."""
+    """Of subjects and rows with their voxel digests (`description.counts_and_digest`)."""
     counts: Mapping[str, int]
     created_ms: int
 
@@ -98,7 +98,7 @@ class State:
     """By directory."""
     snapshots: Mapping[str, Pin] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
-    replaced: Mapping[str, Mapping[str, Segment]] = field(default_factory=dict)
+    replaced: Mapping[str, Mapping[str, RowSegment]] = field(default_factory=dict)
     """By table, and by the name of a segment that earlier manifests name: the one to read in its place."""
     revoked: tuple[str, ...] = ()
     """Files under `log/` that list the tokens of arrays which may no longer be committed."""
@@ -160,7 +160,7 @@ def encode(state: State) -> bytes:
     return line + b"\n" + blake3(line).hexdigest().encode() + b"\n"
 
 
-def decode(content: bytes, where: str) -> State:
+def decode_manifest(content: bytes, where: str) -> State:
     """The state that a manifest describes; `where` is its place, for errors.
 
     Raises
@@ -196,15 +196,15 @@ def decode(content: bytes, where: str) -> State:
         snapshots={name: Pin(**one) for name, one in document["snapshots"].items()},
         properties=document["properties"],
         replaced={
-            table: {old: Segment(*new) for old, new in names.items()}
+            table: {old: RowSegment(*new) for old, new in names.items()}
             for table, names in document["replaced"].items()
         },
         revoked=tuple(document["revoked"]),
-        digest=digest_of(content),
+        digest=blake3_of(content),
     )
 
 
-def digest_of(content: bytes) -> str:
+def blake3_of(content: bytes) -> str:
     """BLAKE3 of a file, hexadecimal."""
     return str(blake3(content).hexdigest())
 
@@ -218,7 +218,7 @@ def _collection(one: Mapping[str, Any]) -> CollectionState:
     return CollectionState(one["name"], one["created_ms"], None if shape is None else tuple(shape))
 
 
-def _encode_segment(segment: Segment) -> list[Any]:
+def _encode_segment(segment: RowSegment) -> list[Any]:
     return [segment.name, segment.rows, segment.deletions, segment.nbytes, segment.digest]
 
 
@@ -234,5 +234,5 @@ def _decode_table(table: Mapping[str, Any]) -> TableState:
     return TableState(
         tuple(table["keys"]),
         tuple(Column(name, kind and ColumnType(kind)) for name, kind in table["columns"]),
-        tuple(Segment(*segment) for segment in table["segments"]),
+        tuple(RowSegment(*segment) for segment in table["segments"]),
     )

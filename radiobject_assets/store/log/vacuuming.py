@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from radiobject_assets.errors import StorageError
+from radiobject_assets.store.log.commit_log import FOLDER, Log, leads_on, manifest_path, now_ms
 from radiobject_assets.store.log.draft import Draft
-from radiobject_assets.store.log.log import FOLDER, Log, leads_on, manifest_path, now_ms
 from radiobject_assets.store.log.segments import is_segment
-from radiobject_assets.store.log.state import State, digest_of
+from radiobject_assets.store.log.state import State, blake3_of
 from radiobject_assets.store.storage import Storage
 
 # For so long a writer may hold arrays that it has not committed and still be told that they are gone.
@@ -92,7 +92,7 @@ _revoked: dict[tuple[str, str], frozenset[str]] = {}
 
 def _read_revoked(storage: Storage, name: str) -> frozenset[str]:
     content = storage.read(_revoked_path(name))
-    if digest_of(content) != name.split(".")[1]:
+    if blake3_of(content) != name.split(".")[1]:
         raise StorageError(f"{storage.uri}/{_revoked_path(name)} is damaged: restore it from a backup")
     return frozenset(json.loads(content))
 
@@ -107,7 +107,7 @@ def revoke(draft: Draft, tokens: Iterable[str]) -> None:
     if content == b"[]":
         return
     now = now_ms()
-    name = f"{now}.{digest_of(content)}.json"
+    name = f"{now}.{blake3_of(content)}.json"
     same = [old for old in draft.state.revoked if old.split(".")[1] == name.split(".")[1]]
     if same:
         return
@@ -117,8 +117,8 @@ def revoke(draft: Draft, tokens: Iterable[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """What `sweep` removed."""
+class Removed:
+    """What `remove_unnamed` removed."""
 
     manifests: int = 0
     segments: int = 0
@@ -139,7 +139,7 @@ def announce(draft: Draft, kept: Kept, tokens: Iterable[str]) -> None:
     )
 
 
-def sweep(log: Log, state: State, kept: Kept, folders: Sequence[str]) -> Sweep:
+def remove_unnamed(log: Log, state: State, kept: Kept, folders: Sequence[str]) -> Removed:
     """Remove what no kept state names, after `state` announced it.
 
     Parameters
@@ -166,7 +166,7 @@ def sweep(log: Log, state: State, kept: Kept, folders: Sequence[str]) -> Sweep:
         stamp = name.split(".")[0]
         if name not in state.revoked and stamp.isdigit() and int(stamp) < now_ms() - REMEMBER_S * 1000:
             storage.remove(entry.path)
-    return Sweep(len(numbers), count)
+    return Removed(len(numbers), count)
 
 
 def unnamed_segments(storage: Storage, folder: str, named: Mapping[str, set[str]], cleared: int) -> list[str]:

@@ -21,15 +21,15 @@ from radiobject_assets.store.format.layout import (
     store_log,
 )
 from radiobject_assets.store.format.staging import StagedVolume, discard_staged, put_volumes
-from radiobject_assets.store.format.subjects import add_subjects, subjects_table
+from radiobject_assets.store.format.subject_rows import add_subjects, subjects_table
 from radiobject_assets.store.log.draft import Draft
 from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_META, SUBJECT
+from radiobject_assets.store.objects.image_batches import ImageBatch, stage_images
 from radiobject_assets.store.objects.images import series_type
 from radiobject_assets.store.objects.making import making_store
-from radiobject_assets.store.objects.readers import ImageBatch, stage_images
 from radiobject_assets.store.storage import DeadlineError
 from radiobject_assets.store.storage.uris import join, validate_collection_name
-from radiobject_assets.store.tables.frames import ensure_obs_columns, update_rows
+from radiobject_assets.store.tables.dataframe_rows import ensure_obs_columns, update_rows
 
 Pairs = Sequence[tuple[str | Path, str]]
 Images = str | os.PathLike[str] | Pairs

@@ -15,7 +15,7 @@ from radiobject_assets.store.format.layout import check_format
 from radiobject_assets.store.legacy.radiobject_array import read_only
 from radiobject_assets.store.legacy.radiobject_format import RadiObjectRows, is_radiobjects
 from radiobject_assets.store.log.columns import Column
-from radiobject_assets.store.log.reading import Picture, places_of_table
+from radiobject_assets.store.log.table_reading import Picture, places_of_table
 from radiobject_assets.store.names import ROWS, SUBJECT
 from radiobject_assets.store.objects.indexing import Index, resolve_positions
 from radiobject_assets.store.storage import DeadlineError

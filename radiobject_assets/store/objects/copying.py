@@ -38,7 +38,7 @@ from radiobject_assets.store.objects.making import making_collection, making_sto
 from radiobject_assets.store.objects.volume import Volume
 from radiobject_assets.store.storage import DeadlineError
 from radiobject_assets.store.storage.uris import join, validate_collection_name
-from radiobject_assets.store.tables.frames import ensure_obs_columns
+from radiobject_assets.store.tables.dataframe_rows import ensure_obs_columns
 
 
 def row_attributes(row: Mapping[str, Any]) -> dict[str, Attribute]:
@@ -166,7 +166,7 @@ def store_from_collections(
             made.put_in(name, staged_copies(collection, into, ctx))
 
 
-def add_collection(store: ChosenStore, name: str, collection: ChosenVolumes) -> None:
+def copy_into_store(store: ChosenStore, name: str, collection: ChosenVolumes) -> None:
     """Copy `collection` into a store under `name`.
 
     Raises

@@ -14,12 +14,11 @@ import tiledb
 from radiobject_assets.errors import SchemaError
 from radiobject_assets.store.log.columns import Column, type_of_dtype, validate_column_name
 from radiobject_assets.store.log.draft import Draft
-from radiobject_assets.store.log.reading import read_table
+from radiobject_assets.store.log.table_reading import read_table
 from radiobject_assets.store.objects.chosen_rows import ChosenRows
 from radiobject_assets.store.storage.context import ContextRef
 from radiobject_assets.store.storage.uris import normalise
-from radiobject_assets.store.tables.filters import Condition
-from radiobject_assets.store.tables.frames import (
+from radiobject_assets.store.tables.dataframe_rows import (
     INDEX_COLUMNS,
     dtype_of_arrow,
     frame_to_arrow,
@@ -27,6 +26,7 @@ from radiobject_assets.store.tables.frames import (
     upsert_frame,
     with_keys,
 )
+from radiobject_assets.store.tables.filters import Condition
 from radiobject_assets.store.tables.rows import Rows
 from radiobject_assets.store.tables.table import create_table
 

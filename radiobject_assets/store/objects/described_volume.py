@@ -11,17 +11,22 @@ import numpy as np
 import tiledb
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.arrays.affine import Affine, affine_axcodes, affine_from_values, spacing_mm
+from radiobject_assets.store.arrays.affine import (
+    Affine,
+    affine_axcodes,
+    affine_from_values,
+    affine_spacing_mm,
+)
 from radiobject_assets.store.arrays.doors import VoxelReader
 from radiobject_assets.store.arrays.handles import open_array
-from radiobject_assets.store.arrays.opening import READERS
+from radiobject_assets.store.arrays.reader_cache import READERS
 from radiobject_assets.store.arrays.tile_cache import forget_array
 from radiobject_assets.store.arrays.tiledb_array import read_meta
 from radiobject_assets.store.arrays.voxels import carrier_dtype
 from radiobject_assets.store.format.layout import VOLUME_FORMAT
 from radiobject_assets.store.format.volume_header import VolumeHeader
 from radiobject_assets.store.legacy.radiobject_array import radiobject_header
-from radiobject_assets.store.objects.orientation import OrientationInfo
+from radiobject_assets.store.objects.volume_orientation import OrientationInfo
 from radiobject_assets.store.storage.config import SliceOrientation
 from radiobject_assets.store.storage.context import ContextRef
 from radiobject_assets.store.storage.errors import storage_errors
@@ -129,7 +134,7 @@ class DescribedVolume:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Voxel spacing along x, y, z in millimetres."""
-        x, y, z = spacing_mm(self.affine)
+        x, y, z = affine_spacing_mm(self.affine)
         return float(x), float(y), float(z)
 
     @property

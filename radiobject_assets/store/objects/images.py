@@ -19,12 +19,12 @@ import tiledb
 from numpy.typing import DTypeLike, NDArray
 
 from radiobject_assets.errors import ConfigurationError, IngestError
-from radiobject_assets.store.arrays.affine import Affine, spacing_mm
-from radiobject_assets.store.arrays.voxels import stored_dtype
+from radiobject_assets.store.arrays.affine import Affine, affine_spacing_mm
+from radiobject_assets.store.arrays.voxels import native_dtype
 from radiobject_assets.store.format.staged_volume import Attribute
 from radiobject_assets.store.format.staging import whole_volume_slabs, write_volume_array
 from radiobject_assets.store.format.volume_header import standalone
-from radiobject_assets.store.objects.orientation import orientation_source, reorient
+from radiobject_assets.store.objects.volume_orientation import orientation_source, reorient
 from radiobject_assets.store.storage.config import MB, get_radiobject_config
 
 _GROUP = "radiobject_assets.image_readers"
@@ -98,13 +98,13 @@ def prepare(source: Any, turn: bool | None) -> ImageVoxels:
     orientation = get_radiobject_config().write.orientation
     wanted = is_turned(turn)
     shape = tuple(int(size) for size in source.shape)
-    dtype = stored_dtype(source.dtype)
+    dtype = native_dtype(source.dtype)
     attributes: dict[str, Attribute] = {k: v for k, v in dict(source.attributes).items() if v is not None}
     affine, assumed = np.asarray(source.affine, np.float64), None
     if not orientation.auto_detect:
         if wanted:
             raise ConfigurationError("reorienting needs the orientation in the header: auto_detect is off")
-        affine, assumed = np.diag([*spacing_mm(affine), 1.0]), "identity"
+        affine, assumed = np.diag([*affine_spacing_mm(affine), 1.0]), "identity"
 
     def stream() -> Iterator[tuple[int, int, NDArray[Any]]]:
         depth = max(1, 16 * MB // (shape[0] * shape[1] * dtype.itemsize))
@@ -168,7 +168,7 @@ def create_volume_from_file(
     image = prepare(images[0], turn)
     slabs, slope, intercept, stored = image.slabs(), image.slope, image.intercept, image.dtype
     if dtype is not None:
-        stored = stored_dtype(np.dtype(dtype))
+        stored = native_dtype(np.dtype(dtype))
         slabs = _physical(slabs, slope, intercept, stored)
         slope, intercept = 1.0, 0.0
     staged = replace(

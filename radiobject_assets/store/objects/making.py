@@ -20,14 +20,14 @@ from radiobject_assets.store.format.layout import (
     store_log,
 )
 from radiobject_assets.store.format.staging import StagedVolume, discard_staged, put_volumes
-from radiobject_assets.store.format.subjects import add_subjects
+from radiobject_assets.store.format.subject_rows import add_subjects
+from radiobject_assets.store.log.commit_log import Log, NoLogError
 from radiobject_assets.store.log.draft import Draft
-from radiobject_assets.store.log.log import Log, NoLogError
-from radiobject_assets.store.log.reading import places_of_collection
+from radiobject_assets.store.log.table_reading import places_of_collection
 from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_META
 from radiobject_assets.store.storage import DeadlineError
 from radiobject_assets.store.storage.uris import join, last_part, validate_collection_name
-from radiobject_assets.store.tables.frames import update_rows
+from radiobject_assets.store.tables.dataframe_rows import update_rows
 
 
 class Making:

@@ -36,7 +36,7 @@ _SUFFIXES = (".nii.gz", ".nii")
 _JOINED_BYTES = 32 << 20
 
 
-class Placed(Slabs, Protocol):
+class ExportedVolume(Slabs, Protocol):
     """What is read of a volume, and known of the file that it came from."""
 
     @property
@@ -51,7 +51,7 @@ class Placed(Slabs, Protocol):
 
 
 def write_nifti(
-    volume: Placed, path: Path, compression: bool = True, repetition_time_s: float | None = None
+    volume: ExportedVolume, path: Path, compression: bool = True, repetition_time_s: float | None = None
 ) -> Path:
     """Write `volume` to `path`; returns the path written.
 
@@ -91,7 +91,7 @@ def write_nifti(
     return path
 
 
-def _header(volume: Placed, repetition_time_s: float | None) -> Any:
+def _header(volume: ExportedVolume, repetition_time_s: float | None) -> Any:
     nib: Any = nibabel  # nibabel has no types for its headers
     source = volume.nifti_header
     # of the second version also where the source was, whose numbers have twice the digits
@@ -129,13 +129,13 @@ def _header(volume: Placed, repetition_time_s: float | None) -> Any:
     return header
 
 
-def _joined_dtype(volume: Placed, source: Mapping[str, Any]) -> np.dtype[Any] | None:
+def _joined_dtype(volume: ExportedVolume, source: Mapping[str, Any]) -> np.dtype[Any] | None:
     """NIfTI's type of voxels that hold all components, which are a volume's last axis; None without one."""
     dtype, count = _JOINED.get((source.get("components"), volume.stored_dtype.name), (None, 0))
     return dtype if volume.ndim == 4 and volume.shape[3] == count else None
 
 
-def _set_transforms(header: Any, volume: Placed, source: Mapping[str, Any]) -> None:
+def _set_transforms(header: Any, volume: ExportedVolume, source: Mapping[str, Any]) -> None:
     """The affine as sform and qform, with the codes of the source where it was NIfTI."""
     sform, qform = int(source.get("sform_code", 1)), int(source.get("qform_code", 1))
     if sform <= 0 and qform <= 0 and not np.allclose(header.get_base_affine(), volume.affine):
@@ -153,7 +153,7 @@ def _is_rigid(affine: NDArray[np.float64]) -> bool:
     return bool(np.allclose(axes.T @ axes, np.eye(3), atol=1e-5))
 
 
-def _extensions(volume: Placed) -> bytes:
+def _extensions(volume: ExportedVolume) -> bytes:
     """The header extensions of the source, as they stand between header and voxels: at least four bytes."""
     block = b""
     for code, content in json.loads(volume.nifti_header.get("nifti_extensions") or "[]"):
@@ -163,7 +163,7 @@ def _extensions(volume: Placed) -> bytes:
     return bytes([bool(block), 0, 0, 0]) + block
 
 
-def _write(out: BinaryIO | Any, header: Any, volume: Placed) -> None:
+def _write(out: BinaryIO | Any, header: Any, volume: ExportedVolume) -> None:
     extensions = _extensions(volume)
     header["vox_offset"] = int(header["vox_offset"]) + len(extensions) - 4
     out.write(header.binaryblock)
@@ -177,7 +177,7 @@ def _write(out: BinaryIO | Any, header: Any, volume: Placed) -> None:
         out.write(flat.view(np.uint8).data)
 
 
-def _write_joined(out: BinaryIO | Any, volume: Placed) -> None:
+def _write_joined(out: BinaryIO | Any, volume: ExportedVolume) -> None:
     x, y, z_size, count = volume.shape
     depth = max(1, _JOINED_BYTES // (x * y * count * volume.stored_dtype.itemsize))
     for z in range(0, z_size, depth):

@@ -24,11 +24,11 @@ from radiobject_assets.store.objects.building import (
 from radiobject_assets.store.objects.chosen_rows import ChosenRows, Indexer
 from radiobject_assets.store.objects.chosen_store import ChosenStore
 from radiobject_assets.store.objects.chosen_volumes import ChosenVolumes
-from radiobject_assets.store.objects.copying import add_collection, copy_store, store_from_collections
+from radiobject_assets.store.objects.copying import copy_into_store, copy_store, store_from_collections
 from radiobject_assets.store.objects.dataframe import Dataframe
 from radiobject_assets.store.objects.indexing import Index
 from radiobject_assets.store.objects.store_query import LazyStoreQuery
-from radiobject_assets.store.objects.summary import describe_store
+from radiobject_assets.store.objects.store_summary import summarise_store
 from radiobject_assets.store.objects.verification import validate_store
 from radiobject_assets.store.objects.volume import Volume
 from radiobject_assets.store.objects.volume_collection import VolumeCollection
@@ -229,7 +229,7 @@ class RadiObject:
 
     def describe(self) -> str:
         """A summary as text: subjects, collections with shapes, and columns with few values."""
-        return describe_store(self._chosen)
+        return summarise_store(self._chosen)
 
     # -- changing -----------------------------------------------------------------------------------
 
@@ -281,7 +281,7 @@ class RadiObject:
     def add_collection(self, name: str, vc: VolumeCollection) -> Self:
         """Copy a collection into this store under `name`; its subjects must be known here."""
         self._check_writable("add a collection to")
-        add_collection(self._chosen, name, vc.chosen)
+        copy_into_store(self._chosen, name, vc.chosen)
         self.refresh()
         return self
 

@@ -16,7 +16,7 @@ import tiledb
 from tiledb.main import stats_enabled, stats_raw_dump_str
 
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.store.arrays.files import COUNTER
+from radiobject_assets.store.arrays.array_files import COUNTER
 from radiobject_assets.store.arrays.tile_cache import CacheCounts, tile_cache
 
 

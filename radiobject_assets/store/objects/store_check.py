@@ -6,14 +6,14 @@ import os
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.format.layout import Context, reference, store_log
-from radiobject_assets.store.log.verifying import log_problems
+from radiobject_assets.store.log.log_verification import log_problems
 from radiobject_assets.store.objects.chosen_store import ChosenStore
-from radiobject_assets.store.objects.verification import Problem, volume_problems
+from radiobject_assets.store.objects.verification import VolumeProblem, volume_problems
 from radiobject_assets.store.storage import DeadlineError
 from radiobject_assets.store.storage.uris import normalise
 
 
-def verify_store(uri: str | os.PathLike[str], ctx: Context = None) -> list[Problem]:
+def verify_store(uri: str | os.PathLike[str], ctx: Context = None) -> list[VolumeProblem]:
     """Check every file that the present state, earlier ones and snapshots need: rows, arrays and voxels.
 
     An empty list means that all is as it was written. Voxels are those of the present and of the snapshots.
@@ -25,7 +25,7 @@ def verify_store(uri: str | os.PathLike[str], ctx: Context = None) -> list[Probl
     """
     where = normalise(uri)
     log = store_log(where, ctx)
-    problems = [Problem(found.path, found.code, found.detail) for found in log_problems(log)]
+    problems = [VolumeProblem(found.path, found.code, found.detail) for found in log_problems(log)]
     damaged = any(problem.code != "copy" for problem in problems)
     seen: set[str] = set()
     for moment in (None, *log.newest().snapshots):

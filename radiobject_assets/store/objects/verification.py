@@ -11,10 +11,10 @@ from radiobject_assets.errors import AlignmentError, RadiObjectError, StorageErr
 from radiobject_assets.store.arrays.handles import open_array
 from radiobject_assets.store.arrays.tile_cache import forget_array
 from radiobject_assets.store.arrays.tiledb_array import read_meta
-from radiobject_assets.store.arrays.verifying import file_problem
+from radiobject_assets.store.arrays.voxel_verification import file_problem
 from radiobject_assets.store.legacy.radiobject_array import read_only
 from radiobject_assets.store.legacy.radiobject_format import take_inventory
-from radiobject_assets.store.log.verifying import segment_problem
+from radiobject_assets.store.log.log_verification import segment_problem
 from radiobject_assets.store.objects.chosen_store import ChosenStore
 from radiobject_assets.store.objects.chosen_volumes import ChosenVolumes
 from radiobject_assets.store.objects.volume import Volume
@@ -23,7 +23,7 @@ from radiobject_assets.store.storage.uris import last_part, object_kind
 
 
 @dataclass(frozen=True)
-class Problem:
+class VolumeProblem:
     """Something wrong with one volume."""
 
     token: str
@@ -38,20 +38,20 @@ class Problem:
         return f"{what}{self.token}: {self.code}: {self.detail}"
 
 
-def check_rows(collection: ChosenVolumes) -> list[Problem]:
+def check_rows(collection: ChosenVolumes) -> list[VolumeProblem]:
     """Compare each row with the array that it names: there, and of the same id, shape and dtype."""
-    problems: list[Problem] = []
+    problems: list[VolumeProblem] = []
     ctx = collection.ctx.get()
     for volume in collection:
         token = last_part(volume.uri)
         forget_array(volume.uri)
         try:
             if object_kind(volume.uri, ctx) != "array":
-                problems.append(Problem(token, "missing", "the row names an array that is not there"))
+                problems.append(VolumeProblem(token, "missing", "the row names an array that is not there"))
                 continue
             damaged = file_problem(volume.uri, ctx)
             if damaged is not None:
-                problems.append(Problem(token, "files", damaged))
+                problems.append(VolumeProblem(token, "files", damaged))
                 continue
             with open_array(volume.uri, ctx, voxels=False) as array:
                 meta = read_meta(array)
@@ -60,18 +60,22 @@ def check_rows(collection: ChosenVolumes) -> list[Problem]:
         except DeadlineError:
             raise  # of the storage, not of the volume
         except (RadiObjectError, tiledb.TileDBError, ValueError) as error:
-            problems.append(Problem(token, "unreadable", str(error)))
+            problems.append(VolumeProblem(token, "unreadable", str(error)))
             continue
         if meta.get("obs_id") != volume.obs_id:
-            problems.append(Problem(token, "id", "the array belongs to another obs_id"))
+            problems.append(VolumeProblem(token, "id", "the array belongs to another obs_id"))
         if shape != volume.shape:
-            problems.append(Problem(token, "shape", f"the array is {shape}, the row says {volume.shape}"))
+            problems.append(
+                VolumeProblem(token, "shape", f"the array is {shape}, the row says {volume.shape}")
+            )
         if meta.get("dtype") != volume.stored_dtype.name:
-            problems.append(Problem(token, "dtype", f"{meta.get('dtype')} in place of {volume.stored_dtype}"))
+            problems.append(
+                VolumeProblem(token, "dtype", f"{meta.get('dtype')} in place of {volume.stored_dtype}")
+            )
     return problems
 
 
-def verify_volume(volume: Volume) -> Problem | None:
+def verify_volume(volume: Volume) -> VolumeProblem | None:
     """Compare all voxels with their recorded digest, and the tile index with them; None if they agree."""
     token = last_part(volume.uri)
     try:
@@ -79,11 +83,11 @@ def verify_volume(volume: Volume) -> Problem | None:
     except DeadlineError:
         raise
     except (RadiObjectError, tiledb.TileDBError, ValueError) as error:
-        return Problem(token, "unreadable", str(error))
-    return None if found is None else Problem(token, *found)
+        return VolumeProblem(token, "unreadable", str(error))
+    return None if found is None else VolumeProblem(token, *found)
 
 
-def verify_collection(collection: ChosenVolumes) -> list[Problem]:
+def verify_collection(collection: ChosenVolumes) -> list[VolumeProblem]:
     """`check_rows`, ids that two subjects share, and the digest of every volume's voxels.
 
     Raises
@@ -102,7 +106,7 @@ def verify_collection(collection: ChosenVolumes) -> list[Problem]:
     return [*shared_ids(collection), *volume_problems(collection, set())]
 
 
-def volume_problems(collection: ChosenVolumes, seen: set[str]) -> list[Problem]:
+def volume_problems(collection: ChosenVolumes, seen: set[str]) -> list[VolumeProblem]:
     """`check_rows` and digests of the volumes whose arrays were not `seen` yet; they are then."""
     problems = [problem for problem in check_rows(collection) if problem.token not in seen]
     damaged = {problem.token for problem in problems}
@@ -116,7 +120,7 @@ def volume_problems(collection: ChosenVolumes, seen: set[str]) -> list[Problem]:
     return problems
 
 
-def shared_ids(collection: ChosenVolumes) -> list[Problem]:
+def shared_ids(collection: ChosenVolumes) -> list[VolumeProblem]:
     """The volumes whose obs_id another subject's volume has as well.
 
     Two writers at once can commit such rows; a commit doesn't look for them, since reading all ids would
@@ -128,7 +132,7 @@ def shared_ids(collection: ChosenVolumes) -> list[Problem]:
     if len(counts) == len(ids):
         return []
     return [
-        Problem(last_part(volume.uri), "id", detail)
+        VolumeProblem(last_part(volume.uri), "id", detail)
         for volume, obs_id in zip(collection, ids, strict=True)
         if counts[obs_id] > 1
     ]

@@ -16,10 +16,10 @@ from radiobject_assets.store.arrays.array_copies import edited_array
 from radiobject_assets.store.arrays.handles import ALWAYS
 from radiobject_assets.store.arrays.tile_cache import forget_array, tile_cache
 from radiobject_assets.store.arrays.tiledb_array import create_array, read_meta, write_meta
-from radiobject_assets.store.arrays.verifying import voxel_problem
-from radiobject_assets.store.arrays.voxels import stored_dtype, validate_shape
+from radiobject_assets.store.arrays.voxel_verification import voxel_problem
+from radiobject_assets.store.arrays.voxels import native_dtype, validate_shape
 from radiobject_assets.store.blocks.regions import Region
-from radiobject_assets.store.format.staging import describe, whole_volume_slabs, write_volume_array
+from radiobject_assets.store.format.staging import array_description, whole_volume_slabs, write_volume_array
 from radiobject_assets.store.format.volume_header import standalone
 from radiobject_assets.store.legacy.radiobject_array import read_only
 from radiobject_assets.store.log.columns import validate_id
@@ -215,14 +215,14 @@ class Volume(DescribedVolume):
     ) -> Volume:
         """A volume of zeros that stands alone; nothing but its description is written."""
         reference = ContextRef(ctx)
-        uri, sizes, kind = normalise(uri), validate_shape(shape), stored_dtype(np.dtype(dtype))
+        uri, sizes, kind = normalise(uri), validate_shape(shape), native_dtype(np.dtype(dtype))
         write = get_radiobject_config().write
         staged = standalone(sizes, kind, affine, 1.0, 0.0)
         own = reference.get()
         with edited_array(uri, own) as place, storage_errors("create the array", uri, own):
             create_array(place, sizes, kind, write.tile, write.compression, own)
             with tiledb.open(place, "w", ctx=own) as array:
-                write_meta(array, describe(staged, write.tile))
+                write_meta(array, array_description(staged, write.tile))
         return cls(uri, ctx)
 
     @classmethod
@@ -239,7 +239,7 @@ class Volume(DescribedVolume):
         """A volume that stands alone, with these stored voxels (X, Y, Z[, T])."""
         data = np.asarray(data)
         reference = ContextRef(ctx)
-        staged = standalone(validate_shape(data.shape), stored_dtype(data.dtype), affine, slope, intercept)
+        staged = standalone(validate_shape(data.shape), native_dtype(data.dtype), affine, slope, intercept)
         write, read = get_radiobject_config().write, get_radiobject_config().read
         limit = min(256 * MB, read.memory_budget_mb * MB // 4)
         write_volume_array(

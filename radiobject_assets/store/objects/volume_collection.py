@@ -20,12 +20,16 @@ from radiobject_assets.store.objects.chosen_volumes import ChosenVolumes
 from radiobject_assets.store.objects.copying import collection_from_volumes, copy_collection
 from radiobject_assets.store.objects.dataframe import Dataframe
 from radiobject_assets.store.objects.datasets import dataset_of
+from radiobject_assets.store.objects.image_batches import (
+    ImageBatch,
+    append_images,
+    create_collection_from_images,
+)
 from radiobject_assets.store.objects.indexing import Index, is_position
 from radiobject_assets.store.objects.making import making_collection
 from radiobject_assets.store.objects.query import EagerQuery, LazyQuery
-from radiobject_assets.store.objects.readers import ImageBatch, append_images, create_collection_from_images
 from radiobject_assets.store.objects.transforms import TransformFn
-from radiobject_assets.store.objects.verification import Problem, validate_collection, verify_collection
+from radiobject_assets.store.objects.verification import VolumeProblem, validate_collection, verify_collection
 from radiobject_assets.store.objects.volume import Volume
 from radiobject_assets.store.storage.context import ContextRef
 from radiobject_assets.store.storage.uris import normalise
@@ -311,7 +315,7 @@ class VolumeCollection:
         """
         validate_collection(self._chosen)
 
-    def verify(self) -> list[Problem]:
+    def verify(self) -> list[VolumeProblem]:
         """Read every voxel and recompute its digest; an empty list means all is as it was written.
 
         Raises

@@ -16,7 +16,7 @@ from radiobject_assets.errors import AlignmentError, ShapeError, StorageError
 from radiobject_assets.store.format.layout import ensure_collection, ensure_collection_at, ensure_store
 from radiobject_assets.store.format.obs_table import obs_table
 from radiobject_assets.store.format.staging import Attribute, StagedVolume, commit_volumes, stage_volume
-from radiobject_assets.store.format.subjects import upsert_subjects
+from radiobject_assets.store.format.subject_rows import upsert_subjects
 from radiobject_assets.store.names import OBS_ID, SUBJECT
 from radiobject_assets.store.objects.building import add_subject_columns
 from radiobject_assets.store.objects.radi_object import RadiObject

@@ -19,7 +19,7 @@ from radiobject_assets.errors import StorageError
 from radiobject_assets.store.storage.context import ContextRef
 from radiobject_assets.store.storage.deadline import Deadline, GivenUpError, in_time
 from radiobject_assets.store.storage.errors import MissingError, disk_errors, late
-from radiobject_assets.store.storage.s3_answers import Answer, Failure, attempt
+from radiobject_assets.store.storage.s3_answers import Answer, S3Failure, attempt
 from radiobject_assets.store.storage.s3_client import S3Client, s3_client
 from radiobject_assets.store.storage.s3_settings import place_on_s3
 from radiobject_assets.store.storage.storage import Entry, Storage, checked, folder_prefix
@@ -239,7 +239,7 @@ class S3Storage(Storage):
         if self._bucket in self._s3.conditional:
             return
         answer = attempt(put)
-        while isinstance(answer, Failure) and answer.passing and answer.status != 412:
+        while isinstance(answer, S3Failure) and answer.passing and answer.status != 412:
             self._wait(deadline, answer, 1)
             answer = attempt(put)
         if isinstance(answer, Answer):
@@ -295,7 +295,7 @@ class S3Storage(Storage):
                 refused = self._tried("remove", start, deadline, call).get("Errors", ())
                 deadline.extend(_PAGE_BYTES)
                 if any(error.get("Code") == "AccessDenied" for error in refused):
-                    self._fail("remove", start, Failure(403, "AccessDenied", "S3 answered 403", False))
+                    self._fail("remove", start, S3Failure(403, "AccessDenied", "S3 answered 403", False))
                 deadline.sleep(_SLOW_DOWN_S if refused else 0)
 
     def prune(self) -> None:
@@ -347,11 +347,11 @@ class S3Storage(Storage):
                 self._fail(verb, path, answer)
             self._wait(deadline, answer, failures)
 
-    def _wait(self, deadline: Deadline, failure: Failure, failures: int) -> None:
+    def _wait(self, deadline: Deadline, failure: S3Failure, failures: int) -> None:
         wait = self._s3.wait_s * 2.0**failures
         deadline.sleep(min(_LONGEST_WAIT_S, max(wait, _SLOW_DOWN_S if failure.slow_down else 0.0)))
 
-    def _fail(self, verb: str, path: str, failure: Failure) -> NoReturn:
+    def _fail(self, verb: str, path: str, failure: S3Failure) -> NoReturn:
         kind = MissingError if failure.missing else StorageError
         words = "there is no such object" if failure.missing else failure.words
         raise kind(f"cannot {verb} {self._place(path)}: {words}") from OSError(failure.words)

@@ -48,7 +48,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
-class Failure:
+class S3Failure:
     """Why a request has no result."""
 
     status: int
@@ -82,37 +82,37 @@ class Answer(Generic[T]):
     value: T
 
 
-def attempt(request: Callable[[], T]) -> Answer[T] | Failure:
+def attempt(request: Callable[[], T]) -> Answer[T] | S3Failure:
     """Make one request."""
     try:
         return Answer(request())
     except ClientError as error:
         return _refusal(error)
     except NoCredentialsError:
-        return Failure(
+        return S3Failure(
             0, "", "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile, "
             "or S3Config(include_credentials=False) for a public bucket", passing=False,
         )  # fmt: skip
     except PartialCredentialsError:
-        return Failure(0, "", "the credentials that were found are not complete", passing=False)
+        return S3Failure(0, "", "the credentials that were found are not complete", passing=False)
     except ProxyConnectionError:
-        return Failure(0, "", "the proxy does not answer: check its host, port and password", passing=True)
+        return S3Failure(0, "", "the proxy does not answer: check its host, port and password", passing=True)
     except SSLError:
-        return Failure(
+        return S3Failure(
             0,
             "",
             "the server's certificate is not trusted: give its authority as vfs.s3.ca_file",
             passing=True,
         )
     except (EndpointConnectionError, ConnectTimeoutError):
-        return Failure(0, "", "nobody answers there: check endpoint and network", passing=True)
+        return S3Failure(0, "", "nobody answers there: check endpoint and network", passing=True)
     except (HTTPClientError, IncompleteReadError, ResponseParserError, HTTPError, OSError) as error:
-        return Failure(0, "", f"the connection failed ({type(error).__name__})", passing=True)
+        return S3Failure(0, "", f"the connection failed ({type(error).__name__})", passing=True)
     except BotoCoreError as error:
-        return Failure(0, "", f"the settings do not fit ({type(error).__name__})", passing=False)
+        return S3Failure(0, "", f"the settings do not fit ({type(error).__name__})", passing=False)
 
 
-def _refusal(error: ClientError) -> Failure:
+def _refusal(error: ClientError) -> S3Failure:
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     given = str(error.response.get("Error", {}).get("Code", ""))
     code = given if _CODE.fullmatch(given) else ""
@@ -121,4 +121,4 @@ def _refusal(error: ClientError) -> Failure:
         words = f"{words} ({_WORDS[code]})"
     elif status in (401, 403):
         words = f"{words} ({_WORDS['AccessDenied']})"
-    return Failure(status, code, words, passing=status in _PASSING or code in _PASSING_CODES)
+    return S3Failure(status, code, words, passing=status in _PASSING or code in _PASSING_CODES)

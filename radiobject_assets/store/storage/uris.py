@@ -108,7 +108,7 @@ def remove_tree(uri: str, ctx: tiledb.Ctx) -> None:
     open_storage(uri, ctx).remove_tree("")
 
 
-def list_names(uri: str, ctx: tiledb.Ctx) -> list[str]:
+def child_names(uri: str, ctx: tiledb.Ctx) -> list[str]:
     """Names directly under `uri`, sorted; empty where there is nothing."""
     return sorted(entry.path.rstrip("/") for entry in open_storage(uri, ctx).list())
 

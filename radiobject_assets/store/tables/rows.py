@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import AlignmentError, SchemaError
 from radiobject_assets.store.log.columns import Column
-from radiobject_assets.store.log.reading import Picture, key_positions, places_of_table
+from radiobject_assets.store.log.table_reading import Picture, key_positions, places_of_table
 from radiobject_assets.store.storage.context import ContextRef
 from radiobject_assets.store.tables.filters import Condition
 from radiobject_assets.store.tables.table import Table

@@ -13,12 +13,12 @@ import tiledb
 
 from radiobject_assets.errors import SchemaError
 from radiobject_assets.store.log.columns import Column
+from radiobject_assets.store.log.commit_log import Log
 from radiobject_assets.store.log.compaction import compact_all_if_many, without_columns
 from radiobject_assets.store.log.draft import Draft
-from radiobject_assets.store.log.log import Log
-from radiobject_assets.store.log.reading import Picture, places_of_table, read_table, rows_where
 from radiobject_assets.store.log.segments import RemovedError
 from radiobject_assets.store.log.state import State, TableState
+from radiobject_assets.store.log.table_reading import Picture, places_of_table, read_table, rows_where
 from radiobject_assets.store.names import ROWS
 from radiobject_assets.store.storage import open_storage
 from radiobject_assets.store.storage.context import ContextRef

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from radiobject_assets.training.cache.patch_cache import PatchBatch
+from radiobject_assets.training.cache.cache_reading import PatchBatch
 
 
 class BufferPool:

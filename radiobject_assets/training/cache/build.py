@@ -24,11 +24,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from radiobject_assets.dataset.config import PatchesConfig
+from radiobject_assets.dataset.dataset_yaml import PatchesConfig
 from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.store import TileDBContext, make_ctx
 from radiobject_assets.system.memory import MemoryBudget
 from radiobject_assets.training.alignment import patch_affine
+from radiobject_assets.training.cache.cache_format import (
+    INDEX_FILE,
+    INDEX_SCHEMA,
+    META_FILE,
+    CacheMeta,
+    cache_address,
+    cached_volume_key,
+    sampling_digest,
+    sampling_of,
+)
+from radiobject_assets.training.cache.cache_reading import PatchCache
 from radiobject_assets.training.cache.cutting import (
     LabelledVoxels,
     VoxelSource,
@@ -38,17 +49,6 @@ from radiobject_assets.training.cache.cutting import (
     padding_value,
     rounds,
 )
-from radiobject_assets.training.cache.format import (
-    INDEX_FILE,
-    INDEX_SCHEMA,
-    META_FILE,
-    CacheMeta,
-    cache_address,
-    sampling_digest,
-    sampling_of,
-    volume_key,
-)
-from radiobject_assets.training.cache.patch_cache import PatchCache
 from radiobject_assets.training.cache.reuse import take_over
 from radiobject_assets.training.cache.shard_writer import ShardWriter, unpublished_folder, write_file
 from radiobject_assets.training.cache.stored_volumes import StoredDataset
@@ -189,7 +189,7 @@ def _plan(
     planned = []
     for image, label in pairs:
         t = None if patches.point is None else image.index_of(patches.point)
-        planned.append(_Planned(volume_key(sampling, image, label, t), image, label, t))
+        planned.append(_Planned(cached_volume_key(sampling, image, label, t), image, label, t))
     return planned, [*without, *left_out]
 
 

@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.training.cache.buffers import BufferPool
-from radiobject_assets.training.cache.patch_cache import PatchBatch, PatchCache
+from radiobject_assets.training.cache.cache_reading import PatchBatch, PatchCache
 
 Batch = dict[str, Any]
 Transform = Callable[[Batch], Batch]

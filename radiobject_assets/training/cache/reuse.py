@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.training.cache.format import CacheMeta, ShardMeta
-from radiobject_assets.training.cache.patch_cache import PatchCache
+from radiobject_assets.training.cache.cache_format import CacheMeta, ShardMeta
+from radiobject_assets.training.cache.cache_reading import PatchCache
 from radiobject_assets.training.cache.shard_writer import ShardWriter, link_shard
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.training.cache.format import HEADER_BYTES, ShardMeta, npy_header, shard_paths
+from radiobject_assets.training.cache.cache_format import HEADER_BYTES, ShardMeta, npy_header, shard_paths
 
 logger = logging.getLogger(__name__)
 

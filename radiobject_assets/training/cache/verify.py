@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from radiobject_assets.errors import AlignmentError, StorageError
 from radiobject_assets.store import TileDBContext
 from radiobject_assets.training.alignment import affine_of, check_same_grid, patch_affine
-from radiobject_assets.training.cache.patch_cache import PatchCache
+from radiobject_assets.training.cache.cache_reading import PatchCache
 from radiobject_assets.training.cache.stored_volumes import StoredDataset
 from radiobject_assets.training.pairing import VolumeRow, volume_rows
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import ShapeError
 from radiobject_assets.store import SliceOrientation, Volume
+from radiobject_assets.training.cache.cache_reading import to_physical
 from radiobject_assets.training.cache.cutting import LabelledVoxels, cut_patches, needs_padding, padding_value
-from radiobject_assets.training.cache.patch_cache import to_physical
 from radiobject_assets.training.cache.stored_volumes import StoredVoxels
 from radiobject_assets.training.sampling import PatchPlace
 

@@ -11,8 +11,8 @@ import pytest
 
 from radiobject_assets.errors import SchemaError
 from radiobject_assets.store import RadiObject, consolidate, create_snapshot, upsert_subjects
+from radiobject_assets.store.log.commit_log import Log
 from radiobject_assets.store.log.compaction import consolidate_tables
-from radiobject_assets.store.log.log import Log
 from radiobject_assets.store.storage import open_storage
 from radiobject_assets.store.tables.table import Table, create_table
 

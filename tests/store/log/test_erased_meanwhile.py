@@ -24,7 +24,7 @@ from radiobject_assets.store import (
     list_snapshots,
     upsert_subjects,
 )
-from radiobject_assets.store.log.log import now_ms
+from radiobject_assets.store.log.commit_log import now_ms
 from radiobject_assets.store.tables.table import Table
 from tests.store.conftest import put, voxels
 from tests.store.log.stores import ages, put_subjects

@@ -1,0 +1,176 @@
+"""The patch cache on disk (format 1).
+
+    patches-<address>/
+      meta.json            format, sampling, snapshot, shards with their sizes, counts
+      index.parquet        one row a patch
+      <shard>.image.npy    (N, X, Y, Z), C order, stored dtype
+      <shard>.label.npy    the same patches of the label volumes, where there are labels
+
+Shards are ordinary `.npy` files (`numpy.load(..., mmap_mode="r")` reads them) whose header is padded to one
+page, so that patches begin at page borders. A shard has one dtype and belongs to whole volumes. The address
+is a digest of what the patches are cut from and how: the same input always has the same address, whoever
+builds it, and a cache never changes once it has its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from radiobject_assets.dataset.dataset_yaml import PatchesConfig
+from radiobject_assets.errors import StorageError
+from radiobject_assets.training.pairing import LINEAGE_COLUMNS, VolumeRow
+
+FORMAT = "radiobject-assets/patch-cache"
+FORMAT_VERSION = 1
+META_FILE, INDEX_FILE = "meta.json", "index.parquet"
+HEADER_BYTES = 4096
+"""Bytes before the first patch of a shard: one page, so that patches can be read ahead page by page."""
+
+INDEX_SCHEMA = pa.schema(
+    [
+        ("obs_id", pa.string()),
+        ("obs_subject_id", pa.string()),
+        ("label_obs_id", pa.string()),
+        ("patch", pa.int32()),  # number within the volume
+        ("shard", pa.string()),
+        ("row", pa.int32()),  # within the shard
+        ("start_x", pa.int32()),  # first voxel in the volume; negative where padded
+        ("start_y", pa.int32()),
+        ("start_z", pa.int32()),
+        ("t", pa.int32()),
+        ("foreground", pa.bool_()),
+        ("slope", pa.float64()),  # physical = stored * slope + intercept
+        ("intercept", pa.float64()),
+        ("padding", pa.float64()),  # stored value outside the volume; null where nothing is padded
+        *((f"affine_{i}{j}", pa.float64()) for i in range(3) for j in range(4)),  # of the patch itself
+        *((name, pa.string()) for name in LINEAGE_COLUMNS),
+        ("volume_key", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ShardMeta:
+    """One shard: its name, how many patches it has room for, and its dtypes."""
+
+    name: str
+    rows: int
+    image_dtype: str
+    label_dtype: str | None
+
+
+@dataclass(frozen=True)
+class CacheMeta:
+    """What `meta.json` says."""
+
+    address: str
+    size_voxels: tuple[int, int, int]
+    sampling: dict[str, Any]
+    snapshot: str
+    """Name of the snapshot that the patches were cut from."""
+    n_patches: int
+    n_volumes: int
+    n_subjects: int
+    shards: tuple[ShardMeta, ...]
+
+    def to_json(self) -> str:
+        """The text of `meta.json`."""
+        return json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}, indent=1)
+
+    @staticmethod
+    def read(path: Path) -> CacheMeta:
+        """Read the `meta.json` of the cache at `path`.
+
+        Raises
+        ------
+        StorageError
+            There is no patch cache, or one of a newer format.
+        """
+        try:
+            content = json.loads((path / META_FILE).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            message = f"{path}: there is no patch cache; build it with `radiobject-assets cache build`"
+            raise StorageError(message) from None
+        except (OSError, ValueError) as error:
+            raise StorageError(f"{path / META_FILE}: can't be read: {error}") from error
+        if content.pop("format", None) != FORMAT:
+            raise StorageError(f"{path}: {META_FILE} is not that of a patch cache")
+        version = content.pop("format_version", None)
+        if version != FORMAT_VERSION:
+            raise StorageError(
+                f"{path}: patch cache of format {version}, but {FORMAT_VERSION} is read here: build it again"
+            )
+        content["shards"] = tuple(ShardMeta(**shard) for shard in content["shards"])
+        content["size_voxels"] = tuple(content["size_voxels"])
+        return CacheMeta(**content)
+
+
+def shard_paths(folder: Path, shard: ShardMeta) -> list[Path]:
+    """The one or two files of a shard."""
+    kinds = ["image"] if shard.label_dtype is None else ["image", "label"]
+    return [folder / f"{shard.name}.{kind}.npy" for kind in kinds]
+
+
+def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """A `.npy` version 1.0 header, padded with spaces to `HEADER_BYTES` (numpy.lib.format)."""
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    room = HEADER_BYTES - 10  # magic, version, length
+    text = repr(described).encode("latin1")
+    return b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + text.ljust(room - 1) + b"\n"
+
+
+def sampling_of(patches: PatchesConfig) -> dict[str, Any]:
+    """What decides where patches are cut, as plain values."""
+    said = patches.model_dump(mode="json")
+    if patches.point is None:
+        del said["point"]  # caches that were made before there was this key stay what they are
+    return said
+
+
+def sampling_digest(patches: PatchesConfig) -> str:
+    """Digest of `sampling_of` and of the format."""
+    return _digest({"format": FORMAT_VERSION, "sampling": sampling_of(patches)})
+
+
+def cached_volume_key(sampling: str, image: VolumeRow, label: VolumeRow | None, t: int | None = None) -> str:
+    """Digest of everything that the patches of one volume, and their index rows, depend on.
+
+    Parameters
+    ----------
+    t
+        The point of the image's fourth axis that was asked for, if any.
+    """
+    point = {} if t is None else {"t": t}
+    return _digest(
+        {"sampling": sampling, "image": _identity(image), "label": label and _identity(label), **point}
+    )
+
+
+def cache_address(sampling: str, volume_keys: list[str]) -> str:
+    """Digest of a whole cache: how patches are cut, and from which volumes."""
+    return _digest({"sampling": sampling, "volumes": sorted(volume_keys)})
+
+
+def _identity(row: VolumeRow) -> dict[str, Any]:
+    return {
+        "obs_id": row.obs_id,
+        "subject": row.obs_subject_id,
+        "shape": row.shape,
+        "dtype": row.dtype.str,
+        "affine": row.affine.ravel().tolist(),
+        "rescale": [row.slope, row.intercept],
+        "content": row.content,
+        "lineage": row.lineage,
+    }
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,117 @@
+"""Access to the store: one set of options for boto3 and for TileDB.
+
+Two clients with settings of their own drift apart, and then the listing works where the reading fails. So
+the options of dagster-aws's S3 resource are the only source, and TileDB's `vfs.s3.*` follow from them.
+Secrets are no option here: both clients take them from the environment (or the AWS chain behind it).
+"""
+
+# No postponed annotations here: Dagster reads the type of a nested resource when the class is made.
+from typing import Any
+
+import dagster as dg
+from dagster_aws.s3 import S3Resource
+from pydantic import Field, PrivateAttr
+
+from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.resources.memory_resource import MemoryBudgetResource
+from radiobject_assets.store import (
+    RadiObjectConfig,
+    ReadConfig,
+    S3Config,
+    TileDBContext,
+    get_radiobject_config,
+    make_ctx,
+    set_radiobject_config,
+)
+
+_SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+
+
+class StorageResource(S3Resource):
+    """Where stores are: local disk needs no option, S3 takes those of dagster-aws's S3 resource."""
+
+    memory: dg.ResourceDependency[MemoryBudgetResource]
+    use_virtual_addressing: bool = Field(
+        default=True, description="Bucket in the host name. False for most servers that are not Amazon's."
+    )
+    connect_timeout_ms: int = Field(
+        default=5_000, ge=100, description="Milliseconds to wait for a connection."
+    )
+    request_timeout_ms: int = Field(default=10_000, ge=100, description="Milliseconds to wait for an answer.")
+    deadline_s: float = Field(
+        default=60.0, gt=0, description="Seconds after which storage that gives no answer is an error."
+    )
+
+    _ctx: TileDBContext | None = PrivateAttr(default=None)
+    _config_before: RadiObjectConfig | None = PrivateAttr(default=None)
+
+    def __init__(self, **options: Any) -> None:
+        # Options are kept with every run and shown in the UI; a pydantic validator would print the secret.
+        given = [name for name in _SECRETS if options.get(name) is not None]
+        if given:
+            raise ConfigurationError(
+                f"storage: {', '.join(given)} can't be set here; credentials are taken from the environment "
+                "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) or the AWS configuration files"
+            )
+        super().__init__(**options)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Make the TileDB context of this step's process, and these options that of its worker processes."""
+        self._config_before = get_radiobject_config()
+        set_radiobject_config(self.config)
+        self._ctx = self._make_ctx()
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Let go of the context and put the process's own options back."""
+        if self._config_before is not None:
+            set_radiobject_config(self._config_before)
+        self._ctx = self._config_before = None
+
+    def get_object_to_set_on_execution_context(self) -> Any:
+        """This resource itself: the parent hands out a boto3 client, whose making costs each step 0.2 s."""
+        return self
+
+    @property
+    def ctx(self) -> TileDBContext:
+        """The TileDB context; one for a step's process, to be passed on explicitly."""
+        if self._ctx is None:
+            self._ctx = self._make_ctx()
+        return self._ctx
+
+    @property
+    def config(self) -> RadiObjectConfig:
+        """The same options in the store's own form, fit to be sent to worker processes."""
+        budget = self.memory.budget()
+        return RadiObjectConfig(
+            read=ReadConfig(
+                memory_budget_mb=max(64, budget.tiledb_bytes // 2**20),
+                tile_cache_size_mb=budget.tile_cache_bytes // 2**20,
+            ),
+            s3=self._s3_config(),
+        )
+
+    def _s3_config(self) -> S3Config:
+        endpoint = self.endpoint_url
+        if endpoint is not None and "://" not in endpoint:
+            endpoint = f"{'https' if self.use_ssl else 'http'}://{endpoint}"
+        options: dict[str, Any] = {"region": self.region_name} if self.region_name else {}
+        return S3Config(
+            **options,
+            endpoint=endpoint,
+            use_virtual_addressing=self.use_virtual_addressing,
+            include_credentials=not self.use_unsigned_session,
+            max_tries=self.max_attempts,
+            connect_timeout_ms=self.connect_timeout_ms,
+            request_timeout_ms=self.request_timeout_ms,
+            deadline_s=self.deadline_s,
+        )
+
+    def _make_ctx(self) -> TileDBContext:
+        settings: dict[str, str] = {}
+        if self.use_unsigned_session:
+            settings["vfs.s3.no_sign_request"] = "true"
+        if self.verify is not None:
+            settings["vfs.s3.verify_ssl"] = str(self.verify).lower()
+        if self.profile_name is not None:
+            settings["vfs.s3.config_source"] = "config_files"
+        return make_ctx(self.config, **settings)
