@@ -20,7 +20,7 @@ from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
 from radiobject_assets.training.cache.build import build_patch_cache
 from radiobject_assets.training.cache.cache_reading import PatchCache
-from radiobject_assets.training.volumes.loading import DatasetSettings as LoadingConfig, LoadingMode
+from radiobject_assets.training.volumes.loading import DatasetConfig as LoadingConfig, LoadingMode
 from radiobject_assets.training.volumes.segmentation_dataset import SegmentationDataset
 from radiobject_assets.training.volumes.volume_dataset import VolumeCollectionDataset
 

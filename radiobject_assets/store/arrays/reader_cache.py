@@ -1,7 +1,6 @@
-"""Which reader an array has, kept for as long as it is wanted.
+"""Which reader an array has, and a cache of readers: one a process, bounded, least recently used first out.
 
-Readers are kept as open arrays are: a bounded pool for each process, least recently used first out. An array
-never changes once it is written, so that a kept reader is never stale.
+An array never changes once it is written, so that a cached reader is never stale.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from radiobject_assets.store.log.commit_log import now_ms
 from radiobject_assets.store.log.compaction import compact_all_if_many
 from radiobject_assets.store.log.description import counts_and_digest
 from radiobject_assets.store.log.draft import Draft
-from radiobject_assets.store.log.state import Pin, State
+from radiobject_assets.store.log.state import SnapshotEntry, State
 from radiobject_assets.store.storage.uris import normalise
 
 
@@ -46,7 +46,7 @@ def create_snapshot(store_uri: str | os.PathLike[str], name: str, ctx: Context =
     state = check_format(where, ctx, STORE_FORMAT)
     described: dict[object, tuple[dict[str, int], str]] = {}
 
-    def pin(draft: Draft) -> None:
+    def name_state(draft: Draft) -> None:
         base = draft.base
         counts, digest = described.get(base.number) or counts_and_digest(draft.storage, base)
         described[base.number] = counts, digest
@@ -55,11 +55,11 @@ def create_snapshot(store_uri: str | os.PathLike[str], name: str, ctx: Context =
             if existing.digest == digest:
                 return
             raise StorageError(f"{where} already has a snapshot {name!r} of other data: choose another name")
-        made = Pin(base.number, base.digest, base.committed_ms, digest, counts, now_ms())
+        made = SnapshotEntry(base.number, base.digest, base.committed_ms, digest, counts, now_ms())
         draft.with_entry("snapshots", {name: made})
 
     log = store_log(where, ctx)
-    state = log.commit("snapshot", pin, start=state)
+    state = log.commit("snapshot", name_state, start=state)
     compact_all_if_many(log, state)
     return _snapshot(name, state.snapshots[name])
 
@@ -78,19 +78,19 @@ def delete_snapshot(store_uri: str | os.PathLike[str], name: str, ctx: Context =
         if name not in draft.base.snapshots:
             names = ", ".join(map(repr, draft.base.snapshots)) or "none"
             raise StorageError(f"{where} has no snapshot {name!r}; there are {names}")
-        draft.set(snapshots={n: pin for n, pin in draft.base.snapshots.items() if n != name})
+        draft.set(snapshots={n: entry for n, entry in draft.base.snapshots.items() if n != name})
 
     store_log(where, ctx).commit("delete snapshot", forget)
 
 
-def _snapshot(name: str, pin: Pin) -> Snapshot:
-    return Snapshot(name, pin.timestamp_ms, pin.counts, pin.digest)
+def _snapshot(name: str, entry: SnapshotEntry) -> Snapshot:
+    return Snapshot(name, entry.timestamp_ms, entry.counts, entry.digest)
 
 
 def list_snapshots(store_uri: str | os.PathLike[str], ctx: Context = None) -> list[Snapshot]:
     """Snapshots of a store, oldest first."""
     state = check_format(normalise(store_uri), ctx, STORE_FORMAT)
-    found = [_snapshot(name, pin) for name, pin in state.snapshots.items()]
+    found = [_snapshot(name, entry) for name, entry in state.snapshots.items()]
     return sorted(found, key=lambda snapshot: (snapshot.timestamp_ms, snapshot.name))
 
 

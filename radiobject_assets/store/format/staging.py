@@ -3,7 +3,8 @@
     stage_volume    array written whole, nothing visible yet (any process, in parallel)
     commit_volumes  one atomic commit of obs rows names the arrays
 
-Who dies in between leaves arrays that no row names: readers never see them, `vacuum` removes them.
+A process that is killed in between leaves orphaned arrays, which no row names: readers never see them, and
+`vacuum` removes them.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@
 
 A *manifest* names, for every table, its segments in order, with their checksums: together they are the
 *state* of the store. A commit writes its segments first and then publishes the next manifest, if nobody
-published one of that number before (`Storage.publish`); who comes second makes its change anew on the newer
-state. So commits are atomic and ordered, on local disks and on S3, and no lock has to be waited for.
+published one of that number before (`Storage.publish`); who comes second retries on the newer state
+(optimistic concurrency). So commits are atomic and ordered, on local disks and on S3, and no lock has to be
+waited for.
 """

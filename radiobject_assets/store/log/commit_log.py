@@ -180,11 +180,11 @@ class Log:
         if moment is None:
             return newest
         if isinstance(moment, str):
-            pin = newest.snapshots.get(moment)
-            if pin is None:
+            entry = newest.snapshots.get(moment)
+            if entry is None:
                 names = ", ".join(repr(name) for name in newest.snapshots) or "none"
                 raise StorageError(f"{self.uri} has no snapshot {moment!r}; there are {names}")
-            return self.manifest(pin.number, newest, pin.manifest)
+            return self.manifest(entry.number, newest, entry.manifest)
         if newest.committed_ms <= moment:
             return newest
         return self._at_ms(moment, newest)
@@ -203,7 +203,7 @@ class Log:
         if found is not None:
             self._check_followers(found, moment, newest)
             return found.as_in(newest)
-        pinned = [pin for pin in newest.snapshots.values() if pin.timestamp_ms == moment]
+        pinned = [entry for entry in newest.snapshots.values() if entry.timestamp_ms == moment]
         if pinned:
             return self.manifest(pinned[0].number, newest, pinned[0].manifest)
         if newest.floor > 1:

@@ -104,7 +104,9 @@ class Search:
     def needed(self, state: State) -> dict[tuple[str, str], RowSegment]:
         """Segments of a state and of its snapshots, by folder and name."""
         states = [state]
-        states += [self._log.manifest(pin.number, state, pin.manifest) for pin in state.snapshots.values()]
+        states += [
+            self._log.manifest(entry.number, state, entry.manifest) for entry in state.snapshots.values()
+        ]
         return {(n, s.name): s for one in states for n, table in one.tables.items() for s in table.segments}
 
     def _look(self, folder: str, name: str, segment: RowSegment | None) -> tuple[bool, set[str], set[str]]:
@@ -197,12 +199,12 @@ def _describe_snapshots(log: Log, draft: Draft) -> None:
     if draft.state.kind != "store" or draft.state.replaced == draft.base.replaced:
         return
     changed = {}
-    for name, pin in draft.base.snapshots.items():
-        before = log.manifest(pin.number, draft.base, pin.manifest)
-        after = log.manifest(pin.number, draft.state, pin.manifest)
+    for name, entry in draft.base.snapshots.items():
+        before = log.manifest(entry.number, draft.base, entry.manifest)
+        after = log.manifest(entry.number, draft.state, entry.manifest)
         if before.tables != after.tables:
             counts, digest = counts_and_digest(draft.storage, after)
-            changed[name] = replace(pin, counts=counts, digest=digest)
+            changed[name] = replace(entry, counts=counts, digest=digest)
     if changed:
         draft.with_entry("snapshots", changed)
 

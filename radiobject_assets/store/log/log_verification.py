@@ -45,8 +45,8 @@ def log_problems(log: Log) -> Iterator[FileProblem]:
         if state is not None:
             states.append(state.as_in(newest))
         later = state
-    for pin in newest.snapshots.values():
-        state = yield from _manifest(log, pin.number, newest, pin.manifest)
+    for entry in newest.snapshots.values():
+        state = yield from _manifest(log, entry.number, newest, entry.manifest)
         if state is not None:
             states.append(state.as_in(newest))
     try:

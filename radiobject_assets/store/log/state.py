@@ -58,7 +58,7 @@ class CollectionState:
 
 
 @dataclass(frozen=True)
-class Pin:
+class SnapshotEntry:
     """A named snapshot: a state that is kept."""
 
     number: int
@@ -96,7 +96,7 @@ class State:
     """By folder under the root: `obs_meta`, `collections/<directory>/obs`."""
     collections: Mapping[str, CollectionState] = field(default_factory=dict)
     """By directory."""
-    snapshots: Mapping[str, Pin] = field(default_factory=dict)
+    snapshots: Mapping[str, SnapshotEntry] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
     replaced: Mapping[str, Mapping[str, RowSegment]] = field(default_factory=dict)
     """By table, and by the name of a segment that earlier manifests name: the one to read in its place."""
@@ -193,7 +193,7 @@ def decode_manifest(content: bytes, where: str) -> State:
         cleared=document["cleared"],
         tables={name: _decode_table(table) for name, table in document["tables"].items()},
         collections={name: _collection(one) for name, one in document["collections"].items()},
-        snapshots={name: Pin(**one) for name, one in document["snapshots"].items()},
+        snapshots={name: SnapshotEntry(**one) for name, one in document["snapshots"].items()},
         properties=document["properties"],
         replaced={
             table: {old: RowSegment(*new) for old, new in names.items()}

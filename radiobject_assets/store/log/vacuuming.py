@@ -1,9 +1,9 @@
 """Taking back space: manifests, segments and arrays that no state names which anybody may still read.
 
 First a state is published that says what is about to go, and then it is removed: a writer that had begun
-before finds that its number is taken, makes its change anew, and sees what it must not count on. So nothing
-that a commit names is ever removed, however long a writer was paused; and to be killed half-way, or to run
-twice at once, does no harm.
+before finds that its number is taken, retries, and sees what it must not count on. So nothing that a commit
+names is ever removed, however long a writer was paused; and to be killed half-way, or to run twice at once,
+does no harm.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def kept_states(log: Log, newest: State, horizon_ms: int, read: dict[int, State]
             break
         states.append(state_of(number))
         floor = number
-    pinned = {pin.number: pin.manifest for pin in newest.snapshots.values() if pin.number < floor}
+    pinned = {entry.number: entry.manifest for entry in newest.snapshots.values() if entry.number < floor}
     states += [state_of(number, digest) for number, digest in pinned.items()]
     return Kept(floor, tuple(states))
 
@@ -148,7 +148,7 @@ def remove_unnamed(log: Log, state: State, kept: Kept, folders: Sequence[str]) -
         Of tables, those that were about to be made included.
     """
     storage = log.storage
-    pinned = {pin.number for pin in state.snapshots.values()}
+    pinned = {entry.number for entry in state.snapshots.values()}
     gone = min(state.floor, state.number - LATE_COMMITS)
     numbers = [n for n in log.numbers() if n < gone and n not in pinned and not leads_on(n)]
     for number in numbers:

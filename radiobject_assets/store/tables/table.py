@@ -97,18 +97,18 @@ class Table:
         SchemaError
             If a column does not exist.
         """
-        return self._following(lambda: read_table(self._log.storage, self.name, self.state, columns, keys))
+        return self._retried(lambda: read_table(self._log.storage, self.name, self.state, columns, keys))
 
     def rows_where(
         self, column: str, values: Iterable[str], columns: Sequence[str] | None = None
     ) -> pa.Table:
         """Rows whose text column has one of these values, sorted by key."""
         wanted = list(values)
-        return self._following(
+        return self._retried(
             lambda: rows_where(self._log.storage, self.name, self.state, column, wanted, columns)
         )
 
-    def _following(self, read: Callable[[], pa.Table]) -> pa.Table:
+    def _retried(self, read: Callable[[], pa.Table]) -> pa.Table:
         while True:
             before = self._picture.state
             try:
