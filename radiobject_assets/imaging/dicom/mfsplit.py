@@ -11,7 +11,7 @@ planes in each, and acquisition times, with dates, that rise from volume to volu
 anything of that is absent they stay apart, and each says which volume of which scan it is, and why it is
 alone.
 
-Rests on real files (vendor_rules.py).
+Rests on real files (`siemens-split` in vendors/siemens.py).
 """
 
 from __future__ import annotations
