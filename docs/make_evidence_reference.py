@@ -11,8 +11,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from radiobject_assets.imaging.dicom.vendor import VendorRule
 from radiobject_assets.imaging.dicom.vendor_rules import RULES
-from radiobject_assets.imaging.dicom.vendors.vendor import VendorRule
 from radiobject_assets.imaging.series.evidence.order_evidence import EVIDENCE
 from radiobject_assets.imaging.series.evidence.rules import (
     ACQUISITION,

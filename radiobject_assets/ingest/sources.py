@@ -13,7 +13,7 @@ from radiobject_assets.imaging.dicom.instance import Instance
 from radiobject_assets.imaging.files.unreadable import Unreadable
 from radiobject_assets.imaging.nifti.header import NiftiFile
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.release.release import Release
+from radiobject_assets.imaging.release.deidentification import Release
 from radiobject_assets.imaging.scanning.scan import ScanResult, find_files, scan
 from radiobject_assets.ingest.labels.waiting import WaitingLabels, files_of, waiting_labels
 from radiobject_assets.ingest.labels.waiting_list import WaitingList, files_on_disk

@@ -19,10 +19,10 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import MRImageStorage
 from real_cases import copy_case
 
+from radiobject_assets.imaging.dicom.vendor import Vendor
 from radiobject_assets.imaging.dicom.vendor_rules import RULE, RULES
 from radiobject_assets.imaging.dicom.vendors import VENDORS, vendor_of
 from radiobject_assets.imaging.dicom.vendors.siemens_csa import read_csa
-from radiobject_assets.imaging.dicom.vendors.vendor import Vendor
 from radiobject_assets.imaging.opening.opening import open_series
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.record import Series

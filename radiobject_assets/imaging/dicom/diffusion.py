@@ -11,7 +11,7 @@ import math
 from radiobject_assets.imaging.dicom import tags as t
 from radiobject_assets.imaging.dicom.elements import Elements
 from radiobject_assets.imaging.dicom.gradient_directions import Direction, direction
-from radiobject_assets.imaging.dicom.vendors.vendor import Vendor
+from radiobject_assets.imaging.dicom.vendor import Vendor
 
 
 def b_value_of(elements: Elements, vendor: Vendor) -> float | None:

@@ -16,7 +16,7 @@ from radiobject_assets.imaging.dicom.elements import Elements
 from radiobject_assets.imaging.dicom.frames import classic_frame
 from radiobject_assets.imaging.dicom.instance import Frame
 from radiobject_assets.imaging.dicom.terms import in_terms
-from radiobject_assets.imaging.dicom.vendors.vendor import Vendor
+from radiobject_assets.imaging.dicom.vendor import Vendor
 from radiobject_assets.imaging.geometry import slice_normal
 from radiobject_assets.imaging.source import AttributeValue
 

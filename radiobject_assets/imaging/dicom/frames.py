@@ -18,7 +18,7 @@ from radiobject_assets.imaging.dicom.diffusion import b_value_of, direction_of
 from radiobject_assets.imaging.dicom.elements import Elements
 from radiobject_assets.imaging.dicom.instance import Frame, Six, Triple
 from radiobject_assets.imaging.dicom.real_world import in_place_of, rescale_of
-from radiobject_assets.imaging.dicom.vendors.vendor import Vendor
+from radiobject_assets.imaging.dicom.vendor import Vendor
 from radiobject_assets.imaging.dicom.withholding import names_somebody, words_of_identity
 from radiobject_assets.imaging.geometry import slice_normal
 from radiobject_assets.imaging.source import AttributeValue

@@ -25,13 +25,13 @@ from radiobject_assets.imaging.dicom.label_headers import (
     frame_of_reference,
     referenced_images,
 )
-from radiobject_assets.imaging.dicom.lookup import PixelMapping, pixel_mapping
+from radiobject_assets.imaging.dicom.lookup_tables import PixelMapping, pixel_mapping
 from radiobject_assets.imaging.dicom.mfsplit import scan_attributes, source_series_of
 from radiobject_assets.imaging.dicom.real_world import real_world_attributes
 from radiobject_assets.imaging.dicom.terms import in_terms
 from radiobject_assets.imaging.dicom.tracer import tracer_attributes
+from radiobject_assets.imaging.dicom.vendor import ImageFrames, Vendor
 from radiobject_assets.imaging.dicom.vendors import vendor_of
-from radiobject_assets.imaging.dicom.vendors.vendor import ImageFrames, Vendor
 from radiobject_assets.imaging.dicom.withholding import masked, names_somebody, words_of_identity
 from radiobject_assets.imaging.source import AttributeValue
 

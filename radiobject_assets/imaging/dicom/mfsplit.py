@@ -26,9 +26,9 @@ from typing import Final
 import numpy as np
 
 from radiobject_assets.imaging.dicom import tags as t
+from radiobject_assets.imaging.dicom.acquisition_times import on_one_line
 from radiobject_assets.imaging.dicom.elements import Elements
 from radiobject_assets.imaging.dicom.instance import Instance
-from radiobject_assets.imaging.dicom.moments import on_one_line
 from radiobject_assets.imaging.geometry import SAME_DIRECTION, SAME_POSITION_MM, slice_normal
 from radiobject_assets.imaging.source import AttributeValue
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from radiobject_assets.imaging.dicom import tags as t
 from radiobject_assets.imaging.dicom.elements import Elements
-from radiobject_assets.imaging.dicom.vendors.vendor import Vendor
+from radiobject_assets.imaging.dicom.vendor import Vendor
 from radiobject_assets.imaging.source import AttributeValue
 
 IDENTITY = (1.0, 0.0)

@@ -13,7 +13,7 @@ import math
 from radiobject_assets.imaging.dicom import tags as t
 from radiobject_assets.imaging.dicom.elements import Elements
 from radiobject_assets.imaging.dicom.terms import in_terms
-from radiobject_assets.imaging.dicom.vendors.vendor import Vendor
+from radiobject_assets.imaging.dicom.vendor import Vendor
 from radiobject_assets.imaging.dicom.withholding import names_somebody, words_of_identity
 from radiobject_assets.imaging.source import AttributeValue
 

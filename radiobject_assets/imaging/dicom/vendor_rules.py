@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from radiobject_assets.imaging.dicom.vendor import VendorRule
 from radiobject_assets.imaging.dicom.vendors import VENDORS
-from radiobject_assets.imaging.dicom.vendors.vendor import VendorRule
 from radiobject_assets.imaging.source import AttributeValue
 
 _OF_ALL: Final = (

@@ -64,15 +64,15 @@ class ScanResult:
         return len(self.instances) + sum(len(n.files) for n in self.niftis) + len(self.unreadable)
 
     def to_table(self) -> pa.Table:
-        """All records as one Arrow table (`tables.scan_to_table`)."""
-        from radiobject_assets.imaging.scanning.tables import scan_to_table
+        """All records as one Arrow table (`scan_table.scan_to_table`)."""
+        from radiobject_assets.imaging.scanning.scan_table import scan_to_table
 
         return scan_to_table(self)
 
     @classmethod
     def from_table(cls, table: pa.Table) -> ScanResult:
-        """The scan that a table was made of (`tables.scan_from_table`)."""
-        from radiobject_assets.imaging.scanning.tables import scan_from_table
+        """The scan that a table was made of (`scan_table.scan_from_table`)."""
+        from radiobject_assets.imaging.scanning.scan_table import scan_from_table
 
         return scan_from_table(table)
 

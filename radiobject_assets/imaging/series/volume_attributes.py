@@ -9,7 +9,7 @@ import numpy as np
 
 from radiobject_assets.imaging.axes import AXIS_EVIDENCE, COMPONENTS, DURATIONS, axis_attributes
 from radiobject_assets.imaging.dicom import real_world
-from radiobject_assets.imaging.dicom.moments import even_step_s, on_one_line
+from radiobject_assets.imaging.dicom.acquisition_times import even_step_s, on_one_line
 from radiobject_assets.imaging.dicom.vendor_rules import rules_of_directions
 from radiobject_assets.imaging.dicom.vendors import vendor_of
 from radiobject_assets.imaging.geometry import TILT_DEG, tilt_deg

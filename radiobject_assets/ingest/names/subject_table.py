@@ -17,7 +17,7 @@ from radiobject_assets.dataset.config import SubjectsConfig
 from radiobject_assets.errors import IngestError
 from radiobject_assets.imaging.files.archives import split_member
 from radiobject_assets.imaging.files.unpacked_members import read_member
-from radiobject_assets.imaging.release.release import Release
+from radiobject_assets.imaging.release.deidentification import Release
 from radiobject_assets.store.storage.context import ctx_for_threads
 
 if TYPE_CHECKING:

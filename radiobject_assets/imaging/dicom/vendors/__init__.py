@@ -9,14 +9,21 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from radiobject_assets.imaging.dicom.vendor import Vendor
 from radiobject_assets.imaging.dicom.vendors.canon import Canon, Toshiba
 from radiobject_assets.imaging.dicom.vendors.ge import Ge
 from radiobject_assets.imaging.dicom.vendors.philips import Philips
 from radiobject_assets.imaging.dicom.vendors.siemens import Siemens
 from radiobject_assets.imaging.dicom.vendors.uih import Uih
-from radiobject_assets.imaging.dicom.vendors.vendor import Vendor
 
-VENDORS: Final[tuple[Vendor, ...]] = (Siemens(), Ge(), Philips(), Uih(), Canon(), Toshiba())
+VENDORS: Final[tuple[Vendor, ...]] = (
+    Siemens(),
+    Ge(),
+    Philips(),
+    Uih(),
+    Canon(),
+    Toshiba(),
+)
 """The first that made an image is its vendor."""
 _OTHER: Final = Vendor()
 PRIVATE_ELEMENTS: Final = {tag: kind for v in VENDORS for tag, kind in v.private_elements.items()}

@@ -8,7 +8,7 @@ from typing import Final
 from radiobject_assets.imaging.dicom import tags as t
 from radiobject_assets.imaging.dicom.elements import Elements
 from radiobject_assets.imaging.dicom.gradient_directions import Direction, direction, from_scan_axes
-from radiobject_assets.imaging.dicom.vendors.vendor import Vendor, VendorRule
+from radiobject_assets.imaging.dicom.vendor import Vendor, VendorRule
 
 _NUMBER = r"([-+]?[0-9]*\.?[0-9]+)"
 _COMMENT = re.compile(rf"b={_NUMBER}(?:\({_NUMBER},{_NUMBER},{_NUMBER}\))?")

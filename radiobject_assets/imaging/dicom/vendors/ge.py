@@ -21,7 +21,7 @@ from radiobject_assets.imaging.dicom.gradient_directions import (
     unless_contradicted,
 )
 from radiobject_assets.imaging.dicom.reversed_rows import POLARITY_COLUMN
-from radiobject_assets.imaging.dicom.vendors.vendor import ImageFrames, Vendor, VendorRule
+from radiobject_assets.imaging.dicom.vendor import ImageFrames, Vendor, VendorRule
 from radiobject_assets.imaging.source import AttributeValue
 
 # Private elements: block 10 of the vendor's groups.

@@ -8,7 +8,7 @@ from typing import Final
 from radiobject_assets.imaging.dicom import tags as t
 from radiobject_assets.imaging.dicom.elements import Elements
 from radiobject_assets.imaging.dicom.gradient_directions import Direction, direction
-from radiobject_assets.imaging.dicom.vendors.vendor import Vendor, VendorRule
+from radiobject_assets.imaging.dicom.vendor import Vendor, VendorRule
 
 # Private elements: block 10 of the vendor's groups.
 _B_VALUE: Final = 0x20011003

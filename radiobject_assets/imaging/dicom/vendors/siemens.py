@@ -24,8 +24,8 @@ from radiobject_assets.imaging.dicom.elements import Elements
 from radiobject_assets.imaging.dicom.gradient_directions import Direction, direction
 from radiobject_assets.imaging.dicom.instance import Frame, Six
 from radiobject_assets.imaging.dicom.mosaic import MAX_TILES, tiles_across
+from radiobject_assets.imaging.dicom.vendor import ImageFrames, Vendor, VendorRule
 from radiobject_assets.imaging.dicom.vendors.siemens_csa import read_csa
-from radiobject_assets.imaging.dicom.vendors.vendor import ImageFrames, Vendor, VendorRule
 from radiobject_assets.imaging.geometry import slice_normal
 from radiobject_assets.imaging.source import AttributeValue
 

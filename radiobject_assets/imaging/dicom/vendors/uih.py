@@ -21,7 +21,7 @@ from radiobject_assets.imaging.dicom.gradient_directions import (
 )
 from radiobject_assets.imaging.dicom.instance import Frame
 from radiobject_assets.imaging.dicom.mosaic import MAX_TILES, tile_rows, tiles_across
-from radiobject_assets.imaging.dicom.vendors.vendor import ImageFrames, Vendor, VendorRule
+from radiobject_assets.imaging.dicom.vendor import ImageFrames, Vendor, VendorRule
 
 # Private elements: block 10 of the vendor's groups.
 _B_VALUE: Final = 0x00651009

@@ -14,7 +14,7 @@ from itertools import pairwise
 from radiobject_assets.imaging.axes import (
     AxisName,
 )
-from radiobject_assets.imaging.dicom.moments import on_one_line
+from radiobject_assets.imaging.dicom.acquisition_times import on_one_line
 from radiobject_assets.imaging.pixels.acceptance import Problem
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series.evidence.order_evidence import (

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from radiobject_assets.imaging.dicom.moments import on_one_line
+from radiobject_assets.imaging.dicom.acquisition_times import on_one_line
 from radiobject_assets.imaging.series.evidence.plane import Plane
 
 Columns = list[list[Plane]]

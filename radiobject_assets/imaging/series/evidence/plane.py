@@ -8,8 +8,8 @@ import numpy as np
 
 from radiobject_assets.imaging.dicom.instance import Frame, Instance
 from radiobject_assets.imaging.dicom.mosaic import plane_size
+from radiobject_assets.imaging.dicom.vendor import Vendor
 from radiobject_assets.imaging.dicom.vendors import vendor_of
-from radiobject_assets.imaging.dicom.vendors.vendor import Vendor
 from radiobject_assets.imaging.geometry import Float
 from radiobject_assets.imaging.source import AttributeValue
 

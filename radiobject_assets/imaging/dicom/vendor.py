@@ -1,6 +1,6 @@
 """What is asked of a vendor's headers, and the answers of a vendor of whom nothing is known.
 
-A vendor is a subclass of `Vendor` in a module of its own, and a line in `vendors.VENDORS`. It overrides what
+A vendor is a subclass of `Vendor` in a module of `vendors`, and a line in `vendors.VENDORS`. It overrides what
 its headers say beyond the standard, and lists in `rules` what that is and what it rests on.
 """
 
