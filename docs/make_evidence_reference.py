@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from radiobject_assets.imaging.dicom.vendor import VendorRule
 from radiobject_assets.imaging.dicom.vendor_rules import RULES
 from radiobject_assets.imaging.series.evidence.order_evidence import EVIDENCE
 from radiobject_assets.imaging.series.evidence.rules import (
@@ -24,6 +25,16 @@ from radiobject_assets.imaging.series.evidence.rules import (
     Rule,
 )
 
+_BY_SUBJECT = """
+    orientation-enhanced orientation-canon orientation-philips orientation-toshiba orientation
+    orientation-contradicted siemens-gradient siemens-csa-gradient philips-gradient uih-gradient
+    ge-gradient ge-gradient-no-phase canon-comment-gradient canon-uid-of-each-slice ge-b-value
+    siemens-b-value philips-b-value uih-b-value ge-unweighted ge-times ge-component ge-pepolar
+    ge-pepolar-modes siemens-split siemens-mosaic siemens-mosaic-taken-apart siemens-csa1
+    siemens-slice-times siemens-phase-encoding uih-grid philips-trace philips-order philips-scaling
+    philips-suv hitachi-hyperfine
+""".split()  # noqa: SIM905 - no better one a line
+"""Rules of vendors by what they are about, not by vendor; those that are not named here come last."""
 PAGE = Path(__file__).resolve().parent / "reference" / "evidence.md"
 
 
@@ -42,6 +53,10 @@ def _paragraph(text: str) -> list[str]:
 
 def _rule(rule: Rule) -> tuple[str, str, str]:
     return rule.elements, rule.tolerance, rule.rests_on
+
+
+def _subject(rule: VendorRule) -> int:
+    return _BY_SUBJECT.index(rule.name) if rule.name in _BY_SUBJECT else len(_BY_SUBJECT)
 
 
 def page() -> str:
@@ -124,7 +139,7 @@ def page() -> str:
         ),
         *_table(
             ("rule", "vendor", "what", "rests on", "source"),
-            [(f"`{r.name}`", r.vendor, r.what, r.rests_on, r.source) for r in RULES],
+            [(f"`{r.name}`", r.vendor, r.what, r.rests_on, r.source) for r in sorted(RULES, key=_subject)],
         ),
     ]
     return "\n".join(lines).rstrip("\n") + "\n"

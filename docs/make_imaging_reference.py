@@ -18,7 +18,7 @@ from radiobject_assets.imaging.dicom.tags import ATTRIBUTES, IDENTITY, OPTIONAL_
 from radiobject_assets.imaging.files.archives import LIMITS
 from radiobject_assets.imaging.nifti import bids, sidecars
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
-from radiobject_assets.imaging.release.scan_release import DATE_COLUMNS, UID_COLUMNS
+from radiobject_assets.imaging.release.deidentification import DATE_COLUMNS, UID_COLUMNS
 
 FOLDER = Path(__file__).resolve().parent / "reference"
 
@@ -41,7 +41,8 @@ COMPUTED = {
     "b_values_s_per_mm2": "JSON list: b-value of each time point",
     "b_vectors_ras": "JSON list: gradient direction of each time point (unit vector, RAS+); what "
     "vendors write along axes of the scan or the image is turned to the patient's",
-    "b_vectors_rule": "names of the rules by which directions were understood (`imaging/vendor_rules.py`)",
+    "b_vectors_rule": "names of the rules by which directions were understood "
+    "(`imaging/dicom/vendor_rules.py`)",
     "b_vectors_unproved": "what is not known of the directions, where a rule rests on nothing: do not use "
     "them without a look at a tensor",
     "phase_encoding_polarity": "`forward` or `reversed`: of GE's epi_pepolar, whose reversed volumes are a "
@@ -129,7 +130,7 @@ elements only the numbers that geometry, diffusion and scaling need are looked a
 
 - **A coded attribute says what its list has.** Where the standard lists the values of an attribute
   (sequences, positions, units, laterality, burned-in annotation, modality...), others are left out; body
-  parts, contrast agents and tracers are told where all their words are of such (`imaging/terms.py`, which
+  parts, contrast agents and tracers are told where all their words are of such (`imaging/words/`, which
   holds the context groups of PS3.16), ages, dates and code strings where they have their form. What is left
   to be free text is: manufacturer, model, sequence, kernel, and names that `attributes` adds.
 - **An allowed text that names somebody is withheld.** The words of the attributes below are read with each
@@ -174,8 +175,8 @@ A store remembers a digest of it and refuses another one, and ids that are no ps
 | BIDS labels with six digits in a row (a date, a record number) | eight digits of an HMAC |
 | other ids in the subjects' table, cells that repeat the subject's id | left out |
 
-Times of day stay. `imaging/privacy.py` does all of this in one place (`Release.scan`); whatever is made
-later, is made of what it lets out.
+Times of day stay. `imaging/release/deidentification.py` does all of this in one place (`Release.scan`);
+whatever is made later, is made of what it lets out.
 """
 
 

@@ -9,7 +9,7 @@ import unicodedata
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings, SubjectsConfig
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.imaging.files.volume_names import without_ending
-from radiobject_assets.imaging.release.scan_release import Release
+from radiobject_assets.imaging.release.deidentification import Release
 
 MIN_SECRET_LETTERS = 16
 

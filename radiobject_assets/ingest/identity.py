@@ -13,7 +13,7 @@ import unicodedata
 from radiobject_assets.dataset.dataset_yaml import SubjectsConfig
 from radiobject_assets.errors import IngestError
 from radiobject_assets.imaging.files.path_text import path_text
-from radiobject_assets.imaging.release.scan_release import PSEUDONYM
+from radiobject_assets.imaging.release.deidentification import PSEUDONYM
 from radiobject_assets.imaging.series.record import Series
 from radiobject_assets.ingest.dataset_release import subject_in_file_name
 

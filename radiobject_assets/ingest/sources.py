@@ -13,7 +13,7 @@ from radiobject_assets.imaging.dicom.instance import Instance
 from radiobject_assets.imaging.files.unreadable import Unreadable
 from radiobject_assets.imaging.nifti.header import NiftiFile
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.release.scan_release import Release
+from radiobject_assets.imaging.release.deidentification import Release
 from radiobject_assets.imaging.scanning.scan import ScanResult, find_files, scan
 from radiobject_assets.ingest.dataset_release import release_of
 from radiobject_assets.ingest.labels_on_images.waiting import WaitingLabels, files_of, waiting_labels

@@ -20,7 +20,7 @@ from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.labels.contours import distance_mm, mask_between
 from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.release.scan_release import Release
+from radiobject_assets.imaging.release.deidentification import Release
 from radiobject_assets.imaging.scanning.scan import ScanResult, scan
 from radiobject_assets.imaging.series.record import Series
 from radiobject_assets.imaging.series.series_building import build_series

@@ -6,20 +6,30 @@ import random
 
 import pytest
 
-from radiobject_assets.imaging.dicom.elements import Elements, Header, OddElements, read_elements
+from radiobject_assets.imaging.dicom.elements import (
+    Elements,
+    Header,
+    KnownElements,
+    OddElements,
+    read_elements,
+)
+from radiobject_assets.imaging.dicom.header_cache import HeaderCache
 from radiobject_assets.imaging.dicom.tags import WANTED
 from radiobject_assets.phantom.cohort import make_subject
 
+CACHE = HeaderCache()
 
-def read(data: bytes, wanted: dict[int, str], *, explicit: bool, big: bool) -> tuple[Header, int] | str:
+
+def read(data: bytes, known: KnownElements | None, *, explicit: bool, big: bool) -> tuple[Header, int] | str:
     try:
         found, end = read_elements(
             lambda offset, size: data[offset : offset + size],
             0,
             len(data),
-            wanted,
+            WANTED,
             explicit=explicit,
             big=big,
+            known=known,
         )
     except OddElements as error:
         return str(error)
@@ -29,9 +39,10 @@ def read(data: bytes, wanted: dict[int, str], *, explicit: bool, big: bool) -> t
 
 
 def both_ways(data: bytes, *, explicit: bool = True, big: bool = False) -> None:
-    """The same read by a table of wanted tags that has learned, and by one that is new."""
-    learned = read(data, WANTED, explicit=explicit, big=big)
-    assert learned == read(data, dict(WANTED), explicit=explicit, big=big)
+    """The same read with what all reads before have learned, and by itself."""
+    known = CACHE.known_elements(WANTED, explicit=explicit, big=big)
+    learned = read(data, known, explicit=explicit, big=big)
+    assert learned == read(data, None, explicit=explicit, big=big)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.export.nifti_files import export_store
-from radiobject_assets.imaging.dicom.moments import even_step_s, on_one_line
+from radiobject_assets.imaging.dicom.acquisition_times import even_step_s, on_one_line
 from radiobject_assets.ingest import ingest_sources
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget

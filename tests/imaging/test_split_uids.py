@@ -17,7 +17,7 @@ from pydicom.uid import generate_uid
 from real_cases import change, copy_case
 
 from radiobject_assets.imaging.opening.open_series import open_series
-from radiobject_assets.imaging.release.scan_release import Release
+from radiobject_assets.imaging.release.deidentification import Release
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.scanning.scan_table import scan_from_table, scan_to_table
 from radiobject_assets.imaging.series.record import Series

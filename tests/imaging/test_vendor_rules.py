@@ -19,8 +19,10 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import MRImageStorage
 from real_cases import copy_case
 
-from radiobject_assets.imaging.dicom.csa import read_csa
+from radiobject_assets.imaging.dicom.vendor import Vendor
 from radiobject_assets.imaging.dicom.vendor_rules import RULE, RULES
+from radiobject_assets.imaging.dicom.vendors import VENDORS, vendor_of
+from radiobject_assets.imaging.dicom.vendors.siemens_csa import read_csa
 from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.record import Series
@@ -313,3 +315,31 @@ def test_every_rule_says_what_it_rests_on() -> None:
         assert rule.what.endswith("."), rule.name
         assert len(rule.source) > 10, rule.name
         assert not rule.source.endswith("."), rule.name
+
+
+# The table of vendors
+
+
+@pytest.mark.parametrize("maker", ["Siemens Healthineers", GE, "Philips", "UIH", "CANON_MEC", "Toshiba"])
+def test_a_vendor_is_found_by_its_name_in_any_case(maker: str) -> None:
+    found = vendor_of(maker)
+    assert found is vendor_of(maker.upper()) is vendor_of(maker.lower())
+    assert found in VENDORS
+
+
+def test_whoever_has_no_name_in_the_table_is_read_by_the_standard_alone() -> None:
+    assert vendor_of("") is vendor_of("Hyperfine") not in VENDORS
+    assert type(vendor_of("Hyperfine")) is Vendor
+
+
+def test_no_private_element_is_read_as_two_kinds() -> None:
+    kinds: dict[int, set[str]] = {}
+    for vendor in VENDORS:
+        for tag, kind in vendor.private_elements.items():
+            assert (tag >> 16) % 2 == 1, "elements of the standard are in tags.py"
+            kinds.setdefault(tag, set()).add(kind)
+    assert all(len(found) == 1 for found in kinds.values())
+
+
+def test_no_rule_has_the_name_of_another() -> None:
+    assert len(RULE) == len(RULES)

@@ -31,7 +31,7 @@ with warnings.catch_warnings():
     from nibabel.nicom import csareader
     from nibabel.nicom.dicomwrappers import wrapper_from_file
 
-from radiobject_assets.imaging.dicom.csa import read_csa
+from radiobject_assets.imaging.dicom.vendors.siemens_csa import read_csa
 from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import scan

@@ -10,7 +10,7 @@ from dicom_files import ramp, write_stack
 from pydicom.dataset import FileDataset
 
 from radiobject_assets.imaging.dicom.instance import Instance
-from radiobject_assets.imaging.release.scan_release import Release
+from radiobject_assets.imaging.release.deidentification import Release
 from radiobject_assets.imaging.scanning.scan import ScanResult, scan
 
 

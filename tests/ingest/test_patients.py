@@ -12,7 +12,7 @@ import pytest
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.export.nifti_files import export_store
-from radiobject_assets.imaging.release.scan_release import PSEUDONYM
+from radiobject_assets.imaging.release.deidentification import PSEUDONYM
 from radiobject_assets.ingest import IngestReport, ingest_sources
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.store import RadiObject

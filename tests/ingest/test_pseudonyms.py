@@ -18,7 +18,7 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.dataset.keywords import OPTIONAL_KEYWORDS
 from radiobject_assets.errors import ConfigurationError, IngestError
 from radiobject_assets.imaging.dicom.tags import OPTIONAL_ATTRIBUTES
-from radiobject_assets.imaging.release.scan_release import PSEUDONYM, Release
+from radiobject_assets.imaging.release.deidentification import PSEUDONYM, Release
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.series_building import build_series
 from radiobject_assets.ingest import IngestReport, ingest_sources, plan_ingest

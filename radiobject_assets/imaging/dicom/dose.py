@@ -16,6 +16,7 @@ from radiobject_assets.imaging.dicom.elements import Elements
 from radiobject_assets.imaging.dicom.frames import classic_frame
 from radiobject_assets.imaging.dicom.instance import Frame
 from radiobject_assets.imaging.dicom.terms import in_terms
+from radiobject_assets.imaging.dicom.vendor import Vendor
 from radiobject_assets.imaging.geometry import slice_normal
 from radiobject_assets.imaging.source import AttributeValue
 
@@ -25,7 +26,7 @@ _SAME_MM = 1e-2
 _ALONG_Z = 1 - 1e-6
 
 
-def dose_frames(elements: Elements, n_frames: int, manufacturer: str) -> tuple[Frame, ...]:
+def dose_frames(elements: Elements, n_frames: int, vendor: Vendor) -> tuple[Frame, ...]:
     """The planes of a dose grid; empty where the offsets do not say where they are.
 
     Offsets that begin with 0 are distances from the first plane along the normal (row x column). Offsets that
@@ -34,7 +35,7 @@ def dose_frames(elements: Elements, n_frames: int, manufacturer: str) -> tuple[F
     """
     scaling = elements.number(t.DOSE_GRID_SCALING)
     slope = scaling if scaling is not None and math.isfinite(scaling) and scaling > 0 else 0.0
-    whole = replace(classic_frame(elements, manufacturer), slope=slope, intercept=0.0)
+    whole = replace(classic_frame(elements, vendor), slope=slope, intercept=0.0)
     offsets = elements.numbers(t.GRID_FRAME_OFFSETS)
     if n_frames == 1 and len(offsets) < 2:
         return (whole,)

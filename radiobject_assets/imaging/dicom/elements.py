@@ -11,7 +11,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 Read = Callable[[int, int], bytes]
 """(offset, size) -> up to `size` bytes at `offset`; fewer only at the end of the file."""
@@ -147,11 +146,13 @@ def read_elements(
     explicit: bool,
     big: bool,
     only_group: int = 0,
+    known: KnownElements | None = None,
 ) -> tuple[Header, int]:
     """Walk the elements of a data set from offset `start` of a file of `size` bytes.
 
     Stops at the pixel data, at the end of the file, or (with `only_group`) at the first element of another
-    group. Returns the header and the offset where it stopped.
+    group. Returns the header and the offset where it stopped. `known` has what the same read of other files
+    learned (`header_cache`), and learns.
 
     Raises
     ------
@@ -163,12 +164,12 @@ def read_elements(
     long_length = struct.Struct(f"{order}I").unpack_from
     values: dict[int, Value] = {}
     header = Header(Elements(values, wanted, order))
-    steps = _Steps.of(wanted, order, explicit, only_group)
+    known = KnownElements() if known is None else known
     base, chunk = start, 32768
     buffer = read(base, chunk)
     at = 0
     while True:
-        begin = at = steps.follow(buffer, at, values)
+        begin = at = known.follow(buffer, at, values)
         try:
             if explicit:
                 group, element, vr, length = layout(buffer, at)
@@ -215,7 +216,7 @@ def read_elements(
                     if kept:
                         values[tag] = buffer[at:end]
             if expected != "SQ":
-                steps.learn(buffer[begin:at], tag if kept else 0, length)
+                known.learn(buffer[begin:at], tag if kept else 0, length)
             at = end
         except (struct.error, _NeedMore):
             if base + len(buffer) >= size:
@@ -232,42 +233,29 @@ def read_elements(
                 raise OddElements("an element is too long to be part of a header") from None
 
 
-class _Steps:
+class KnownElements:
     """Elements whose 8 bytes of tag, VR and length were met before: a third of the time of taking them apart.
 
     Of the same bytes the same follows, whatever the file: how far the next element is, and whether the value
-    is wanted. Only elements of one read, in one byte order, with or without VRs share them.
+    is wanted. Only reads of one table of wanted tags, in one byte order, with or without VRs, share them.
     """
 
     _MOST = 8192
-    _known: ClassVar[dict[tuple[int, str, bool, int], _Steps]] = {}
 
-    def __init__(self, wanted: Mapping[int, str]) -> None:
-        self._wanted = wanted  # so that its id stays its own
-        self._steps: dict[bytes, tuple[int, int]] = {}
-
-    @classmethod
-    def of(cls, wanted: Mapping[int, str], order: str, explicit: bool, only_group: int) -> _Steps:
-        """The steps of all reads like this one."""
-        key = id(wanted), order, explicit, only_group
-        known = cls._known.get(key)
-        if known is None:
-            if len(cls._known) >= 32:
-                cls._known.clear()
-            known = cls._known[key] = cls(wanted)
-        return known
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[int, int]] = {}
 
     def learn(self, head: bytes, tag: int, length: int) -> None:
         """`tag` is 0 where the value is not wanted; heads of other lengths than 8 are not for here."""
         if len(head) == 8:
-            if len(self._steps) >= self._MOST:  # damaged files have any
-                self._steps.clear()
-            self._steps[head] = tag, length
+            if len(self._known) >= self._MOST:  # damaged files have any
+                self._known.clear()
+            self._known[head] = tag, length
 
     def follow(self, buffer: bytes, at: int, values: dict[int, Value]) -> int:
         """Take the wanted values of known elements that are whole in the buffer; where the next one is."""
-        step, size = self._steps.get, len(buffer)
-        while (found := step(buffer[at : at + 8])) is not None:
+        known, size = self._known.get, len(buffer)
+        while (found := known(buffer[at : at + 8])) is not None:
             tag, length = found
             end = at + 8 + length
             if end > size:

@@ -17,8 +17,8 @@ from radiobject_assets.imaging.dicom import tags as t
 from radiobject_assets.imaging.dicom.diffusion import b_value_of, direction_of
 from radiobject_assets.imaging.dicom.elements import Elements
 from radiobject_assets.imaging.dicom.instance import Frame, Six, Triple
-from radiobject_assets.imaging.dicom.pepolar import polarity_of, rows_reversed
 from radiobject_assets.imaging.dicom.real_world import in_place_of, rescale_of
+from radiobject_assets.imaging.dicom.vendor import Vendor
 from radiobject_assets.imaging.dicom.withholding import names_somebody, words_of_identity
 from radiobject_assets.imaging.geometry import slice_normal
 from radiobject_assets.imaging.source import AttributeValue
@@ -27,7 +27,6 @@ _PHASE = frozenset({"P", "PHASE", "PHASE MAP", "PHASE_MAP"})
 _REAL = frozenset({"R", "REAL"})
 _IMAGINARY = frozenset({"I", "IMAGINARY"})
 _RESCALE = frozenset({t.SLOPE, t.INTERCEPT, t.MODALITY_LUT, t.REAL_WORLD_MAPPING})
-_GE_COMPONENTS = {1: "phase", 2: "real", 3: "imaginary"}
 
 
 @lru_cache(maxsize=4096)
@@ -90,17 +89,17 @@ def acquired_at(elements: Elements) -> str:
     return moment
 
 
-def classic_frame(elements: Elements, manufacturer: str) -> Frame:
-    """The one frame of a classic (single-frame) instance; `manufacturer` in upper case."""
+def classic_frame(elements: Elements, vendor: Vendor) -> Frame:
+    """The one frame of a classic (single-frame) instance."""
     slope, intercept = rescale_of(elements)
     if t.REAL_WORLD_MAPPING in elements.values:
-        slope, intercept = in_place_of((slope, intercept), elements.items(t.REAL_WORLD_MAPPING), manufacturer)
+        slope, intercept = in_place_of((slope, intercept), elements.items(t.REAL_WORLD_MAPPING), vendor)
     component = component_of(elements.text(t.IMAGE_TYPE))
     if not component and t.COMPLEX_COMPONENT in elements.values:
         component = component_of(elements.text(t.COMPLEX_COMPONENT))
-    if not component and t.GE_COMPONENT in elements.values and manufacturer.startswith("GE"):
-        component = _GE_COMPONENTS.get(elements.integer(t.GE_COMPONENT) or 0, "")
-    direction = direction_of(elements, manufacturer)
+    if not component:
+        component = vendor.component(elements)
+    direction = direction_of(elements, vendor)
     return Frame(
         position=position(elements),
         orientation=_orientation(elements),
@@ -110,10 +109,10 @@ def classic_frame(elements: Elements, manufacturer: str) -> Frame:
         component=component,
         echo_time_ms=finite(elements.number(t.ECHO_TIME)),
         temporal_index=elements.integer(t.TEMPORAL_POSITION),
-        volume_numbers=_volume_numbers(elements) if "PHILIPS" in manufacturer else (),
+        volume_numbers=vendor.volume_numbers(elements),
         trigger_time_ms=finite(elements.number(t.TRIGGER_TIME)),
         acquired_at=acquired_at(elements),
-        b_value=b_value_of(elements, manufacturer),
+        b_value=b_value_of(elements, vendor),
         gradient=direction.vector if direction else None,
         direction_rule=direction.rule if direction else "",
         thickness_mm=_thickness(elements),
@@ -124,17 +123,8 @@ def classic_frame(elements: Elements, manufacturer: str) -> Frame:
         cardiac_percent=finite(elements.number(t.CARDIAC_PERCENT)),
         respiratory_percent=finite(elements.number(t.RESPIRATORY_PERCENT)),
         rescaled=not _RESCALE.isdisjoint(elements.values),
-        rows_reversed=rows_reversed(polarity_of(elements, manufacturer)),
+        rows_reversed=vendor.rows_reversed(elements),
     )
-
-
-def _volume_numbers(elements: Elements) -> tuple[int, ...]:
-    label = elements.text(t.PHILIPS_LABEL_TYPE)[:1].upper()
-    numbers = [
-        elements.integer(tag) or 0
-        for tag in (t.PHILIPS_B_VALUE_NUMBER, t.PHILIPS_GRADIENT_NUMBER, t.TEMPORAL_POSITION)
-    ]
-    return (*numbers, " CL".find(label or " "), elements.integer(t.PHILIPS_PHASE_NUMBER) or 0)
 
 
 def is_tomographic(elements: Elements) -> bool:
@@ -143,7 +133,7 @@ def is_tomographic(elements: Elements) -> bool:
     return kinds in (["RECON TOMO"], ["RECON GATED TOMO"])
 
 
-def tomographic_frames(elements: Elements, n_frames: int, manufacturer: str) -> tuple[Frame, ...]:
+def tomographic_frames(elements: Elements, n_frames: int, vendor: Vendor) -> tuple[Frame, ...]:
     """The frames of a reconstructed nuclear medicine volume (PS3.3 C.8.4.15): slices of the first detector.
 
     SpacingBetweenSlices is signed there: negative where slices run against the normal.
@@ -161,7 +151,7 @@ def tomographic_frames(elements: Elements, n_frames: int, manufacturer: str) -> 
     numbers = [int(number) - 1 for number in elements.numbers(t.NM_SLICE_VECTOR)]
     if len(numbers) != n_frames:
         numbers = list(range(n_frames))
-    whole = replace(classic_frame(elements, manufacturer), orientation=orientation)
+    whole = replace(classic_frame(elements, vendor), orientation=orientation)
     frames = []
     for number in numbers:
         x, y, z = (float(v) for v in first + normal * (gap_mm * number))
@@ -169,7 +159,7 @@ def tomographic_frames(elements: Elements, n_frames: int, manufacturer: str) -> 
     return tuple(frames)
 
 
-def multiframe_frames(elements: Elements, n_frames: int, manufacturer: str) -> tuple[Frame, ...]:
+def multiframe_frames(elements: Elements, n_frames: int, vendor: Vendor) -> tuple[Frame, ...]:
     """The frames of an enhanced multi-frame instance, in the order of its pixel data."""
     shared = elements.first(t.SHARED_GROUPS) or Elements({}, t.WANTED)
     groups = elements.items(t.FRAME_GROUPS)
@@ -177,7 +167,7 @@ def multiframe_frames(elements: Elements, n_frames: int, manufacturer: str) -> t
     _, own = _macro_values(elements)
     return tuple(
         replace(
-            _frame(groups[index] if index < len(groups) else empty, shared, elements, manufacturer),
+            _frame(groups[index] if index < len(groups) else empty, shared, elements, vendor),
             own=own[index] if index < len(own) else (),
         )
         for index in range(n_frames)
@@ -237,13 +227,13 @@ def _values_in(group: Elements, words: frozenset[str]) -> dict[str, AttributeVal
     return found
 
 
-def _frame(own: Elements, shared: Elements, top: Elements, manufacturer: str) -> Frame:
+def _frame(own: Elements, shared: Elements, top: Elements, vendor: Vendor) -> Frame:
     def macro(tag: int) -> Elements | None:
         return own.first(tag) or shared.first(tag)
 
     content = macro(t.FRAME_CONTENT) or Elements({}, t.WANTED)
     mapping = own.items(t.REAL_WORLD_MAPPING) or shared.items(t.REAL_WORLD_MAPPING)
-    slope, intercept = in_place_of(rescale_of(macro(t.PIXEL_TRANSFORMATION) or top), mapping, manufacturer)
+    slope, intercept = in_place_of(rescale_of(macro(t.PIXEL_TRANSFORMATION) or top), mapping, vendor)
     echo = macro(t.MR_ECHO)
     cardiac, respiratory, temporal = macro(t.CARDIAC), macro(t.RESPIRATORY), macro(t.TEMPORAL_SEQUENCE)
     frame_type = macro(t.MR_FRAME_TYPE) or macro(t.CT_FRAME_TYPE)
@@ -253,7 +243,7 @@ def _frame(own: Elements, shared: Elements, top: Elements, manufacturer: str) ->
             frame_type.text(t.FRAME_TYPE)
         )
     diffusion = macro(t.MR_DIFFUSION)
-    direction = direction_of(diffusion, manufacturer) if diffusion else None
+    direction = direction_of(diffusion, vendor) if diffusion else None
     identification = macro(t.SEGMENT_IDENTIFICATION)
     return Frame(
         position=position(macro(t.PLANE_POSITION)),
@@ -273,7 +263,7 @@ def _frame(own: Elements, shared: Elements, top: Elements, manufacturer: str) ->
         duration_ms=finite(content.number(t.FRAME_ACQUISITION_DURATION)),
         rescaled=bool(mapping) or not _RESCALE.isdisjoint((macro(t.PIXEL_TRANSFORMATION) or top).values),
         acquired_at=content.text(t.FRAME_ACQUIRED_AT),
-        b_value=b_value_of(diffusion, manufacturer) if diffusion else None,
+        b_value=b_value_of(diffusion, vendor) if diffusion else None,
         gradient=direction.vector if direction else None,
         direction_rule=direction.rule if direction else "",
         dimension_index=tuple(int(value) for value in content.numbers(t.DIMENSION_INDEX)),

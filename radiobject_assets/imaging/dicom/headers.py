@@ -6,58 +6,24 @@ pydicom cannot read either is unreadable, with a reason.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import math
 import struct
-import unicodedata
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from blake3 import blake3
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.dicom import tags as t
-from radiobject_assets.imaging.dicom.dose import RTDOSE_STORAGE, dose_attributes, dose_frames
 from radiobject_assets.imaging.dicom.elements import Elements, Header, OddElements, Read, Value, read_elements
-from radiobject_assets.imaging.dicom.frames import (
-    classic_frame,
-    is_tomographic,
-    multiframe_attributes,
-    multiframe_frames,
-    tomographic_frames,
-)
-from radiobject_assets.imaging.dicom.header_cache import Alike
-from radiobject_assets.imaging.dicom.instance import Frame, Instance, header_length
-from radiobject_assets.imaging.dicom.label_headers import (
-    describe_segments,
-    frame_of_reference,
-    referenced_images,
-)
-from radiobject_assets.imaging.dicom.lookup import PixelMapping, pixel_mapping
-from radiobject_assets.imaging.dicom.mosaic import (
-    grid_frames,
-    is_grid,
-    is_mosaic,
-    mosaic_frames,
-    phase_encoding_of,
-    tile_rows,
-    tiles_across,
-    with_csa_diffusion,
-)
-from radiobject_assets.imaging.dicom.one_scan import scan_attributes, source_series_of
-from radiobject_assets.imaging.dicom.pepolar import POLARITY_COLUMN, polarity_of
-from radiobject_assets.imaging.dicom.quiet import pydicom_quietly
-from radiobject_assets.imaging.dicom.real_world import real_world_attributes
-from radiobject_assets.imaging.dicom.terms import in_terms
-from radiobject_assets.imaging.dicom.tracer import tracer_attributes
-from radiobject_assets.imaging.dicom.withholding import masked, names_somebody, words_of_identity
+from radiobject_assets.imaging.dicom.header_cache import HeaderCache
+from radiobject_assets.imaging.dicom.instance import Instance, header_length
+from radiobject_assets.imaging.dicom.suppressed_output import pydicom_quietly
+from radiobject_assets.imaging.dicom.vendors import PRIVATE_ELEMENTS
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.imaging.source import AttributeValue
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -65,9 +31,9 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 _TRANSFER_SYNTAX = 0x00020010
-_META_WANTED = {_TRANSFER_SYNTAX: "UI", 0x00020002: "UI", 0x00020003: "UI"}
+_WANTED: Final = {**t.WANTED, **PRIVATE_ELEMENTS}
+_META_WANTED: Final = {_TRANSFER_SYNTAX: "UI", 0x00020002: "UI", 0x00020003: "UI"}
 _MAX_INFLATED_HEADER = 64 << 20
-_MAX_FRAMES = 1 << 20
 
 
 def looks_like_bare_dicom(prefix: bytes) -> bool:
@@ -79,7 +45,7 @@ def looks_like_bare_dicom(prefix: bytes) -> bool:
     return int.from_bytes(prefix[4:8], "little") <= 1024
 
 
-def read_instance(path: Path, read: Read, prefix: bytes, size: int) -> Instance:
+def read_instance(path: Path, read: Read, prefix: bytes, size: int, cache: HeaderCache) -> Instance:
     """Read one DICOM file's header.
 
     Parameters
@@ -90,6 +56,8 @@ def read_instance(path: Path, read: Read, prefix: bytes, size: int) -> Instance:
         The first bytes of the file, at least 132 where it is that long.
     size
         Of the file, in bytes.
+    cache
+        What headers before this one said; of the same scan, so that it is freed with it.
 
     Raises
     ------
@@ -97,9 +65,9 @@ def read_instance(path: Path, read: Read, prefix: bytes, size: int) -> Instance:
         With DAMAGED_HEADER, DICOMDIR or UNSUPPORTED_ENCODING.
     """
     try:
-        header, syntax = _fast_header(read, prefix, size)
+        header, syntax = _fast_header(read, prefix, size, _WANTED, cache)
     except OddElements:
-        header, syntax = _pydicom_header(path, read, size)
+        header, syntax = _pydicom_header(path, read, size, _WANTED)
     elements = header.elements
     if elements.text(t.SOP_CLASS_UID) == MEDIA_DIRECTORY:
         raise ImageReadError(Reason.DICOMDIR, "is a DICOMDIR", path)
@@ -107,10 +75,10 @@ def read_instance(path: Path, read: Read, prefix: bytes, size: int) -> Instance:
         raise ImageReadError(Reason.DAMAGED_HEADER, "has neither a SOP class nor a series UID", path)
     elements.encodings = _encodings(elements.text(t.CHARACTER_SET))
     digest = str(blake3(read(0, header_length(size, header.pixel_offset))).hexdigest())
-    return _alike.instance(path, size, header, syntax, digest, _instance)
+    return cache.instance(path, size, header, syntax, digest)
 
 
-_CONTOUR_WANTED = {**t.WANTED, t.CONTOUR_DATA: "DS"}
+_CONTOUR_WANTED: Final = {**_WANTED, t.CONTOUR_DATA: "DS"}
 
 
 def reread_elements(path: Path, data: bytes) -> Elements:
@@ -127,19 +95,22 @@ def reread_elements(path: Path, data: bytes) -> Elements:
         return data[offset : offset + size]
 
     try:
-        header, _ = _fast_header(read, data[:4096], len(data), _CONTOUR_WANTED)
+        header, _ = _fast_header(read, data[:4096], len(data), _CONTOUR_WANTED, HeaderCache())
     except OddElements:
         header, _ = _pydicom_header(path, read, len(data), _CONTOUR_WANTED)
     return header.elements
 
 
 def _fast_header(
-    read: Read, prefix: bytes, size: int, wanted: Mapping[int, str] = t.WANTED
+    read: Read, prefix: bytes, size: int, wanted: Mapping[int, str], cache: HeaderCache
 ) -> tuple[Header, str]:
     start = 132 if prefix[128:132] == b"DICM" else 0
     syntax = media_class = ""
     if prefix[start : start + 2] == b"\x02\x00":
-        meta, start = read_elements(read, start, size, _META_WANTED, explicit=True, big=False, only_group=2)
+        known = cache.known_elements(_META_WANTED, explicit=True, big=False, only_group=2)
+        meta, start = read_elements(
+            read, start, size, _META_WANTED, explicit=True, big=False, only_group=2, known=known
+        )
         syntax = meta.elements.text(_TRANSFER_SYNTAX)
         media_class = meta.elements.text(0x00020002)
     if syntax == DEFLATED:
@@ -148,9 +119,9 @@ def _fast_header(
     if not syntax:
         explicit = read(start, 6)[4:6].isalpha()
         syntax = EXPLICIT_LITTLE if explicit else IMPLICIT_LITTLE
-    header, _ = read_elements(
-        read, start, size, wanted, explicit=syntax != IMPLICIT_LITTLE, big=syntax == EXPLICIT_BIG
-    )
+    explicit, big = syntax != IMPLICIT_LITTLE, syntax == EXPLICIT_BIG
+    known = cache.known_elements(wanted, explicit=explicit, big=big)
+    header, _ = read_elements(read, start, size, wanted, explicit=explicit, big=big, known=known)
     if media_class == MEDIA_DIRECTORY or (media_class and not header.elements.text(t.SOP_CLASS_UID)):
         header.elements.values[t.SOP_CLASS_UID] = media_class  # anonymisers take it out of the data set alone
     return header, syntax
@@ -168,9 +139,7 @@ def _inflating(read: Read, start: int, size: int) -> tuple[Read, int]:
     return (lambda offset, count: data[offset : offset + count]), len(data)
 
 
-def _pydicom_header(
-    path: Path, read: Read, size: int, wanted: Mapping[int, str] = t.WANTED
-) -> tuple[Header, str]:
+def _pydicom_header(path: Path, read: Read, size: int, wanted: Mapping[int, str]) -> tuple[Header, str]:
     """Ask pydicom, which is slower and more forgiving."""
     import pydicom
 
@@ -194,7 +163,7 @@ def _pydicom_header(
 _NO_TEXT = frozenset({"SQ", "XW", "OB", "US", "SS", "UL", "FD", "FL"})
 
 
-def _from_pydicom(dataset: Any, depth: int, wanted: Mapping[int, str] = t.WANTED) -> Elements:
+def _from_pydicom(dataset: Any, depth: int, wanted: Mapping[int, str]) -> Elements:
     from pydicom.errors import BytesLengthException
 
     odd = BytesLengthException, struct.error, NotImplementedError
@@ -240,173 +209,3 @@ def _encodings(character_set: str) -> tuple[str, ...]:
     from pydicom.charset import python_encoding
 
     return tuple(python_encoding.get(term, "utf-8") for term in terms)
-
-
-def attributes_of(
-    elements: Elements, wanted: Mapping[str, tuple[int, type]] = t.ATTRIBUTES
-) -> dict[str, AttributeValue]:
-    """The wanted acquisition parameters that are present; a text must be in its terms and name nobody."""
-    found: dict[str, AttributeValue] = {}
-    words = words_of_identity(elements)
-    for name, (tag, kind) in wanted.items():
-        if tag not in elements.values:
-            continue
-        if kind is str:
-            text = in_terms(tag, elements.text(tag))
-            if tag == t.SERIES_DESCRIPTION:
-                text = masked(text, words)
-            if text and (tag in t.DATES or not names_somebody(text, words)):
-                found[name] = text
-            continue
-        number = elements.number(tag)
-        if number is not None and math.isfinite(number):
-            found[name] = int(number) if kind is int else number
-    return found
-
-
-_Attributes = dict[str, AttributeValue]
-_EXTRAS = {keyword: (tag, kind) for keyword, (_, tag, kind) in t.OPTIONAL_ATTRIBUTES.items()}
-_ATTRIBUTE_TAGS = (
-    *(tag for tag, _ in (*t.ATTRIBUTES.values(), *_EXTRAS.values())),
-    *t.IDENTITY,
-    t.PATIENT_ID_ISSUER,
-)
-_shared_attributes: dict[tuple[object, ...], tuple[_Attributes, _Attributes]] = {}
-
-
-def _interned_attributes(elements: Elements) -> tuple[_Attributes, _Attributes]:
-    # Instances of a series share most values: converting each combination once halves the time of a scan.
-    get = elements.values.get
-    key = tuple([get(tag) for tag in _ATTRIBUTE_TAGS])
-    known = _shared_attributes.get(key)
-    if known is None:
-        allowed = attributes_of(elements)
-        if issuer := elements.text(t.PATIENT_ID_ISSUER):
-            # digits, because the name of an institution is not told
-            name = unicodedata.normalize("NFC", issuer).encode("utf-8", "replace")
-            allowed = {**allowed, t.ISSUER_COLUMN: hashlib.blake2b(name, digest_size=4).hexdigest()}
-        known = allowed, attributes_of(elements, _EXTRAS)
-        if len(_shared_attributes) > 4096:
-            _shared_attributes.clear()
-        _shared_attributes[key] = known
-    return known
-
-
-_alike = Alike()
-
-
-def _instance(path: Path, size: int, header: Header, syntax: str, digest: str) -> Instance:
-    e = header.elements
-    has_pixels = bool(header.pixel_keyword)
-    n_frames = e.integer(t.N_FRAMES)
-    n_frames = 1 if n_frames is None else n_frames
-    manufacturer = e.text(t.MANUFACTURER).upper()
-    frames: tuple[Frame, ...] = ()
-    tiles = 0
-    if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:
-        frames = multiframe_frames(e, min(max(n_frames, 0), _MAX_FRAMES), manufacturer)
-    elif has_pixels and e.text(t.SOP_CLASS_UID) == RTDOSE_STORAGE:
-        frames = dose_frames(e, min(max(n_frames, 0), _MAX_FRAMES), manufacturer)
-    elif n_frames > 1 and is_tomographic(e):
-        frames = tomographic_frames(e, min(n_frames, _MAX_FRAMES), manufacturer)
-    elif has_pixels and is_mosaic(e, manufacturer):
-        frames = mosaic_frames(e, classic_frame(e, manufacturer))
-        tiles = len(frames) or -1
-    elif has_pixels and is_grid(e, manufacturer):
-        frames = grid_frames(e, classic_frame(e, manufacturer))
-        tiles = len(frames) or -1
-    elif has_pixels:
-        frame = classic_frame(e, manufacturer)
-        echo_planar = "SIEMENS" in manufacturer and "EP" in e.text(t.SCANNING_SEQUENCE)
-        frames = (with_csa_diffusion(frame, e) if echo_planar else frame,)
-    named = referenced_images(e)
-    attributes, extras = _interned_attributes(e)
-    if t.FRAME_GROUPS in e.values or t.SHARED_GROUPS in e.values:
-        attributes = {**multiframe_attributes(e), **real_world_attributes(e, manufacturer), **attributes}
-    if has_pixels and "SIEMENS" in manufacturer and "EP" in e.text(t.SCANNING_SEQUENCE) and len(frames) > 0:
-        across = tiles_across(tiles) if tiles > 0 else 1
-        plane = (e.integer(t.COLUMNS) or 0) // across, (e.integer(t.ROWS) or 0) // across
-        attributes = {**attributes, **phase_encoding_of(e, frames[0].orientation, plane)}
-    polarity = polarity_of(e, manufacturer)
-    if polarity in ("forward", "reversed"):
-        attributes = {**attributes, POLARITY_COLUMN: polarity}
-    if t.N_TEMPORAL_POSITIONS in e.values:
-        attributes = {**attributes, **scan_attributes(e)}
-    if t.RADIOPHARMACEUTICALS in e.values:
-        attributes = {**attributes, **tracer_attributes(e)}
-    if t.DOSE_UNITS in e.values and e.text(t.SOP_CLASS_UID) == RTDOSE_STORAGE:
-        attributes = {**attributes, **dose_attributes(e)}
-    if t.REAL_WORLD_MAPPING in e.values:
-        attributes = {**attributes, **real_world_attributes(e, manufacturer)}
-    segments = describe_segments(e)
-    mapped = PixelMapping()
-    if has_pixels and (t.MODALITY_LUT in e.values or e.text(t.PHOTOMETRIC) == "PALETTE COLOR"):
-        mapped = pixel_mapping(e)
-        if mapped.line is not None:
-            frames = tuple(replace(f, slope=mapped.line[0], intercept=mapped.line[1]) for f in frames)
-    return Instance(
-        path=path,
-        size_bytes=size,
-        sop_class_uid=e.text(t.SOP_CLASS_UID),
-        sop_instance_uid=e.text(t.SOP_INSTANCE_UID),
-        series_uid=e.text(t.SERIES_UID),
-        study_uid=e.text(t.STUDY_UID),
-        patient_id=e.text(t.PATIENT_ID) or None,
-        modality=in_terms(t.MODALITY, e.text(t.MODALITY)),
-        description=e.text(t.SERIES_DESCRIPTION),
-        image_type=e.text(t.IMAGE_TYPE),
-        transfer_syntax=syntax,
-        instance_number=e.integer(t.INSTANCE_NUMBER),
-        acquisition_number=e.integer(t.ACQUISITION_NUMBER),
-        rows=e.integer(t.ROWS) or 0,
-        columns=e.integer(t.COLUMNS) or 0,
-        n_frames=n_frames if has_pixels else 0,
-        bits_allocated=e.integer(t.BITS_ALLOCATED) or 0,
-        bits_stored=e.integer(t.BITS_STORED) or e.integer(t.BITS_ALLOCATED) or 0,
-        high_bit=_high_bit(e),
-        signed=e.integer(t.PIXEL_REPRESENTATION) == 1,
-        samples=e.integer(t.SAMPLES) or 1,
-        photometric=e.text(t.PHOTOMETRIC),
-        planar=e.integer(t.PLANAR) or 0,
-        pixel_keyword=header.pixel_keyword,
-        pixel_offset=header.pixel_offset,
-        pixel_length=header.pixel_length,
-        header_digest=digest,
-        frames=frames,
-        tiles=tiles,
-        tile_rows=tile_rows(tiles) if tiles > 0 and is_grid(e, manufacturer) else 0,
-        references=named.series,
-        reference_sops=named.instances,
-        reference_owners=named.owners,
-        reference_classes=named.classes,
-        segments=segments,
-        segmentation_type=e.text(t.SEGMENTATION_TYPE),
-        max_fraction=e.integer(t.MAX_FRACTION) or 0,
-        segments_overlap=e.text(t.SEGMENTS_OVERLAP),
-        detail=mapped.detail,
-        table=mapped.kind,
-        table_bits=mapped.bits,
-        source_series=source_series_of(e),
-        attributes=attributes if not mapped.units else {**attributes, "rescale_type": mapped.units},
-        extras=extras,
-        concatenation=_concatenation(e),
-        frame_of_reference_uid=frame_of_reference(e),
-    )
-
-
-def _concatenation(e: Elements) -> tuple[str, int, int] | None:
-    uid = e.text(t.CONCATENATION)
-    if not uid:
-        return None
-    return uid, e.integer(t.IN_CONCATENATION) or 0, e.integer(t.CONCATENATION_TOTAL) or 0
-
-
-def _high_bit(e: Elements) -> int:
-    """HighBit, or where that cannot be (too low for BitsStored, or beyond BitsAllocated) the last stored bit.
-
-    The values then lie in the lowest bits, which is where pydicom, dcm2niix and GDCM look whatever it says.
-    """
-    high = e.integer(t.HIGH_BIT)
-    allocated = e.integer(t.BITS_ALLOCATED) or 1
-    stored = e.integer(t.BITS_STORED) or allocated
-    return high if high is not None and stored - 1 <= high < allocated else stored - 1

@@ -150,8 +150,9 @@ class Instance:
         SeriesInstanceUID of the enhanced series of which the instance is an alternate (Related Series
         Sequence with that purpose), "" where it names none.
     uid_place
-        Where `imaging.release` has replaced `series_uid`: a name of all of it but the last number, and the rank of
-        that number among the series of the scan that share the name. None where the UID tells it itself.
+        Where `imaging.release` has replaced `series_uid`: a name of all of it but the last number, and the
+        rank of that number among the series of the scan that share the name. None where the UID tells it
+        itself.
     concatenation
         ConcatenationUID, InConcatenationNumber and InConcatenationTotalNumber (0 where it is not told) of a
         multi-frame object that was written in several files; None for others.
@@ -161,8 +162,8 @@ class Instance:
         True for a file that was compressed by itself (`.dcm.gz`): offsets and sizes are of what is in it, and
         it is unpacked before it is read (`members.local_copy`).
     extras
-        Those that a data set may allow besides (`tags.OPTIONAL_ATTRIBUTES`), by DICOM keyword; `imaging.release`
-        moves the allowed ones to `attributes` and drops the others.
+        Those that a data set may allow besides (`tags.OPTIONAL_ATTRIBUTES`), by DICOM keyword;
+        `imaging.release` moves the allowed ones to `attributes` and drops the others.
     """
 
     path: Path

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from radiobject_assets.imaging.dicom import tags as t
 from radiobject_assets.imaging.dicom.elements import Elements
+from radiobject_assets.imaging.dicom.vendor import Vendor
 from radiobject_assets.imaging.source import AttributeValue
 
 IDENTITY = (1.0, 0.0)
@@ -26,7 +27,7 @@ COLUMNS = {
 
 
 def in_place_of(
-    rescale: tuple[float, float], items: Sequence[Elements], manufacturer: str
+    rescale: tuple[float, float], items: Sequence[Elements], vendor: Vendor
 ) -> tuple[float, float]:
     """Slope and intercept of an image: of its rescale, or of the mapping that stands for it.
 
@@ -34,19 +35,17 @@ def in_place_of(
     ----------
     items
         Of RealWorldValueMappingSequence, of the image or of the frame.
-    manufacturer
-        In upper case.
     """
-    if not items or rescale != IDENTITY or "PHILIPS" not in manufacturer:
+    if not items or rescale != IDENTITY or not vendor.mapping_is_rescale:
         return rescale
     return _line(items) or rescale
 
 
-def real_world_attributes(elements: Elements, manufacturer: str) -> dict[str, AttributeValue]:
+def real_world_attributes(elements: Elements, vendor: Vendor) -> dict[str, AttributeValue]:
     """Slope and intercept of an image's mapping where it is not applied; empty for none, several, a table."""
     items = _items(elements)
     line = _line(items)
-    if line is None or in_place_of(rescale_of(elements), items, manufacturer) == line:
+    if line is None or in_place_of(rescale_of(elements), items, vendor) == line:
         return {}
     return dict(zip(COLUMNS, line, strict=True))
 

@@ -5,13 +5,13 @@ V6.0 counts slices in the UID's last number). Taken one by one, each would be a 
 of one slice. They are one series where patient, study, SeriesNumber, kind and description are the same, and
 
 - InstanceNumbers run through all of them, without a gap and none twice, or
-- Canon made them, each has the same number of images at one position, numbered alike or through, and the
-  UIDs differ in their last number alone, which counts along the slices.
+- the vendor gives slices a UID each (Canon), each has the same number of images at one position, numbered
+  alike or through, and the UIDs differ in their last number alone, which counts along the slices.
 
 Whether what comes together is a volume is judged afterwards, as of any series; where it is none by its
 geometry, and each part was numbered in a row and is a volume alone, the parts are series of their own after
 all: stations, or stacks that overlap. Rests on a description of such
-images (`canon-uid-of-each-slice` in vendor_rules.py) and on what InstanceNumber means (PS3.3 C.7.6.1).
+images (`canon-uid-of-each-slice` in vendors/canon.py) and on what InstanceNumber means (PS3.3 C.7.6.1).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from typing import Any, Final
 import numpy as np
 
 from radiobject_assets.imaging.dicom.instance import Instance
+from radiobject_assets.imaging.dicom.vendors import vendor_of
 from radiobject_assets.imaging.geometry import SAME_POSITION_MM, slice_normal
 from radiobject_assets.imaging.source import AttributeValue
 
 MEMBERS: Final = "joined_series_uids"
 COLUMNS: Final = ("joined_uids", MEMBERS)
-_COUNTING = ("CANON", "TOSHIBA")
 
 
 def join_numbered(groups: Mapping[str, Sequence[Instance]]) -> dict[str, list[Instance]]:
@@ -125,15 +125,15 @@ def in_a_row(part: Sequence[Instance]) -> bool:
 
 
 def _by_slice(parts: Mapping[str, Sequence[Instance]]) -> bool:
-    """Whether Canon's UIDs count slices: one position each, along one line in the order of the UIDs."""
-    makers = {str(i.attributes.get("manufacturer", "")).upper() for part in parts.values() for i in part}
+    """Whether UIDs count slices: one position each, along one line in the order of the UIDs."""
+    makers = {vendor_of(str(i.attributes.get("manufacturer", ""))) for part in parts.values() for i in part}
     counted = {uid: _place(part[0]) for uid, part in parts.items()}
     places_of = {uid: place for uid, place in counted.items() if place is not None}
     numbers = [sorted(_number(i) for i in _distinct({uid: part})) for uid, part in parts.items()]
     through = len({n for own in numbers for n in own}) == sum(map(len, numbers))
     if len(set(map(len, numbers))) > 1 or not (through or all(own == numbers[0] for own in numbers)):
         return False
-    if not all(maker.startswith(_COUNTING) for maker in makers) or len(places_of) < len(parts):
+    if not all(maker.uid_of_each_slice for maker in makers) or len(places_of) < len(parts):
         return False
     if len({stem for stem, _ in places_of.values()}) > 1:
         return False

@@ -13,6 +13,7 @@ import math
 from radiobject_assets.imaging.dicom import tags as t
 from radiobject_assets.imaging.dicom.elements import Elements
 from radiobject_assets.imaging.dicom.terms import in_terms
+from radiobject_assets.imaging.dicom.vendor import Vendor
 from radiobject_assets.imaging.dicom.withholding import names_somebody, words_of_identity
 from radiobject_assets.imaging.source import AttributeValue
 
@@ -33,7 +34,7 @@ COLUMNS = {
 """Columns of obs that `tracer_attributes` gives, and what they mean."""
 
 
-def tracer_attributes(elements: Elements) -> dict[str, AttributeValue]:
+def tracer_attributes(elements: Elements, vendor: Vendor) -> dict[str, AttributeValue]:
     """What the first item of RadiopharmaceuticalInformationSequence says; empty where there is none."""
     item = elements.first(t.RADIOPHARMACEUTICALS)
     if item is None:
@@ -55,21 +56,25 @@ def tracer_attributes(elements: Elements) -> dict[str, AttributeValue]:
         "injected_activity_bq": dose_bq,
         "radionuclide_half_life_s": half_life_s,
         "injection_to_series_s": elapsed_s,
-        "suv_bw_factor": _suv_factor(elements, dose_bq, half_life_s, elapsed_s),
+        "suv_bw_factor": _suv_factor(elements, vendor, dose_bq, half_life_s, elapsed_s),
     }
     return {name: value for name, value in found.items() if value not in (None, "")}
 
 
 def _suv_factor(
-    elements: Elements, dose_bq: float | None, half_life_s: float | None, elapsed_s: float | None
+    elements: Elements,
+    vendor: Vendor,
+    dose_bq: float | None,
+    half_life_s: float | None,
+    elapsed_s: float | None,
 ) -> float | None:
     if elements.text(t.MODALITY) != "PT":
         return None
     units = elements.text(t.UNITS)
     if units == "GML" and elements.text(t.SUV_TYPE) in ("", "BW"):
         return 1.0
-    if units == "CNTS" and elements.text(t.MANUFACTURER).upper().startswith("PHILIPS"):
-        return _positive(elements, t.PHILIPS_SUV_FACTOR)
+    if units == "CNTS":
+        return vendor.suv_factor(elements)
     corrections = elements.text(t.CORRECTED_IMAGE).split("\\")
     weight_kg = _positive(elements, t.PATIENT_WEIGHT)
     if units != "BQML" or not {"ATTN", "DECY"} <= set(corrections) or weight_kg is None or dose_bq is None:

@@ -11,21 +11,12 @@ from functools import lru_cache
 
 from radiobject_assets.imaging.dicom.elements import Elements
 from radiobject_assets.imaging.dicom.tags import IDENTITY
+from radiobject_assets.imaging.words import words
 
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 _MIN_LETTERS = 3
 _MIN_WITHIN = 6
 _MIN_ALONE = 8
-# Words in the names of phantoms, test images and de-identified data that legitimate values carry too.
-_PLAIN = frozenset(
-    """abdomen anon anonymized anonymised anonymous arm axial body brain breast cardiac center centre chest
-    clinic coronal dcm dicom ear ext extremity female foot general hand head healthcare heart hip hospital
-    image imaging institute institution knee leg liver lung male medical mri neck none original patient
-    pelvis pet phantom primary qa research sagittal shoulder skull spine study subject test thorax unknown
-    university volunteer healthineers systems corporation electronics gmbh vendor scanner
-    united whole wholebody canon hitachi philips siemens toshiba uih ge hyperfine bruker
-    """.split()  # noqa: SIM905 - one word a line is no better to read
-)
 
 
 def words_of_identity(elements: Elements) -> frozenset[str]:
@@ -49,8 +40,8 @@ def words_of_persons(elements: Elements) -> frozenset[str]:
 
 @lru_cache(maxsize=4096)
 def _words_in(identities: tuple[str, ...]) -> frozenset[str]:
-    words = {word.casefold() for text in identities for word in _WORD.findall(text)}
-    return frozenset(word for word in words if len(word) >= _MIN_LETTERS and word not in _PLAIN)
+    found = {word.casefold() for text in identities for word in _WORD.findall(text)}
+    return frozenset(word for word in found - words("everyday_words") if len(word) >= _MIN_LETTERS)
 
 
 def names_somebody(text: str, words: frozenset[str]) -> bool:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.dicom.mosaic import tile_of
-from radiobject_assets.imaging.dicom.pepolar import TURNED, turns_rows
+from radiobject_assets.imaging.dicom.reversed_rows import TURNED, turns_rows
 from radiobject_assets.imaging.dicom.values import stored_dtype, value_range
 from radiobject_assets.imaging.pixels.acceptance import is_colour
 from radiobject_assets.imaging.pixels.coded_frames import NATIVE_CODECS

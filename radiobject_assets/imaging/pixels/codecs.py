@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radiobject_assets.imaging.dicom.quiet import native_stderr_silenced
+from radiobject_assets.imaging.dicom.suppressed_output import native_stderr_silenced
 
 _RLE_HEADER_BYTES = 64
 _MAX_SEGMENTS = 15

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.dicom.quiet import pydicom_quietly
+from radiobject_assets.imaging.dicom.suppressed_output import pydicom_quietly
 from radiobject_assets.imaging.pixels.codecs import (
     decode_jpeg12,
     decode_jpeg_ls,

@@ -19,8 +19,8 @@ from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.dicom.elements import read_elements
 from radiobject_assets.imaging.dicom.headers import DEFLATED, EXPLICIT_BIG, reread_elements
 from radiobject_assets.imaging.dicom.instance import Instance, header_length
-from radiobject_assets.imaging.dicom.lookup import LookupTable, lookup_table
-from radiobject_assets.imaging.dicom.quiet import pydicom_quietly
+from radiobject_assets.imaging.dicom.lookup_tables import LookupTable, lookup_table
+from radiobject_assets.imaging.dicom.suppressed_output import pydicom_quietly
 from radiobject_assets.imaging.dicom.values import file_dtype
 from radiobject_assets.imaging.pixels.acceptance import COMPRESSED, SUBSAMPLED, native_bits
 from radiobject_assets.imaging.pixels.coded_frames import CodedFrame, as_rgb, decode_frame

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from radiobject_assets.errors import ImageReadError
+from radiobject_assets.imaging.dicom.header_cache import HeaderCache
 from radiobject_assets.imaging.dicom.headers import looks_like_bare_dicom, read_instance
 from radiobject_assets.imaging.dicom.instance import Instance
 from radiobject_assets.imaging.files.archives import is_tar
@@ -47,7 +48,7 @@ _ARCHIVES = {
 _SYSTEM_FILES = (b"\0\5\x16\7", b"\0\0\0\1Bud1")
 
 
-def classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int) -> Record:
+def classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int, cache: HeaderCache) -> Record:
     """The record of an open file.
 
     Parameters
@@ -56,6 +57,8 @@ def classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int) 
         The path that the record gets, and the folder that its name is relative to.
     prefix
         The first `PREFIX_BYTES` of the file, or all of it.
+    cache
+        What DICOM headers of the same scan said.
 
     Raises
     ------
@@ -75,7 +78,7 @@ def classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int) 
     if prefix.startswith(_SYSTEM_FILES):
         return Unreadable(path, Reason.SYSTEM_FILE, "is a file of macOS about another file or a folder")
     if prefix[128:132] == b"DICM":
-        return read_instance(path, read, prefix, size)
+        return read_instance(path, read, prefix, size, cache)
     if prefix[:2] == b"\x1f\x8b":
         inflated = _inflate_prefix(prefix, _HEADER_BYTES)
         if is_nifti(inflated):
@@ -104,7 +107,7 @@ def classify(path: Path, root: Path, descriptor: int, prefix: bytes, size: int) 
         return Unreadable(path, Reason.ARCHIVE, f"is a {kind} archive")
     if looks_like_bare_dicom(prefix):
         try:
-            return read_instance(path, read, prefix, size)
+            return read_instance(path, read, prefix, size, cache)
         except ImageReadError as error:
             if error.code == Reason.DICOMDIR:
                 raise

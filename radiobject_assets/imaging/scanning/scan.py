@@ -19,6 +19,7 @@ from blake3 import blake3
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.dicom.duplicates import Seen, candidates
+from radiobject_assets.imaging.dicom.header_cache import HeaderCache
 from radiobject_assets.imaging.dicom.instance import Instance
 from radiobject_assets.imaging.files.archives import LIMITS, ArchiveLimits, as_unpacked, is_office_document
 from radiobject_assets.imaging.files.path_text import path_text
@@ -137,14 +138,14 @@ def scan(
     niftis: list[NiftiFile] = []
     unreadable: list[Unreadable] = []
     texts: dict[Path, bytes] = {}
-    seen = Seen()
+    seen, cache = Seen(), HeaderCache()
     for done, path in enumerate(sorted(roots, key=str)):
         root = roots[path]
         if on_progress is not None and done % 256 == 0:
             on_progress(done, len(roots))
-        record = scan_file(path, root, seen=seen)
+        record = scan_file(path, root, seen=seen, cache=cache)
         is_archive = isinstance(record, Unreadable) and record.reason is Reason.ARCHIVE
-        for item in _members(path, root, record, limits, texts) if is_archive else (record,):
+        for item in _members(path, root, record, limits, texts, cache) if is_archive else (record,):
             if isinstance(item, Instance):
                 instances.append(item)
             elif isinstance(item, NiftiFile):
@@ -203,14 +204,19 @@ def _digest(instance: Instance, descriptor: int) -> str:
 
 
 def _members(
-    archive: Path, root: Path, refused: Record, limits: ArchiveLimits, texts: dict[Path, bytes]
+    archive: Path,
+    root: Path,
+    refused: Record,
+    limits: ArchiveLimits,
+    texts: dict[Path, bytes],
+    cache: HeaderCache,
 ) -> list[Record]:
     """The records of an archive's members; the archive's own where nothing of it can be used."""
     unpacked = Unpacked()
     records: list[Record] = []
     try:
         if isinstance(refused, Unreadable) and refused.detail == GZIPPED_DICOM:
-            return [_gzipped(archive, root, archive, limits)]
+            return [_gzipped(archive, root, archive, limits, cache)]
         kind = kind_of_archive(archive)
         if kind is None:
             return [refused]
@@ -219,9 +225,9 @@ def _members(
         if kind == "zip" and (arrays := arrays_in(archive)) is not None:
             return [named(archive, arrays)]
         for path, copy in copies(archive, kind, unpacked, limits):
-            record = scan_file(copy, root, shown=path)
+            record = scan_file(copy, root, shown=path, cache=cache)
             if isinstance(record, Unreadable) and record.detail == GZIPPED_DICOM:
-                record = _gzipped(copy, root, path, limits)
+                record = _gzipped(copy, root, path, limits, cache)
             if isinstance(record, Unreadable) and record.reason is Reason.ARCHIVE:
                 record = replace(
                     record, reason=Reason.NESTED_ARCHIVE, detail=f"{record.detail} in an archive"
@@ -240,7 +246,7 @@ def _members(
     return records
 
 
-def _gzipped(packed: Path, root: Path, shown: Path, limits: ArchiveLimits) -> Record:
+def _gzipped(packed: Path, root: Path, shown: Path, limits: ArchiveLimits, cache: HeaderCache) -> Record:
     """The record of the DICOM file that is gzipped in `packed`, which is known by the path `shown`."""
     with temporary_folder() as folder:
         copy = Path(folder, "inflated")
@@ -248,14 +254,20 @@ def _gzipped(packed: Path, root: Path, shown: Path, limits: ArchiveLimits) -> Re
             inflate(packed, copy, limits)
         except ImageReadError as error:
             return Unreadable(shown, Reason(error.code), error.detail)
-        record = scan_file(copy, root, shown=shown)
+        record = scan_file(copy, root, shown=shown, cache=cache)
         if not isinstance(record, Instance):
             return record
         digest = pixel_digest(replace(record, path=copy)) if record.pixel_keyword else ""
         return replace(record, gzipped=True, pixel_digest=digest)
 
 
-def scan_file(path: Path, root: Path, shown: Path | None = None, seen: Seen | None = None) -> Record:
+def scan_file(
+    path: Path,
+    root: Path,
+    shown: Path | None = None,
+    seen: Seen | None = None,
+    cache: HeaderCache | None = None,
+) -> Record:
     """Read one file's header: the record of what it is.
 
     Parameters
@@ -264,6 +276,8 @@ def scan_file(path: Path, root: Path, shown: Path | None = None, seen: Seen | No
         The path that the record gets, where `path` is only a copy.
     seen
         The instances of other files; what seems a copy of one gets its pixel digest while it is open.
+    cache
+        What the headers of other files said; without it the file is read by itself.
     """
     name = shown or path
     try:
@@ -273,7 +287,7 @@ def scan_file(path: Path, root: Path, shown: Path | None = None, seen: Seen | No
     try:
         size = os.fstat(descriptor).st_size
         prefix = os.pread(descriptor, PREFIX_BYTES, 0)
-        record = classify(name, root, descriptor, prefix, size)
+        record = classify(name, root, descriptor, prefix, size, cache or HeaderCache())
         if not isinstance(record, Instance):
             return record
         if seen is not None and seen.again(record):

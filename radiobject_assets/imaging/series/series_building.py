@@ -1,7 +1,7 @@
 """Series: instances that form one volume, with a verdict.
 
 `build_series` is a pure function of a scan: group by SeriesInstanceUID, join what goes by several of them
-(`one_scan`, `split_uids`), then images (`image_series`) and labels (`label_series`) each in their way; every
+(`mfsplit`, `split_uids`), then images (`image_series`) and labels (`label_series`) each in their way; every
 NIfTI is a series of its own.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from radiobject_assets.imaging.axes import COLUMNS
 from radiobject_assets.imaging.dicom.instance import Instance
-from radiobject_assets.imaging.dicom.one_scan import join_scans
+from radiobject_assets.imaging.dicom.mfsplit import join_scans
 from radiobject_assets.imaging.dicom.split_uids import in_a_row, join_numbered, told_members
 from radiobject_assets.imaging.nifti.axis import fourth_axis
 from radiobject_assets.imaging.nifti.header import NiftiFile

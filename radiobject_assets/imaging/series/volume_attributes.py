@@ -9,8 +9,9 @@ import numpy as np
 
 from radiobject_assets.imaging.axes import AXIS_EVIDENCE, COMPONENTS, DURATIONS, axis_attributes
 from radiobject_assets.imaging.dicom import real_world
-from radiobject_assets.imaging.dicom.moments import even_step_s, on_one_line
+from radiobject_assets.imaging.dicom.acquisition_times import even_step_s, on_one_line
 from radiobject_assets.imaging.dicom.vendor_rules import rules_of_directions
+from radiobject_assets.imaging.dicom.vendors import vendor_of
 from radiobject_assets.imaging.geometry import TILT_DEG, tilt_deg
 from radiobject_assets.imaging.pixels.acceptance import SECONDARY_CAPTURE, is_colour
 from radiobject_assets.imaging.series.evidence.agreement import agreed
@@ -62,7 +63,7 @@ def _fourth_axis(stacked: Stacked) -> dict[str, AttributeValue]:
 def _interval(stacked: Stacked, attributes: Mapping[str, AttributeValue]) -> dict[str, AttributeValue]:
     """Time between volumes of classic images; GE gives a series one time, or each slice its own."""
     times = stacked.planes[:: stacked.n_slices]
-    if len(times) < 2 or str(attributes.get("manufacturer", "")).upper().startswith("GE"):
+    if len(times) < 2 or not vendor_of(str(attributes.get("manufacturer", ""))).times_of_volumes:
         return {}
     moments = on_one_line([p.frame.acquired_at for p in times])
     repetition = attributes.get("repetition_time_ms")
@@ -100,7 +101,8 @@ def _diffusion(stacked: Stacked) -> dict[str, AttributeValue]:
     if not (any(b_values) or named):
         return {}
     directions = [p.frame.gradient for p in times]
-    if str(first.attributes.get("manufacturer", "")).upper().startswith("GE") and any(directions):
+    vendor = vendor_of(str(first.attributes.get("manufacturer", "")))
+    if vendor.unweighted_without_direction and any(directions):
         b_values = [b if direction else 0.0 for b, direction in zip(b_values, directions, strict=True)]
     vectors = [direction or (0.0, 0.0, 0.0) for direction in directions]
     return {

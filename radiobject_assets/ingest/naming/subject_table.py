@@ -17,7 +17,7 @@ from radiobject_assets.dataset.dataset_yaml import SubjectsConfig
 from radiobject_assets.errors import IngestError
 from radiobject_assets.imaging.files.archives import split_member
 from radiobject_assets.imaging.files.unpacked_members import read_member
-from radiobject_assets.imaging.release.scan_release import Release
+from radiobject_assets.imaging.release.deidentification import Release
 from radiobject_assets.store import TileDBContext, ctx_for_threads, ensure_subjects, upsert_subjects
 
 if TYPE_CHECKING:

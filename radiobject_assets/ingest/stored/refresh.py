@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from radiobject_assets.imaging import axes
-from radiobject_assets.imaging.dicom import one_scan, pepolar, real_world, split_uids, tracer, vendor_rules
+from radiobject_assets.imaging.dicom import (
+    mfsplit,
+    real_world,
+    reversed_rows,
+    split_uids,
+    tracer,
+    vendor_rules,
+)
 from radiobject_assets.imaging.dicom.tags import ATTRIBUTES, ISSUER_COLUMN, OPTIONAL_ATTRIBUTES
 from radiobject_assets.imaging.nifti import bids, sidecars
 from radiobject_assets.imaging.series.evidence.agreement import BY_POINT
@@ -32,9 +39,9 @@ WITHDRAWABLE: Final = frozenset(
         "b_values_s_per_mm2",
         "volume_interval_s",
         "b_vectors_ras",
-        *one_scan.COLUMNS,
+        *mfsplit.COLUMNS,
         *split_uids.COLUMNS,
-        pepolar.POLARITY_COLUMN,
+        reversed_rows.POLARITY_COLUMN,
         *vendor_rules.COLUMNS,
         "nifti_description",
         ISSUER_COLUMN,

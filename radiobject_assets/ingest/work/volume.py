@@ -18,7 +18,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.dicom.pepolar import TURNED, turns_rows
+from radiobject_assets.imaging.dicom.reversed_rows import TURNED, turns_rows
 from radiobject_assets.imaging.opening.members import local_copy
 from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.pixels.decoders import Decoders

@@ -86,9 +86,8 @@ def _is_plain(key: _Key, varying: list[int]) -> bool:
 
 
 def _without_traces(planes: list[Plane]) -> list[tuple[str, list[Plane]]]:
-    """Philips' trace images apart: weighted, without a direction, in a series that has directions."""
-    maker = str(planes[0].says("manufacturer") or "").upper()
-    if "PHILIPS" not in maker or not any(p.frame.gradient for p in planes):
+    """Trace images apart (Philips): weighted, without a direction, in a series that has directions."""
+    if not planes[0].vendor.traces_apart or not any(p.frame.gradient for p in planes):
         return [("", planes)]
     traces = [p for p in planes if p.frame.b_value and not p.frame.gradient]
     rest = [p for p in planes if not p.frame.b_value or p.frame.gradient]

@@ -14,7 +14,7 @@ from itertools import pairwise
 from radiobject_assets.imaging.axes import (
     AxisName,
 )
-from radiobject_assets.imaging.dicom.moments import on_one_line
+from radiobject_assets.imaging.dicom.acquisition_times import on_one_line
 from radiobject_assets.imaging.pixels.acceptance import Problem
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series.evidence.order_evidence import (
@@ -121,8 +121,9 @@ def _contradiction(evidence: Evidence, ordered: Columns) -> Problem | None:
         if other is evidence or not other.is_time or (other.cycles and not _spans_scan(other, ordered)):
             continue
         if other.counts:
-            # who wrote a temporal position said the order; Philips' instance numbers follow none
-            if not (evidence.measured or evidence.counts) or _by_philips(ordered):
+            # who wrote a temporal position said the order; some vendors' instance numbers follow none
+            numbers_follow = ordered[0][0].vendor.numbers_follow_volumes
+            if not (evidence.measured or evidence.counts) or not numbers_follow:
                 continue
             theirs = order_by(other, ordered)
             against = theirs is not None and any(
@@ -144,10 +145,6 @@ def _spans_scan(evidence: Evidence, ordered: Columns) -> bool:
     """Whether trigger times reach beyond a heart beat: those within one jitter from beat to beat."""
     keys = [key for column in evidence.values(ordered) or [] for key in column if isinstance(key, float)]
     return bool(keys) and max(keys) - min(keys) > _LONGEST_CYCLE_MS
-
-
-def _by_philips(columns: Columns) -> bool:
-    return "PHILIPS" in str(columns[0][0].says("manufacturer") or "").upper()
 
 
 def _axis(evidence: Evidence, ordered: Columns) -> FourthAxis:

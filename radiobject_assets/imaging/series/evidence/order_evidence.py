@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from radiobject_assets.imaging.dicom.moments import on_one_line
+from radiobject_assets.imaging.dicom.acquisition_times import on_one_line
 from radiobject_assets.imaging.series.evidence.plane import Plane
 
 Columns = list[list[Plane]]
@@ -224,9 +224,8 @@ def _instance_number(plane: Plane) -> float | None:
     return None if number is None else number * float(1 << 20) + plane.index
 
 
-def _philips_number(plane: Plane) -> float | None:
-    philips = "PHILIPS" in str(plane.says("manufacturer") or "").upper()
-    return _instance_number(plane) if philips else None
+def _number_by_position(plane: Plane) -> float | None:
+    return None if plane.vendor.numbers_follow_volumes else _instance_number(plane)
 
 
 def _inversion_time(plane: Plane) -> float | None:
@@ -327,7 +326,7 @@ EVIDENCE: tuple[Evidence, ...] = (
     ),
     Evidence(
         "InstanceNumber of Philips",
-        _number_of(_philips_number),
+        _number_of(_number_by_position),
         _by_position,
         "where private elements were taken away: position by position in mr_philips_fmri4d, "
         "mr_philips_dti4d of the reference images",

@@ -8,6 +8,8 @@ import numpy as np
 
 from radiobject_assets.imaging.dicom.instance import Frame, Instance
 from radiobject_assets.imaging.dicom.mosaic import plane_size
+from radiobject_assets.imaging.dicom.vendor import Vendor
+from radiobject_assets.imaging.dicom.vendors import vendor_of
 from radiobject_assets.imaging.geometry import Float
 from radiobject_assets.imaging.source import AttributeValue
 
@@ -27,6 +29,11 @@ class Plane:
             if name == attribute:
                 return value
         return self.instance.attributes.get(attribute)
+
+    @property
+    def vendor(self) -> Vendor:
+        """Who made the image, as far as its header may say so."""
+        return vendor_of(str(self.says("manufacturer") or ""))
 
     @property
     def image_type(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pydicom
 import pytest
 
-from radiobject_assets.imaging.dicom import headers
+from radiobject_assets.imaging.dicom.header_cache import HeaderCache
 from radiobject_assets.imaging.dicom.instance import Instance
 from radiobject_assets.imaging.scanning.scan import find_files, scan_file
 from radiobject_assets.phantom.cohort import make_ct_series, make_subject
@@ -22,20 +22,11 @@ OTHERS = ("EchoTime", "RescaleSlope", "AcquisitionDate", "AcquisitionDateTime", 
           "SeriesDescription", "ImageType", "ExposureTime", "TemporalPositionIdentifier")  # fmt: skip
 
 
-class Separately:
-    """In place of `Alike`: every header by itself."""
-
-    def instance(self, *arguments: Any) -> Instance:
-        *header, convert = arguments
-        made: Instance = convert(*header)
-        return made
-
-
-def both_ways(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[str]]:
-    shared = [told(scan_file(path, folder)) for path in find_files(folder)]
-    with monkeypatch.context() as patch:
-        patch.setattr(headers, "_alike", Separately())
-        return shared, [told(scan_file(path, folder)) for path in find_files(folder)]
+def both_ways(folder: Path) -> tuple[list[str], list[str]]:
+    """What a scan reads of its files with one cache, and of each file by itself."""
+    cache = HeaderCache()
+    shared = [told(scan_file(path, folder, cache=cache)) for path in find_files(folder)]
+    return shared, [told(scan_file(path, folder)) for path in find_files(folder)]
 
 
 def told(record: Any) -> str:
@@ -63,29 +54,29 @@ def changed(path: Path, keyword: str, text: str | None) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_the_slices_of_a_series_say_each_is_read_as_if_it_were_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+    tmp_path: Path, seed: int
 ) -> None:
     make_ct_series(tmp_path, shape=(16, 16, 24))
     choose = random.Random(seed)
     for path in find_files(tmp_path):
         for keyword in choose.sample(OWN, 3) + choose.sample(OTHERS, choose.choice((0, 0, 1))):
             changed(path, keyword, choose.choice((None, *TEXTS)))
-    shared, separately = both_ways(tmp_path, monkeypatch)
+    shared, separately = both_ways(tmp_path)
     assert shared == separately
     assert sum(record.startswith("Instance(") for record in shared) > 20
 
 
 def test_a_whole_arrival_is_read_the_same_with_and_without_sharing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     make_subject(tmp_path, 1, shape=(48, 48, 24))
-    shared, separately = both_ways(tmp_path, monkeypatch)
+    shared, separately = both_ways(tmp_path)
     assert shared == separately
 
 
 def test_real_headers_are_read_the_same_with_and_without_sharing(
-    shared_data: Path, monkeypatch: pytest.MonkeyPatch
+    shared_data: Path,
 ) -> None:
-    shared, separately = both_ways(shared_data, monkeypatch)
+    shared, separately = both_ways(shared_data)
     assert shared == separately
     assert len(shared) > 100

@@ -11,7 +11,7 @@ planes in each, and acquisition times, with dates, that rise from volume to volu
 anything of that is absent they stay apart, and each says which volume of which scan it is, and why it is
 alone.
 
-Rests on real files (vendor_rules.py).
+Rests on real files (`siemens-split` in vendors/siemens.py).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from typing import Final
 import numpy as np
 
 from radiobject_assets.imaging.dicom import tags as t
+from radiobject_assets.imaging.dicom.acquisition_times import on_one_line
 from radiobject_assets.imaging.dicom.elements import Elements
 from radiobject_assets.imaging.dicom.instance import Instance
-from radiobject_assets.imaging.dicom.moments import on_one_line
 from radiobject_assets.imaging.geometry import SAME_DIRECTION, SAME_POSITION_MM, slice_normal
 from radiobject_assets.imaging.source import AttributeValue
 

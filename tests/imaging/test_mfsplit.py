@@ -18,7 +18,7 @@ from pydicom.uid import generate_uid
 from real_cases import change, copy_case
 
 from radiobject_assets.imaging.opening.open_series import open_series
-from radiobject_assets.imaging.release.scan_release import Release
+from radiobject_assets.imaging.release.deidentification import Release
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.record import Series
 from radiobject_assets.imaging.series.series_building import build_series
