@@ -26,6 +26,7 @@ from radiobject_assets.store.format.layout import is_store, list_collections
 from radiobject_assets.store.names import OBS, SUBJECT
 from radiobject_assets.store.storage.uris import join
 from radiobject_assets.store.tables.table import Table
+from radiobject_assets.system.files import whole_file
 
 _WAITS: Final = frozenset({Reason.REFERENCE_MISSING, Reason.REFERENCE_QUARANTINED, Reason.LABELS_OFF_GRID})
 
@@ -131,13 +132,12 @@ def write_waiting(waiting: Sequence[WaitingLabels], path: Path) -> None:
         return
     import pandas as pd  # the command line, which does without these tables, does without the import
 
-    partial = path.with_suffix(".partial")
     rows = [
         {**asdict(labels), "image_series_uids": list(labels.image_series_uids), "files": []}
         for labels in waiting
     ]
-    pd.DataFrame(rows).to_parquet(partial)
-    partial.replace(path)
+    with whole_file(path) as staged:
+        pd.DataFrame(rows).to_parquet(staged)
 
 
 def read_waiting(paths: Iterable[Path]) -> tuple[WaitingLabels, ...]:

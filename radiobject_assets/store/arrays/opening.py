@@ -7,7 +7,6 @@ never changes once it is written, so that a kept reader is never stale.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import OrderedDict
 
@@ -22,6 +21,7 @@ from radiobject_assets.store.blocks.index import IndexDamagedError
 from radiobject_assets.store.storage.config import get_radiobject_config
 from radiobject_assets.store.storage.context import keep_orphan
 from radiobject_assets.store.storage.uris import last_part
+from radiobject_assets.system.processes import after_fork
 
 _log = logging.getLogger(__name__)
 
@@ -88,5 +88,4 @@ class ReaderPool:
 
 READERS = ReaderPool()
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=READERS.orphan)
+after_fork(READERS.orphan)

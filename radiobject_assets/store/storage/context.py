@@ -15,6 +15,7 @@ from typing import Any
 import tiledb
 
 from radiobject_assets.store.storage.config import RadiObjectConfig, config_generation, get_radiobject_config
+from radiobject_assets.system.processes import after_fork
 
 _SECRET_KEYS = (
     "vfs.s3.aws_access_key_id",
@@ -50,8 +51,7 @@ def _after_fork_in_child() -> None:
         _shared = None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+after_fork(_after_fork_in_child)
 
 
 def keep_orphan(thing: object) -> None:

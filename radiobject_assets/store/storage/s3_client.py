@@ -5,7 +5,6 @@ Every setting of TileDB's for S3 has its equal here or is refused: there is no o
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from botocore.session import Session, get_session
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.store.storage.config import DEADLINE_KEY
 from radiobject_assets.store.storage.s3_settings import PREFIX, deadline_of, endpoint_of
+from radiobject_assets.system.processes import after_fork
 
 # Ways to find credentials that each of TileDB's sources leaves; "auto" is the whole chain.
 _SOURCES: dict[str, tuple[str, ...] | None] = {
@@ -73,8 +73,7 @@ def _after_fork() -> None:
     _lock, _clients, _known = threading.Lock(), {}, WeakKeyDictionary()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)
 
 
 def s3_client(ctx: tiledb.Ctx) -> S3Client:
