@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.partitions.context import partition_loading_context
 
 from radiobject_assets.errors import ConfigurationError, LockedError
 from radiobject_assets.platform.automation.sensors import ARRIVALS_SENSOR, FOLLOW_UP_SENSOR, WAITING_SENSOR
@@ -224,7 +223,7 @@ def _evaluate(
         resources={key: resources[key] for key in sensor.required_resource_keys},
     ) as context:
         context.log.setLevel(logging.WARNING)
-        with partition_loading_context(dynamic_partitions_store=instance):
+        with dg.partition_loading_context(dynamic_partitions_store=instance):
             return sensor.evaluate_tick(context)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 import tiledb
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from radiobject_assets.dataset.config import DatasetConfig
 from radiobject_assets.definitions import build_resources
@@ -20,6 +19,7 @@ from radiobject_assets.ingest.labels.waiting import read_waiting
 from radiobject_assets.landing.local import LooseFiles
 from radiobject_assets.platform.assets.arrival import scan_of
 from radiobject_assets.platform.assets.splits import current_splits
+from radiobject_assets.platform.dagster_internals import AssetCheckExecutionRecordStatus
 from radiobject_assets.resources import DatasetResource
 from radiobject_assets.store import RadiObject
 from radiobject_assets.store.format.layout import is_store

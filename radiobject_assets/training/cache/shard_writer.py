@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import StorageError
+from radiobject_assets.system.folders import sync_path
 from radiobject_assets.system.temporary import staging_folder
 from radiobject_assets.training.cache.format import HEADER_BYTES, ShardMeta, npy_header, shard_paths
 
@@ -78,9 +79,8 @@ class _OpenShard:
         for file, dtype in zip(self._files, self._dtypes, strict=True):
             file.seek(0)
             file.write(npy_header(dtype, (self.rows, *size)))
-            file.flush()
-            os.fsync(file.fileno())
             file.close()
+            sync_path(file.name)
         return self.meta
 
     def abandon(self) -> None:
