@@ -26,6 +26,10 @@ class StorageError(RadiObjectError, RuntimeError):
     """A store cannot be opened, read or written; the message names its URI and never a secret."""
 
 
+class LockedError(StorageError):
+    """Another process holds a file lock for longer than one wanted to wait."""
+
+
 class ConfigurationError(RadiObjectError, ValueError):
     """A setting is missing, unknown or outside its allowed values."""
 

@@ -13,6 +13,7 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.landing.local_zone import LandingZone
 from radiobject_assets.landing.s3_zone import S3LandingZone
 from radiobject_assets.resources.storage_resource import StorageResource
+from radiobject_assets.store import S3Objects
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class DatasetResource(dg.ConfigurableResource[Any]):
         if not config.landing.startswith("s3://"):
             return LandingZone.of(config)
         copies = self.work.root / "copies"
-        return S3LandingZone(config.landing, config.arrivals, storage.get_client(), copies)
+        return S3LandingZone(config.arrivals, S3Objects(config.landing, storage.ctx), copies)
 
     @property
     def work(self) -> WorkFolder:

@@ -1,8 +1,9 @@
-"""Access to the store: one set of options for boto3 and for TileDB.
+"""Access to the store and to a landing zone on S3: one set of options, and one client.
 
-Two clients with settings of their own drift apart, and then the listing works where the reading fails. So
-the options of dagster-aws's S3 resource are the only source, and TileDB's `vfs.s3.*` follow from them.
-Secrets are no option here: both clients take them from the environment (or the AWS chain behind it).
+Clients with settings of their own drift apart, and then the listing works where the reading fails. So the
+options of dagster-aws's S3 resource are the only source, TileDB's `vfs.s3.*` follow from them, and whoever
+goes to S3 takes the store's client of that context; the boto3 client that the parent would make is not used.
+Secrets are no option here: they are taken from the environment (or the AWS chain behind it).
 """
 
 # No postponed annotations here: Dagster reads the type of a nested resource when the class is made.
@@ -100,6 +101,7 @@ class StorageResource(S3Resource):
             endpoint=endpoint,
             use_virtual_addressing=self.use_virtual_addressing,
             include_credentials=not self.use_unsigned_session,
+            profile=self.profile_name,
             max_tries=self.max_attempts,
             connect_timeout_ms=self.connect_timeout_ms,
             request_timeout_ms=self.request_timeout_ms,
@@ -112,6 +114,4 @@ class StorageResource(S3Resource):
             settings["vfs.s3.no_sign_request"] = "true"
         if self.verify is not None:
             settings["vfs.s3.verify_ssl"] = str(self.verify).lower()
-        if self.profile_name is not None:
-            settings["vfs.s3.config_source"] = "config_files"
         return make_ctx(self.config, **settings)

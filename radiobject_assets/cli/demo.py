@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from radiobject_assets.phantom.cohort import DEFAULT_SHAPE, make_cohort
 from radiobject_assets.platform.headless import Pass, open_instance, run_pass
 from radiobject_assets.platform.overview import Overview, read_overview
 from radiobject_assets.system.memory import PeakMemory
+from radiobject_assets.system.temporary import staging_folder
 
 DATASET_YAML = """\
 # The demo's data set. Copy it for your own: docs/own-data-set.md explains every key.
@@ -149,17 +149,14 @@ def _prepare(home: Path, subjects: int, seed: int, shape: tuple[int, int, int], 
     landing = home / "landing"
     if landing.is_dir():
         return False
-    # under its name only when it is whole, so that Ctrl-C leaves no half of a cohort behind
-    growing = home / "landing.partial"
-    shutil.rmtree(growing, ignore_errors=True)
-    make_cohort(
-        growing,
-        subjects=subjects,
-        seed=seed,
-        shape=shape,
-        on_progress=lambda done, total, _: tell(done, total, "making phantoms"),
-    )
-    growing.rename(landing)
+    with staging_folder(landing) as growing:  # so that Ctrl-C leaves no half of a cohort behind
+        make_cohort(
+            growing,
+            subjects=subjects,
+            seed=seed,
+            shape=shape,
+            on_progress=lambda done, total, _: tell(done, total, "making phantoms"),
+        )
     return True
 
 

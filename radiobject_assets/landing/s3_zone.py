@@ -12,16 +12,17 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig
-from radiobject_assets.errors import IngestError, StorageError
+from radiobject_assets.errors import StorageError
 from radiobject_assets.landing.local_zone import Arrival, ArrivalState, Landing, arrival_key, is_archive
+from radiobject_assets.store import S3Object, S3Objects
+from radiobject_assets.system.files import write_whole
 
 _AT_ONCE = 8
 _SPARE_DISK_BYTES = 256 << 20
@@ -29,14 +30,6 @@ _MANIFEST = "copied.json"
 _FILES = "files"
 # A run that reads a copy looks at its manifest first: what was looked at lately is not removed.
 _IN_USE_S = 3600.0
-
-
-@dataclass(frozen=True)
-class _Object:
-    relative: str
-    size: int
-    etag: str
-    modified_s: float
 
 
 @dataclass(frozen=True)
@@ -62,9 +55,7 @@ class _Copy:
     def write(self, manifest: Path) -> None:
         """Note that the copy is whole."""
         manifest.parent.mkdir(parents=True, exist_ok=True)
-        growing = manifest.with_suffix(".partial")
-        growing.write_text(json.dumps({"source": self.source, "files": self.files}), encoding="utf-8")
-        growing.replace(manifest)
+        write_whole(manifest, json.dumps({"source": self.source, "files": self.files}))
 
 
 @dataclass(frozen=True)
@@ -73,32 +64,25 @@ class S3LandingZone(Landing):
 
     Parameters
     ----------
-    uri
-        `s3://bucket/prefix`.
-    client
-        A boto3 client for S3; its endpoint and credentials are the caller's.
+    objects
+        What lies below the prefix; endpoint and credentials are those of its context.
     area
         Folder of the copies.
     """
 
-    uri: str
     settings: ArrivalsConfig
-    client: Any
+    objects: S3Objects
     area: Path
 
     @property
-    def _bucket(self) -> str:
-        return self.uri.removeprefix("s3://").partition("/")[0]
-
-    @property
-    def _prefix(self) -> str:
-        prefix = self.uri.removeprefix("s3://").partition("/")[2].strip("/")
-        return f"{prefix}/" if prefix else ""
+    def uri(self) -> str:
+        """`s3://bucket/prefix`."""
+        return self.objects.uri
 
     def problem(self) -> str:
         """Why the landing zone can't be looked at; "" if it can. A prefix without objects is an empty one."""
         try:
-            self._ask("list", lambda: self.client.list_objects_v2(Bucket=self._bucket, MaxKeys=1))
+            self.objects.check()
         except StorageError as error:
             return str(error)
         return ""
@@ -121,7 +105,7 @@ class S3LandingZone(Landing):
 
     def state(self, arrival: Arrival) -> ArrivalState:
         """What is there now, from its listing."""
-        return self._state(arrival, list(self._objects(arrival)))
+        return self._state(arrival, self._objects(arrival))
 
     def fetch(self, key: str) -> Arrival:
         """The arrival as files: copied unless the copy is complete and its objects are as they were.
@@ -129,28 +113,34 @@ class S3LandingZone(Landing):
         Raises
         ------
         IngestError
-            It is gone, or an object was cut short.
+            It is gone.
         StorageError
             It can't be read, or is larger than the work area may be.
         """
         arrival = self.find(key)
-        objects = [o for o in self._objects(arrival) if o.relative != self.settings.complete_marker]
-        names = _local_names([o.relative for o in objects])
-        wanted = {names[o.relative]: [o.etag, o.size] for o in objects}
+        objects = dict(self._objects(arrival))
+        objects.pop(self.settings.complete_marker, None)
+        names = _local_names(list(objects))
+        wanted: dict[str, list[Any]] = {
+            names[relative]: [found.etag, found.size] for relative, found in objects.items()
+        }
         folder = self.area / key / _FILES
         manifest = self.area / key / _MANIFEST
         there = _Copy.read(manifest)
         made = _Copy(arrival.source, wanted)
-        if there != made or not all((folder / name).is_file() for name in wanted):
-            kept = {name for name in wanted if there is not None and there.files.get(name) == wanted[name]}
-            self._make_room(key, sum(o.size for o in objects if names[o.relative] not in kept))
+        whole = {name for name, (_, size) in wanted.items() if _has_size(folder / name, size)}
+        if there != made or len(whole) < len(wanted):
+            kept = {name for name in whole if there is not None and there.files.get(name) == wanted[name]}
+            missing = {names[r]: found for r, found in objects.items() if names[r] not in kept}
+            self._make_room(key, sum(found.size for found in missing.values()))
             manifest.unlink(missing_ok=True)
             for path in [path for path in folder.rglob("*") if path.is_file()]:
                 if path.relative_to(folder).as_posix() not in kept:
                     path.unlink()
-            missing = [o for o in objects if not (folder / names[o.relative]).is_file()]
+            for name in missing:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                list(pool.map(lambda o: self._copy(arrival, o, folder / names[o.relative]), missing))
+                list(pool.map(lambda name: self.objects.download(missing[name], folder / name), missing))
             folder.mkdir(parents=True, exist_ok=True)
         made.write(manifest)
         return Arrival(key, made.place(folder), arrival.source)
@@ -168,73 +158,36 @@ class S3LandingZone(Landing):
         key = arrival_key(name, self.settings.trusted_names)
         return Arrival(key, self.area / key / _FILES, source)
 
-    def _state(self, arrival: Arrival, objects: list[_Object]) -> ArrivalState:
+    def _state(self, arrival: Arrival, objects: Sequence[tuple[str, S3Object]]) -> ArrivalState:
         digest = hashlib.blake2b(digest_size=16)
         n_files = n_bytes = 0
         marker = self.settings.complete_marker
         is_marked = is_archive(arrival.source) and self._exists(arrival.source + marker)
-        for item in objects:
-            if item.relative == marker:
+        for relative, found in objects:
+            if relative == marker:
                 is_marked = True
                 continue
             n_files += 1
-            n_bytes += item.size
-            digest.update(f"{item.relative}\0{item.size}\0{item.etag}\0".encode("utf-8", "surrogatepass"))
-        changed_s = max((item.modified_s for item in objects), default=0.0)
+            n_bytes += found.size
+            digest.update(f"{relative}\0{found.size}\0{found.etag}\0".encode("utf-8", "surrogatepass"))
+        changed_s = max((found.modified_s for _, found in objects), default=0.0)
         return ArrivalState(n_files, n_bytes, changed_s, is_marked, digest.hexdigest())
 
     def _entries(self) -> tuple[list[str], list[str]]:
-        folders: list[str] = []
-        files: list[str] = []
-        for page in self._pages(self._prefix, Delimiter="/"):
-            folders += [item["Prefix"] for item in page.get("CommonPrefixes", ())]
-            files += [item["Key"] for item in page.get("Contents", ())]
-        names = [name.removeprefix(self._prefix).rstrip("/") for name in folders]
-        loose = [name.removeprefix(self._prefix) for name in files]
-        return [n for n in names if n and n[0] != "."], [n for n in loose if n and n[0] != "."]
+        folders, files = self.objects.top()
+        return [n for n in folders if n and n[0] != "."], [n for n in files if n and n[0] != "."]
 
-    def _objects(self, arrival: Arrival) -> Iterator[_Object]:
-        start = self._prefix + arrival.source
-        for page in self._pages(start):
-            for item in page.get("Contents", ()):
-                relative = item["Key"].removeprefix(start)
-                if is_archive(arrival.source):
-                    if relative:
-                        continue  # another archive whose name begins alike, or the marker
-                    relative = PurePosixPath(arrival.source).name
-                if relative and not relative.endswith("/"):
-                    modified = item["LastModified"].timestamp()
-                    yield _Object(relative, int(item["Size"]), str(item["ETag"]), modified)
+    def _objects(self, arrival: Arrival) -> list[tuple[str, S3Object]]:
+        """The arrival's objects, each under its key in the arrival."""
+        found = self.objects.beginning_with(arrival.source)
+        if is_archive(arrival.source):
+            # not another archive whose name begins alike, nor the marker
+            return [(PurePosixPath(arrival.source).name, one) for one in found if one.key == arrival.source]
+        named = [(one.key.removeprefix(arrival.source), one) for one in found]
+        return [(relative, one) for relative, one in named if relative and not relative.endswith("/")]
 
-    def _exists(self, name: str) -> bool:
-        keys = [item["Key"] for page in self._pages(self._prefix + name) for item in page.get("Contents", ())]
-        return self._prefix + name in keys
-
-    def _pages(self, prefix: str, **more: str) -> Iterator[Mapping[str, Any]]:
-        token: dict[str, str] = {}
-        while True:
-            call = partial(self.client.list_objects_v2, Bucket=self._bucket, Prefix=prefix, **more, **token)
-            page = self._ask("list", call)
-            yield page
-            if not page.get("IsTruncated"):
-                return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
-
-    def _copy(self, arrival: Arrival, item: _Object, target: Path) -> None:
-        start = self._prefix + arrival.source
-        key = start if is_archive(arrival.source) else start + item.relative
-        target.parent.mkdir(parents=True, exist_ok=True)
-        growing = target.with_name(f"{target.name}.partial")
-        # the object that was listed or none: a copy must not be half of one state and half of another
-        answer = self._ask(
-            "read", lambda: self.client.get_object(Bucket=self._bucket, Key=key, IfMatch=item.etag)
-        )
-        with open(growing, "wb") as file:
-            self._ask("read", lambda: shutil.copyfileobj(answer["Body"], file, 1 << 20))
-        if growing.stat().st_size != item.size:
-            growing.unlink()
-            raise IngestError("an object of the arrival was cut short while it was copied")
-        growing.replace(target)
+    def _exists(self, key: str) -> bool:
+        return any(one.key == key for one in self.objects.beginning_with(key))
 
     def _make_room(self, key: str, needed: int) -> None:
         limit = int(self.settings.copy_limit_gb * 2**30)
@@ -257,19 +210,6 @@ class S3LandingZone(Landing):
                 )
             shutil.rmtree(old)
 
-    def _ask(self, what: str, call: Callable[[], Any]) -> Any:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            return call()
-        except ClientError as error:
-            told = error.response.get("Error", {})
-            cause = f"{told.get('Code', 'error')}: {told.get('Message', '')}".rstrip(": ")
-        except (BotoCoreError, OSError) as error:
-            cause = type(error).__name__
-        endpoint = self.client.meta.endpoint_url
-        raise StorageError(f"can't {what} the landing zone {self.uri} at {endpoint}: {cause}")
-
 
 def _local_names(relatives: list[str]) -> dict[str, str]:
     """A relative path for each object's key, no two the same, none a folder of another, none leading out."""
@@ -289,3 +229,7 @@ def _local_names(relatives: list[str]) -> dict[str, str]:
 
 def _bytes_below(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size

@@ -10,21 +10,21 @@ way round. What failed or was interrupted is tried again by the next pass.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.partitions.context import partition_loading_context
 
-from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.errors import ConfigurationError, LockedError
 from radiobject_assets.platform.automation.sensors import ARRIVALS_SENSOR, FOLLOW_UP_SENSOR, WAITING_SENSOR
 from radiobject_assets.platform.automation.sweep import forget
+from radiobject_assets.system.files import write_whole
+from radiobject_assets.system.locks import file_lock
 
 RUN_KEY_TAG = "dagster/run_key"
 SENSOR_TAG = "dagster/sensor_name"
@@ -101,9 +101,7 @@ class _State:
             return cls(path)  # damaged or not there: sweep from the start, runs are known by their keys
 
     def save(self) -> None:
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.cursors), encoding="utf-8")
-        partial.replace(self.path)
+        write_whole(self.path, json.dumps(self.cursors))
 
 
 OnRun = Callable[[str, int, int], None]
@@ -123,15 +121,14 @@ def open_instance(folder: Path) -> Iterator[dg.DagsterInstance]:
     settings = folder / "dagster.yaml"
     if not settings.is_file():
         settings.write_text(_INSTANCE_SETTINGS, encoding="utf-8")
-    with (folder / _LOCK_FILE).open("w") as lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            held.enter_context(file_lock(folder / _LOCK_FILE, wait_s=0))
+        except LockedError:
             raise ConfigurationError(
                 f"{folder}: another process is running this data set; wait for it"
             ) from None
-        with dg.DagsterInstance.from_config(str(folder)) as instance:
-            yield instance
+        yield held.enter_context(dg.DagsterInstance.from_config(str(folder)))
 
 
 def run_pass(
@@ -226,7 +223,7 @@ def _evaluate(
         resources={key: resources[key] for key in sensor.required_resource_keys},
     ) as context:
         context.log.setLevel(logging.WARNING)
-        with partition_loading_context(dynamic_partitions_store=instance):
+        with dg.partition_loading_context(dynamic_partitions_store=instance):
             return sensor.evaluate_tick(context)
 
 

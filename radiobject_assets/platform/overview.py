@@ -11,7 +11,6 @@ from pathlib import Path
 
 import dagster as dg
 import pandas as pd
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.definitions import build_resources
@@ -19,6 +18,7 @@ from radiobject_assets.ingest.labels_on_images.waiting import read_waiting
 from radiobject_assets.landing.local_zone import LooseFiles
 from radiobject_assets.platform.assets.arrival import scan_of
 from radiobject_assets.platform.assets.splits import current_splits
+from radiobject_assets.platform.dagster_internals import AssetCheckExecutionRecordStatus
 from radiobject_assets.resources import DatasetResource
 from radiobject_assets.store import RadiObject, TileDBContext, is_store
 

@@ -131,6 +131,10 @@ from .storage.context import (
 from .storage.parallel import (
     map_on_threads as map_on_threads,
 )
+from .storage.s3_objects import (
+    S3Object as S3Object,
+    S3Objects as S3Objects,
+)
 from .storage.uris import (
     delete_tiledb_uri as delete_tiledb_uri,
     local_path as local_path,

@@ -1,16 +1,12 @@
-"""Where the series of an arrival are worked on: this machine's processes, or a Ray cluster."""
+"""Where the series of an arrival are worked on: processes on this machine."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Literal
 
 from radiobject_assets.errors import ConfigurationError
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from radiobject_assets.system.processes import usable_cores
 
 
 @dataclass(frozen=True)
@@ -22,13 +18,13 @@ class Compute:
     kind
         `local`: a pool of processes on this machine.
     workers
-        Processes in the pool; by default as many as there are cores.
+        Processes in the pool; by default as many as there are cores for this process.
     task_timeout_s
         Seconds after which a task counts as hung: its worker is ended and its item reported.
     """
 
     kind: Literal["local"] = "local"
-    workers: int = field(default_factory=_cores)
+    workers: int = field(default_factory=usable_cores)
     task_timeout_s: float = 1800.0
 
     def __post_init__(self) -> None:

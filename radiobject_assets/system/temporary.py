@@ -1,18 +1,27 @@
-"""Temporary folders that do not outlive their process by long: images in them are of patients.
+"""Folders that do not outlive their process by long: images in them are of patients.
 
 A process that is killed removes nothing. Its folders stay locked as long as it lives, and no longer, so the
-next one that makes such a folder removes what the dead have left.
+next one that makes such a folder removes what the dead have left. A temporary folder goes when its block
+ends; a staging folder becomes the final one.
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
+import logging
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from radiobject_assets.errors import LockedError
+from radiobject_assets.system.folders import sync_path
+from radiobject_assets.system.locks import file_lock
+
+_log = logging.getLogger(__name__)
 
 _PREFIX = "radiobject-assets-"
 _LOCK = ".lock"
@@ -25,11 +34,43 @@ def temporary_folder() -> Iterator[Path]:
     It lies under the system's place for temporary files (`TMPDIR`), in a folder of mode 0700. After a kill
     the next call by the same user, in any process, removes it.
     """
-    _sweep(Path(tempfile.gettempdir()))
-    own, made_by = Path(tempfile.mkdtemp(prefix=_PREFIX)), os.getpid()
-    with open(own / "new", "wb") as lock:
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if _is_own(folder):
+            _remove_abandoned(folder)
+    with _held(Path(tempfile.mkdtemp(prefix=_PREFIX))) as inside:
+        yield inside
+
+
+@contextmanager
+def staging_folder(target: Path) -> Iterator[Path]:
+    """A folder that becomes `target`, by one rename, when the block ends well, and else is removed.
+
+    Another process may have put a folder at `target` meanwhile: then that one stays. The folder's names are
+    put on the disk; what its files hold is the caller's to put there (`write_through`, `sync_path`). After a
+    kill the next call in the same parent folder removes what is left.
+    """
+    for folder in target.parent.glob(".*.partial"):
+        _remove_abandoned(folder)
+    own = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    own.mkdir()
+    with _held(own) as inside:
+        yield inside
+        sync_path(inside)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            inside.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            _log.info("another process made the same folder first; that one stays")
+        sync_path(target.parent)
+
+
+@contextmanager
+def _held(own: Path) -> Iterator[Path]:
+    """A folder in the new folder `own`, which stays locked until it is removed with the end of the block."""
+    made_by = os.getpid()
+    with file_lock(own / "new", wait_s=0):
+        try:
             os.rename(own / "new", own / _LOCK)  # nobody sees it before it is locked
             inside = own / "files"
             inside.mkdir()
@@ -39,14 +80,17 @@ def temporary_folder() -> Iterator[Path]:
                 shutil.rmtree(own, ignore_errors=True)
 
 
-def _sweep(place: Path) -> None:
-    """Remove the folders whose processes are gone."""
-    for folder in place.glob(f"{_PREFIX}*"):
-        try:
-            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-                continue
-            with open(folder / _LOCK, "rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            continue  # in use, being made, or being removed by its owner
+def _is_own(folder: Path) -> bool:
+    try:
+        return not folder.is_symlink() and folder.stat().st_uid == os.getuid()
+    except OSError:
+        return False  # it is being removed by its owner
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove a folder if its process is gone."""
+    try:
+        with file_lock(folder / _LOCK, wait_s=0, create=False):
+            shutil.rmtree(folder, ignore_errors=True)
+    except (OSError, LockedError):
+        return  # in use, being made, or being removed by its owner

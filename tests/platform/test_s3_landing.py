@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster_aws.s3 import S3Resource
+from botocore.session import get_session
 
 from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig, DatasetSettings
 from radiobject_assets.definitions import build_definitions
@@ -19,7 +20,8 @@ from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.platform.automation.sweep import sweep
 from radiobject_assets.platform.headless import open_instance, run_pass
 from radiobject_assets.platform.overview import read_overview
-from radiobject_assets.store import RadiObject
+from radiobject_assets.resources import MemoryBudgetResource, StorageResource
+from radiobject_assets.store import RadiObject, S3Objects
 from tests.store.conftest import S3Server, s3_server
 
 __all__ = ["s3_server"]
@@ -28,23 +30,27 @@ LATER = time.time() + 86_400
 
 
 @pytest.fixture
-def client(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Any:
+def zone(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3LandingZone:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint)
-    return S3Resource(endpoint_url=s3_server.endpoint, region_name="us-east-1").get_client()
-
-
-@pytest.fixture
-def zone(s3_server: S3Server, client: Any, tmp_path: Path) -> S3LandingZone:
+    storage = StorageResource(memory=MemoryBudgetResource())
     uri = f"s3://{s3_server.bucket}/{secrets.token_hex(6)}/landing"
     settings = ArrivalsConfig(quiet_period_s=60, trusted_names="[a-z]+")
-    return S3LandingZone(uri, settings, client, tmp_path / "copies")
+    return S3LandingZone(settings, S3Objects(uri, storage.ctx), tmp_path / "copies")
+
+
+@cache
+def _other_program(endpoint: str) -> Any:
+    return get_session().create_client("s3", region_name="us-east-1", endpoint_url=endpoint)
 
 
 def put(zone: S3LandingZone, name: str, content: bytes = b"pixels") -> None:
+    """As another program does, which may choose any key."""
     bucket, _, prefix = zone.uri.removeprefix("s3://").partition("/")
-    zone.client.put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=content)
+    _other_program(os.environ["AWS_ENDPOINT_URL"]).put_object(
+        Bucket=bucket, Key=f"{prefix}/{name}", Body=content
+    )
 
 
 def requested(found: object) -> list[str]:
@@ -89,7 +95,7 @@ def test_a_copy_follows_its_objects_and_leads_nowhere(zone: S3LandingZone, tmp_p
 
 def test_copies_make_room_for_each_other_and_keep_to_the_bound(zone: S3LandingZone) -> None:
     small = zone.settings.model_copy(update={"copy_limit_gb": 3e-6})  # some 3,200 bytes
-    bounded = S3LandingZone(zone.uri, small, zone.client, zone.area)
+    bounded = S3LandingZone(small, zone.objects, zone.area)
     put(zone, "one/IM1", bytes(2000))
     put(zone, "two/IM1", bytes(2000))
     put(zone, "big/IM1", bytes(5000))
@@ -105,7 +111,7 @@ def test_copies_make_room_for_each_other_and_keep_to_the_bound(zone: S3LandingZo
 
 
 def test_a_bucket_that_is_not_there_is_a_clear_word_of_the_sensor(zone: S3LandingZone) -> None:
-    lost = S3LandingZone("s3://no-such-bucket-here/in", zone.settings, zone.client, zone.area)
+    lost = S3LandingZone(zone.settings, S3Objects("s3://no-such-bucket-here/in"), zone.area)
     assert "no-such-bucket-here" in lost.problem()
     assert "NoSuchBucket" in lost.problem()
 

@@ -107,7 +107,7 @@ def test_a_resource_shows_no_secret_of_the_environment(monkeypatch: pytest.Monke
     assert "hush" not in shown.lower()
 
 
-def test_boto3_and_tiledb_get_the_same_s3_options() -> None:
+def test_tiledb_gets_the_s3_options_of_the_resource() -> None:
     storage = StorageResource(
         memory=MemoryBudgetResource(total_mb=512),
         endpoint_url="http://127.0.0.1:9001",
@@ -115,6 +115,7 @@ def test_boto3_and_tiledb_get_the_same_s3_options() -> None:
         use_virtual_addressing=False,
         max_attempts=7,
         verify=False,
+        profile_name="clinic",
     )
     tiledb_options = storage.ctx.config().dict()
     assert tiledb_options["vfs.s3.endpoint_override"] == "127.0.0.1:9001"
@@ -123,9 +124,7 @@ def test_boto3_and_tiledb_get_the_same_s3_options() -> None:
     assert tiledb_options["vfs.s3.use_virtual_addressing"] == "false"
     assert tiledb_options["vfs.s3.connect_max_tries"] == "7"
     assert tiledb_options["vfs.s3.verify_ssl"] == "false"
-    client = storage.get_client()
-    assert client.meta.endpoint_url == "http://127.0.0.1:9001"
-    assert client.meta.region_name == "eu-central-1"
+    assert tiledb_options["vfs.s3.config_source"] == "config_files"
 
 
 def test_the_context_keeps_to_tiledbs_part_of_the_budget() -> None:

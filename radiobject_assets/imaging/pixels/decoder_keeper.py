@@ -8,12 +8,12 @@ never used in a fork of it.
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 import time
 from collections import deque
 
 from radiobject_assets.imaging.pixels.decoder_handle import DecoderHandle
+from radiobject_assets.system.processes import after_fork
 
 IDLE_S = 30.0
 
@@ -140,6 +140,5 @@ def _end_all() -> None:
     _keeper.end()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+after_fork(_let_go)
 atexit.register(_end_all)

@@ -24,6 +24,7 @@ from radiobject_assets.imaging.pixels.coded_frames import CodedFrame
 from radiobject_assets.imaging.pixels.decoder_handle import DecoderHandle, EndedError, HangsError
 from radiobject_assets.imaging.pixels.decoder_keeper import keeper
 from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.system.processes import usable_cores
 
 _FRAME_TIMEOUT_S = 600.0
 
@@ -194,7 +195,6 @@ def shared_decoders() -> Decoders:
     global _shared
     with _shared_lock:
         if _shared is None or _shared[0] != os.getpid():  # those of a process that forked are not ours
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            _shared = os.getpid(), Decoders(cores)
+            _shared = os.getpid(), Decoders(usable_cores())
             atexit.register(_shared[1].close)
         return _shared[1]

@@ -21,6 +21,7 @@ from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
 from radiobject_assets.ingest.report import SeriesOutcome
 from radiobject_assets.ingest.stored.joined import rows_of_series
 from radiobject_assets.store import SUBJECT, TileDBContext, is_store, list_collections, obs_table
+from radiobject_assets.system.files import whole_file
 
 _WAITS: Final = frozenset({Reason.REFERENCE_MISSING, Reason.REFERENCE_QUARANTINED, Reason.LABELS_OFF_GRID})
 
@@ -126,13 +127,12 @@ def write_waiting(waiting: Sequence[WaitingLabels], path: Path) -> None:
         return
     import pandas as pd  # the command line, which does without these tables, does without the import
 
-    partial = path.with_suffix(".partial")
     rows = [
         {**asdict(labels), "image_series_uids": list(labels.image_series_uids), "files": []}
         for labels in waiting
     ]
-    pd.DataFrame(rows).to_parquet(partial)
-    partial.replace(path)
+    with whole_file(path) as staged:
+        pd.DataFrame(rows).to_parquet(staged)
 
 
 def read_waiting(paths: Iterable[Path]) -> tuple[WaitingLabels, ...]:

@@ -20,6 +20,7 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.imaging.files.archives import file_on_disk
 from radiobject_assets.ingest.labels_on_images.waiting import WaitingLabels, chance, images_there
 from radiobject_assets.store import get_tiledb_ctx, normalise
+from radiobject_assets.system.files import write_whole
 
 _FORMAT = 1
 
@@ -121,8 +122,5 @@ def _write(path: Path, entries: Sequence[_Entry]) -> None:
         path.unlink(missing_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = path.with_suffix(".partial")
     content = {"format": _FORMAT, "waiting": [asdict(entry) for entry in entries]}
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump(content, file)
-    partial.replace(path)
+    write_whole(path, json.dumps(content), mode=0o600)

@@ -29,6 +29,7 @@ from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.ingest.work.pool import SLACK_BYTES, Argument, Failure, Result, Task
 from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.files import whole_file
 from radiobject_assets.system.memory import MB, MemoryBudget
 
 log = logging.getLogger(__name__)
@@ -127,9 +128,8 @@ def _run_call(call: _Call[Any, Any]) -> Any:
     (call.board / _STARTED).touch()
     note = call.board / str(os.getpid())
     rss = psutil.Process().memory_info().rss
-    scratch = note.with_suffix(".new")
-    scratch.write_text(f"{call.index} {rss} {call.needed_bytes}")
-    scratch.replace(note)
+    with whole_file(note, sync=False) as staged:
+        staged.write_text(f"{call.index} {rss} {call.needed_bytes}")
     # what a worker that is killed leaves of unpacked archives goes when the pool does
     temporary = call.board / "temporary"
     temporary.mkdir(mode=0o700, exist_ok=True)

@@ -33,6 +33,7 @@ from radiobject_assets.platform.assets.materialization_metadata import (
 from radiobject_assets.platform.assets.partitions import ARRIVALS, LANDING_GROUP
 from radiobject_assets.platform.assets.privacy import public_outcomes, shielded
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
+from radiobject_assets.system.files import whole_file
 
 _LOOK_AGAIN = "Put the arrival's folder right, then materialize this partition again."
 
@@ -162,9 +163,8 @@ def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
 
 def write_parquet(found: ScanResult, path: Path) -> None:
     """Keep a scan; an interrupted write leaves the old table."""
-    partial = path.with_suffix(".partial")
-    pq.write_table(found.to_table(), partial)
-    partial.replace(path)
+    with whole_file(path) as staged:
+        pq.write_table(found.to_table(), staged)
 
 
 def _what_looks_wrong(doubts: Sequence[SubjectDoubt]) -> dict[str, dg.MarkdownMetadataValue]:

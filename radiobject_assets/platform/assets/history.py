@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import dagster as dg
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from radiobject_assets.platform.assets.partitions import INTEGRITY_CHECK
+from radiobject_assets.platform.dagster_internals import AssetCheckExecutionRecordStatus, PartitionKeyFilter
 
 _PASSED = AssetCheckExecutionRecordStatus.SUCCEEDED
 _FAILED = AssetCheckExecutionRecordStatus.FAILED

@@ -16,6 +16,7 @@ from radiobject_assets.platform.assets.partitions import STORE_GROUP, collection
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 from radiobject_assets.store import Snapshot, create_snapshot, describe_state, ensure_store, list_snapshots
+from radiobject_assets.system.files import write_whole
 
 _RECOVERY = "Nothing was changed in the store; materialize dataset again."
 
@@ -38,9 +39,7 @@ class SnapshotNote:
 
     def write(self, path: Path) -> None:
         """Keep the note; an interrupted write leaves the old one."""
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps(asdict(self), indent=2))
 
     @classmethod
     def read(cls, path: Path) -> "SnapshotNote":

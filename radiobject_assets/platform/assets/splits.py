@@ -18,6 +18,7 @@ from radiobject_assets.platform.assets.partitions import TRAINING_GROUP
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
+from radiobject_assets.system.files import whole_file
 from radiobject_assets.training.split_assignment import assign_splits
 
 _RECOVERY = (
@@ -86,6 +87,5 @@ def _keep(assigned: pd.DataFrame, known: pd.DataFrame | None, path: Path) -> Non
     if known is not None:
         gone = known[~known["obs_subject_id"].isin(assigned["obs_subject_id"])]
         rows = pd.concat([rows, gone.assign(is_current=False)], ignore_index=True)
-    partial = path.with_suffix(".partial")
-    rows.sort_values("obs_subject_id", ignore_index=True).to_parquet(partial)
-    partial.replace(path)
+    with whole_file(path) as staged:
+        rows.sort_values("obs_subject_id", ignore_index=True).to_parquet(staged)

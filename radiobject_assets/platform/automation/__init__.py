@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.platform.assets.partitions import ARRIVALS, collection_names
@@ -16,6 +15,7 @@ from radiobject_assets.platform.automation.sensors import (
     build_follow_up_sensor,
     build_waiting_sensor,
 )
+from radiobject_assets.platform.dagster_internals import UnresolvedAssetJobDefinition
 
 
 def build_arrival_job(settings: DatasetSettings) -> UnresolvedAssetJobDefinition:

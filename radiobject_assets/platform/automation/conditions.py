@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 import dagster as dg
 from dagster import AutomationContext, AutomationResult
-from dagster._core.definitions.data_version import (
-    DATA_VERSION_TAG,
-    get_input_data_version_tag,
-)
+
+from radiobject_assets.platform.dagster_internals import DATA_VERSION_TAG, get_input_data_version_tag
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@
 import time
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from radiobject_assets.ingest.labels_on_images.waiting import images_there, read_waiting
 from radiobject_assets.ingest.settings import settings_version
@@ -18,6 +17,7 @@ from radiobject_assets.platform.assets.partitions import (
 )
 from radiobject_assets.platform.automation.retries import find_retries
 from radiobject_assets.platform.automation.sweep import Sweep, sweep
+from radiobject_assets.platform.dagster_internals import UnresolvedAssetJobDefinition
 from radiobject_assets.resources import DatasetResource, StorageResource
 
 ARRIVALS_SENSOR = "arrivals_sensor"

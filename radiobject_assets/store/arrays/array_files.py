@@ -19,6 +19,7 @@ from radiobject_assets.store.storage import DeadlineError, MissingError, open_st
 from radiobject_assets.store.storage.errors import disk_errors
 from radiobject_assets.store.storage.uris import child_names, join, local_path, remove_tree
 from radiobject_assets.system.files import write_all, write_through
+from radiobject_assets.system.processes import after_fork
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +62,7 @@ class _Counter:
 
 COUNTER = _Counter()
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=COUNTER.after_fork)
+after_fork(COUNTER.after_fork)
 
 
 class ArrayFiles:

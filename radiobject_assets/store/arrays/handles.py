@@ -8,7 +8,6 @@ Arrays on S3 are opened as local copies, which are kept as long as they are open
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from radiobject_assets.store.arrays.checking import check_files
 from radiobject_assets.store.storage.context import keep_orphan
 from radiobject_assets.store.storage.errors import storage_errors
 from radiobject_assets.store.storage.uris import local_path
+from radiobject_assets.system.processes import after_fork
 
 MAX_OPEN = 128
 # What copies of arrays may take of the disk, beside those in use.
@@ -135,8 +135,7 @@ class HandlePool:
 POOL = HandlePool()
 atexit.register(POOL.clear)  # so that no copies are left
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=POOL.orphan)
+after_fork(POOL.orphan)
 
 
 def open_array(

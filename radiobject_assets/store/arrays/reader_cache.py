@@ -6,7 +6,6 @@ An array never changes once it is written, so that a cached reader is never stal
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import OrderedDict
 
@@ -21,6 +20,7 @@ from radiobject_assets.store.blocks.index import IndexDamagedError
 from radiobject_assets.store.storage.config import get_radiobject_config
 from radiobject_assets.store.storage.context import keep_orphan
 from radiobject_assets.store.storage.uris import last_part
+from radiobject_assets.system.processes import after_fork
 
 _log = logging.getLogger(__name__)
 
@@ -87,5 +87,4 @@ class ReaderCache:
 
 READERS = ReaderCache()
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=READERS.orphan)
+after_fork(READERS.orphan)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from radiobject_assets.system.processes import after_fork, usable_cores
 
 T = TypeVar("T")
 
@@ -19,15 +20,14 @@ def _forget_helpers() -> None:
     _helpers, _helpers_lock = None, threading.Lock()  # their threads stayed in the parent process
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_helpers)
+after_fork(_forget_helpers)
 
 
 def _pool() -> ThreadPoolExecutor:
     global _helpers
     with _helpers_lock:
         if _helpers is None:
-            _helpers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+            _helpers = ThreadPoolExecutor(usable_cores(), thread_name_prefix="decode")
         return _helpers
 
 

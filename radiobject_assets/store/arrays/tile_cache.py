@@ -7,7 +7,6 @@ once (a full pass, a copy) pays nothing and pushes nothing out. A hit costs a me
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from radiobject_assets.store.arrays.handles import POOL
 from radiobject_assets.store.arrays.reader_cache import READERS
 from radiobject_assets.store.blocks.regions import Region
 from radiobject_assets.store.storage.config import MB, config_generation, get_radiobject_config
+from radiobject_assets.system.processes import after_fork
 
 TileKey = tuple[str, tuple[int, ...]]
 
@@ -186,5 +186,4 @@ def _after_fork() -> None:
     _cache.after_fork()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)

@@ -6,7 +6,6 @@ a row has its keys alone. Columns without any value are left out.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from radiobject_assets.errors import StorageError
 from radiobject_assets.store.log.state import DamagedError, RowSegment, blake3_of
 from radiobject_assets.store.storage import MissingError, Storage
 from radiobject_assets.store.storage.uris import new_token
+from radiobject_assets.system.processes import after_fork
 
 DELETED = "_deleted"
 SUFFIX = ".parquet"
@@ -200,5 +200,4 @@ class _ColumnCache:
 
 _cache = _ColumnCache(_CACHE_BYTES)
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_cache.renew_lock)
+after_fork(_cache.renew_lock)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.objects.statistics import Slabs
-from radiobject_assets.store.storage.uris import new_token
+from radiobject_assets.system.files import whole_file
 
 # (components, stored dtype) to the type of a whole voxel and the number of its components.
 _JOINED: dict[tuple[Any, str], tuple[np.dtype[Any], int]] = {
@@ -75,19 +74,15 @@ def write_nifti(
     if compression and not path.name.endswith(".gz"):
         path = path.with_name(path.name + ".gz")
     header = _header(volume, repetition_time_s)
-    part = path.with_name(f".{path.name}.{new_token()[:8]}.part")
     try:
-        with part.open("wb") as raw:
+        with whole_file(path, sync=False) as staged, staged.open("wb") as raw:
             if path.name.endswith(".gz"):
                 with _gzip(filename="", fileobj=raw, mode="wb", compresslevel=1, mtime=0) as packed:
                     _write(packed, header, volume)
             else:
                 _write(raw, header, volume)
-        os.replace(part, path)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
     return path
 
 

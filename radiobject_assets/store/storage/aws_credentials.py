@@ -6,21 +6,17 @@ import os
 
 
 def aws_credentials() -> dict[str, str]:
-    """TileDB settings with the credentials of the chain, if boto3 is there to find them."""
+    """TileDB settings with the credentials of the chain, if there are any."""
     if os.environ.get("AWS_ACCESS_KEY_ID"):
         return {}  # TileDB reads the environment itself
-    try:
-        import boto3
-    except ImportError:
-        return {}
-    found = boto3.Session().get_credentials()
+    # botocore takes half a second to load: only who has no credentials in the environment waits for it.
+    from radiobject_assets.store.storage.aws import found_credentials
+
+    found = found_credentials()
     if found is None:
         return {}
-    frozen = found.get_frozen_credentials()
-    settings = {
-        "vfs.s3.aws_access_key_id": frozen.access_key,
-        "vfs.s3.aws_secret_access_key": frozen.secret_key,
-    }
-    if frozen.token:
-        settings["vfs.s3.aws_session_token"] = frozen.token
+    key, secret, token = found
+    settings = {"vfs.s3.aws_access_key_id": key, "vfs.s3.aws_secret_access_key": secret}
+    if token:
+        settings["vfs.s3.aws_session_token"] = token
     return settings

@@ -6,7 +6,6 @@ part of it: S3 credentials come from the standard AWS chain when a context is ma
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from typing import Any, Literal, Self
 
@@ -15,10 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.store.storage.aws_credentials import aws_credentials
+from radiobject_assets.system.processes import usable_cores
 
 MB = 1024 * 1024
-# Not TileDB's: carried in its settings so that the deadline goes wherever a context goes.
+# Not TileDB's: carried in its settings, so that it goes wherever a context goes.
 DEADLINE_KEY = "radiobject_assets.s3_deadline_s"
+# Of the AWS configuration files; TileDB has no setting for it.
+PROFILE_KEY = "radiobject_assets.s3_profile"
 
 
 class SliceOrientation(StrEnum):
@@ -48,8 +50,7 @@ _ISOTROPIC_EXTENTS = (64, 64, 32)
 
 def _threads() -> int:
     """More threads than cores slow small reads down: 1.7 against 1.2 ms for a 64^3 region."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores))
+    return min(8, usable_cores())
 
 
 class _Settings(BaseModel):
@@ -155,6 +156,7 @@ class ReadConfig(_Settings):
 class S3Config(_Settings):
     """Access to S3 or a server that speaks its protocol; credentials come from the AWS chain.
 
+    `profile` names a section of the AWS configuration files, whose credentials are taken instead of others.
     Without `include_credentials` requests are anonymous, as public buckets allow them.
 
     A try waits `connect_timeout_ms` for a connection and `request_timeout_ms` (at least a second) without a
@@ -169,6 +171,7 @@ class S3Config(_Settings):
     max_parallel_ops: int = Field(default=8, ge=1)
     multipart_part_size_mb: int = Field(default=50, ge=5)
     include_credentials: bool = True
+    profile: str | None = None
     connect_timeout_ms: int = Field(default=5_000, ge=100)
     request_timeout_ms: int = Field(default=10_000, ge=100)
     max_tries: int = Field(default=5, ge=1)
@@ -232,7 +235,8 @@ class RadiObjectConfig(_Settings):
         """A new context with these settings, the credentials of the AWS chain, and further settings."""
         values = self.tiledb_settings()
         # Looking for credentials can take seconds where there are none, so only where S3 was configured.
-        if self.s3.include_credentials and self.s3 != type(self.s3).model_construct():
+        configured = self.s3.include_credentials and self.s3 != type(self.s3).model_construct()
+        if configured and self.s3.profile is None:
             values.update(aws_credentials())
         values.update(settings)
         return tiledb.Ctx(tiledb.Config(values))
@@ -268,6 +272,9 @@ class RadiObjectConfig(_Settings):
             settings["vfs.min_batch_gap"] = str(MB)
         if not self.s3.include_credentials:
             settings["vfs.s3.no_sign_request"] = "true"
+        if self.s3.profile:
+            settings[PROFILE_KEY] = self.s3.profile
+            settings["vfs.s3.config_source"] = "config_files"
         if self.s3.endpoint:
             scheme, separator, host = self.s3.endpoint.rpartition("://")
             settings["vfs.s3.endpoint_override"] = host.rstrip("/")

@@ -14,7 +14,13 @@ from typing import Any
 
 import tiledb
 
-from radiobject_assets.store.storage.config import RadiObjectConfig, config_generation, get_radiobject_config
+from radiobject_assets.store.storage.config import (
+    PROFILE_KEY,
+    RadiObjectConfig,
+    config_generation,
+    get_radiobject_config,
+)
+from radiobject_assets.system.processes import after_fork
 
 _SECRET_KEYS = (
     "vfs.s3.aws_access_key_id",
@@ -50,8 +56,7 @@ def _after_fork_in_child() -> None:
         _shared = None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+after_fork(_after_fork_in_child)
 
 
 def keep_orphan(thing: object) -> None:
@@ -128,7 +133,8 @@ class ContextRef:
         self._pid = os.getpid()
         self._own = None
         if state["settings"] is not None:
-            self._own = tiledb.Ctx(tiledb.Config({**state["settings"], **_env_credentials()}))
+            credentials = {} if PROFILE_KEY in state["settings"] else _env_credentials()
+            self._own = tiledb.Ctx(tiledb.Config({**state["settings"], **credentials}))
         elif state["config"] != get_radiobject_config():
             self._own = make_ctx(state["config"])
 

@@ -49,10 +49,6 @@ class DeadlineError(StorageError):
     """Storage gave no answer in time."""
 
 
-class LockedError(StorageError):
-    """Another process holds a file lock for longer than one wanted to wait."""
-
-
 def without_secrets(text: str) -> str:
     """`text` on one line, with what may be a credential or a signature left out."""
     text = _USER_IN_URL.sub("", " ".join(text.split()))

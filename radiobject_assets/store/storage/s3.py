@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from radiobject_assets.errors import StorageError
+from radiobject_assets.store.storage.aws import attempt
 from radiobject_assets.store.storage.context import ContextRef
 from radiobject_assets.store.storage.deadline import Deadline, GivenUpError, in_time
 from radiobject_assets.store.storage.errors import MissingError, disk_errors, late
-from radiobject_assets.store.storage.s3_answers import Answer, S3Failure, attempt
+from radiobject_assets.store.storage.s3_answers import Answer, S3Failure
 from radiobject_assets.store.storage.s3_client import S3Client, s3_client
 from radiobject_assets.store.storage.s3_settings import place_on_s3
 from radiobject_assets.store.storage.storage import Entry, Storage, checked, folder_prefix
@@ -71,22 +72,26 @@ class S3Storage(Storage):
         return sorted(found)
 
     def _listed(self, start: str, after: str | None, recursive: bool, deadline: Deadline) -> Sequence[Entry]:
-        wanted: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._base + start, **self._s3.reading}
-        if not recursive:
-            wanted["Delimiter"] = "/"
+        more = {} if recursive else {"Delimiter": "/"}
         if after is not None:
-            wanted["StartAfter"] = self._base + after
+            more["StartAfter"] = self._base + after
         found: list[Entry] = []
-        while True:
-            page = self._tried("list", start, deadline, partial(self._s3.client.list_objects_v2, **wanted))
-            deadline.extend(_PAGE_BYTES)
+        for page in self._pages(start, deadline, **more):
             for item in page.get("Contents", ()):
                 if not item["Key"].endswith("/"):  # else a mark that some programs make for a folder
                     found.append(Entry(item["Key"].removeprefix(self._base), int(item["Size"])))
             for item in page.get("CommonPrefixes", ()):
                 found.append(Entry(item["Prefix"].removeprefix(self._base), 0))
+        return [entry for entry in found if after is None or entry.path > after]
+
+    def _pages(self, start: str, deadline: Deadline, **more: Any) -> Iterator[Mapping[str, Any]]:
+        wanted = {"Bucket": self._bucket, "Prefix": self._base + start, **self._s3.reading, **more}
+        while True:
+            page = self._tried("list", start, deadline, partial(self._s3.client.list_objects_v2, **wanted))
+            deadline.extend(_PAGE_BYTES)
+            yield page
             if not page.get("IsTruncated"):
-                return [entry for entry in found if after is None or entry.path > after]
+                return
             wanted["ContinuationToken"] = page["NextContinuationToken"]
 
     def read(self, path: str) -> bytes:

@@ -3,24 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
-
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    HTTPClientError,
-    IncompleteReadError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ProxyConnectionError,
-    SSLError,
-)
-from botocore.parsers import ResponseParserError
-from urllib3.exceptions import HTTPError
 
 T = TypeVar("T")
 
@@ -39,6 +23,7 @@ _WORDS = {
     "NoSuchBucket": "there is no such bucket: make it, or correct the URI",
     "PermanentRedirect": "the bucket is in another region: set S3Config.region",
     "AuthorizationHeaderMalformed": "the bucket may be in another region: set S3Config.region",
+    "PreconditionFailed": "it was changed meanwhile: do it again",
     "InvalidObjectState": "the object is archived: restore it first",
     "EntityTooLarge": "it is larger than the server takes",
     "QuotaExceeded": "the quota of the bucket is used up: free some space",
@@ -82,39 +67,8 @@ class Answer(Generic[T]):
     value: T
 
 
-def attempt(request: Callable[[], T]) -> Answer[T] | S3Failure:
-    """Make one request."""
-    try:
-        return Answer(request())
-    except ClientError as error:
-        return _refusal(error)
-    except NoCredentialsError:
-        return S3Failure(
-            0, "", "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile, "
-            "or S3Config(include_credentials=False) for a public bucket", passing=False,
-        )  # fmt: skip
-    except PartialCredentialsError:
-        return S3Failure(0, "", "the credentials that were found are not complete", passing=False)
-    except ProxyConnectionError:
-        return S3Failure(0, "", "the proxy does not answer: check its host, port and password", passing=True)
-    except SSLError:
-        return S3Failure(
-            0,
-            "",
-            "the server's certificate is not trusted: give its authority as vfs.s3.ca_file",
-            passing=True,
-        )
-    except (EndpointConnectionError, ConnectTimeoutError):
-        return S3Failure(0, "", "nobody answers there: check endpoint and network", passing=True)
-    except (HTTPClientError, IncompleteReadError, ResponseParserError, HTTPError, OSError) as error:
-        return S3Failure(0, "", f"the connection failed ({type(error).__name__})", passing=True)
-    except BotoCoreError as error:
-        return S3Failure(0, "", f"the settings do not fit ({type(error).__name__})", passing=False)
-
-
-def _refusal(error: ClientError) -> S3Failure:
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    given = str(error.response.get("Error", {}).get("Code", ""))
+def refusal(status: int, given: str) -> S3Failure:
+    """What S3 means by a status of HTTP and a code that it gave."""
     code = given if _CODE.fullmatch(given) else ""
     words = " ".join(filter(None, ["S3 answered", str(status), code]))
     if code in _WORDS:

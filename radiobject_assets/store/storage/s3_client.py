@@ -1,40 +1,23 @@
-"""botocore's client for S3 with the settings that a TileDB context carries, so that both see the same.
+"""The client for S3 with the settings that a TileDB context carries, so that both see the same.
 
 Every setting of TileDB's for S3 has its equal here or is refused: there is no other way to S3 beside it.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import tiledb
-from botocore import UNSIGNED
-from botocore.config import Config
-from botocore.credentials import (
-    AssumeRoleCredentialFetcher,
-    CredentialProvider,
-    CredentialResolver,
-    DeferredRefreshableCredentials,
-)
-from botocore.loaders import create_loader
-from botocore.session import Session, get_session
 
-from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.store.storage.config import DEADLINE_KEY
+from radiobject_assets.store.storage.aws import connect
+from radiobject_assets.store.storage.config import DEADLINE_KEY, PROFILE_KEY
 from radiobject_assets.store.storage.s3_settings import PREFIX, deadline_of, endpoint_of
+from radiobject_assets.system.processes import after_fork
 
-# Ways to find credentials that each of TileDB's sources leaves; "auto" is the whole chain.
-_SOURCES: dict[str, tuple[str, ...] | None] = {
-    "auto": None,
-    "config_files": ("shared-credentials-file", "config-file", "assume-role", "sso", "custom-process"),
-    "sts_profile_with_web_identity": ("assume-role", "assume-role-with-web-identity"),
-}
 _ENCRYPTIONS = {"aes256": "AES256", "kms": "aws:kms"}
 
 
@@ -73,8 +56,7 @@ def _after_fork() -> None:
     _lock, _clients, _known = threading.Lock(), {}, WeakKeyDictionary()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+after_fork(_after_fork)
 
 
 def s3_client(ctx: tiledb.Ctx) -> S3Client:
@@ -89,7 +71,8 @@ def s3_client(ctx: tiledb.Ctx) -> S3Client:
         found = _known.get(ctx)
         if found is None:  # to ask a context for its settings takes half a millisecond
             settings = ctx.config().dict().items()
-            wanted = {k: str(v or "") for k, v in settings if k.startswith(PREFIX) or k == DEADLINE_KEY}
+            ours = (DEADLINE_KEY, PROFILE_KEY)
+            wanted = {k: str(v or "") for k, v in settings if k.startswith(PREFIX) or k in ours}
             key = tuple(sorted(wanted.items()))
             if key not in _clients:
                 _clients[key] = _connect(wanted)
@@ -99,24 +82,9 @@ def s3_client(ctx: tiledb.Ctx) -> S3Client:
 
 def _connect(settings: Mapping[str, str]) -> S3Client:
     s3 = {key.removeprefix(PREFIX): value for key, value in settings.items()}
-    session = get_session()
-    # Read once: the description of S3 takes longer to load than a region from the other side of the world.
-    session.register_component("data_loader", _loader())
-    _choose_credentials(session, s3)
-    endpoint = f"{s3['scheme']}://{s3['endpoint_override']}" if s3["endpoint_override"] else None
-    client = session.create_client(
-        "s3",
-        region_name=s3["region"] or None,
-        endpoint_url=endpoint,
-        verify=_verification(s3),
-        aws_access_key_id=None if s3["aws_role_arn"] else s3["aws_access_key_id"] or None,
-        aws_secret_access_key=None if s3["aws_role_arn"] else s3["aws_secret_access_key"] or None,
-        aws_session_token=None if s3["aws_role_arn"] else s3["aws_session_token"] or None,
-        config=_options(s3),
-    )
     reading = {"RequestPayer": "requester"} if s3["requester_pays"] == "true" else {}
     return S3Client(
-        client=client,
+        client=connect(s3, settings.get(PROFILE_KEY) or None),
         endpoint=endpoint_of(settings),
         region=s3["region"],
         tries=int(s3["connect_max_tries"]),
@@ -130,44 +98,6 @@ def _connect(settings: Mapping[str, str]) -> S3Client:
     )
 
 
-@cache
-def _loader() -> Any:
-    return create_loader()
-
-
-def _options(s3: Mapping[str, str]) -> Config:
-    options: dict[str, Any] = {
-        "connect_timeout": int(s3["connect_timeout_ms"]) / 1000,
-        "read_timeout": max(1.0, int(s3["request_timeout_ms"]) / 1000),
-        "max_pool_connections": 2 * int(s3["max_parallel_ops"]),
-        "retries": {"total_max_attempts": 1},
-        "s3": {"addressing_style": "virtual" if s3["use_virtual_addressing"] == "true" else "path"},
-        # Other servers than AWS's refuse requests with checksums behind the body.
-        "request_checksum_calculation": "when_required",
-        "response_checksum_validation": "when_required",
-    }
-    if s3["no_sign_request"] == "true":
-        options["signature_version"] = UNSIGNED
-    if s3["proxy_host"]:
-        user = f"{s3['proxy_username']}:{s3['proxy_password']}@" if s3["proxy_username"] else ""
-        if s3["proxy_scheme"] not in ("http", "https"):
-            raise ConfigurationError("vfs.s3.proxy_scheme: only 'http' or 'https' is possible here")
-        proxy = f"{s3['proxy_scheme']}://{user}{s3['proxy_host']}:{s3['proxy_port']}"
-        options["proxies"] = {"http": proxy, "https": proxy}
-    return Config(**options)
-
-
-def _verification(s3: Mapping[str, str]) -> bool | str | None:
-    if s3["ca_path"]:
-        raise ConfigurationError(
-            "vfs.s3.ca_path (a folder of certificates) is not possible here: put the certificates into one "
-            "file and give it as vfs.s3.ca_file"
-        )
-    if s3["verify_ssl"] == "false":
-        return False
-    return s3["ca_file"] or None
-
-
 def _of_objects(s3: Mapping[str, str]) -> dict[str, str]:
     given: dict[str, str] = {}
     if s3["sse"]:
@@ -179,49 +109,3 @@ def _of_objects(s3: Mapping[str, str]) -> dict[str, str]:
     if s3["object_canned_acl"] not in ("", "NOT_SET"):
         given["ACL"] = s3["object_canned_acl"].rstrip("_").replace("_", "-")
     return given
-
-
-class _Role(CredentialProvider):  # type: ignore[misc]  # botocore has no types
-    """Credentials of a role, got with others and renewed before they expire."""
-
-    METHOD = "role-of-the-context"
-
-    def __init__(self, session: Session, s3: Mapping[str, str], source: Any) -> None:
-        super().__init__()
-        self._session = session
-        self._s3 = s3
-        self._source = source
-
-    def load(self) -> Any:
-        more = {"ExternalId": self._s3["aws_external_id"], "RoleSessionName": self._s3["aws_session_name"]}
-        if self._s3["aws_access_key_id"]:
-            self._session.set_credentials(
-                self._s3["aws_access_key_id"],
-                self._s3["aws_secret_access_key"],
-                self._s3["aws_session_token"] or None,
-            )
-            source = self._session.get_credentials()
-        else:
-            source = self._source.load_credentials()
-        if source is None:
-            return None
-        region = self._s3["region"] or None
-
-        def client(service: str, **values: Any) -> Any:
-            return get_session().create_client(service, **{"region_name": region, **values})
-
-        fetcher = AssumeRoleCredentialFetcher(
-            client, source, self._s3["aws_role_arn"], extra_args={k: v for k, v in more.items() if v}
-        )
-        return DeferredRefreshableCredentials(fetcher.fetch_credentials, self.METHOD)
-
-
-def _choose_credentials(session: Session, s3: Mapping[str, str]) -> None:
-    chain = session.get_component("credential_provider")
-    left = _SOURCES[s3["config_source"] or "auto"]
-    if left is not None:
-        chain.providers = [provider for provider in chain.providers if provider.METHOD in left]
-    if s3["aws_role_arn"]:
-        session.register_component(
-            "credential_provider", CredentialResolver([_Role(get_session(), s3, chain)])
-        )

@@ -27,6 +27,8 @@ import pyarrow.parquet as pq
 from radiobject_assets.dataset.dataset_yaml import PatchesConfig
 from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.store import TileDBContext, make_ctx
+from radiobject_assets.system.files import write_through
+from radiobject_assets.system.folders import sync_path
 from radiobject_assets.system.memory import MemoryBudget
 from radiobject_assets.training.alignment import patch_affine
 from radiobject_assets.training.cache.cache_format import (
@@ -50,7 +52,7 @@ from radiobject_assets.training.cache.cutting import (
     rounds,
 )
 from radiobject_assets.training.cache.reuse import take_over
-from radiobject_assets.training.cache.shard_writer import ShardWriter, unpublished_folder, write_file
+from radiobject_assets.training.cache.shard_writer import ShardWriter, unpublished_folder
 from radiobject_assets.training.cache.stored_volumes import StoredDataset
 from radiobject_assets.training.pairing import LeftOut, LeftOutReason, VolumeRow, pair_labels, volume_rows
 from radiobject_assets.training.sampling import PatchPlace, place_patches
@@ -162,6 +164,7 @@ def build_patch_cache(
             shards = (*older.shards, *writer.finish())
         table = _ordered_index(index)
         pq.write_table(table, folder / INDEX_FILE, compression="zstd")
+        sync_path(folder / INDEX_FILE)
         meta = CacheMeta(
             address=address,
             size_voxels=patches.size_voxels,
@@ -172,7 +175,7 @@ def build_patch_cache(
             n_subjects=len({volume.image.obs_subject_id for volume in planned}),
             shards=tuple(sorted(shards, key=lambda shard: shard.name)),
         )
-        write_file(folder / META_FILE, meta.to_json().encode())
+        write_through(folder / META_FILE, meta.to_json().encode())
     return _info(PatchCache(target), reused=False, cut=len(remaining), left_out=left_out)
 
 

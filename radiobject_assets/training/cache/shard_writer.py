@@ -1,15 +1,12 @@
 """Writing a patch cache so that nobody ever sees half of one.
 
-Everything is written into a hidden folder beside the target, flushed to the disk, and renamed as a whole. A
-folder that a dead builder left behind is found by its lock, which died with it, and removed.
+Everything is written into a staging folder beside the target, flushed to the disk, and renamed as a whole.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import logging
 import os
 import secrets
 import shutil
@@ -22,16 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import StorageError
+from radiobject_assets.system.folders import sync_path
+from radiobject_assets.system.temporary import staging_folder
 from radiobject_assets.training.cache.cache_format import HEADER_BYTES, ShardMeta, npy_header, shard_paths
-
-logger = logging.getLogger(__name__)
-
-_LOCK_FILE = ".lock"
 
 
 @contextlib.contextmanager
 def unpublished_folder(target: Path) -> Iterator[Path]:
-    """A hidden folder that becomes `target` when the block ends well, and is removed when it does not.
+    """A staging folder that becomes `target` when the block ends well, and is removed when it does not.
 
     Another builder may have put the same content at `target` meanwhile: then that one stays.
 
@@ -40,65 +35,17 @@ def unpublished_folder(target: Path) -> Iterator[Path]:
     StorageError
         The disk is full or cannot be written.
     """
-    parent = target.parent
-    folder = parent / f".{target.name}.{secrets.token_hex(4)}.partial"
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(parent)
-        folder.mkdir()
-        with (folder / _LOCK_FILE).open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with staging_folder(target) as folder:
             yield folder
-            (folder / _LOCK_FILE).unlink()
-            _publish(folder, target)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free_mb = shutil.disk_usage(parent).free // 2**20
+            free_mb = shutil.disk_usage(target.parent).free // 2**20
             raise StorageError(
-                f"{parent}: the disk is full ({free_mb} MB free); make room and run again"
+                f"{target.parent}: the disk is full ({free_mb} MB free); make room and run again"
             ) from error
         raise StorageError(f"{target}: can't be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _publish(folder: Path, target: Path) -> None:
-    _flush(folder)
-    try:
-        folder.rename(target)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-            raise
-        logger.info("another builder finished the same patch cache first; using that one")
-    _flush(target.parent)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _remove_abandoned(parent: Path) -> None:
-    for folder in parent.glob(".*.partial"):
-        try:
-            with (folder / _LOCK_FILE).open("rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            continue  # its builder is alive
-        except FileNotFoundError:
-            continue  # just being made, or just being published
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a small file and flush it to the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 class _OpenShard:
@@ -132,9 +79,8 @@ class _OpenShard:
         for file, dtype in zip(self._files, self._dtypes, strict=True):
             file.seek(0)
             file.write(npy_header(dtype, (self.rows, *size)))
-            file.flush()
-            os.fsync(file.fileno())
             file.close()
+            sync_path(file.name)
         return self.meta
 
     def abandon(self) -> None:

@@ -30,6 +30,8 @@ class Reply:
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
+    promised: int = 0
+    """Bytes that the body is said to have, where the connection breaks before."""
 
 
 class Recorder:
@@ -55,7 +57,8 @@ class Recorder:
                 self.send_response(made.status)
                 for key, value in made.headers.items():
                     self.send_header(key, value)
-                self.send_header("Content-Length", str(len(made.body)))
+                self.send_header("Content-Length", str(made.promised or len(made.body)))
+                self.close_connection = made.promised > 0
                 self.end_headers()
                 if self.command != "HEAD":
                     self.wfile.write(made.body)

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.storage import LockedError, Storage, local as local_module, open_storage
+from radiobject_assets.store.storage import LockedError, Storage, open_storage
+from radiobject_assets.system import publishing
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -196,7 +197,7 @@ def test_where_there_are_no_hard_links_one_publisher_wins_all_the_same(
 
     monkeypatch.setattr(os, "link", no_link)
     if without != "hard links":
-        monkeypatch.setattr(local_module, "_renameat2", lambda: no_rename)
+        monkeypatch.setattr(publishing, "_renameat2", lambda: no_rename)
     make = multiprocessing.get_context("fork")
     results = make.Queue()
 
