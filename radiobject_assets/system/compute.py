@@ -1,10 +1,9 @@
-"""Where the series of an arrival are worked on: this machine's processes, or a Ray cluster."""
+"""Where the series of an arrival are worked on: processes of this machine."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Literal
 
 from radiobject_assets.errors import ConfigurationError
 
@@ -19,15 +18,12 @@ class Compute:
 
     Parameters
     ----------
-    kind
-        `local`: a pool of processes on this machine.
     workers
         Processes in the pool; by default as many as there are cores.
     task_timeout_s
         Seconds after which a task counts as hung: its worker is ended and its item reported.
     """
 
-    kind: Literal["local"] = "local"
     workers: int = field(default_factory=_cores)
     task_timeout_s: float = 1800.0
 
