@@ -40,7 +40,7 @@ browser:
 		  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium chromium-driver \
 		  >/dev/null 2>&1; } || echo "Chromium can't be installed here: the browser test will skip"
 
-# Files are chosen by tests/durations.json: 300 s of work for one process, which two do in some 150.
+# Files are chosen by what `make durations` measured: 300 s of work for one process, some 150 s for two.
 QUICK := -m "not slow and not s3 and not browser"
 quick: $(VENV)/.dev-installed ## tests that answer in three minutes, for people at work
 	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -p tests.quick $(QUICK) --fit $${SECONDS_OF_TESTS:-300}

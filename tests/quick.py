@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def files_left_out(measured: dict[str, tuple[float, int]], limit_s: float) -> set[str]:
-    """Files, of which seconds and tests are given, that don't fit when those with the shortest tests go first."""
+    """Files (each with its seconds and tests) that don't fit when those with the shortest tests go first."""
     left_out = set()
     for name, (seconds, _) in sorted(measured.items(), key=lambda item: item[1][0] / item[1][1]):
         if seconds <= limit_s:
