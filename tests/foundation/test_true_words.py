@@ -213,7 +213,7 @@ def test_everything_that_is_named_is_there(kind: str) -> None:
         ("command", "radiobject-assets ingest in \\\n  --stores s"),
         ("option", "say where to: --stores URI"),
         ("file", "docs/own-data-set.md explains every key"),
-        ("file", "the rules are in vendors.py"),
+        ("file", "the rules are in rules_of_scanners.py"),
         ("link", "see [the map](map.md)"),
         ("link", "see [the top](#nowhere)"),
         ("module", "as `radiobject_assets.store.pins` does"),
