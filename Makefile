@@ -8,7 +8,7 @@ HOME_DIR ?= demo-home
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test test-slow lint format clean browser bench
+.PHONY: help demo ui quick durations test test-slow lint format clean browser bench
 
 help: ## show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,14 @@ browser:
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get -qq update >/dev/null 2>&1 && \
 		  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium chromium-driver \
 		  >/dev/null 2>&1; } || echo "Chromium can't be installed here: the browser test will skip"
+
+# Files are chosen by what `make durations` measured: 300 s of work for one process, some 150 s for two.
+QUICK := -m "not slow and not s3 and not browser"
+quick: $(VENV)/.dev-installed ## tests that answer in three minutes, for people at work
+	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -p tests.quick $(QUICK) --fit $${SECONDS_OF_TESTS:-300}
+
+durations: $(VENV)/.dev-installed ## measure what `make quick` chooses by (nothing else should run)
+	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -p tests.quick $(QUICK) --record-durations
 
 test: $(VENV)/.dev-installed browser ## every test but the slow ones
 	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -m "not slow"

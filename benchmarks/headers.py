@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         header_bytes = next(files.rglob("*/*")).stat().st_size
         few = min(chosen.files, 2_000)
         contenders = [
-            Contender(InProcess("radiobject-assets scan", partial(scan_here, files, False))),
-            Contender(InProcess("radiobject-assets scan + series", partial(scan_here, files, True))),
+            Contender(InProcess("radiobject-assets, scan", partial(scan_here, files, False))),
+            Contender(InProcess("radiobject-assets, scan + series", partial(scan_here, files, True))),
             Contender(
                 InProcess("pydicom dcmread", partial(read_with_pydicom, files, few)), note=f"{few} files"
             ),

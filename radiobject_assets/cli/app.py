@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from radiobject_assets.cli.start import leave, loading
 from radiobject_assets.errors import RadiObjectError
 
 
@@ -54,7 +53,7 @@ def main() -> NoReturn:
         _fail(_in_one_line(error), 2)
     if code == _INTERRUPTED:  # what typer makes of a KeyboardInterrupt
         _fail(f"Interrupted. {_GO_ON}", _INTERRUPTED)
-    leave(code or 0)
+    sys.exit(code or 0)
 
 
 _INTERRUPTED = 128 + signal.SIGINT
@@ -63,19 +62,8 @@ _GO_ON = "What was finished stays; the same command again does the rest."
 
 def _run(arguments: Sequence[str]) -> int | None:
     """Run one command; its exit code, None for 0."""
-    if arguments[:1] == ["ingest"] and not sys.stderr.isatty():
-        from radiobject_assets.cli.ingest import plain_request, take_in
-        from radiobject_assets.cli.plain import print_json, warn
+    from radiobject_assets.cli.commands import app
 
-        request = plain_request(arguments[1:])
-        if request is not None:
-            report, _ = take_in(request)
-            print_json(report.to_json())
-            for doubt in report.doubts:
-                warn(doubt.text)
-            return int(report.needs_attention)
-    with loading():
-        from radiobject_assets.cli.commands import app
     code: int | None = app(args=list(arguments), prog_name="radiobject-assets", standalone_mode=False)
     return code
 

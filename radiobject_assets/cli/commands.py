@@ -8,12 +8,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from radiobject_assets.cli.ingest import IngestRequest, take_in
-from radiobject_assets.cli.output import JsonFlag, out, progress, table_of
-from radiobject_assets.cli.plain import print_json, store_uri, warn
-from radiobject_assets.cli.start import loading, pyarrow_without_pandas
-from radiobject_assets.cli.store import import_old, snapshots
-from radiobject_assets.cli.summary import print_ingest
+from radiobject_assets.cli.ingest import IngestRequest, print_ingest, take_in
+from radiobject_assets.cli.output import JsonFlag, out, print_json, progress, table_of, warn
+from radiobject_assets.cli.pandas_later import pyarrow_without_pandas
+from radiobject_assets.cli.store import import_old, snapshots, store_uri
 from radiobject_assets.errors import ConfigurationError
 
 app = typer.Typer(
@@ -100,9 +98,8 @@ def describe(
     as_json: JsonFlag = False,
 ) -> None:
     """Show a store's subjects, collections, shapes and snapshots."""
-    with loading():
-        pyarrow_without_pandas()
-        from radiobject_assets.store import store_contents
+    pyarrow_without_pandas()
+    from radiobject_assets.store import store_contents
 
     description = store_contents(store_uri(store))
     if as_json:

@@ -28,7 +28,7 @@ from radiobject_assets.system.memory import PeakMemory
 from radiobject_assets.system.temporary import staging_folder
 
 DATASET_YAML = """\
-# The demo's data set. Copy it for your own: docs/own-data-set.md explains every key.
+# The demo's data set. Copy it for your own: docs/reference/dataset.md explains every key.
 name: demo
 landing: landing          # each folder in it is one arrival
 store: store              # or s3://bucket/store

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import box
@@ -40,3 +41,15 @@ def progress(what: str) -> Iterator[Report]:
         yield lambda done, total, text: bar.update(
             task, completed=done, total=total or None, description=escape(text) or what
         )
+
+
+def print_json(document: Any) -> None:
+    """Write the one JSON document of `--json` to stdout."""
+    # JSON escapes what another encoding can't show; UTF-8 shows all but the bytes of odd file names
+    in_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=not in_utf8) + "\n")
+
+
+def warn(text: str) -> None:
+    """Say on stderr what is no error, and is to be known all the same."""
+    sys.stderr.write(f"warning: {text}\n")

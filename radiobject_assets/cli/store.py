@@ -1,15 +1,17 @@
-"""Commands that act on a store as a whole: snapshots, and copying a store of the RadiObject package."""
+"""A store as a command line names it, and the commands that act on one as a whole: snapshots, imports."""
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from radiobject_assets.cli.output import SHOWN, JsonFlag, out, table_of
-from radiobject_assets.cli.plain import print_json, store_uri
+from radiobject_assets.cli.output import SHOWN, JsonFlag, out, print_json, table_of
+from radiobject_assets.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from radiobject_assets.store import ImportReport, Snapshot
@@ -17,6 +19,30 @@ if TYPE_CHECKING:
 snapshots = typer.Typer(
     name="snapshot", help="Name the present state of a store, and list the names.", no_args_is_help=True
 )
+
+
+def store_uri(text: str) -> str:
+    """A store as the user wrote it: `~` becomes the home folder (no shell does that in `--store=~/x`)."""
+    from radiobject_assets.dataset.dataset_yaml import check_store_uri
+
+    try:
+        check_store_uri(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{text}: {error}" if text else str(error)) from None
+    if text.startswith("s3://"):
+        _use_s3_variables()
+    return text if "://" in text else str(Path(text).expanduser())
+
+
+def _use_s3_variables() -> None:
+    """Take endpoint and region from the usual AWS variables, as the Dagster resources do."""
+    from radiobject_assets.store import S3Config, configure
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    # servers other than Amazon's seldom answer to bucket names in the host
+    addressing = S3Config(endpoint=endpoint, use_virtual_addressing=endpoint is None)
+    configure(s3=addressing.model_copy(update={"region": region}) if region else addressing)
 
 
 @snapshots.command("list", epilog="Example: `radiobject-assets snapshot list store/`")

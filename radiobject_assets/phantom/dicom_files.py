@@ -154,7 +154,7 @@ def ct_datasets(series: CtSeries, person: Person) -> list[Dataset]:
 def write_ct(directory: Path, series: CtSeries, person: Person) -> list[Dataset]:
     """Write a series into `directory` (made if needed) and return its datasets by instance number.
 
-    The files are named by `series.file_names`, which must be `series.n_files` names.
+    The files get the names in `file_names` of the series: as many as its `n_files`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     datasets = ct_datasets(series, person)

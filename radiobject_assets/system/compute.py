@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.system.processes import usable_cores
@@ -15,15 +14,12 @@ class Compute:
 
     Parameters
     ----------
-    kind
-        `local`: a pool of processes on this machine.
     workers
         Processes in the pool; by default as many as there are cores for this process.
     task_timeout_s
         Seconds after which a task counts as hung: its worker is ended and its item reported.
     """
 
-    kind: Literal["local"] = "local"
     workers: int = field(default_factory=usable_cores)
     task_timeout_s: float = 1800.0
 

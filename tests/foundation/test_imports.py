@@ -19,13 +19,13 @@ def loaded_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_importing_the_package_loads_neither_torch_nor_dagster_nor_ray() -> None:
-    assert not loaded_after("import radiobject_assets") & {"torch", "dagster", "ray", "tiledb", "pydicom"}
+def test_importing_the_package_loads_neither_torch_nor_dagster() -> None:
+    assert not loaded_after("import radiobject_assets") & {"torch", "dagster", "tiledb", "pydicom"}
 
 
 def test_the_store_and_the_ingest_work_without_torch_and_dagster() -> None:
     loaded = loaded_after("from radiobject_assets import RadiObject, ingest_sources, PatchCache")
-    assert not loaded & {"torch", "dagster", "ray"}
+    assert not loaded & {"torch", "dagster"}
 
 
 def loaded_by_command(*arguments: str) -> set[str]:
@@ -41,17 +41,8 @@ def test_ingest_and_describe_load_neither_pandas_nor_dagster_nor_pydicom(tmp_pat
     assert {"tiledb", "pyarrow"} <= loaded
     heavy = {"pandas.core", "torch", "dagster", "pydicom", "pebble", "matplotlib"}
     assert not loaded & heavy
-    # what only people, descriptions of data sets, checks of settings and worker processes need
-    little = {
-        "typer",
-        "rich",
-        "yaml",
-        "asyncio",
-        "numpy.ma",
-        "psutil",
-        "multiprocessing",
-        "importlib.metadata",
-    }
+    # what only descriptions of data sets, checks of settings and worker processes need
+    little = {"yaml", "asyncio", "numpy.ma", "psutil", "multiprocessing"}
     assert not loaded & little
     assert not loaded_by_command("describe", store, "--json") & heavy
 
@@ -63,7 +54,7 @@ def test_help_loads_nothing_of_what_commands_work_with() -> None:
 
 def test_pyarrow_knows_pandas_as_soon_as_something_loads_it() -> None:
     program = """
-from radiobject_assets.cli.start import pyarrow_without_pandas
+from radiobject_assets.cli.pandas_later import pyarrow_without_pandas
 pyarrow_without_pandas()
 import pyarrow as pa
 pa.array([1]), pa.table({"a": ["x"]})

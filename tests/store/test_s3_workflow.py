@@ -64,7 +64,7 @@ def test_a_phantom_subject_is_ingested_seen_pinned_cached_and_removed(place: str
             place,
             DatasetSettings(),
             budget=MemoryBudget(1024),
-            compute=Compute(kind="local", workers=1),
+            compute=Compute(workers=1),
         )
         statuses = [outcome.status for outcome in report.outcomes]
         return {status: statuses.count(status) for status in statuses}

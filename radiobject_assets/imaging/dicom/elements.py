@@ -2,7 +2,7 @@
 
 Reads explicit and implicit, little and big endian (PS3.5 chapter 7). Sequences of defined length are
 stepped over unless wanted; those of undefined length are walked. Anything that it does not understand
-raises `OddElements`, and the caller asks pydicom instead (`headers.py`). Only the part of the file up to
+raises `OddElements`, and the caller asks pydicom instead (`dicom.headers`). Only the part of the file up to
 the pixel data is read, in chunks, so a header costs the same whatever follows it.
 """
 

@@ -188,7 +188,7 @@ def new_state(kind: str) -> State:
 def make(uri: str, ctx: Context, kind: str, change: Callable[[Draft], None] | None = None) -> State:
     """Make a store or a collection of its own, with what `change` puts in it: whole, or not at all.
 
-    Where there is one already, `change` sees it (`draft.base.number` is not 0), and may refuse.
+    Where there is one already, `change` sees it (the number of its `base` is not 0), and may refuse.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """What a user may set about reading, writing and S3, validated; and its translation to TileDB's settings.
 
 The configuration of the process is one frozen value, replaced as a whole by `configure`. Secrets are not
-part of it: S3 credentials come from the standard AWS chain when a context is made (`context.py`).
+part of it: S3 credentials come from the standard AWS chain when a context is made (`storage.context`).
 """
 
 from __future__ import annotations

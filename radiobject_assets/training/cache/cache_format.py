@@ -96,7 +96,7 @@ class CacheMeta:
         try:
             content = json.loads((path / META_FILE).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            message = f"{path}: there is no patch cache; build it with `radiobject-assets cache build`"
+            message = f"{path}: there is no patch cache; `build_patch_cache` makes one"
             raise StorageError(message) from None
         except (OSError, ValueError) as error:
             raise StorageError(f"{path / META_FILE}: can't be read: {error}") from error

@@ -72,6 +72,6 @@ class StoredDataset:
         if volume.shape != row.shape or voxels.dtype != row.dtype:
             raise AlignmentError(
                 f"a volume of {collection!r} is stored as {volume.shape} {voxels.dtype}, but its obs row "
-                f"says {row.shape} {row.dtype}; run `radiobject-assets doctor`"
+                f"says {row.shape} {row.dtype}; `validate()` of the collection names all such volumes"
             )
         return voxels
