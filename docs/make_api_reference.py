@@ -39,7 +39,7 @@ PAGES = {
             "discard_staged ensure_subjects upsert_subjects",
             "Snapshots, upkeep, erasing": "Snapshot create_snapshot list_snapshots delete_snapshot "
             "consolidate vacuum VacuumReport delete_subjects DeletionReport",
-            "Checking": "verify_store verify_volume Problem TileDBStats",
+            "Checking": "verify_store verify_volume VolumeProblem TileDBStats",
             "Stores of the RadiObject package": "import_radiobject ImportReport",
             "Configuration": "configure get_radiobject_config set_radiobject_config reset_radiobject_config "
             "RadiObjectConfig ReadConfig WriteConfig TileConfig CompressionConfig Compressor "
@@ -82,7 +82,7 @@ PAGES = {
     ),
     "dataset": ApiPage(
         "`dataset.yaml` as Python objects. Its keys: [dataset.yaml, key by key](../dataset.md).",
-        {"A data set's description": "load_dataset DatasetConfig"},
+        {"A data set's description": "load_dataset DatasetSettings"},
     ),
 }
 WHOLE = {
