@@ -39,6 +39,13 @@ from radiobject_assets.store.storage.uris import normalise
 class RadiObject:
     """A store opened for reading, or a view of some of its subjects and collections.
 
+    Subjects are the rows of `obs_meta`, sorted by id. `radi.ct` is `radi.collection("ct")`. A view filters
+    its collections too: it shows the volumes of its subjects only. An object shows what was there when it was
+    opened; it sees its own writes, and those of others after `refresh()`. A view keeps what it shows.
+
+    A store that the RadiObject package wrote opens too, for reading: every id gives the volume that carries
+    it. To change it, copy it with `import_radiobject`.
+
     Parameters
     ----------
     uri
@@ -47,13 +54,6 @@ class RadiObject:
         TileDB context; None for the process's own.
     timestamp
         Milliseconds since 1970, or the name of a snapshot, to see the store as it was then.
-
-    Subjects are the rows of `obs_meta`, sorted by id. `radi.ct` is `radi.collection("ct")`. A view filters
-    its collections too: it shows the volumes of its subjects only. An object shows what was there when it was
-    opened; it sees its own writes, and those of others after `refresh()`. A view keeps what it shows.
-
-    A store that the RadiObject package wrote opens too, for reading: every id gives the volume that carries
-    it. To change it, copy it with `import_radiobject`.
     """
 
     def __init__(

@@ -36,6 +36,10 @@ from radiobject_assets.store.storage.uris import normalise
 class Volume(DescribedVolume):
     """A stored volume.
 
+    Axes are (column, row, slice[, time]). Values are physical (Hounsfield units for CT): the stored rescale
+    is applied, giving float32, or float64 where float32 could not hold the stored integers exactly; volumes
+    without a rescale keep their stored dtype.
+
     Parameters
     ----------
     uri
@@ -43,10 +47,8 @@ class Volume(DescribedVolume):
     ctx
         TileDB context; None for the process's own.
 
-    Axes are (column, row, slice[, time]). Values are physical (Hounsfield units for CT): the stored rescale
-    is applied, giving float32, or float64 where float32 could not hold the stored integers exactly; volumes
-    without a rescale keep their stored dtype.
-
+    Examples
+    --------
     >>> import tempfile, numpy as np
     >>> volume = Volume.from_numpy(tempfile.mkdtemp() + "/v", np.arange(24, dtype=np.int16).reshape(2, 3, 4))
     >>> volume[1, :, -1].tolist()

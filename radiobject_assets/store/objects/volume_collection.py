@@ -40,6 +40,9 @@ ImageSources = Sequence[tuple[str | Path, str]]
 class VolumeCollection:
     """Volumes of one kind.
 
+    Rows are sorted by (obs_subject_id, obs_id). An object shows what was there when it was opened; it sees
+    its own writes, and those of others after `refresh()`. A view keeps what it shows.
+
     Parameters
     ----------
     uri
@@ -48,9 +51,6 @@ class VolumeCollection:
         TileDB context; None for the process's own.
     timestamp
         Milliseconds since 1970 to see it as it was then; None for now.
-
-    Rows are sorted by (obs_subject_id, obs_id). An object shows what was there when it was opened; it sees
-    its own writes, and those of others after `refresh()`. A view keeps what it shows.
     """
 
     def __init__(

@@ -40,6 +40,8 @@ class VolumeCollectionWriter:
     obs_schema
         Name and dtype of columns that `write_volume` will fill.
 
+    Examples
+    --------
     >>> import tempfile, numpy as np
     >>> uri = tempfile.mkdtemp() + "/ct"
     >>> with VolumeCollectionWriter(uri) as writer:
