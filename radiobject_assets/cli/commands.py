@@ -11,10 +11,11 @@ from rich.markup import escape
 from radiobject_assets.cli.ingest import IngestRequest, take_in
 from radiobject_assets.cli.output import JsonFlag, out, progress, table_of
 from radiobject_assets.cli.plain import print_json, store_uri, warn
-from radiobject_assets.cli.start import loading, pyarrow_without_pandas
+from radiobject_assets.cli.start import loading
 from radiobject_assets.cli.store import import_old, snapshots
 from radiobject_assets.cli.summary import print_ingest
 from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.system.pyarrow_start import pyarrow_without_pandas
 
 app = typer.Typer(
     name="radiobject-assets",

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from radiobject_assets.cli.plain import store_uri
-from radiobject_assets.cli.start import loading, pyarrow_without_pandas
+from radiobject_assets.cli.start import loading
 from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.system.pyarrow_start import pyarrow_without_pandas
 
 if TYPE_CHECKING:
     from radiobject_assets.dataset.dataset_yaml import DatasetSettings

@@ -39,7 +39,7 @@ def test_ingest_and_describe_load_neither_pandas_nor_dagster_nor_pydicom(tmp_pat
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), image)
     loaded = loaded_by_command("ingest", image, "--store", store, "--json")
     assert {"tiledb", "pyarrow"} <= loaded
-    heavy = {"pandas.core", "torch", "dagster", "pydicom", "pebble", "matplotlib"}
+    heavy = {"pandas.core", "torch", "dagster", "pydicom", "matplotlib"}
     assert not loaded & heavy
     # what only people, descriptions of data sets, checks of settings and worker processes need
     little = {
@@ -63,7 +63,7 @@ def test_help_loads_nothing_of_what_commands_work_with() -> None:
 
 def test_pyarrow_knows_pandas_as_soon_as_something_loads_it() -> None:
     program = """
-from radiobject_assets.cli.start import pyarrow_without_pandas
+from radiobject_assets.system.pyarrow_start import pyarrow_without_pandas
 pyarrow_without_pandas()
 import pyarrow as pa
 pa.array([1]), pa.table({"a": ["x"]})
