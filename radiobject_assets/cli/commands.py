@@ -10,9 +10,9 @@ from rich.markup import escape
 
 from radiobject_assets.cli.ingest import IngestRequest, print_ingest, take_in
 from radiobject_assets.cli.output import JsonFlag, out, print_json, progress, table_of, warn
-from radiobject_assets.cli.pandas_later import pyarrow_without_pandas
 from radiobject_assets.cli.store import import_old, snapshots, store_uri
 from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.system.pyarrow_start import pyarrow_without_pandas
 
 app = typer.Typer(
     name="radiobject-assets",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from radiobject_assets.cli.output import SHOWN, Report, out, table_of
-from radiobject_assets.cli.pandas_later import pyarrow_without_pandas
 from radiobject_assets.cli.store import store_uri
 from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.system.pyarrow_start import pyarrow_without_pandas
 
 if TYPE_CHECKING:
     from radiobject_assets.dataset.dataset_yaml import DatasetSettings

@@ -20,8 +20,7 @@ from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.imaging.dicom.instance import Instance
 from radiobject_assets.imaging.opening.unpacking import unpacked_together
 from radiobject_assets.imaging.pixels.coded_frames import NATIVE_CODECS
-from radiobject_assets.imaging.pixels.decoder_keeper import end_idle_decoders, keeper
-from radiobject_assets.imaging.pixels.decoders import Decoders
+from radiobject_assets.imaging.pixels.decoders import Decoders, decoder_processes
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series.record import Series
 from radiobject_assets.ingest.labels_on_images.image_reason import reason_of_image
@@ -64,7 +63,8 @@ COMMIT_EVERY = 64
 COMMIT_AFTER_S = 60.0
 # Below this much decoding in all, starting worker processes costs more than they save.
 IN_PROCESS_BYTES = 128 * MB
-# Resident before any voxel (measured): this process, the fork server and its tracker; then each worker.
+# Room for what is resident before any voxel: this process (its imports are 108 MB of it, measured), then each
+# worker (105 MB).
 BASE_BYTES = 310 * MB
 WORKER_BYTES = 120 * MB
 # With slabs smaller than this, another worker gains less than its memory is worth.
@@ -111,7 +111,7 @@ def run_ingest(
     uris = {
         name: ensure_collection(store_uri, name, columns=obs_columns_of(selected, name)) for name in names
     }
-    outcomes: dict[int, SeriesOutcome] = {}
+    outcomes: dict[Series, SeriesOutcome] = {}
     left_behind: set[tuple[str, str]] = set()
     with PeakMemory() as peak:
         for labels in (False, True):
@@ -125,7 +125,9 @@ def run_ingest(
     left_behind -= {(o.collection or "", o.obs_id or "") for o in outcomes.values() if o.status in IN_STORE}
     rest = plan.outcomes()
     return IngestReport(
-        outcomes=tuple(outcomes.get(id(p), default) for p, default in zip(plan.planned, rest, strict=True)),
+        outcomes=tuple(
+            outcomes.get(p.series, default) for p, default in zip(plan.planned, rest, strict=True)
+        ),
         unreadable=plan.unreadable,
         problems=(_LEFT_BEHIND.format(n=len(left_behind)),) if left_behind else (),
         seconds=time.monotonic() - started,
@@ -182,20 +184,22 @@ class _Phase:
         self._changes: dict[str, list[RowChange]] = {}
         self._committed_s = time.monotonic()
 
-    def go(self, outcomes: dict[int, SeriesOutcome], progress: _Progress) -> None:
+    def go(self, outcomes: dict[Series, SeriesOutcome], progress: _Progress) -> None:
         todo: list[PlannedSeries] = []
         for planned in self._batch:
             conflict = self._holdings.conflict(planned, self._plan.arrival)
             if conflict is None:
                 todo.append(planned)
             else:
-                outcomes[id(planned)] = planned.quarantined(*conflict)
+                outcomes[planned.series] = planned.quarantined(*conflict)
                 progress.step(planned.collection)
         compute = replace(self._compute, workers=self._workers)
         in_process = self._in_process(todo)
         decoders = Decoders(self._fitting, self._compute.task_timeout_s)
         try:
-            end_idle_decoders(leave=self._fitting if in_process else 0)  # the budget has no room for more
+            decoder_processes.end_idle(
+                leave=self._fitting if in_process else 0
+            )  # the budget has no room for more
             if in_process and any(needs_native_codec(planned.series) for planned in todo):
                 decoders.start()
             function = partial(ingest_volume, decoders=decoders) if in_process else ingest_volume
@@ -224,26 +228,26 @@ class _Phase:
             write_changes(self._uris[name], changes, get_tiledb_ctx())
         self._withdraw_parts(outcomes)
 
-    def _withdraw_parts(self, outcomes: dict[int, SeriesOutcome]) -> None:
+    def _withdraw_parts(self, outcomes: dict[Series, SeriesOutcome]) -> None:
         """Series that are in a joined volume now are not beside it as well."""
         for name in self._uris:
             own = [p for p in self._plan.planned if p.collection == name and p.obs_id is not None]
-            there = [p for p in self._batch if p.collection == name and outcomes[id(p)].status in IN_STORE]
+            there = [p for p in self._batch if p.collection == name and outcomes[p.series].status in IN_STORE]
             placed = {(p.subject_id, p.obs_id or "") for p in own if p.series.verdict == "ingestable"}
             gone = withdraw_parts(self._store_uri, name, there, placed, get_tiledb_ctx())
             for planned in there:
                 if count := gone.get((planned.subject_id, planned.obs_id or "")):
                     told = f"{count} volumes of its parts, which the store had, are withdrawn"
-                    before = outcomes[id(planned)]
+                    before = outcomes[planned.series]
                     detail = f"{before.detail}; {told}" if before.detail else told
-                    outcomes[id(planned)] = replace(before, detail=detail)
+                    outcomes[planned.series] = replace(before, detail=detail)
 
-    def left_behind(self, outcomes: Mapping[int, SeriesOutcome]) -> set[tuple[str, str]]:
+    def left_behind(self, outcomes: Mapping[Series, SeriesOutcome]) -> set[tuple[str, str]]:
         """Stored labels that do not lie on their image of this phase any more (`Holdings.left_behind`)."""
         return {
             labels
             for planned in self._batch
-            if outcomes[id(planned)].status in IN_STORE
+            if outcomes[planned.series].status in IN_STORE
             for labels in self._holdings.left_behind(planned)
         }
 
@@ -279,17 +283,17 @@ class _Phase:
         )
 
     def _take(
-        self, planned: PlannedSeries, result: VolumeResult | Failure, outcomes: dict[int, SeriesOutcome]
+        self, planned: PlannedSeries, result: VolumeResult | Failure, outcomes: dict[Series, SeriesOutcome]
     ) -> None:
         if isinstance(result, Failure):
             if isinstance(result.error, StorageError | ConfigurationError):
                 raise result.error  # every other series would fail as well
-            outcomes[id(planned)] = planned.quarantined(result.reason, result.detail)
+            outcomes[planned.series] = planned.quarantined(result.reason, result.detail)
         elif result.reason is not None:
             reason, detail = result.reason, result.detail
             if reason is Reason.REFERENCE_MISSING and planned.is_labels:
                 reason, detail = reason_of_image(planned, self._plan.planned, outcomes) or (reason, detail)
-            outcomes[id(planned)] = planned.quarantined(reason, detail)
+            outcomes[planned.series] = planned.quarantined(reason, detail)
         else:
             change = self._holdings.change(planned, self._plan.arrival) if result.unchanged else None
             if change is not None:
@@ -302,7 +306,7 @@ class _Phase:
                 detail=result.detail or planned.series.detail,
             )
             if result.staged is None:
-                outcomes[id(planned)] = done
+                outcomes[planned.series] = done
                 return
             name = planned.collection or ""
             self._staged.setdefault(name, []).append((planned, result.staged, done))
@@ -311,7 +315,7 @@ class _Phase:
             elif time.monotonic() - self._committed_s >= COMMIT_AFTER_S:
                 self._commit(outcomes)
 
-    def _commit(self, outcomes: dict[int, SeriesOutcome], names: Iterable[str] | None = None) -> None:
+    def _commit(self, outcomes: dict[Series, SeriesOutcome], names: Iterable[str] | None = None) -> None:
         self._committed_s = time.monotonic()
         for name in list(self._staged if names is None else names):
             waiting = self._staged.pop(name, [])
@@ -321,7 +325,7 @@ class _Phase:
             # are vacuumed.
             commit_volumes(self._uris[name], [staged for _, staged, _ in waiting], with_subjects=True)
             for planned, _, done in waiting:
-                outcomes[id(planned)] = done
+                outcomes[planned.series] = done
 
     def _discard(self) -> None:
         for name, waiting in self._staged.items():
@@ -336,7 +340,7 @@ def start_decoders(instances: Sequence[Instance], budget: MemoryBudget, compute:
         instance.transfer_syntax in NATIVE_CODECS for instance in instances
     ):
         with suppress(ConfigurationError):  # who needs one will say so
-            keeper().start(fitting)
+            decoder_processes.start(fitting)
 
 
 def needs_native_codec(series: Series) -> bool:

@@ -28,9 +28,9 @@ class MemoryBudget:
     ----------
     total_mb
         Mebibytes for voxels, tiles and buffers together, at least 64. Interpreters and imported libraries
-        are the same whatever the data and come on top: about 300 MB for a process with its fork server, and
-        120 MB for each worker. Who sets the total to a machine's limit means them too, so ingest starts only
-        as many workers as leave room for all of that within the total, but always one.
+        are the same whatever the data and come on top: up to 300 MB for a process, and 120 MB for each
+        worker. Who sets the total to a machine's limit means them too, so ingest starts only as many workers
+        as leave room for all of that within the total, but always one.
     """
 
     total_mb: int = 2048

@@ -39,7 +39,7 @@ def test_ingest_and_describe_load_neither_pandas_nor_dagster_nor_pydicom(tmp_pat
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)), image)
     loaded = loaded_by_command("ingest", image, "--store", store, "--json")
     assert {"tiledb", "pyarrow"} <= loaded
-    heavy = {"pandas.core", "torch", "dagster", "pydicom", "pebble", "matplotlib"}
+    heavy = {"pandas.core", "torch", "dagster", "pydicom", "matplotlib"}
     assert not loaded & heavy
     # what only descriptions of data sets, checks of settings and worker processes need
     little = {"yaml", "asyncio", "numpy.ma", "psutil", "multiprocessing"}

@@ -23,10 +23,8 @@ from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
 from radiobject_assets.errors import ConfigurationError, ImageReadError
-from radiobject_assets.imaging.pixels import decoder_handle
 from radiobject_assets.imaging.pixels.coded_frames import CodedFrame, decode_frame
-from radiobject_assets.imaging.pixels.decoder_keeper import end_idle_decoders, keeper
-from radiobject_assets.imaging.pixels.decoders import Decoders
+from radiobject_assets.imaging.pixels.decoders import Decoders, decoder_processes
 from radiobject_assets.imaging.pixels.pixel_data import PixelFile
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import scan
@@ -53,9 +51,9 @@ def decoders() -> Iterator[Decoders]:
 def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Decoder processes with a codec that crashes and hangs on some frames."""
     faulty_codec.install(tmp_path / "faulty", monkeypatch)
-    end_idle_decoders()
+    decoder_processes.end_idle()
     yield
-    end_idle_decoders()
+    decoder_processes.end_idle()
 
 
 def test_pixels_are_those_that_this_process_decodes(frames: list[CodedFrame], decoders: Decoders) -> None:
@@ -116,7 +114,7 @@ def test_after_a_frame_that_cannot_be_sent_no_other_is_taken_for_it(
 ) -> None:
     unsendable = replace(frames[1], data=frames[1].data + bytes(2 << 20))
     given = [frames[0], unsendable, frames[2], frames[0], unsendable, frames[1]]
-    end_idle_decoders()
+    decoder_processes.end_idle()
     with Decoders(1, frame_timeout_s=60) as decoders:
         decoders.submit(frames[0]).result()
         small_files()
@@ -133,7 +131,7 @@ def test_after_a_frame_that_cannot_be_sent_no_other_is_taken_for_it(
 def test_a_codec_that_hangs_is_ended_after_its_time(frames: list[CodedFrame]) -> None:
     with Decoders(1, frame_timeout_s=0.5) as hanging:
         hanging.start()
-        (pid,) = keeper().idle_pids
+        (pid,) = decoder_processes.idle_pids
         with pytest.raises(ImageReadError) as hung:
             hanging.submit(replace(frames[0], rows=faulty_codec.HANGS)).result()
         assert hung.value.code == Reason.WORKER_TIMEOUT
@@ -146,10 +144,10 @@ def test_a_process_that_is_at_work_when_decoding_stops_is_ended_and_not_kept(
 ) -> None:
     with Decoders(1) as stopped:
         stopped.submit(frames[0]).result()
-        (pid,) = keeper().idle_pids
+        (pid,) = decoder_processes.idle_pids
         hanging = stopped.submit(replace(frames[0], rows=faulty_codec.HANGS))
         waiting = stopped.submit(frames[1])
-        while keeper().idle_pids:
+        while decoder_processes.idle_pids:
             time.sleep(0.01)
     with pytest.raises(ImageReadError) as ended:
         hanging.result()
@@ -157,19 +155,19 @@ def test_a_process_that_is_at_work_when_decoding_stops_is_ended_and_not_kept(
     with pytest.raises((CancelledError, ImageReadError)):
         waiting.result(timeout=10)
     assert not psutil.pid_exists(pid)
-    assert keeper().idle_pids == []
+    assert decoder_processes.idle_pids == []
 
 
 def test_pixels_are_the_same_where_there_are_no_files_in_memory(
     frames: list[CodedFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(os, "memfd_create")
-    end_idle_decoders()
+    decoder_processes.end_idle()
     with Decoders(1) as decoders:
         results = [decoders.submit(frame) for frame in frames]
         for frame, result in zip(frames, results, strict=True):
             np.testing.assert_array_equal(result.result(), decode_frame(frame))
-    end_idle_decoders()
+    decoder_processes.end_idle()
 
 
 def test_a_large_frame_leaves_no_memory_behind() -> None:
@@ -199,8 +197,8 @@ def _files_in_memory() -> list[str]:
 def test_a_process_that_cannot_start_is_told_as_such_and_not_as_a_bad_image(
     frames: list[CodedFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    end_idle_decoders()
-    monkeypatch.setattr(decoder_handle.sys, "executable", "/bin/false")
+    decoder_processes.end_idle()
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with Decoders(1) as broken, pytest.raises(ConfigurationError, match="does not start"):
         broken.submit(frames[0]).result()
 

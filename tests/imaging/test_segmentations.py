@@ -25,8 +25,7 @@ from pydicom.uid import (
 
 from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.opening.open_series import open_series
-from radiobject_assets.imaging.pixels.decoder_keeper import end_idle_decoders
-from radiobject_assets.imaging.pixels.decoders import Decoders
+from radiobject_assets.imaging.pixels.decoders import Decoders, decoder_processes
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.record import Series
@@ -282,7 +281,7 @@ def test_labels_whose_codec_crashes_have_that_as_their_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faulty_codec.install(tmp_path / "faulty", monkeypatch)
-    end_idle_decoders()
+    decoder_processes.end_idle()
     shape = (6, faulty_codec.CRASHES, 10)
     labels = np.zeros(shape, np.uint8)
     labels[2:4, 5:9, 3:6] = 1
@@ -292,7 +291,7 @@ def test_labels_whose_codec_crashes_have_that_as_their_reason(
     (series,) = _labels(tmp_path / "series")
     with Decoders(1) as decoders, pytest.raises(ImageReadError) as died:
         read_all(open_series(series, decoders=decoders))
-    end_idle_decoders()
+    decoder_processes.end_idle()
     assert died.value.code == Reason.WORKER_DIED
     assert np.array_equal(read_all(open_series(series))[..., 0], labels.transpose(2, 1, 0))
 

@@ -15,7 +15,7 @@ from pydicom import dcmread
 from pydicom.uid import JPEG2000Lossless
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.imaging.pixels.decoder_keeper import end_idle_decoders
+from radiobject_assets.imaging.pixels.decoders import decoder_processes
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.ingest import ingest_sources, run
 from radiobject_assets.store import RadiObject
@@ -99,7 +99,7 @@ def test_a_codec_that_crashes_is_reported_and_the_other_series_go_on(
 ) -> None:
     landing = tmp_path / "landing"
     faulty_codec.install(tmp_path / "faulty", monkeypatch)
-    end_idle_decoders()
+    decoder_processes.end_idle()
     victim = np.random.default_rng(1).integers(0, 60000, (6, faulty_codec.CRASHES, 40), dtype=np.uint16)
     for path in write_stack(landing / "victim", victim):
         ds = dcmread(path)
@@ -114,7 +114,7 @@ def test_a_codec_that_crashes_is_reported_and_the_other_series_go_on(
         budget=MemoryBudget(1024),
         compute=Compute(workers=2),
     )
-    end_idle_decoders()  # the next test wants a codec that is well
+    decoder_processes.end_idle()  # the next test wants a codec that is well
     (refused,) = [outcome for outcome in report.outcomes if outcome.verdict == "quarantined"]
     assert (refused.reason, refused.n_instances) == (Reason.WORKER_DIED, 6)
     assert [outcome.status for outcome in report.outcomes].count("written") == 2

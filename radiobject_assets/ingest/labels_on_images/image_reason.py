@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.series.record import Series
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.ingest.report import SeriesOutcome
 
 
 def reason_of_image(
-    labels: PlannedSeries, plan: Sequence[PlannedSeries], outcomes: Mapping[int, SeriesOutcome]
+    labels: PlannedSeries, plan: Sequence[PlannedSeries], outcomes: Mapping[Series, SeriesOutcome]
 ) -> tuple[Reason, str] | None:
     """Why the image of labels, for which no image was found, is not in the store; None if it did not come.
 
@@ -19,12 +20,12 @@ def reason_of_image(
     plan
         All that came.
     outcomes
-        Of the images of the plan that were selected, by the id of the planned series.
+        Of the images of the plan that were selected, by their series.
     """
     for image in plan:
         if image.is_labels or not _may_be_of(labels, image):
             continue
-        outcome = outcomes.get(id(image)) or image.outcome("quarantined")
+        outcome = outcomes.get(image.series) or image.outcome("quarantined")
         if outcome.status != "quarantined" or outcome.reason is None:
             continue
         if outcome.reason == Reason.NO_COLLECTION:

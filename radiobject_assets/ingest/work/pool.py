@@ -3,28 +3,35 @@
 1. A task declares the bytes that it will take (`needed_bytes`).
 2. It is admitted when the declared bytes of all tasks in flight fit the budget's share for tasks; a task
    that is larger than the whole share runs alone.
-3. A watcher compares each worker's resident memory with what its task declared, and ends a worker that
-   overshoots; a timeout ends one that hangs. pebble replaces the worker; the other tasks go on.
+3. `workers.WorkerPool` ends a worker that overshoots what its task declared, or hangs, and replaces one that
+   dies; the other tasks go on.
 4. Results come back in the order in which tasks end, each with its task's index.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.system.compute import Compute
-from radiobject_assets.system.memory import MB, MemoryBudget
+from radiobject_assets.system.memory import MemoryBudget
 from radiobject_assets.system.temporary import temporary_folder
+from radiobject_assets.workers.calls import CALLS
+from radiobject_assets.workers.pool import WorkerPool
+from radiobject_assets.workers.process import Limits, LostError, WorkerStartError
+from radiobject_assets.workers.processes import Processes
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
-# What a worker may hold above its declaration: allocator slack, codec scratch, TileDB's thread stacks.
-SLACK_BYTES = 192 * MB
+_REASONS = {
+    "died": (Reason.WORKER_DIED, "the worker process ended with {}"),
+    "hangs": (Reason.WORKER_TIMEOUT, "not done after {}"),
+    "memory": (Reason.MEMORY_EXCEEDED, "the worker process {}"),
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,33 @@ def run_tasks(
             except Exception as error:  # noqa: BLE001  (a failed item must not stop the others; it is reported)
                 yield index, Failure(Reason.WORKER_DIED, f"{type(error).__name__}: {error}", error)
         return
-    from radiobject_assets.ingest.work.worker_processes import run_in_processes
+    with temporary_folder() as folder:
+        # what a worker that is killed leaves of unpacked archives goes when the pool does
+        processes = Processes("radiobject_assets.ingest.work.worker:call", {"TMPDIR": str(folder)})
+        pool = WorkerPool(
+            CALLS, processes, min(compute.workers, max(1, len(tasks))), memory_bytes=budget.tasks_bytes
+        )
+        try:
+            futures = {
+                pool.submit(
+                    (function, task.argument), Limits(task.needed_bytes, compute.task_timeout_s)
+                ): index
+                for index, task in enumerate(tasks)
+            }
+            for future in as_completed(futures):
+                yield futures[future], _outcome_of(future)
+        finally:
+            pool.close()
+            processes.end()
 
-    with temporary_folder() as board:
-        yield from run_in_processes(function, tasks, compute, budget, Path(board))
+
+def _outcome_of(future: Future[Any]) -> Any:
+    try:
+        return future.result()
+    except LostError as error:
+        reason, detail = _REASONS[error.why]
+        return Failure(reason, detail.format(error))
+    except WorkerStartError:
+        raise
+    except Exception as error:  # noqa: BLE001  (whatever the task raised is its result; it is reported)
+        return Failure(Reason.WORKER_DIED, f"{type(error).__name__}: {error}", error)

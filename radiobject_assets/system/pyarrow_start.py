@@ -1,7 +1,4 @@
-"""Keeping pyarrow from loading pandas for a command that has no use for it: a fifth of a short `ingest`.
-
-For the commands of this package only: a library does not change how others import.
-"""
+"""pyarrow without pandas, for programs of this package: a library does not change how others import."""
 
 from __future__ import annotations
 
@@ -13,11 +10,10 @@ from types import ModuleType
 
 
 def pyarrow_without_pandas() -> None:
-    """Keep pyarrow from loading pandas before something else does.
+    """Keep pyarrow from loading pandas (0.2 s) before something else does.
 
-    With the first array or scalar that it makes, pyarrow imports pandas to know a Series when it sees one;
-    no setting of it says otherwise. It asks only once, so it is told that there is none, and told otherwise
-    as soon as pandas is loaded for a reason.
+    With the first array that it makes, pyarrow imports pandas to know a Series when it sees one. It asks only
+    once, so it is told that there is none, and told otherwise as soon as pandas is loaded for a reason.
     """
     if "pandas" in sys.modules:
         return

@@ -16,8 +16,8 @@ import pytest
 from jpeg_ls import encode_buffer
 
 from radiobject_assets.imaging.pixels.coded_frames import CodedFrame
-from radiobject_assets.imaging.pixels.decoder_keeper import Keeper, end_idle_decoders, keeper
-from radiobject_assets.imaging.pixels.decoders import Decoders
+from radiobject_assets.imaging.pixels.decoders import Decoders, decoder_processes
+from radiobject_assets.workers.processes import Processes
 
 PIXELS = np.arange(20 * 16, dtype=np.uint16).reshape(20, 16)
 FRAME = CodedFrame(
@@ -29,14 +29,13 @@ FRAME = CodedFrame(
 _SCRIPT = f"""
 import os, sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_decoder_keeper import FRAME, PIXELS
-from radiobject_assets.imaging.pixels.decoder_keeper import keeper
-from radiobject_assets.imaging.pixels.decoders import Decoders
+from test_decoder_processes import FRAME, PIXELS
+from radiobject_assets.imaging.pixels.decoders import Decoders, decoder_processes
 
 def decode():
     with Decoders(1) as decoders:
         assert (decoders.submit(FRAME).result() == PIXELS).all()
-    return keeper().idle_pids[0]
+    return decoder_processes.idle_pids[0]
 
 def say(*numbers):
     print(*numbers, flush=True)
@@ -75,30 +74,30 @@ def _decode() -> None:
 
 @pytest.fixture(autouse=True)
 def nobody_waits() -> None:
-    end_idle_decoders()
+    decoder_processes.end_idle()
 
 
 def test_the_next_call_finds_the_processes_of_the_last() -> None:
     _decode()
-    before = keeper().idle_pids
+    before = decoder_processes.idle_pids
     _decode()
     assert len(before) == 1
-    assert keeper().idle_pids == before
+    assert decoder_processes.idle_pids == before
 
 
 def test_a_process_that_something_else_ended_while_it_waited_is_replaced() -> None:
     _decode()
-    (pid,) = keeper().idle_pids
+    (pid,) = decoder_processes.idle_pids
     os.kill(pid, signal.SIGKILL)
     assert _soon(lambda: _is_gone(pid))
     _decode()
-    assert keeper().idle_pids != [pid]
+    assert decoder_processes.idle_pids != [pid]
     assert not psutil.pid_exists(pid), "nor is it left as a zombie"
 
 
 def test_processes_that_nobody_wants_end_and_leave_nothing() -> None:
     descriptors = set(os.listdir("/proc/self/fd"))
-    short = Keeper(idle_s=0.05)
+    short = Processes("radiobject_assets.imaging.pixels.decoder_program:answer", idle_s=0.05)
     handles = [short.take(), short.take()]
     pids = [handle.pid for handle in handles]
     for handle in handles:
@@ -109,10 +108,10 @@ def test_processes_that_nobody_wants_end_and_leave_nothing() -> None:
 
 
 def test_no_more_processes_wait_than_there_is_room_for() -> None:
-    keeper().start(3)
-    pids = keeper().idle_pids
-    end_idle_decoders(leave=1)
-    assert keeper().idle_pids == pids[-1:]
+    decoder_processes.start(3)
+    pids = decoder_processes.idle_pids
+    decoder_processes.end_idle(leave=1)
+    assert decoder_processes.idle_pids == pids[-1:]
     assert not any(map(psutil.pid_exists, pids[:-1]))
 
 
@@ -137,7 +136,7 @@ def test_a_fork_has_processes_of_its_own_and_leaves_those_of_its_parent_alone() 
 first = decode()
 child = os.fork()
 if child == 0:
-    assert keeper().idle_pids == []
+    assert decoder_processes.idle_pids == []
     say(first, decode())
     sys.exit(0)
 assert os.waitpid(child, 0)[1] == 0

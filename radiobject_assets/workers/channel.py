@@ -1,30 +1,17 @@
-"""What a decoder process does: compressed frames in on stdin, pixels out on stdout, until stdin ends.
-
-Nothing that comes from here is unpickled: a codestream that takes over this process gains no more than wrong
-pixels.
-"""
+"""What a process and its worker say to each other: a small document, and bytes through memory of both."""
 
 from __future__ import annotations
 
 import json
 import os
 import struct
-import sys
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
-
-from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.pixels.coded_frames import CodedFrame, decode_frame
 
 _HEAD = struct.Struct("<IQB")
 _LONGEST_DOCUMENT = 1 << 16
 # What a file in memory keeps for the next message; a larger one gives its memory back.
 _KEPT_BYTES = 8 << 20
-# Beside its pixels a codec keeps wavelet coefficients of 4 bytes, tables and the codestream.
-_BYTES_A_SAMPLE = 32
-_SPARE_BYTES = 1 << 30
 
 
 class Channel:
@@ -33,6 +20,8 @@ class Channel:
     With `memory` the bytes go through files in memory that both processes have open: a pipe holds 64 KB, so
     that each end would wait for the other eight times a frame. A message names the file that its bytes are
     in by its `slot`, and neither end writes into one whose message was not read.
+
+    Nothing is unpickled here: a worker that bad data has taken over can say no more than its reader takes.
 
     Parameters
     ----------
@@ -65,7 +54,6 @@ class Channel:
 
         `read_into` or `read_bytes` reads the bytes.
 
-
         Raises
         ------
         EOFError
@@ -80,13 +68,11 @@ class Channel:
             raise EOFError("a message without a document") from error
         return document, size, slot
 
-    def read_bytes(self, size: int, slot: int) -> bytes:
+    def read_bytes(self, size: int, slot: int) -> bytearray:
         """The bytes of the message that was received last; EOFError if they end early."""
-        if not self._memory:
-            return self._read(size)
         data = bytearray(size)
         self.read_into(memoryview(data), slot)
-        return bytes(data)
+        return data
 
     def read_into(self, target: memoryview, slot: int) -> None:
         """Fill `target` with the bytes of the message that was received last; EOFError if they end early."""
@@ -116,49 +102,3 @@ def _write(descriptor: int, data: bytes | memoryview) -> None:
     done = 0
     while done < len(data):
         done += os.write(descriptor, memoryview(data)[done:])
-
-
-def serve(channel: Channel) -> None:
-    """Decode frames until there are no more requests."""
-    channel.send({"ready": os.getpid()})
-    while True:
-        try:
-            document, length, slot = channel.receive()
-            data = channel.read_bytes(length, slot)
-        except EOFError:
-            return
-        request = document.pop("request")
-        frame = CodedFrame(data=data, **document)
-        _limit_memory(frame)
-        try:
-            values = np.ascontiguousarray(decode_frame(frame))
-        except ImageReadError as error:
-            channel.send({"request": request, "code": str(error.code), "detail": error.detail}, slot=slot)
-        except MemoryError:
-            detail = f"frame {frame.number} takes more memory than its size explains"
-            channel.send({"request": request, "code": "memory_exceeded", "detail": detail}, slot=slot)
-        else:
-            answer = {"request": request, "dtype": values.dtype.str, "shape": values.shape}
-            channel.send(answer, values.reshape(-1).view(np.uint8).data, slot)
-
-
-def _limit_memory(frame: CodedFrame) -> None:
-    """Let a codec have what such a frame may need and no more: what it asks for beyond is refused to it."""
-    if sys.platform != "linux":
-        return
-    import resource
-
-    with open("/proc/self/statm", encoding="ascii") as file:
-        held = int(file.read().split()[0]) * resource.getpagesize()
-    samples = frame.rows * frame.columns * frame.samples
-    limit = held + samples * _BYTES_A_SAMPLE + 4 * len(frame.data) + _SPARE_BYTES
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if hard == resource.RLIM_INFINITY or limit < hard:
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-
-
-def main() -> None:
-    """Serve the process that started this one; the arguments are the files in memory."""
-    answers = os.dup(1)
-    os.dup2(2, 1)  # what a library prints must not come between the answers
-    serve(Channel(0, answers, [int(argument) for argument in sys.argv[1:]]))
