@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _ENDING = r"\.(?:nii|nrrd|nhdr|mha|mhd|mgz|mgh)(?:\.gz)?$"
-# of `ingest.names.label_names` those that stand before or after a subject's id
+# of `naming.label_names` those that stand before or after a subject's id
 _LABEL = r"segmentations?|segm|seg|dseg|masks?|msk|labels?|groundtruth|gt|rois?"
 _IMAGE = r"image|img|volume|vol"
 _NAMED_LABELS = {"files": ["*"], "named": "labels"}

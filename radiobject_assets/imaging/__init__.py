@@ -1,6 +1,6 @@
 """From files to image sources: DICOM, NIfTI, segmentations and contours, with geometry and verdicts.
 
-The way of the data: `scan` reads every file's header once (`instance.Instance`), `series.build_series`
+The way of the data: `scan` reads every file's header once (`instance.Instance`), `build_series`
 groups instances into series with a verdict each, `open_series.open_series` decodes an ingestable one in slabs
 (`source.ImageSource`). No TileDB and no Dagster here.
 

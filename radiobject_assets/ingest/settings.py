@@ -28,7 +28,7 @@ def settings_version(dataset: DatasetSettings) -> str:
 
 
 def _scanned(dataset: DatasetSettings) -> Any:
-    # the secret's name is no setting of the result: a store holds writers to its secret (`objects.identity`)
+    # the secret's name is no setting of the result: a store holds writers to its secret
     return [sorted(dataset.attributes), _plain(dataset.subjects, exclude={"secret_env"})]
 
 

@@ -64,7 +64,7 @@ def find_retries(
     waiting
         Labels that wait, by the key of their arrival.
     found
-        Image volumes that they could lie on (`ingest.labels.waiting.images_there`).
+        Image volumes that they could lie on.
     present
         Keys of the arrivals that are in the landing zone.
     """

@@ -98,7 +98,7 @@ class TileEncoder:
             yield tuple(place)
 
     def encode(self, voxels: NDArray[Any]) -> EncodedTile:
-        """The tile with these voxels: up to `layout.tile` of them along each axis, others are zero."""
+        """The tile with these voxels: up to `tile` of the layout of them along each axis, others are zero."""
         layout = self.layout
         flat = _scratch.buffer("tile", layout.tile_cells * layout.itemsize).view(layout.dtype)
         tile = flat.reshape(layout.tile, order="F")
