@@ -54,7 +54,7 @@ def test_help_loads_nothing_of_what_commands_work_with() -> None:
 
 def test_pyarrow_knows_pandas_as_soon_as_something_loads_it() -> None:
     program = """
-from radiobject_assets.cli.pandas_later import pyarrow_without_pandas
+from radiobject_assets.system.pyarrow_start import pyarrow_without_pandas
 pyarrow_without_pandas()
 import pyarrow as pa
 pa.array([1]), pa.table({"a": ["x"]})
