@@ -12,7 +12,7 @@ import pytest
 
 from radiobject_assets.imaging.dicom.header_cache import HeaderCache
 from radiobject_assets.imaging.dicom.instance import Instance
-from radiobject_assets.imaging.scanning.scan import find_files, scan_file
+from radiobject_assets.imaging.scanning.scan import find_files, scan, scan_file
 from radiobject_assets.phantom.cohort import make_ct_series, make_subject
 
 TEXTS = ("", "nan", "1e400", "abc", "7", "-3.5", "1\\2\\3", "1\\2", " 12 ", "1.2.840.9", "103015.25")
@@ -80,3 +80,20 @@ def test_real_headers_are_read_the_same_with_and_without_sharing(
     shared, separately = both_ways(shared_data)
     assert shared == separately
     assert len(shared) > 100
+
+
+def test_the_same_bytes_in_another_character_set_are_another_text(tmp_path: Path) -> None:
+    make_ct_series(tmp_path / "series", shape=(16, 16, 2))
+    dataset = pydicom.dcmread(next(find_files(tmp_path / "series")))
+    dataset.SpecificCharacterSet, dataset.SOPInstanceUID = "ISO_IR 100", "1.2.100"
+    dataset.add_new(0x00081090, "LO", b"Scanner \xa1")  # ManufacturerModelName
+    (tmp_path / "copies").mkdir()
+    dataset.save_as(tmp_path / "copies" / "1.dcm")
+    written = (tmp_path / "copies" / "1.dcm").read_bytes()
+    other = written.replace(b"ISO_IR 100", b"ISO_IR 101").replace(b"1.2.100", b"1.2.101")
+    (tmp_path / "copies" / "2.dcm").write_bytes(other)
+    names = [i.attributes["model_name"] for i in scan([tmp_path / "copies"]).instances]
+    assert names == [
+        "Scanner \N{INVERTED EXCLAMATION MARK}",
+        "Scanner \N{LATIN CAPITAL LETTER A WITH OGONEK}",
+    ]

@@ -79,10 +79,8 @@ class HeaderCache:
         key = id(wanted), explicit, big, only_group
         found = self._elements.get(key)
         if found is None:
-            found = self._elements[key] = (
-                wanted,
-                KnownElements(),
-            )  # the table too, so that its id stays its own
+            # the table too, so that its id stays its own
+            found = self._elements[key] = wanted, KnownElements()
         return found[1]
 
     def instance(self, path: Path, size: int, header: Header, syntax: str, digest: str) -> Instance:
@@ -107,7 +105,7 @@ class HeaderCache:
     def _allowed(self, elements: Elements) -> tuple[Attributes, Attributes]:
         # Instances of a series share most values: converting each combination once halves the time of a scan.
         get = elements.values.get
-        key = tuple([get(tag) for tag in ATTRIBUTE_TAGS])
+        key = elements.order, elements.encodings, *[get(tag) for tag in ATTRIBUTE_TAGS]
         found = self._attributes.get(key)
         if found is None:
             if len(self._attributes) > _MOST_ATTRIBUTES:
