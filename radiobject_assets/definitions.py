@@ -66,7 +66,6 @@ def build_definitions(
 def build_resources(settings: DatasetSettings) -> dict[str, Any]:
     """The resources of a data set; S3 options come from the usual AWS variables."""
     memory = MemoryBudgetResource(total_mb=int(os.environ.get("RADIOBJECT_MEMORY_MB", "2048")))
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return {
         "dataset": DatasetResource.of(settings),
         "memory": memory,
@@ -74,9 +73,7 @@ def build_resources(settings: DatasetSettings) -> dict[str, Any]:
         "storage": StorageResource(
             memory=memory,
             region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
-            endpoint_url=endpoint,
-            # servers other than Amazon's seldom answer to bucket names in the host
-            use_virtual_addressing=endpoint is None,
+            endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
         ),
     }
 

@@ -32,8 +32,9 @@ class StorageResource(S3Resource):
     """Where stores are: local disk needs no option, S3 takes those of dagster-aws's S3 resource."""
 
     memory: dg.ResourceDependency[MemoryBudgetResource]
-    use_virtual_addressing: bool = Field(
-        default=True, description="Bucket in the host name. False for most servers that are not Amazon's."
+    use_virtual_addressing: bool | None = Field(
+        default=None,
+        description="Bucket in the host name. By default at Amazon's own endpoints alone: few others know it.",
     )
     connect_timeout_ms: int = Field(
         default=5_000, ge=100, description="Milliseconds to wait for a connection."
@@ -92,14 +93,14 @@ class StorageResource(S3Resource):
         )
 
     def _s3_config(self) -> S3Config:
-        endpoint = self.endpoint_url
+        endpoint, virtual = self.endpoint_url, self.use_virtual_addressing
         if endpoint is not None and "://" not in endpoint:
             endpoint = f"{'https' if self.use_ssl else 'http'}://{endpoint}"
         options: dict[str, Any] = {"region": self.region_name} if self.region_name else {}
         return S3Config(
             **options,
             endpoint=endpoint,
-            use_virtual_addressing=self.use_virtual_addressing,
+            use_virtual_addressing=endpoint is None if virtual is None else virtual,
             include_credentials=not self.use_unsigned_session,
             profile=self.profile_name,
             max_tries=self.max_attempts,

@@ -112,7 +112,6 @@ def test_tiledb_gets_the_s3_options_of_the_resource() -> None:
         memory=MemoryBudgetResource(total_mb=512),
         endpoint_url="http://127.0.0.1:9001",
         region_name="eu-central-1",
-        use_virtual_addressing=False,
         max_attempts=7,
         verify=False,
         profile_name="clinic",
