@@ -34,7 +34,7 @@ class StorageResource(S3Resource):
     memory: dg.ResourceDependency[MemoryBudgetResource]
     use_virtual_addressing: bool | None = Field(
         default=None,
-        description="Bucket in the host name. By default at Amazon's own endpoints alone: few others know it.",
+        description="Bucket in the host name. Default: only where no endpoint is given.",
     )
     connect_timeout_ms: int = Field(
         default=5_000, ge=100, description="Milliseconds to wait for a connection."

@@ -2,7 +2,7 @@
 
 1. `plan` says where each series goes (`ingest.plan`).
 2. What the store already holds decides what is new, what may be replaced, and what conflicts (`holdings`).
-3. `pool` runs `work.volume.ingest_volume` for each volume under the memory budget.
+3. `pool` runs `work.volume_task.ingest_volume` for each volume under the memory budget.
 4. Staged volumes are committed in batches; what was not committed was never visible.
 """
 
@@ -29,8 +29,8 @@ from radiobject_assets.ingest.report import IN_STORE, IngestReport, SeriesOutcom
 from radiobject_assets.ingest.stored.holdings import Holdings
 from radiobject_assets.ingest.stored.joined import withdraw_parts
 from radiobject_assets.ingest.stored.refresh import RowChange, write_changes
-from radiobject_assets.ingest.work.pool import Failure, Task, run_tasks
-from radiobject_assets.ingest.work.volume import (
+from radiobject_assets.ingest.work.volume_pool import Failure, Task, run_tasks
+from radiobject_assets.ingest.work.volume_task import (
     COPIES_OF_A_SLAB,
     FIXED_BYTES,
     VolumeResult,

@@ -22,7 +22,7 @@ from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig
 from radiobject_assets.errors import StorageError
 from radiobject_assets.landing.local_zone import Arrival, ArrivalState, Landing, arrival_key, is_archive
 from radiobject_assets.store import S3Object, S3Objects
-from radiobject_assets.system.files import write_whole
+from radiobject_assets.system.durable_files import write_whole
 
 _AT_ONCE = 8
 _SPARE_DISK_BYTES = 256 << 20

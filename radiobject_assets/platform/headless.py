@@ -23,7 +23,7 @@ import dagster as dg
 from radiobject_assets.errors import ConfigurationError, LockedError
 from radiobject_assets.platform.automation.sensors import ARRIVALS_SENSOR, FOLLOW_UP_SENSOR, WAITING_SENSOR
 from radiobject_assets.platform.automation.sweep import forget
-from radiobject_assets.system.files import write_whole
+from radiobject_assets.system.durable_files import write_whole
 from radiobject_assets.system.locks import file_lock
 
 RUN_KEY_TAG = "dagster/run_key"

@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from radiobject_assets.system.files import write_all
+from radiobject_assets.system.durable_files import write_all
 from radiobject_assets.system.locks import file_lock
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from radiobject_assets.workers.idle_processes import Processes
 from radiobject_assets.workers.process import Fill, Limits, LostError, WorkerProcess, WorkerStartError
-from radiobject_assets.workers.processes import Processes
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from radiobject_assets.errors import LockedError
-from radiobject_assets.system.files import whole_file, write_whole
+from radiobject_assets.system.durable_files import whole_file, write_whole
 from radiobject_assets.system.locks import file_lock
 from radiobject_assets.system.temporary import staging_folder
 
 _WRITE_HALF = """
 import sys
 from pathlib import Path
-from radiobject_assets.system.files import whole_file
+from radiobject_assets.system.durable_files import whole_file
 from radiobject_assets.system.temporary import staging_folder
 folder = Path(sys.argv[1])
 with whole_file(folder / "table") as file, staging_folder(folder / "cache") as cache:

@@ -17,8 +17,6 @@ SHARED_MODULES = {"__init__", "__main__", "ingest", "store"}
 SHARED_MODULES |= {"errors"}
 # The room, and the module that says what its members have in common.
 SHARED_MODULES |= {"storage"}
-# These mean different things; each has a better name to come.
-SHARED_MODULES |= {"files", "opening", "volume"}
 # What a program runs.
 SHARED_NAMES = {"main"}
 

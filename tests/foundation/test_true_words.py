@@ -108,11 +108,12 @@ _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
 _OTHER_NAMES = frozenset(
     {
         *_PROJECT["entry-points"],
-        # keys that look like modules: TileDB's counters with ours beside them, and a setting that it carries
+        # keys that look like modules: TileDB's counters with ours beside them, and settings that it carries
         "radiobject_assets.VFS.read_ops_num",
         "radiobject_assets.VFS.read_byte_num",
         "radiobject_assets.Reader.read_unfiltered_byte_num",
         "radiobject_assets.s3_deadline_s",
+        "radiobject_assets.s3_profile",
     }
 )
 

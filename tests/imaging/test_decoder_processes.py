@@ -17,7 +17,7 @@ from jpeg_ls import encode_buffer
 
 from radiobject_assets.imaging.pixels.coded_frames import CodedFrame
 from radiobject_assets.imaging.pixels.decoders import Decoders, decoder_processes
-from radiobject_assets.workers.processes import Processes
+from radiobject_assets.workers.idle_processes import Processes
 
 PIXELS = np.arange(20 * 16, dtype=np.uint16).reshape(20, 16)
 FRAME = CodedFrame(

@@ -9,7 +9,7 @@ import pytest
 from mutations import Batch, Findings, read_everything, run_batch
 from rare_forms import write_rare_forms
 
-from radiobject_assets.ingest.work.pool import Failure, Task, run_tasks
+from radiobject_assets.ingest.work.volume_pool import Failure, Task, run_tasks
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MB, MemoryBudget
 

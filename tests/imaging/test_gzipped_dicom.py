@@ -18,7 +18,7 @@ from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.imaging.scanning.scan import ScanResult, scan
 from radiobject_assets.imaging.series.record import Series
 from radiobject_assets.imaging.series.series_building import build_series
-from radiobject_assets.ingest.work.volume import digest_of_files
+from radiobject_assets.ingest.work.volume_task import digest_of_files
 
 
 def _gzipped(folder: Path, *, name: str = "{}.dcm.gz", parts: int = 1) -> list[Path]:

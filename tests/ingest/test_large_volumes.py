@@ -147,7 +147,7 @@ def _run(arguments: list[str]) -> tuple[str, float]:
 
 def _baseline_mb() -> float:
     code = (
-        "import psutil, pydicom, radiobject_assets.cli.app, radiobject_assets.ingest.work.volume\n"
+        "import psutil, pydicom, radiobject_assets.cli.app, radiobject_assets.ingest.work.volume_task\n"
         "print(psutil.Process().memory_info().rss)"
     )
     return int(_run(["-c", code])[0]) / MB

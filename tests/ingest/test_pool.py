@@ -16,13 +16,13 @@ import pytest
 
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.ingest.work.pool import Failure, Task, run_tasks
+from radiobject_assets.ingest.work.volume_pool import Failure, Task, run_tasks
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MB, MemoryBudget
 from radiobject_assets.workers.calls import CALLS
+from radiobject_assets.workers.idle_processes import Processes
 from radiobject_assets.workers.pool import WorkerPool
 from radiobject_assets.workers.process import SLACK_BYTES, Limits
-from radiobject_assets.workers.processes import Processes
 
 
 class _OddError(Exception):
@@ -112,7 +112,7 @@ def test_a_script_without_a_main_guard_has_its_work_done_in_workers(tmp_path: Pa
     script = tmp_path / "script.py"
     script.write_text(
         "from radiobject_assets.system.compute import Compute\n"
-        "from radiobject_assets.ingest.work.pool import Task, run_tasks\n"
+        "from radiobject_assets.ingest.work.volume_pool import Task, run_tasks\n"
         "from radiobject_assets.system.memory import MemoryBudget\n"
         "tasks = [Task('a', 1), Task('bb', 1)]\n"
         "print(sorted(run_tasks(len, tasks, compute=Compute(workers=2), budget=MemoryBudget(256))))\n"

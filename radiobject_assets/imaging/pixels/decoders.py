@@ -21,9 +21,9 @@ from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.pixels.coded_frames import CodedFrame
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.system.processes import usable_cores
+from radiobject_assets.workers.idle_processes import Processes
 from radiobject_assets.workers.pool import Refusal, Work, WorkerPool
 from radiobject_assets.workers.process import Fill, Limits, LostError
-from radiobject_assets.workers.processes import Processes
 
 _FRAME_TIMEOUT_S = 600.0
 # Beside its pixels a codec keeps wavelet coefficients of 4 bytes, tables and the codestream.

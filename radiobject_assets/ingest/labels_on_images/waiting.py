@@ -21,7 +21,7 @@ from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
 from radiobject_assets.ingest.report import SeriesOutcome
 from radiobject_assets.ingest.stored.joined import rows_of_series
 from radiobject_assets.store import SUBJECT, TileDBContext, is_store, list_collections, obs_table
-from radiobject_assets.system.files import whole_file
+from radiobject_assets.system.durable_files import whole_file
 
 _WAITS: Final = frozenset({Reason.REFERENCE_MISSING, Reason.REFERENCE_QUARANTINED, Reason.LABELS_OFF_GRID})
 

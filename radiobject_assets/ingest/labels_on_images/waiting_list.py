@@ -20,7 +20,7 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.imaging.files.archives import file_on_disk
 from radiobject_assets.ingest.labels_on_images.waiting import WaitingLabels, chance, images_there
 from radiobject_assets.store import get_tiledb_ctx, normalise
-from radiobject_assets.system.files import write_whole
+from radiobject_assets.system.durable_files import write_whole
 
 _FORMAT = 1
 

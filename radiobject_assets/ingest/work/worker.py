@@ -7,4 +7,4 @@ from radiobject_assets.workers.calls import call as call
 
 pyarrow_without_pandas()
 
-from radiobject_assets.ingest.work import volume as volume  # noqa: E402
+from radiobject_assets.ingest.work import volume_task as volume_task  # noqa: E402

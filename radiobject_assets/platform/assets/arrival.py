@@ -33,7 +33,7 @@ from radiobject_assets.platform.assets.materialization_metadata import (
 from radiobject_assets.platform.assets.partitions import ARRIVALS, LANDING_GROUP
 from radiobject_assets.platform.assets.privacy import public_outcomes, shielded
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
-from radiobject_assets.system.files import whole_file
+from radiobject_assets.system.durable_files import whole_file
 
 _LOOK_AGAIN = "Put the arrival's folder right, then materialize this partition again."
 

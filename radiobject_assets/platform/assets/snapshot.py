@@ -16,7 +16,7 @@ from radiobject_assets.platform.assets.partitions import STORE_GROUP, collection
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 from radiobject_assets.store import Snapshot, create_snapshot, describe_state, ensure_store, list_snapshots
-from radiobject_assets.system.files import write_whole
+from radiobject_assets.system.durable_files import write_whole
 
 _RECOVERY = "Nothing was changed in the store; materialize dataset again."
 

@@ -18,7 +18,7 @@ from radiobject_assets.platform.assets.partitions import TRAINING_GROUP
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
-from radiobject_assets.system.files import whole_file
+from radiobject_assets.system.durable_files import whole_file
 from radiobject_assets.training.split_assignment import assign_splits
 
 _RECOVERY = (

@@ -18,7 +18,7 @@ from radiobject_assets.store.blocks.tile_layout import DamagedBlockError
 from radiobject_assets.store.storage import DeadlineError, MissingError, open_storage
 from radiobject_assets.store.storage.errors import disk_errors
 from radiobject_assets.store.storage.uris import child_names, join, local_path, remove_tree
-from radiobject_assets.system.files import write_all, write_through
+from radiobject_assets.system.durable_files import write_all, write_through
 from radiobject_assets.system.processes import after_fork
 
 _log = logging.getLogger(__name__)

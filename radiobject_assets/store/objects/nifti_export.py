@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store.objects.statistics import Slabs
-from radiobject_assets.system.files import whole_file
+from radiobject_assets.system.durable_files import whole_file
 
 # (components, stored dtype) to the type of a whole voxel and the number of its components.
 _JOINED: dict[tuple[Any, str], tuple[np.dtype[Any], int]] = {

@@ -2,7 +2,7 @@
 
 from radiobject_assets.errors import LockedError
 from radiobject_assets.store.storage.errors import DeadlineError, MissingError
-from radiobject_assets.store.storage.opening import open_storage
 from radiobject_assets.store.storage.storage import Entry, Storage
+from radiobject_assets.store.storage.storage_of_uri import open_storage
 
 __all__ = ["DeadlineError", "Entry", "LockedError", "MissingError", "Storage", "open_storage"]

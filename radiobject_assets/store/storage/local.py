@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from radiobject_assets.store.storage.errors import disk_errors
 from radiobject_assets.store.storage.storage import Entry, Storage, checked, folder_prefix
-from radiobject_assets.system.files import read_at, write_all
+from radiobject_assets.system.durable_files import read_at, write_all
 from radiobject_assets.system.folders import in_folder, sync_path
 from radiobject_assets.system.locks import file_lock
 from radiobject_assets.system.publishing import publish_staged, publish_unnamed

@@ -20,7 +20,7 @@ from radiobject_assets.store.storage.context import ContextRef
 from radiobject_assets.store.storage.deadline import Deadline, in_time
 from radiobject_assets.store.storage.errors import disk_errors
 from radiobject_assets.store.storage.s3 import S3Storage
-from radiobject_assets.system.files import whole_file
+from radiobject_assets.system.durable_files import whole_file
 
 _PIECE_BYTES = 1024 * 1024
 

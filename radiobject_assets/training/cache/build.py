@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from radiobject_assets.dataset.dataset_yaml import PatchesConfig
 from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.store import TileDBContext, make_ctx
-from radiobject_assets.system.files import write_through
+from radiobject_assets.system.durable_files import write_through
 from radiobject_assets.system.folders import sync_path
 from radiobject_assets.system.memory import MemoryBudget
 from radiobject_assets.training.alignment import patch_affine

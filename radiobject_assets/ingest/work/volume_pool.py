@@ -20,9 +20,9 @@ from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
 from radiobject_assets.system.temporary import temporary_folder
 from radiobject_assets.workers.calls import CALLS
+from radiobject_assets.workers.idle_processes import Processes
 from radiobject_assets.workers.pool import WorkerPool
 from radiobject_assets.workers.process import Limits, LostError, WorkerStartError
-from radiobject_assets.workers.processes import Processes
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
