@@ -62,7 +62,7 @@ lint: $(VENV)/.dev-installed ## style, types, import contracts
 
 # Nothing is fetched: fonts and scripts are the theme's own. The variable silences the theme's advertisement.
 docs: $(VENV)/.dev-installed ## the documentation site, in build/site
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 format: $(VENV)/.dev-installed ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
