@@ -57,7 +57,7 @@ log = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int, str], None]
 
-# Rows are committed together: each commit is a fragment, and fragments make reading slow.
+# Rows are committed together: each commit is a segment, and many segments make reading slow.
 COMMIT_EVERY = 64
 # A power cut costs at most the work of this time, and of the volumes in flight.
 COMMIT_AFTER_S = 60.0

@@ -1,6 +1,6 @@
-"""What the machine gives: files that are written whole, file locks, temporary and staging folders, processor
-cores, memory, and what a fork leaves of a process.
+"""What the machine gives: files that are written whole (`durable_files`, `publishing`), file locks (`locks`),
+temporary and staging folders (`temporary`), cores and forks (`processes`), memory (`memory`).
 
-Nothing here knows of images, stores or training. Only this room asks for file locks (`fcntl`) and to be told
-of forks (`os.register_at_fork`).
+Nothing here knows of images, stores or training. Only this room asks for file locks (`fcntl.flock`) and to be
+told of forks (`os.register_at_fork`).
 """
