@@ -73,7 +73,6 @@ class DemoSummary:
     """What one call of the demo did, and what there is now."""
 
     home: Path
-    made_cohort: bool
     this_pass: Pass
     overview: Overview
     seconds: float
@@ -120,7 +119,7 @@ def run_demo(
     home = home.resolve()
     home.mkdir(parents=True, exist_ok=True)
     with PeakMemory() as peak, open_instance(home / "dagster") as instance:
-        made = _prepare(home, subjects, seed, shape, tell)
+        _prepare(home, subjects, seed, shape, tell)
         dataset = load_dataset(home / "dataset.yaml")
         definitions = build_definitions(dataset)
         done = run_pass(
@@ -132,7 +131,6 @@ def run_demo(
         overview = read_overview(dataset, definitions, instance)
     return DemoSummary(
         home=home,
-        made_cohort=made,
         this_pass=done,
         overview=overview,
         seconds=time.monotonic() - started,
@@ -141,14 +139,14 @@ def run_demo(
     )
 
 
-def _prepare(home: Path, subjects: int, seed: int, shape: tuple[int, int, int], tell: Report) -> bool:
-    """Write dataset.yaml and the cohort where they are missing; True if a cohort was made."""
+def _prepare(home: Path, subjects: int, seed: int, shape: tuple[int, int, int], tell: Report) -> None:
+    """Write dataset.yaml and the cohort where they are missing."""
     settings = home / "dataset.yaml"
     if not settings.is_file():
         settings.write_text(DATASET_YAML, encoding="utf-8")
     landing = home / "landing"
     if landing.is_dir():
-        return False
+        return
     with staging_folder(landing) as growing:  # so that Ctrl-C leaves no half of a cohort behind
         make_cohort(
             growing,
@@ -157,7 +155,6 @@ def _prepare(home: Path, subjects: int, seed: int, shape: tuple[int, int, int], 
             shape=shape,
             on_progress=lambda done, total, _: tell(done, total, "making phantoms"),
         )
-    return True
 
 
 def print_summary(summary: DemoSummary, console: Console) -> None:

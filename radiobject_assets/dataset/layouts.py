@@ -19,7 +19,6 @@ _IMAGE = r"image|img|volume|vol"
 _NAMED_LABELS = {"files": ["*"], "named": "labels"}
 # nnU-Net numbers the channels of an image with four digits; ten are more than any published data set has
 _CHANNELS = tuple(f"{number:04d}" for number in range(10))
-_CASES = "images of the cases for training (Tr) and for testing (Ts)"
 
 
 @dataclass(frozen=True)

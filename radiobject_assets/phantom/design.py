@@ -48,8 +48,6 @@ class SubjectDesign:
     folders: tuple[str, ...]
     """Opaque names: patient, study, then one per DICOM series (the SEG's last)."""
     seg_file: str
-    t1w_scaled: bool
-    """The T1w has scl_slope and scl_inter in its header."""
     with_note: bool
 
 
@@ -127,7 +125,6 @@ def design_subject(number: int, *, arrival: str, seed: int, shape: tuple[int, in
         tuple(named),
         folders=names[:-1],
         seg_file=names[-1],
-        t1w_scaled=trait == 7,
         with_note=trait == 1,
     )
 

@@ -1,8 +1,8 @@
 """Memory as a contract: one number for a process tree, divided among its consumers, and measured.
 
 `MemoryBudget` says who may hold how much; `PeakMemory` says what was really held. Nothing here
-allocates or limits by itself: the store passes its share to TileDB, the ingest pool admits tasks by the
-bytes that they declare, the loaders size their prefetch.
+allocates or limits by itself: the store passes its share to TileDB, and the ingest pool admits tasks by the
+bytes that they declare.
 """
 
 from __future__ import annotations
@@ -39,13 +39,6 @@ class MemoryBudget:
         if self.total_mb < 64:
             raise ConfigurationError(f"memory budget of {self.total_mb} MB: at least 64 MB are needed")
 
-    @classmethod
-    def of_this_machine(cls, share: float = 0.5) -> MemoryBudget:
-        """A budget of `share` of the memory that is available now."""
-        import psutil  # who measures Linux processes does without
-
-        return cls(max(64, int(psutil.virtual_memory().available * share) // MB))
-
     @property
     def total_bytes(self) -> int:
         """The whole budget in bytes."""
@@ -65,15 +58,6 @@ class MemoryBudget:
     def tile_cache_bytes(self) -> int:
         """Bytes for the decoded-tile cache: an eighth of the budget."""
         return self.total_bytes // 8
-
-    @property
-    def prefetch_bytes(self) -> int:
-        """Bytes that a loader may hold ready ahead of its consumer: an eighth of the budget."""
-        return self.total_bytes // 8
-
-    def per_worker(self, workers: int) -> MemoryBudget:
-        """The budget of each of `workers` processes that share this one."""
-        return MemoryBudget(max(64, self.total_mb // max(1, workers)))
 
 
 def tree_rss_bytes(pid: int | None = None) -> int:

@@ -13,7 +13,7 @@ from radiobject_assets.system.memory import MB, MemoryBudget, PeakMemory
 
 def test_the_parts_of_a_budget_never_exceed_it() -> None:
     budget = MemoryBudget(1000)
-    parts = budget.tasks_bytes + budget.tiledb_bytes + budget.tile_cache_bytes + budget.prefetch_bytes
+    parts = budget.tasks_bytes + budget.tiledb_bytes + budget.tile_cache_bytes
     assert parts <= budget.total_bytes == 1000 * MB
 
 

@@ -10,7 +10,7 @@ its numbers (PS3.3 C.7.6.16.2.11).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 from radiobject_assets.imaging.dicom import tags as t
 from radiobject_assets.imaging.dicom.elements import Elements
@@ -79,8 +79,3 @@ def _line(items: Sequence[Elements]) -> tuple[float, float] | None:
             return None
         lines.add((slope, intercept))
     return lines.pop() if len(lines) == 1 and next(iter(lines))[0] != 0 else None
-
-
-def agree(images: Iterable[Mapping[str, AttributeValue]]) -> bool:
-    """Whether the images of a series have one mapping, or none."""
-    return len({tuple(image.get(name) for name in COLUMNS) for image in images}) <= 1

@@ -37,10 +37,10 @@ _PIECE_BYTES = 8 * 1024**2
 class LocalStorage(Storage):
     """A folder."""
 
-    def __init__(self, folder: str, uri: str, staging: str | None = None) -> None:
+    def __init__(self, folder: str, uri: str) -> None:
         self.uri = uri
         self._folder = folder
-        self._staging = staging or os.path.join(folder, STAGING)
+        self._staging = os.path.join(folder, STAGING)
 
     @property
     def parallel(self) -> int:
@@ -215,13 +215,8 @@ class LocalStorage(Storage):
                 )
             yield
 
-    def child(self, *parts: str) -> LocalStorage:
-        """See `Storage`."""
-        inside = [checked(part) for part in parts]
-        return LocalStorage(os.path.join(self._folder, *inside), "/".join([self.uri, *inside]), self._staging)
-
     def leftovers(self, older_than_s: float) -> Sequence[Entry]:
-        """See `Storage`. The staging folder must lie in this storage's root."""
+        """See `Storage`."""
         before = time.time() - older_than_s
         found = []
         with (

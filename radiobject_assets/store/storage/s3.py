@@ -327,12 +327,6 @@ class S3Storage(Storage):
         checked(path)
         yield
 
-    def child(self, *parts: str) -> S3Storage:
-        """See `Storage`."""
-        made = S3Storage("/".join([self.uri, *(checked(part) for part in parts)]), self._ctx)
-        made._made = self._made
-        return made
-
     def leftovers(self, older_than_s: float) -> Sequence[Entry]:
         """See `Storage`: none."""
         return []

@@ -150,10 +150,6 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def child(self, *parts: str) -> Storage:
-        """The storage whose root is a folder of this one; its staging folder stays that of this one."""
-
-    @abstractmethod
     def leftovers(self, older_than_s: float) -> Sequence[Entry]:
         """Files that writers staged and did not put in their places, untouched for so long: of killed ones.
 

@@ -127,15 +127,6 @@ def test_removing_takes_only_what_was_named(storage: Storage) -> None:
     assert paths(storage.list(recursive=True)) == ["a-b/1", "ab"]
 
 
-def test_a_child_is_a_folder_of_it(storage: Storage) -> None:
-    child = storage.child("collections", "ct")
-    child.write("x/y", b"1")
-    assert child.uri == f"{storage.uri}/collections/ct"
-    assert storage.read("collections/ct/x/y") == b"1"
-    assert child.list() == [Entry("x/", 0)]
-    assert paths(storage.list(recursive=True)) == ["collections/ct/x/y"]
-
-
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/", "./a", "a\0b"])
 def test_paths_that_lead_elsewhere_are_refused(storage: Storage, path: str) -> None:
     for use in (
