@@ -40,7 +40,7 @@ def export_store(
     ----------
     layout
         `nifti`: `<out>/<collection>/<obs_id>.nii.gz`; characters of an id that no file name may have
-        become `%XX`, and a very long id is cut and ends with a digest. `bids`: see `bids.BidsNames`.
+        become `%XX`, and a very long id is cut and ends with a digest. `bids`: see `bids_layout.BidsNames`.
 
     Raises
     ------

@@ -57,7 +57,7 @@ class NiftiFile:
     attributes
         Acquisition parameters from the sidecars.
     subject, key, place
-        Pseudonyms of the subject, the name and the path (`release.Release`); "" where none are wanted.
+        Pseudonyms of the subject, the name and the path (`deidentification.Release`); "" where none are wanted.
     name
         Path relative to the scanned root, with forward slashes.
     unpacked_name
@@ -73,7 +73,7 @@ class NiftiFile:
     fifth_axis
         True if the dimensions are (x, y, z, 1, n): `shape` has n as its fourth.
     other_place
-        Where the qform says otherwise than the affine (`nifti_place.NiftiPlace.other_place`).
+        Where the qform says otherwise than the affine (`place.NiftiPlace.other_place`).
     steps
         pixdim of the fourth to seventh axis; empty where all are 1 or one is not finite.
     extension_bytes
