@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from radiobject_assets.errors import ConfigurationError
 
@@ -46,6 +46,19 @@ class OrientationInfo:
             confidence="unknown" if source == "identity" else "header",
             source=source,
         )
+
+
+def affine_from_values(values: ArrayLike) -> Affine:
+    """The 4x4 matrix of twelve values in row order, as obs keeps them."""
+    matrix = np.eye(4)
+    matrix[:3] = np.asarray(values, dtype=np.float64).reshape(3, 4)
+    return matrix
+
+
+def spacing_mm(affine: Affine) -> tuple[float, float, float]:
+    """Lengths of the three voxel axes, mm."""
+    x, y, z = np.linalg.norm(affine[:3, :3], axis=0)
+    return float(x), float(y), float(z)
 
 
 def affine_to_list(affine: Affine) -> list[list[float]]:

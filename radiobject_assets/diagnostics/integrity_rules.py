@@ -15,7 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from radiobject_assets.diagnostics.inventory import read_inventory
-from radiobject_assets.store import RadiObject, TileDBContext, VolumeCollection
+from radiobject_assets.orientation import affine_from_values, spacing_mm
+from radiobject_assets.store import AFFINE_COLUMNS, RadiObject, TileDBContext, VolumeCollection
 
 INGEST_AGAIN = "Materialize the arrival's partition of this collection again: it writes unsound volumes anew."
 
@@ -122,7 +123,7 @@ def geometry_is_sound(rows: pd.DataFrame) -> list[Finding]:
             problem = "the spacing is not positive along every axis"
         elif abs(np.linalg.det(affine[:3, :3])) < 1e-9 * float(np.prod(spacing)):
             problem = "the affine maps the volume into a plane (its determinant is 0)"
-        elif not np.allclose(np.linalg.norm(affine[:3, :3], axis=0), spacing, rtol=_SPACING_TOLERANCE):
+        elif not np.allclose(spacing_mm(affine), spacing, rtol=_SPACING_TOLERANCE):
             problem = "the spacing is not that of the affine"
         if problem:
             findings.append(Finding("geometry", str(row.obs_id), problem, INGEST_AGAIN))
@@ -170,9 +171,7 @@ def arrays_match_rows(collection: VolumeCollection, rows: pd.DataFrame) -> list[
 
 def _affine(row: object) -> NDArray[np.float64]:
     """The 4x4 affine (voxel index to RAS+ mm) of an obs row."""
-    affine = np.eye(4)
-    affine[:3] = [[getattr(row, f"affine_{i}{j}") for j in range(4)] for i in range(3)]
-    return affine
+    return affine_from_values([getattr(row, name) for name in AFFINE_COLUMNS])
 
 
 def _shape(row: Any) -> tuple[int, int, int]:

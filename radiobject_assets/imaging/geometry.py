@@ -124,12 +124,6 @@ def tilt_deg(affine: Float) -> float:
     return float(np.degrees(np.arccos(min(1.0, cosine))))
 
 
-def spacing_mm(affine: Float) -> tuple[float, float, float]:
-    """Lengths of the voxel axes, mm."""
-    lengths = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    return float(lengths[0]), float(lengths[1]), float(lengths[2])
-
-
 @dataclass(frozen=True, eq=False)
 class Stack:
     """Slice positions that were ordered along the normal.

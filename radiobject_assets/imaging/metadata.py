@@ -10,10 +10,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from radiobject_assets.errors import ImageReadError, IngestError
-from radiobject_assets.imaging.geometry import spacing_mm
 from radiobject_assets.imaging.image_orientation import image_series_in, transform_of
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.orientation import affine_axcodes, affine_to_json
+from radiobject_assets.orientation import affine_axcodes, affine_to_json, spacing_mm
 
 _SPATIAL_UNITS = {1: "m", 2: "mm", 3: "um"}
 

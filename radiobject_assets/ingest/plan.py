@@ -6,9 +6,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from radiobject_assets.dataset.dataset_yaml import CollectionConfig, DatasetSettings
 from radiobject_assets.errors import SchemaError
 from radiobject_assets.imaging.axes import AXIS, COLUMNS, axis_attributes
@@ -24,6 +21,7 @@ from radiobject_assets.ingest.identity import obs_id_of, subject_id_of, token, v
 from radiobject_assets.ingest.matching import collection_by_modality, matching_collection
 from radiobject_assets.ingest.naming.file_place import FilePlace, segment_of
 from radiobject_assets.ingest.report import SeriesOutcome, Status, source_of
+from radiobject_assets.orientation import spacing_mm
 from radiobject_assets.store import validate_id
 
 _NAMED = 4
@@ -84,7 +82,7 @@ class PlannedSeries:
             modality=series.modality,
             series_token=self.series_token,
             voxel_bytes=series.decoded_bytes if ingestable else 0,
-            spacing_mm=_spacing_mm(series.affine),
+            spacing_mm=None if series.affine is None else spacing_mm(series.affine),
             also=tuple((str(problem.reason), problem.detail) for problem in series.also),
             flat=[(i.n_frames, i.tiles) for i in series.instances] == [(1, 0)],
         )
@@ -247,7 +245,3 @@ def _opened_files(series: Series) -> list[Path]:
     if series.nifti is not None:
         return [series.nifti.path]
     return [instance.path for instance in series.instances]
-
-
-def _spacing_mm(affine: NDArray[np.float64] | None) -> tuple[float, ...] | None:
-    return None if affine is None else tuple(float(s) for s in np.linalg.norm(affine[:3, :3], axis=0))

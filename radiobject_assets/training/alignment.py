@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import AlignmentError
+from radiobject_assets.orientation import affine_from_values, spacing_mm
+from radiobject_assets.store import AFFINE_COLUMNS
 
 TOLERANCE_VOXELS = 0.05
 """How far the corners of two grids may lie apart, in voxels. NIfTI headers keep float32 affines and DICOM
@@ -19,8 +21,7 @@ label."""
 
 def affine_of(row: Mapping[str, Any]) -> NDArray[np.float64]:
     """The 4x4 affine (voxel index to RAS+ millimetres) of a row with `affine_00` ... `affine_23`."""
-    values = [[float(row[f"affine_{i}{j}"]) for j in range(4)] for i in range(3)]
-    return np.array([*values, [0.0, 0.0, 0.0, 1.0]])
+    return affine_from_values([row[name] for name in AFFINE_COLUMNS])
 
 
 def patch_affine(affine: NDArray[np.float64], start: Sequence[int]) -> NDArray[np.float64]:
@@ -60,8 +61,8 @@ def check_same_grid(
         )
     corners = np.array([[*corner, 1.0] for corner in product(*[(0, extent - 1) for extent in shape[:3]])])
     apart_mm = float(np.abs(corners @ (np.asarray(affine) - np.asarray(other_affine)).T).max())
-    spacing_mm = float(np.linalg.norm(np.asarray(affine)[:3, :3], axis=0).min())
-    if not apart_mm <= TOLERANCE_VOXELS * spacing_mm:  # also true when a number is NaN
+    tolerance_mm = TOLERANCE_VOXELS * min(spacing_mm(np.asarray(affine)))
+    if not apart_mm <= tolerance_mm:  # also true when a number is NaN
         raise AlignmentError(
             f"{what}: same shape, but the grids lie up to {apart_mm:.3g} mm apart; "
             "resample one to the other's grid"

@@ -17,12 +17,12 @@ from radiobject_assets.imaging.geometry import (
     dicom_affine,
     order_positions,
     slice_normal,
-    spacing_mm,
     tilt_deg,
 )
 from radiobject_assets.imaging.opening.open_series import open_series
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.series_building import build_series
+from radiobject_assets.orientation import spacing_mm
 
 angles = st.floats(-180, 180)
 spacings = st.floats(0.05, 20)

@@ -10,8 +10,9 @@ from itertools import product
 
 import numpy as np
 
-from radiobject_assets.imaging.geometry import TILT_DEG, Float, Grid, spacing_mm, tilt_deg
+from radiobject_assets.imaging.geometry import TILT_DEG, Float, Grid, tilt_deg
 from radiobject_assets.imaging.labels.turning import AS_STORED, nearest_turn, turn_onto
+from radiobject_assets.orientation import spacing_mm
 
 # Voxel sizes that differ by less are one.
 _SAME_SPACING = 0.01

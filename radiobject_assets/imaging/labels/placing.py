@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.imaging.dicom.instance import Frame
-from radiobject_assets.imaging.geometry import SAME_GRID_VOXELS, Grid, dicom_affine, slice_normal, spacing_mm
+from radiobject_assets.imaging.geometry import SAME_GRID_VOXELS, Grid, dicom_affine, slice_normal
 from radiobject_assets.imaging.pixels.acceptance import Problem
 from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.orientation import spacing_mm
 
 # A frame's corners may be this share of a voxel off the image's voxel centres.
 _TOLERANCE_VOXELS = SAME_GRID_VOXELS

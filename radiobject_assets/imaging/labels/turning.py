@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.geometry import Grid, spacing_mm
+from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.source import AttributeValue, ImageSource, Slab
+from radiobject_assets.orientation import spacing_mm
 from radiobject_assets.system.temporary import temporary_folder
 
 

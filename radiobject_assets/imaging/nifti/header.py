@@ -57,7 +57,8 @@ class NiftiFile:
     attributes
         Acquisition parameters from the sidecars.
     subject, key, place
-        Pseudonyms of the subject, the name and the path (`deidentification.Release`); "" where none are wanted.
+        Pseudonyms of the subject, the name and the path (`deidentification.Release`); "" where none are
+        wanted.
     name
         Path relative to the scanned root, with forward slashes.
     unpacked_name

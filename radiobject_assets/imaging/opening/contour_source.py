@@ -15,7 +15,7 @@ from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.dicom import tags as t
 from radiobject_assets.imaging.dicom.headers import reread_elements
 from radiobject_assets.imaging.dicom.label_headers import CLOSED, CLOSED_PLANAR
-from radiobject_assets.imaging.geometry import SAME_GRID_VOXELS, Grid, spacing_mm
+from radiobject_assets.imaging.geometry import SAME_GRID_VOXELS, Grid
 from radiobject_assets.imaging.labels.contours import (
     Between,
     Points,
@@ -29,6 +29,7 @@ from radiobject_assets.imaging.labels.contours import (
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series.record import Series
 from radiobject_assets.imaging.source import AttributeValue, Slab
+from radiobject_assets.orientation import spacing_mm
 
 
 class ContourSource:

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.geometry import Grid, spacing_mm
+from radiobject_assets.imaging.geometry import Grid
 from radiobject_assets.imaging.labels.grid_difference import difference
 from radiobject_assets.imaging.labels.turning import nearest_turn, turn_onto
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.ingest.naming.file_place import FilePlace, one_acquisition, those_of_labels
+from radiobject_assets.orientation import spacing_mm
 
 _APART = ("session", "run")
 TELLING = (

@@ -28,6 +28,7 @@ from radiobject_assets.ingest.naming.file_place import FilePlace
 from radiobject_assets.ingest.plan import PlannedSeries
 from radiobject_assets.ingest.stored.joined import rows_of_series
 from radiobject_assets.ingest.stored.refresh import WITHDRAWABLE, RowChange, row_change
+from radiobject_assets.orientation import affine_from_values
 from radiobject_assets.store import (
     AFFINE_COLUMNS,
     OBS_ID,
@@ -342,6 +343,5 @@ def images_for_labels(store_uri: str, scan: ScanResult) -> tuple[LabelledImage, 
 
 
 def _grid(row: Mapping[str, Any]) -> Grid:
-    affine = np.eye(4)
-    affine[:3] = np.array([row[name] for name in AFFINE_COLUMNS], dtype=np.float64).reshape(3, 4)
+    affine = affine_from_values([row[name] for name in AFFINE_COLUMNS])
     return Grid((int(row["size_x"]), int(row["size_y"]), int(row["size_z"])), affine)

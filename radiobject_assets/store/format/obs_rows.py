@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from radiobject_assets import __version__
-from radiobject_assets.store.arrays.affine import affine_axcodes, affine_spacing_mm
+from radiobject_assets.orientation import affine_axcodes, spacing_mm
 from radiobject_assets.store.format.layout import AFFINE_COLUMNS, OBS_CORE, SIZE_COLUMNS, SPACING_COLUMNS
 from radiobject_assets.store.format.staged_volume import StagedVolume
 from radiobject_assets.store.log.columns import Column, ColumnType, is_column_name, to_arrow
@@ -80,7 +80,7 @@ def obs_rows(staged: Sequence[StagedVolume]) -> pa.Table:
         columns[name] = [v.affine[position // 4][position % 4] for v in staged]
     matrices = [np.array([*v.affine, (0.0, 0.0, 0.0, 1.0)]) for v in staged]
     for axis, name in enumerate(SPACING_COLUMNS):
-        columns[name] = [float(affine_spacing_mm(matrix)[axis]) for matrix in matrices]
+        columns[name] = [spacing_mm(matrix)[axis] for matrix in matrices]
     columns["axcodes"] = [affine_axcodes(matrix) for matrix in matrices]
     for name in TEXT_ATTRIBUTES:
         columns[name] = [v.attributes.get(name) for v in staged]

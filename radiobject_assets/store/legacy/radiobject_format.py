@@ -18,7 +18,7 @@ import pyarrow as pa
 import tiledb
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.arrays.affine import affine_axcodes, affine_spacing_mm
+from radiobject_assets.orientation import affine_axcodes, spacing_mm
 from radiobject_assets.store.arrays.array_copies import local_array, local_group
 from radiobject_assets.store.format.layout import (
     AFFINE_COLUMNS,
@@ -240,7 +240,7 @@ def _core_values(name: str, header: VolumeHeader) -> dict[str, Any]:
         **dict(zip(SIZE_COLUMNS, sizes, strict=True)),
         "dtype": header.dtype.name,
         **dict(zip(AFFINE_COLUMNS, affine[:3].ravel().tolist(), strict=True)),
-        **dict(zip(SPACING_COLUMNS, affine_spacing_mm(affine).tolist(), strict=True)),
+        **dict(zip(SPACING_COLUMNS, spacing_mm(affine), strict=True)),
         "axcodes": affine_axcodes(affine),
         "orientation_source": header.orientation_source,
         "slope": header.slope,

@@ -11,12 +11,7 @@ import numpy as np
 import tiledb
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.arrays.affine import (
-    Affine,
-    affine_axcodes,
-    affine_from_values,
-    affine_spacing_mm,
-)
+from radiobject_assets.orientation import Affine, affine_axcodes, affine_from_values, spacing_mm
 from radiobject_assets.store.arrays.doors import VoxelReader
 from radiobject_assets.store.arrays.handles import open_array
 from radiobject_assets.store.arrays.reader_cache import READERS
@@ -134,8 +129,7 @@ class DescribedVolume:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Voxel spacing along x, y, z in millimetres."""
-        x, y, z = affine_spacing_mm(self.affine)
-        return float(x), float(y), float(z)
+        return spacing_mm(self.affine)
 
     @property
     def axcodes(self) -> str:

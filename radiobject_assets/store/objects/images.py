@@ -19,7 +19,7 @@ import tiledb
 from numpy.typing import DTypeLike, NDArray
 
 from radiobject_assets.errors import ConfigurationError, IngestError
-from radiobject_assets.store.arrays.affine import Affine, affine_spacing_mm
+from radiobject_assets.orientation import Affine, spacing_mm
 from radiobject_assets.store.arrays.voxels import native_dtype
 from radiobject_assets.store.format.staged_volume import Attribute
 from radiobject_assets.store.format.staging import whole_volume_slabs, write_volume_array
@@ -104,7 +104,7 @@ def prepare(source: Any, turn: bool | None) -> ImageVoxels:
     if not orientation.auto_detect:
         if wanted:
             raise ConfigurationError("reorienting needs the orientation in the header: auto_detect is off")
-        affine, assumed = np.diag([*affine_spacing_mm(affine), 1.0]), "identity"
+        affine, assumed = np.diag([*spacing_mm(affine), 1.0]), "identity"
 
     def stream() -> Iterator[tuple[int, int, NDArray[Any]]]:
         depth = max(1, 16 * MB // (shape[0] * shape[1] * dtype.itemsize))

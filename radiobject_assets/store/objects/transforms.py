@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import ShapeError
-from radiobject_assets.store.arrays.affine import Affine, validate_affine
+from radiobject_assets.orientation import Affine
+from radiobject_assets.store.arrays.affine import validate_affine
 from radiobject_assets.store.objects.volume import Volume
 
 TransformFn = Callable[..., Any]

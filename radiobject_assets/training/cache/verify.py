@@ -97,7 +97,7 @@ def _compare(
         problems.append("its volume belongs to another subject")
     if (image.slope, image.intercept) != (row["slope"], row["intercept"]):
         problems.append("its rescale is not that of the volume")
-    if not np.array_equal(_affine(row), patch_affine(image.affine, start)):
+    if not np.array_equal(affine_of(row), patch_affine(image.affine, start)):
         problems.append("its affine is not that of its place")
     size = cache.size_voxels
     padding = 0.0 if row["padding"] is None else row["padding"]
@@ -118,10 +118,6 @@ def _compare(
     ):
         problems.append("its labels are not those of the label volume")
     return problems
-
-
-def _affine(row: dict[str, Any]) -> NDArray[np.float64]:
-    return affine_of({name: row[name] for name in row if name.startswith("affine_")})
 
 
 def _box(
