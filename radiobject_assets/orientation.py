@@ -1,4 +1,4 @@
-"""Where the axes of a volume point, and turning voxels to a canonical orientation.
+"""What an affine says, axis directions and spacing, and turning voxels to a canonical orientation.
 
 Both rooms below the ingest, `imaging` and `store`, speak of orientation; neither may import the other, so
 what they share is here: pure functions of an affine. Affines map voxel indices to RAS+ millimetres.
