@@ -84,8 +84,9 @@ class WorkerProcess:
 
     def __init__(self, function: str, environment: Mapping[str, str]) -> None:
         module, name = function.split(":")
+        places = [place for place in sys.path if isinstance(place, str)]  # Python passes over others, as Path
         program = (
-            f"import sys; sys.path[:] = {sys.path!r}\n"
+            f"import sys; sys.path[:] = {places!r}\n"
             "from radiobject_assets.workers.serving import main\n"
             f"from {module} import {name}\n"
             f"main({name})"

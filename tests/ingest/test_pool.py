@@ -108,6 +108,13 @@ def test_workers_that_cannot_start_are_told_as_such_and_no_item_is_blamed(
         run([Order("ok", 1), Order("ok", 2)])
 
 
+def test_a_path_that_a_script_put_on_the_module_path_does_not_keep_workers_from_starting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "path", [tmp_path, *sys.path])
+    assert run([Order("ok", 1), Order("ok", 2)]) == {0: 2, 1: 4}
+
+
 def test_a_script_without_a_main_guard_has_its_work_done_in_workers(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
