@@ -139,7 +139,7 @@ def test_an_object_that_changes_while_it_is_copied_is_an_error(
 ) -> None:
     ctx = s3_server.ctx(proxy.endpoint)
     Volume.from_numpy(place, voxels(1), ctx=s3_server.ctx())
-    proxy.latency(0.5)
+    proxy.latency(1.0)
 
     def shorten() -> None:
         vfs = tiledb.VFS(ctx=s3_server.ctx())
@@ -147,7 +147,7 @@ def test_an_object_that_changes_while_it_is_copied_is_an_error(
         with vfs.open(schema, "wb") as file:
             file.write(b"short")
 
-    shortening = threading.Timer(0.6, shorten)
+    shortening = threading.Timer(1.1, shorten)
     shortening.start()
     with pytest.raises(StorageError, match="a moment before"), local_array(place, ctx, voxels=False):
         pass
