@@ -85,6 +85,11 @@ def _laid_out(request: IngestRequest) -> DatasetSettings:
 def _source_path(text: str) -> Path:
     if not text:  # an unset variable in a script would take in the current folder
         raise ConfigurationError("a SOURCE is empty: name a folder or a file")
+    if text.startswith("s3://"):
+        raise ConfigurationError(
+            f"{text}: a SOURCE is a folder or file of this machine; images on S3 come from the landing zone "
+            "that dataset.yaml names (`landing: s3://bucket/incoming`)"
+        )
     return Path(text).expanduser()
 
 

@@ -143,6 +143,6 @@ def run_batch(batch: Batch) -> Findings:
 
 
 def _peak_rss_mb() -> float:
-    """Of this program alone: `ru_maxrss` has that of the process which started it, until its exec, as well."""
+    """Of this program alone: `ru_maxrss` also has that of the process which started it, until its exec."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
     return int(line.split()[1]) / 1024

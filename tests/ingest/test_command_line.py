@@ -59,6 +59,7 @@ def write_nifti(path: Path, value: int = 1) -> None:
         (["describe", "store", "--bogus"], "No such option: --bogus"),
         (["ingest", "{folder}", "--store", "s", "--memory-mb", "abc"], "--memory-mb"),
         (["ingest", "", "--store", "s"], "a SOURCE is empty"),
+        (["ingest", "s3://bucket/in", "--store", "s"], "s3://bucket/in: a SOURCE is a folder or file"),
         (["ingest", "{folder}"], "--store URI"),
         (["ingest", "{folder}", "--store", "http://server/store"], "not at http://"),
         (["ingest", "{folder}", "--store", "file://store"], "absolute path"),
