@@ -41,7 +41,9 @@ browser:
 		  >/dev/null 2>&1; } || echo "Chromium can't be installed here: the browser test will skip"
 
 # Files are chosen by what `make durations` measured: 300 s of work for one process, some 150 s for two.
-QUICK := -m "not slow and not s3 and not browser"
+# Whole runs (tests/platform, tests/cases, tests/ui) take minutes each: `make test` has them.
+QUICK := -m "not slow and not s3 and not browser" tests/foundation tests/imaging tests/store tests/ingest \
+	tests/training tests/diagnostics
 quick: $(VENV)/.dev-installed ## tests that answer in three minutes, for people at work
 	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -p tests.quick $(QUICK) --fit $${SECONDS_OF_TESTS:-300}
 
