@@ -40,12 +40,12 @@ browser:
 		  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium chromium-driver \
 		  >/dev/null 2>&1; } || echo "Chromium can't be installed here: the browser test will skip"
 
-# Files are chosen by what `make durations` measured: 300 s of work for one process, some 150 s for two.
+# Files are chosen by what `make durations` measured: 230 s of work for one process, over two minutes for two.
 # Whole runs (tests/platform, tests/cases, tests/ui) take minutes each: `make test` has them.
 QUICK := -m "not slow and not s3 and not browser" tests/foundation tests/imaging tests/store tests/ingest \
 	tests/training tests/diagnostics
 quick: $(VENV)/.dev-installed ## tests that answer in three minutes, for people at work
-	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -p tests.quick $(QUICK) --fit $${SECONDS_OF_TESTS:-300}
+	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -p tests.quick $(QUICK) --fit $${SECONDS_OF_TESTS:-230}
 
 durations: $(VENV)/.dev-installed ## measure what `make quick` chooses by (nothing else should run)
 	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -p tests.quick $(QUICK) --record-durations
