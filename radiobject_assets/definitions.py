@@ -54,10 +54,10 @@ def build_definitions(
         for category in (dg.BetaWarning, dg.PreviewWarning):
             warnings.simplefilter("ignore", category)
         return dg.Definitions(
-            assets=with_conditions(build_assets(settings)),
+            assets=with_conditions(settings, build_assets(settings)),
             asset_checks=build_checks(settings),
             jobs=[job],
-            sensors=build_sensors(job),
+            sensors=build_sensors(settings, job),
             resources={**build_resources(settings), **(overrides or {})},
             executor=dg.in_process_executor,
         )

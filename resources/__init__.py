@@ -10,5 +10,13 @@ from radiobject_assets.resources.compute_resource import ComputeResource
 from radiobject_assets.resources.dataset_resource import DatasetResource, WorkFolder
 from radiobject_assets.resources.memory_resource import MemoryBudgetResource
 from radiobject_assets.resources.storage_resource import StorageResource
+from radiobject_assets.resources.working_tables import WorkingTables
 
-__all__ = ["ComputeResource", "DatasetResource", "MemoryBudgetResource", "StorageResource", "WorkFolder"]
+__all__ = [
+    "ComputeResource",
+    "DatasetResource",
+    "MemoryBudgetResource",
+    "StorageResource",
+    "WorkFolder",
+    "WorkingTables",
+]

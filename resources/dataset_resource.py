@@ -1,4 +1,4 @@
-"""The data set that a run works on: its description, its landing zone, and where working tables are kept."""
+"""The data set that a run works on: its description, its landing zone, and where its tables are kept."""
 
 from __future__ import annotations
 
@@ -13,56 +13,27 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.landing.local_zone import LandingZone
 from radiobject_assets.landing.s3_zone import S3LandingZone
 from radiobject_assets.resources.storage_resource import StorageResource
-from radiobject_assets.store import S3Objects
+from radiobject_assets.resources.working_tables import WorkingTables
+from radiobject_assets.store import S3Objects, open_storage
 
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """Where tables, pictures and patch caches lie between assets: `work` beside dataset.yaml.
+    """Where copies, pictures, error reports and patch caches lie on this machine: `work` beside dataset.yaml.
 
-    The tables name files and subjects: the folder is as confidential as the landing zone.
+    What the next run needs is in the `WorkingTables`: this folder may be lost. It is as confidential as the
+    landing zone.
     """
 
     root: Path
 
     def arrival(self, key: str) -> Path:
-        """Folder of one arrival's tables, made if needed."""
+        """Folder of one arrival's error reports, made if needed."""
         return _made(self.root / "arrivals" / key)
-
-    def scan_table(self, key: str) -> Path:
-        """The instances of an arrival: what `raw_dicom` found."""
-        return self.arrival(key) / "scan.parquet"
-
-    def series_table(self, key: str) -> Path:
-        """The series of an arrival with their verdicts."""
-        return self.arrival(key) / "series.parquet"
-
-    def outcomes_table(self, key: str, collection: str) -> Path:
-        """What became of an arrival's series of one collection."""
-        return self.arrival(key) / f"outcomes-{collection}.parquet"
-
-    def waiting_table(self, key: str, collection: str) -> Path:
-        """The arrival's labels of one collection that wait for their image; there only if some do."""
-        return self.arrival(key) / f"waiting-{collection}.parquet"
-
-    def waiting_tables(self) -> dict[str, list[Path]]:
-        """All tables of labels that wait, by arrival."""
-        found: dict[str, list[Path]] = {}
-        for path in sorted(self.root.glob("arrivals/*/waiting-*.parquet")):
-            found.setdefault(path.parent.name, []).append(path)
-        return found
 
     def preview(self, collection: str, key: str) -> Path:
         """Picture of one collection's volumes of an arrival."""
         return _made(self.root / "previews" / collection) / f"{key}.png"
-
-    def snapshot_table(self) -> Path:
-        """Description of the latest snapshot."""
-        return _made(self.root) / "snapshot.json"
-
-    def splits_table(self) -> Path:
-        """The latest split table."""
-        return _made(self.root) / "splits.parquet"
 
     def patch_cache(self, split: str) -> Path:
         """Folder of the patch caches of one split."""
@@ -97,6 +68,12 @@ class DatasetResource(dg.ConfigurableResource[Any]):
             return LandingZone.of(config)
         copies = self.work.root / "copies"
         return S3LandingZone(config.arrivals, S3Objects(config.landing, storage.ctx), copies)
+
+    def tables(self, storage: StorageResource) -> WorkingTables:
+        """The tables that the next run needs: beside a store on S3, else in the work folder."""
+        uri = self.config.store_uri
+        root = f"{uri}.tables" if uri.startswith("s3://") else str(self.work.root)
+        return WorkingTables(open_storage(root, storage.ctx))
 
     @property
     def work(self) -> WorkFolder:

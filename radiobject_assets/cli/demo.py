@@ -227,7 +227,7 @@ def _made(overview: Overview) -> Table:
     volumes = ", ".join(f"{name} {count}" for name, count in overview.collections.items())
     table.add_row("[bold]Store[/]", escape(overview.store_uri))
     table.add_row("", f"{overview.subjects} subjects; volumes: {volumes}")
-    table.add_row("[bold]Split[/]", escape(str(overview.splits_table)))
+    table.add_row("[bold]Split[/]", escape(overview.splits_table))
     table.add_row("", ", ".join(f"{name} {count}" for name, count in overview.split.items()))
     for index, cache in enumerate(overview.patches):
         table.add_row(

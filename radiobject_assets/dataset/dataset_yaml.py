@@ -311,8 +311,9 @@ def check_store_uri(uri: str) -> str:
 class DatasetSettings(_Section):
     """What `dataset.yaml` says. Relative paths are relative to `folder`, where the file is."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] = "dataset"
-    """Name of the data set: small letters, digits, `_` and `-`."""
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] | None = None
+    """Name of the data set: small letters, digits, `_` and `-`. Its asset keys and partitions begin with it,
+    so that several data sets share one Dagster instance. Another name begins another history."""
     landing: Annotated[str, Field(min_length=1)] = "landing"
     """Folder or `s3://` URI in which each sub-folder, and each archive (zip, tar, tar.gz), is one arrival."""
     store: Annotated[str, Field(min_length=1)] = "store"

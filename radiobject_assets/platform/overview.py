@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import dagster as dg
 import pandas as pd
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.definitions import build_resources
-from radiobject_assets.ingest.labels_on_images.waiting import read_waiting
 from radiobject_assets.landing.local_zone import LooseFiles
 from radiobject_assets.platform.assets.arrival import scan_of
+from radiobject_assets.platform.assets.collections import waiting_by_arrival
+from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.splits import current_splits
 from radiobject_assets.platform.dagster_internals import AssetCheckExecutionRecordStatus
-from radiobject_assets.resources import DatasetResource
+from radiobject_assets.resources import DatasetResource, WorkingTables
 from radiobject_assets.store import RadiObject, TileDBContext, is_store
 
 _PASSED = AssetCheckExecutionRecordStatus.SUCCEEDED
@@ -60,7 +61,7 @@ class Overview:
     subjects: int
     collections: dict[str, int]
     """Volumes by collection."""
-    splits_table: Path
+    splits_table: str
     split: dict[str, int]
     """Subjects by split."""
     patches: tuple[PatchCacheState, ...]
@@ -88,15 +89,18 @@ def read_overview(
     """
     resource = DatasetResource.of(dataset)
     storage = build_resources(dataset)["storage"]
-    landing, work = resource.landing(storage), resource.work
+    landing, tables = resource.landing(storage), resource.tables(storage)
     present = landing.arrivals()
-    scanned = [arrival.key for arrival in present if work.scan_table(arrival.key).is_file()]
-    verdicts = _verdicts(resource, scanned)
+    scanned = [arrival.key for arrival in present if tables.has(tables.scan(arrival.key))]
+    verdicts = _verdicts(tables, scanned)
     held = verdicts[verdicts["status"] == "quarantined"]
-    unreadable = Counter(str(item.reason) for key in scanned for item in scan_of(resource, key).unreadable)
+    unreadable = Counter(str(item.reason) for key in scanned for item in scan_of(tables, key).unreadable)
     volumes, subjects = _stored(dataset.store_uri, storage.ctx)
-    splits = work.splits_table()
-    counts = current_splits(splits)["split"].value_counts() if splits.is_file() else pd.Series(dtype="int64")
+    counts = (
+        current_splits(tables)["split"].value_counts()
+        if tables.has(tables.splits)
+        else pd.Series(dtype="int64")
+    )
     return Overview(
         arrivals=len(present),
         files=sum(landing.state(arrival).n_files for arrival in present),
@@ -106,12 +110,12 @@ def read_overview(
         store_uri=dataset.store_uri,
         subjects=subjects,
         collections=volumes,
-        splits_table=splits,
+        splits_table=tables.where(tables.splits),
         split={name: int(counts.get(name, 0)) for name in dataset.split.fractions},
         patches=_patch_caches(dataset, instance),
         checks=count_checks(definitions, instance),
-        pictures=tuple(sorted((work.root / "previews").rglob("*.png"))),
-        waiting=sum(len(read_waiting(paths)) for paths in work.waiting_tables().values()),
+        pictures=tuple(sorted((resource.work.root / "previews").rglob("*.png"))),
+        waiting=sum(len(labels) for labels in waiting_by_arrival(tables, volumes).values()),
         loose=landing.loose_files(),
         unlisted=() if dataset.collects_by_modality else tuple(sorted(volumes.keys() - dataset.collections)),
     )
@@ -130,22 +134,24 @@ def count_checks(definitions: dg.Definitions, instance: dg.DagsterInstance) -> C
     return CheckCounts(passed, len(failures), tuple(sorted(failures)))
 
 
-def _verdicts(resource: DatasetResource, keys: list[str]) -> pd.DataFrame:
+def _verdicts(tables: WorkingTables, keys: list[str]) -> pd.DataFrame:
     """Series of all arrivals with their latest status: what ingest found comes last."""
-    tables = []
+    found = []
     for key in keys:
-        folder = resource.work.arrival(key)
-        if not resource.work.series_table(key).is_file():
+        names = tables.below(f"arrivals/{key}")
+        if tables.series(key) not in names:
             continue
-        planned = pd.read_parquet(resource.work.series_table(key)).set_index("series_token")
-        for path in sorted(folder.glob("outcomes-*.parquet")):
-            later = pd.read_parquet(path).set_index("series_token")
+        planned = tables.frame(tables.series(key)).set_index("series_token")
+        for name in names:
+            if not PurePosixPath(name).name.startswith("outcomes-"):
+                continue
+            later = tables.frame(name).set_index("series_token")
             known = later.index.intersection(planned.index)
             planned.loc[known, ["status", "reason"]] = later.loc[known, ["status", "reason"]]
-        tables.append(planned.reset_index())
-    if not tables:
+        found.append(planned.reset_index())
+    if not found:
         return pd.DataFrame({"status": pd.Series(dtype="str"), "reason": pd.Series(dtype="str")})
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(found, ignore_index=True)
 
 
 def _stored(uri: str, ctx: TileDBContext) -> tuple[dict[str, int], int]:
@@ -160,7 +166,9 @@ def _patch_caches(dataset: DatasetSettings, instance: dg.DagsterInstance) -> tup
         return ()
     found = []
     for split in dataset.split.fractions:
-        selection = dg.AssetRecordsFilter(asset_key=dg.AssetKey("patch_cache"), asset_partitions=[split])
+        selection = dg.AssetRecordsFilter(
+            asset_key=asset_key(dataset, "patch_cache"), asset_partitions=[split]
+        )
         records = instance.fetch_materializations(selection, limit=1).records
         made = records[0].asset_materialization if records else None
         if made is not None:

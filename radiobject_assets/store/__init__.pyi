@@ -128,12 +128,21 @@ from .storage.context import (
     get_tiledb_ctx as get_tiledb_ctx,
     make_ctx as make_ctx,
 )
+from .storage.errors import (
+    MissingError as MissingError,
+)
 from .storage.parallel import (
     map_on_threads as map_on_threads,
 )
 from .storage.s3_objects import (
     S3Object as S3Object,
     S3Objects as S3Objects,
+)
+from .storage.storage import (
+    Storage as Storage,
+)
+from .storage.storage_of_uri import (
+    open_storage as open_storage,
 )
 from .storage.uris import (
     delete_tiledb_uri as delete_tiledb_uri,

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from radiobject_assets.imaging.dicom.split_uids import members_of
 from radiobject_assets.imaging.reasons import Reason
@@ -21,7 +20,9 @@ from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
 from radiobject_assets.ingest.report import SeriesOutcome
 from radiobject_assets.ingest.stored.joined import rows_of_series
 from radiobject_assets.store import SUBJECT, TileDBContext, is_store, list_collections, obs_table
-from radiobject_assets.system.durable_files import whole_file
+
+if TYPE_CHECKING:
+    import pandas as pd  # loaded where tables are made: the command line does without
 
 _WAITS: Final = frozenset({Reason.REFERENCE_MISSING, Reason.REFERENCE_QUARANTINED, Reason.LABELS_OFF_GRID})
 
@@ -120,39 +121,27 @@ def chance(found: Mapping[WaitingLabels, frozenset[str]]) -> str:
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
 
 
-def write_waiting(waiting: Sequence[WaitingLabels], path: Path) -> None:
-    """Keep the table of labels that wait, one row for each, without their paths; no labels, no file."""
-    if not waiting:
-        path.unlink(missing_ok=True)
-        return
-    import pandas as pd  # the command line, which does without these tables, does without the import
-
-    rows = [
-        {**asdict(labels), "image_series_uids": list(labels.image_series_uids), "files": []}
-        for labels in waiting
-    ]
-    with whole_file(path) as staged:
-        pd.DataFrame(rows).to_parquet(staged)
-
-
-def read_waiting(paths: Iterable[Path]) -> tuple[WaitingLabels, ...]:
-    """The labels of some tables of `write_waiting`; one that went away meanwhile has none."""
+def waiting_rows(waiting: Sequence[WaitingLabels]) -> pd.DataFrame:
+    """The table of labels that wait, one row for each, without their paths."""
     import pandas as pd
 
-    found = []
-    for path in paths:
-        try:
-            rows = pd.read_parquet(path).to_dict("records")
-        except FileNotFoundError:
-            continue
-        for row in rows:
-            found.append(
-                WaitingLabels(
-                    **{
-                        **{str(name): value for name, value in row.items()},
-                        "image_series_uids": tuple(row["image_series_uids"]),
-                        "files": tuple(row["files"]),
-                    }
-                )
-            )
-    return tuple(found)
+    return pd.DataFrame(
+        [
+            {**asdict(labels), "image_series_uids": list(labels.image_series_uids), "files": []}
+            for labels in waiting
+        ]
+    )
+
+
+def labels_of_rows(rows: pd.DataFrame) -> tuple[WaitingLabels, ...]:
+    """The labels of a table that `waiting_rows` made."""
+    return tuple(
+        WaitingLabels(
+            **{
+                **{str(name): value for name, value in row.items()},
+                "image_series_uids": tuple(row["image_series_uids"]),
+                "files": tuple(row["files"]),
+            }
+        )
+        for row in rows.to_dict("records")
+    )

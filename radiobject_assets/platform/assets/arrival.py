@@ -7,11 +7,9 @@ from that table.
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import dagster as dg
 import pandas as pd
-import pyarrow.parquet as pq
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
@@ -30,26 +28,29 @@ from radiobject_assets.platform.assets.materialization_metadata import (
     measuring,
     table,
 )
-from radiobject_assets.platform.assets.partitions import ARRIVALS, LANDING_GROUP
+from radiobject_assets.platform.assets.partitions import LANDING_GROUP, arrival_partitions, asset_key
 from radiobject_assets.platform.assets.privacy import public_outcomes, shielded
-from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
-from radiobject_assets.system.durable_files import whole_file
+from radiobject_assets.resources import (
+    DatasetResource,
+    MemoryBudgetResource,
+    StorageResource,
+    WorkingTables,
+)
 
 _LOOK_AGAIN = "Put the arrival's folder right, then materialize this partition again."
 
 
-def scan_of(dataset: DatasetResource, key: str) -> ScanResult:
+def scan_of(tables: WorkingTables, key: str) -> ScanResult:
     """The scan that `raw_dicom` kept for an arrival."""
-    return ScanResult.from_table(pq.read_table(dataset.work.scan_table(key)))
+    return ScanResult.from_table(tables.arrow(tables.scan(key)))
 
 
-def plan_of(dataset: DatasetResource, key: str) -> IngestPlan:
+def plan_of(dataset: DatasetResource, storage: StorageResource, key: str) -> IngestPlan:
     """The plan for an arrival, from the kept scan: no file of the arrival is opened.
 
-    Labels may belong to an image that came in earlier, so the store is asked for it: whoever calls this takes
-    the storage resource as well, which gives the process its options.
+    Labels may belong to an image that came in earlier, so the store is asked for it.
     """
-    config, found = dataset.config, scan_of(dataset, key)
+    config, found = dataset.config, scan_of(dataset.tables(storage), key)
     images = images_for_labels(config.store_uri, found)
     return plan_ingest(found, config, arrival=key, known_images=images)
 
@@ -66,8 +67,8 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
     """The asset `raw_dicom`: every file of an arrival, by content."""
 
     @dg.asset(
-        name="raw_dicom",
-        partitions_def=ARRIVALS,
+        key=asset_key(settings, "raw_dicom"),
+        partitions_def=arrival_partitions(settings),
         group_name=LANDING_GROUP,
         kinds={"dicom", "nifti"},
         owners=settings.owners,
@@ -89,7 +90,8 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
                 arrival = zone.fetch(key)
                 scanned = release_of(dataset.config).scan(scan([arrival.place]))
                 found = images_of(scanned, arrival, dataset.config)
-                write_parquet(found, dataset.work.scan_table(key))
+                tables = dataset.tables(storage)
+                tables.put_arrow(tables.scan(key), found.to_table())
             reasons = pd.Series([str(item.reason) for item in found.unreadable], dtype="str").value_counts()
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(state.version),
@@ -111,9 +113,9 @@ def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
     """The asset `series`: one row for each series of an arrival, with its verdict."""
 
     @dg.asset(
-        name="series",
-        partitions_def=ARRIVALS,
-        deps=["raw_dicom"],
+        key=asset_key(settings, "series"),
+        partitions_def=arrival_partitions(settings),
+        deps=[asset_key(settings, "raw_dicom")],
         group_name=LANDING_GROUP,
         kinds={"parquet"},
         owners=settings.owners,
@@ -132,13 +134,14 @@ def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
             dataset.work.arrival(key), "Materialize raw_dicom for this partition, then this again."
         ):
             with measuring(memory.budget()) as measurement:
-                plan = plan_of(dataset, key)
+                plan = plan_of(dataset, storage, key)
                 outcomes = plan.outcomes()
                 names = [p.series.nifti.told_name for p in plan.planned if p.series.nifti is not None]
                 doubts = doubtful_subjects(names, dataset.config.subjects)
                 named = dataset.config.subjects.key != "pseudonym"
                 rows = outcomes_table(outcomes, identifiers=True, sources=named)
-                rows.to_parquet(dataset.work.series_table(key))
+                tables = dataset.tables(storage)
+                tables.put_frame(tables.series(key), rows)
             held = [outcome for outcome in outcomes if outcome.verdict == "quarantined"]
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(
@@ -159,12 +162,6 @@ def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
             )
 
     return series
-
-
-def write_parquet(found: ScanResult, path: Path) -> None:
-    """Keep a scan; an interrupted write leaves the old table."""
-    with whole_file(path) as staged:
-        pq.write_table(found.to_table(), staged)
 
 
 def _what_looks_wrong(doubts: Sequence[SubjectDoubt]) -> dict[str, dg.MarkdownMetadataValue]:

@@ -1,13 +1,22 @@
 """One asset for each collection of dataset.yaml: its volumes of one arrival, in the store."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import PurePosixPath
+
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import CollectionConfig, DatasetSettings
 from radiobject_assets.diagnostics.integrity_rules import withdraw_unsound
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.ingest.dataset_release import release_of
-from radiobject_assets.ingest.labels_on_images.waiting import waiting_labels, write_waiting
+from radiobject_assets.ingest.labels_on_images.waiting import (
+    WaitingLabels,
+    labels_of_rows,
+    waiting_labels,
+    waiting_rows,
+)
 from radiobject_assets.ingest.report import outcomes_table
 from radiobject_assets.ingest.run import run_ingest
 from radiobject_assets.ingest.settings import settings_version
@@ -15,7 +24,13 @@ from radiobject_assets.ingest.stored.moved import withdraw_moved
 from radiobject_assets.platform.assets.arrival import plan_of
 from radiobject_assets.platform.assets.history import has_failed
 from radiobject_assets.platform.assets.materialization_metadata import content_digest, measuring, table
-from radiobject_assets.platform.assets.partitions import ALL_VOLUMES, ARRIVALS, STORE_GROUP, collection_names
+from radiobject_assets.platform.assets.partitions import (
+    ALL_VOLUMES,
+    STORE_GROUP,
+    arrival_partitions,
+    asset_key,
+    collection_names,
+)
 from radiobject_assets.platform.assets.pictures import preview_metadata
 from radiobject_assets.platform.assets.privacy import public_outcomes, shielded
 from radiobject_assets.resources import (
@@ -23,8 +38,9 @@ from radiobject_assets.resources import (
     DatasetResource,
     MemoryBudgetResource,
     StorageResource,
+    WorkingTables,
 )
-from radiobject_assets.store import ensure_store, hold_pseudonyms
+from radiobject_assets.store import MissingError, ensure_store, hold_pseudonyms
 
 _RECOVERY = "What was committed is complete; materialize this partition again to finish the rest."
 
@@ -34,16 +50,29 @@ def build_collections(settings: DatasetSettings) -> list[dg.AssetsDefinition]:
     return [_build_collection(settings, name) for name in collection_names(settings)]
 
 
+def waiting_by_arrival(
+    tables: WorkingTables, collections: Collection[str]
+) -> dict[str, tuple[WaitingLabels, ...]]:
+    """The labels of these collections that wait for their image, by the key of their arrival."""
+    found: dict[str, tuple[WaitingLabels, ...]] = {}
+    for name in tables.below("arrivals"):
+        _, arrival, file = name.split("/", 2)
+        if file.startswith("waiting-") and PurePosixPath(file).stem.removeprefix("waiting-") in collections:
+            with suppress(MissingError):  # another run took it away meanwhile
+                found[arrival] = found.get(arrival, ()) + labels_of_rows(tables.frame(name))
+    return found
+
+
 def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefinition:
     collection = settings.collections.get(name)
     image_of_labels = collection.labels_of if collection is not None else None
     selected = None if name == ALL_VOLUMES and collection is None else [name]
 
     @dg.asset(
-        name=name,
-        partitions_def=ARRIVALS,
+        key=asset_key(settings, name),
+        partitions_def=arrival_partitions(settings),
         # labels are laid on the grid of their image, which must be in the store before them
-        deps=["series", *([image_of_labels] if image_of_labels else [])],
+        deps=[asset_key(settings, upstream) for upstream in ("series", image_of_labels) if upstream],
         group_name=STORE_GROUP,
         kinds={"tiledb", _kind(collection)},
         owners=settings.owners,
@@ -65,10 +94,10 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
                 ensure_store(config.store_uri, ctx=storage.ctx)
                 hold_pseudonyms(config.store_uri, release_of(config).mark, ctx=storage.ctx)
                 withdrawn = 0
-                if has_failed(context.instance, name, key):
+                if has_failed(context.instance, context.asset_key, key):
                     withdrawn = withdraw_unsound(config.store_uri, selected, arrival=key, ctx=storage.ctx)
                 dataset.landing(storage).held(key)  # on S3, copies make room for each other
-                plan = plan_of(dataset, key)
+                plan = plan_of(dataset, storage, key)
                 report = run_ingest(
                     plan,
                     config.store_uri,
@@ -78,11 +107,15 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
                 )
                 moved = withdraw_moved(plan, config.store_uri, selected, storage.ctx)
                 waiting = waiting_labels(plan, report.outcomes, selected)
-                write_waiting(waiting, dataset.work.waiting_table(key, name))
+                tables = dataset.tables(storage)
+                if waiting:
+                    tables.put_frame(tables.waiting(key, name), waiting_rows(waiting))
+                else:
+                    tables.remove(tables.waiting(key, name))
             outcomes = [o for o in report.outcomes if selected is None or o.collection in selected]
             named = config.subjects.key != "pseudonym"
             kept = outcomes_table(outcomes, identifiers=True, sources=named)
-            kept.to_parquet(dataset.work.outcomes_table(key, name))
+            tables.put_frame(tables.outcomes(key, name), kept)
             rows = read_inventory(config.store_uri, collections=selected, arrival=key, ctx=storage.ctx)
             counts = report.counts
             return dg.MaterializeResult(

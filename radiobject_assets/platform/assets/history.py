@@ -13,7 +13,7 @@ _PASSED = AssetCheckExecutionRecordStatus.SUCCEEDED
 _FAILED = AssetCheckExecutionRecordStatus.FAILED
 
 
-def has_failed(instance: dg.DagsterInstance, collection: str, arrival: str) -> bool:
+def has_failed(instance: dg.DagsterInstance, collection: dg.AssetKey, arrival: str) -> bool:
     """Whether the latest integrity check that came to an end on this arrival's volumes failed.
 
     A check that is only planned, or whose run broke off, says nothing: the one before it still counts.
@@ -27,18 +27,18 @@ def has_failed(instance: dg.DagsterInstance, collection: str, arrival: str) -> b
     return bool(history) and history[0].status == _FAILED
 
 
-def failed_arrivals(instance: dg.DagsterInstance, collections: Iterable[str]) -> list[str]:
+def failed_arrivals(instance: dg.DagsterInstance, collections: Iterable[dg.AssetKey]) -> list[str]:
     """Keys of the arrivals whose latest integrity check failed on any of these collections."""
     found = set()
-    for name in collections:
-        for state in instance.event_log_storage.get_asset_check_partition_info([_check_of(name)]):
+    for collection in collections:
+        for state in instance.event_log_storage.get_asset_check_partition_info([_check_of(collection)]):
             key, status = state.partition_key, state.latest_execution_status
             if key is None or status == _PASSED:
                 continue
-            if status == _FAILED or has_failed(instance, name, key):
+            if status == _FAILED or has_failed(instance, collection, key):
                 found.add(key)
     return sorted(found)
 
 
-def _check_of(collection: str) -> dg.AssetCheckKey:
-    return dg.AssetCheckKey(dg.AssetKey(collection), INTEGRITY_CHECK)
+def _check_of(collection: dg.AssetKey) -> dg.AssetCheckKey:
+    return dg.AssetCheckKey(collection, INTEGRITY_CHECK)

@@ -10,8 +10,6 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 
-ARRIVALS = dg.DynamicPartitionsDefinition(name="arrivals")
-
 LANDING_GROUP = "landing"
 STORE_GROUP = "store"
 TRAINING_GROUP = "training"
@@ -21,6 +19,16 @@ INTEGRITY_CHECK = "integrity"
 
 ALL_VOLUMES = "volumes"
 """The one collection asset of a data set whose collections are made by modality."""
+
+
+def asset_key(dataset: DatasetSettings, name: str) -> dg.AssetKey:
+    """The key of an asset: below the data set's `name` where it has one."""
+    return dg.AssetKey([dataset.name, name] if dataset.name else [name])
+
+
+def arrival_partitions(dataset: DatasetSettings) -> dg.DynamicPartitionsDefinition:
+    """One partition for each arrival of this data set, and of no other on the same instance."""
+    return dg.DynamicPartitionsDefinition(name=f"{dataset.name}_arrivals" if dataset.name else "arrivals")
 
 
 def split_partitions(dataset: DatasetSettings) -> dg.StaticPartitionsDefinition:
@@ -33,6 +41,6 @@ def collection_names(dataset: DatasetSettings) -> tuple[str, ...]:
     return (ALL_VOLUMES,) if dataset.collects_by_modality else tuple(dataset.collections)
 
 
-def every_arrival(asset_name: str) -> dg.AssetDep:
+def every_arrival(key: dg.AssetKey) -> dg.AssetDep:
     """A dependency of an unpartitioned asset on all arrivals that there are."""
-    return dg.AssetDep(asset_name, partition_mapping=dg.AllPartitionMapping())
+    return dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping())

@@ -6,7 +6,7 @@ import dagster as dg
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.platform.assets.materialization_metadata import measuring
-from radiobject_assets.platform.assets.partitions import TRAINING_GROUP, split_partitions
+from radiobject_assets.platform.assets.partitions import TRAINING_GROUP, asset_key, split_partitions
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import current_splits
@@ -22,9 +22,9 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
         return None
 
     @dg.asset(
-        name="patch_cache",
+        key=asset_key(settings, "patch_cache"),
         partitions_def=split_partitions(settings),
-        deps=["splits"],
+        deps=[asset_key(settings, "splits")],
         group_name=TRAINING_GROUP,
         kinds={"numpy", "pytorch"},
         owners=settings.owners,
@@ -45,8 +45,8 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
             if config.patches is None:
                 raise ConfigurationError("dataset.yaml has no `patches` any more; reload the code location")
             with measuring(memory.budget()) as measurement:
-                note = SnapshotNote.read(dataset.work.snapshot_table())
-                table = current_splits(dataset.work.splits_table())
+                note = SnapshotNote.read(dataset.tables(storage))
+                table = current_splits(dataset.tables(storage))
                 subjects = table.loc[table["split"] == split, "obs_subject_id"].tolist()
                 cache = build_patch_cache(
                     config.store_uri,

@@ -4,7 +4,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import dagster as dg
 
@@ -12,11 +11,20 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import IngestError
 from radiobject_assets.platform.assets.history import failed_arrivals
 from radiobject_assets.platform.assets.materialization_metadata import measuring
-from radiobject_assets.platform.assets.partitions import STORE_GROUP, collection_names, every_arrival
+from radiobject_assets.platform.assets.partitions import (
+    STORE_GROUP,
+    asset_key,
+    collection_names,
+    every_arrival,
+)
 from radiobject_assets.platform.assets.privacy import shielded
-from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
+from radiobject_assets.resources import (
+    DatasetResource,
+    MemoryBudgetResource,
+    StorageResource,
+    WorkingTables,
+)
 from radiobject_assets.store import Snapshot, create_snapshot, describe_state, ensure_store, list_snapshots
-from radiobject_assets.system.durable_files import write_whole
 
 _RECOVERY = "Nothing was changed in the store; materialize dataset again."
 
@@ -37,12 +45,12 @@ class SnapshotNote:
         """Data version: what is in it, and what of that is trusted."""
         return "-".join([self.digest, *self.distrusted_arrivals])
 
-    def write(self, path: Path) -> None:
+    def write(self, tables: WorkingTables) -> None:
         """Keep the note; an interrupted write leaves the old one."""
-        write_whole(path, json.dumps(asdict(self), indent=2))
+        tables.put_text(tables.snapshot, json.dumps(asdict(self), indent=2))
 
     @classmethod
-    def read(cls, path: Path) -> "SnapshotNote":
+    def read(cls, tables: WorkingTables) -> "SnapshotNote":
         """The note that `dataset` kept.
 
         Raises
@@ -50,9 +58,9 @@ class SnapshotNote:
         IngestError
             There is none.
         """
-        if not path.is_file():
+        if not tables.has(tables.snapshot):
             raise IngestError("no snapshot has been made yet; materialize dataset first")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(tables.text(tables.snapshot))
         return cls(**{**content, "distrusted_arrivals": tuple(content["distrusted_arrivals"])})
 
 
@@ -60,8 +68,8 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
     """The asset `dataset`: a snapshot of everything that is committed."""
 
     @dg.asset(
-        name="dataset",
-        deps=[every_arrival(name) for name in (*collection_names(settings), "subjects")],
+        key=asset_key(settings, "dataset"),
+        deps=[every_arrival(asset_key(settings, name)) for name in (*collection_names(settings), "subjects")],
         group_name=STORE_GROUP,
         kinds={"tiledb", "snapshot"},
         owners=settings.owners,
@@ -78,7 +86,10 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
         with shielded(dataset.work.root, _RECOVERY):
             uri = dataset.config.store_uri
             with measuring(memory.budget()) as measurement:
-                distrusted = failed_arrivals(context.instance, collection_names(dataset.config))
+                distrusted = failed_arrivals(
+                    context.instance,
+                    [asset_key(settings, name) for name in collection_names(dataset.config)],
+                )
                 ensure_store(uri, ctx=storage.ctx)
                 earlier = list_snapshots(uri, ctx=storage.ctx)
                 _, digest = describe_state(uri, None, storage.ctx)
@@ -87,7 +98,7 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
                 note = SnapshotNote(
                     made.name, int(made.timestamp_ms), made.digest, dict(made.counts), tuple(distrusted)
                 )
-                note.write(dataset.work.snapshot_table())
+                note.write(dataset.tables(storage))
             # of an earlier dataset.yaml, or written by others: nothing keeps them up to date
             unlisted = sorted(note.counts.keys() - {"subjects", *dataset.config.collections})
             return dg.MaterializeResult(

@@ -1,7 +1,6 @@
 """Who is trained on and who is tested on: the asset `splits`."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
-from pathlib import Path
 
 import dagster as dg
 import pandas as pd
@@ -14,11 +13,15 @@ from radiobject_assets.platform.assets.materialization_metadata import (
     measuring,
     table,
 )
-from radiobject_assets.platform.assets.partitions import TRAINING_GROUP
+from radiobject_assets.platform.assets.partitions import TRAINING_GROUP, asset_key
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
-from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
-from radiobject_assets.system.durable_files import whole_file
+from radiobject_assets.resources import (
+    DatasetResource,
+    MemoryBudgetResource,
+    StorageResource,
+    WorkingTables,
+)
 from radiobject_assets.training.split_assignment import assign_splits
 
 _RECOVERY = (
@@ -26,9 +29,9 @@ _RECOVERY = (
 )
 
 
-def current_splits(path: Path) -> pd.DataFrame:
+def current_splits(tables: WorkingTables) -> pd.DataFrame:
     """The subjects of the latest snapshot with their splits: columns `obs_subject_id`, `split`."""
-    rows = pd.read_parquet(path)
+    rows = tables.frame(tables.splits)
     current = rows.loc[rows["is_current"].astype(bool), ["obs_subject_id", "split"]]
     return current.astype("str").reset_index(drop=True)  # a table without rows has columns of no type
 
@@ -37,8 +40,8 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
     """The asset `splits`: a split for each subject of the snapshot, never moved once given."""
 
     @dg.asset(
-        name="splits",
-        deps=["dataset"],
+        key=asset_key(settings, "splits"),
+        deps=[asset_key(settings, "dataset")],
         group_name=TRAINING_GROUP,
         kinds={"parquet"},
         owners=settings.owners,
@@ -52,16 +55,16 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         with shielded(dataset.work.root, _RECOVERY):
             config = dataset.config
-            path = dataset.work.splits_table()
+            tables = dataset.tables(storage)
             with measuring(memory.budget()) as measurement:
-                note = SnapshotNote.read(dataset.work.snapshot_table())
+                note = SnapshotNote.read(tables)
                 rows = read_inventory(config.store_uri, snapshot=note.name, ctx=storage.ctx)
                 distrusted = rows["arrival"].isin(note.distrusted_arrivals)
                 left_out = set(rows.loc[distrusted, "obs_subject_id"])
                 wanted = sorted(set(rows["obs_subject_id"]) - left_out)
-                known = pd.read_parquet(path) if path.is_file() else None
+                known = tables.frame(tables.splits) if tables.has(tables.splits) else None
                 assigned = assign_splits(wanted, config.split, previous=known)
-                _keep(assigned, known, path)
+                _keep(assigned, known, tables)
             counts = {name: int((assigned["split"] == name).sum()) for name in config.split.fractions}
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(
@@ -73,7 +76,7 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
                     **{f"n_{name}": count for name, count in counts.items()},
                     "split": table(counted(counts)),
                     "snapshot": note.name,
-                    "file": dg.MetadataValue.path(str(path)),
+                    "file": dg.MetadataValue.path(tables.where(tables.splits)),
                     **measurement.metadata(),
                 },
             )
@@ -81,11 +84,10 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
     return splits
 
 
-def _keep(assigned: pd.DataFrame, known: pd.DataFrame | None, path: Path) -> None:
+def _keep(assigned: pd.DataFrame, known: pd.DataFrame | None, tables: WorkingTables) -> None:
     # Everybody who was ever placed stays in the table: who leaves and comes back must not change sides.
     rows = assigned.assign(is_current=True)
     if known is not None:
         gone = known[~known["obs_subject_id"].isin(assigned["obs_subject_id"])]
         rows = pd.concat([rows, gone.assign(is_current=False)], ignore_index=True)
-    with whole_file(path) as staged:
-        rows.sort_values("obs_subject_id", ignore_index=True).to_parquet(staged)
+    tables.put_frame(tables.splits, rows.sort_values("obs_subject_id", ignore_index=True))

@@ -15,7 +15,7 @@ from radiobject_assets.ingest.naming.subject_table import (
 from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.platform.assets.arrival import plan_of
 from radiobject_assets.platform.assets.materialization_metadata import data_version_of, measuring
-from radiobject_assets.platform.assets.partitions import ARRIVALS, STORE_GROUP
+from radiobject_assets.platform.assets.partitions import STORE_GROUP, arrival_partitions, asset_key
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 from radiobject_assets.store import ensure_store, hold_pseudonyms
@@ -27,9 +27,9 @@ def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
     """The asset `subjects`: one row of obs_meta for each subject of an arrival."""
 
     @dg.asset(
-        name="subjects",
-        partitions_def=ARRIVALS,
-        deps=["series"],
+        key=asset_key(settings, "subjects"),
+        partitions_def=arrival_partitions(settings),
+        deps=[asset_key(settings, "series")],
         group_name=STORE_GROUP,
         kinds={"tiledb", "table"},
         owners=settings.owners,
@@ -47,7 +47,7 @@ def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
             config = dataset.config
             with measuring(memory.budget()) as measurement:
                 folder = dataset.landing(storage).held(key).place
-                plan = plan_of(dataset, key)
+                plan = plan_of(dataset, storage, key)
                 paths = find_subject_tables(folder, config.subjects)
                 paths += subject_tables_among((item.path for item in plan.unreadable), config.subjects)
                 release = release_of(config)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.platform.assets.partitions import ARRIVALS, collection_names
+from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key, collection_names
 from radiobject_assets.platform.automation.conditions import when_checked_inputs_changed, when_inputs_changed
 from radiobject_assets.platform.automation.sensors import (
     ARRIVAL_JOB,
@@ -26,19 +26,26 @@ def build_arrival_job(settings: DatasetSettings) -> UnresolvedAssetJobDefinition
     """
     return dg.define_asset_job(
         ARRIVAL_JOB,
-        selection=dg.AssetSelection.assets("raw_dicom", "series", "subjects", *collection_names(settings)),
-        partitions_def=ARRIVALS,
+        selection=dg.AssetSelection.assets(
+            *(
+                asset_key(settings, name)
+                for name in ("raw_dicom", "series", "subjects", *collection_names(settings))
+            )
+        ),
+        partitions_def=arrival_partitions(settings),
         executor_def=dg.in_process_executor,
         description="One arrival: scan, judge, ingest every collection, check.",
     )
 
 
-def with_conditions(assets: Sequence[dg.AssetsDefinition]) -> list[dg.AssetsDefinition]:
+def with_conditions(
+    settings: DatasetSettings, assets: Sequence[dg.AssetsDefinition]
+) -> list[dg.AssetsDefinition]:
     """The assets with the conditions under which those after the arrivals are requested."""
     conditions = {
-        dg.AssetKey("dataset"): when_inputs_changed(),
-        dg.AssetKey("splits"): when_inputs_changed(),
-        dg.AssetKey("patch_cache"): when_checked_inputs_changed(),
+        asset_key(settings, "dataset"): when_inputs_changed(),
+        asset_key(settings, "splits"): when_inputs_changed(),
+        asset_key(settings, "patch_cache"): when_checked_inputs_changed(),
     }
     return [
         asset.with_attributes(automation_condition=conditions[asset.key])
@@ -48,6 +55,10 @@ def with_conditions(assets: Sequence[dg.AssetsDefinition]) -> list[dg.AssetsDefi
     ]
 
 
-def build_sensors(job: UnresolvedAssetJobDefinition) -> list[dg.SensorDefinition]:
+def build_sensors(settings: DatasetSettings, job: UnresolvedAssetJobDefinition) -> list[dg.SensorDefinition]:
     """The sensors for arrivals, for labels that wait for their image, and for what follows."""
-    return [build_arrivals_sensor(job), build_waiting_sensor(job), build_follow_up_sensor()]
+    return [
+        build_arrivals_sensor(settings, job),
+        build_waiting_sensor(settings, job),
+        build_follow_up_sensor(),
+    ]

@@ -5,14 +5,17 @@ import time
 
 import dagster as dg
 
-from radiobject_assets.ingest.labels_on_images.waiting import images_there, read_waiting
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.ingest.labels_on_images.waiting import images_there
 from radiobject_assets.ingest.settings import settings_version
+from radiobject_assets.platform.assets.collections import waiting_by_arrival
 from radiobject_assets.platform.assets.materialization_metadata import counted, table
 from radiobject_assets.platform.assets.partitions import (
-    ARRIVALS,
     LANDING_GROUP,
     STORE_GROUP,
     TRAINING_GROUP,
+    arrival_partitions,
+    asset_key,
     collection_names,
 )
 from radiobject_assets.platform.automation.retries import find_retries
@@ -30,8 +33,11 @@ ARRIVAL_VERSION_TAG = "radiobject/arrival_version"
 TICK_BUDGET_S = 20.0
 
 
-def build_arrivals_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
+def build_arrivals_sensor(
+    settings: DatasetSettings, job: UnresolvedAssetJobDefinition
+) -> dg.SensorDefinition:
     """The sensor over the landing zone: a settled arrival with new content becomes one run."""
+    partitions = arrival_partitions(settings)
 
     @dg.sensor(
         name=ARRIVALS_SENSOR,
@@ -58,21 +64,21 @@ def build_arrivals_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefinit
         )
         context.log.info(found.summary())
         # a tick's text is soon out of sight; an observation stays with the asset
-        news = [_observed(found)] if found.loose_is_news else []
+        news = [_observed(settings, found)] if found.loose_is_news else []
         if not found.requests:
             return dg.SensorResult(skip_reason=found.summary(), cursor=found.cursor, asset_events=news)
-        known = set(context.instance.get_dynamic_partitions(ARRIVALS.name or ""))
+        known = set(context.instance.get_dynamic_partitions(partitions.name or ""))
         new = [request.key for request in found.requests if request.key not in known]
         return dg.SensorResult(
             run_requests=[
                 dg.RunRequest(
-                    run_key=request.run_key,
+                    run_key=_of_data_set(settings, request.run_key),
                     partition_key=request.key,
                     tags={ARRIVAL_VERSION_TAG: request.version},
                 )
                 for request in found.requests
             ],
-            dynamic_partitions_requests=[ARRIVALS.build_add_request(new)] if new else [],
+            dynamic_partitions_requests=[partitions.build_add_request(new)] if new else [],
             cursor=found.cursor,
             asset_events=news,
         )
@@ -80,15 +86,20 @@ def build_arrivals_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefinit
     return arrivals_sensor
 
 
-def _observed(found: Sweep) -> dg.AssetObservation:
+def _of_data_set(settings: DatasetSettings, run_key: str) -> str:
+    # several data sets on one instance may have arrivals of one name and content
+    return f"{settings.name}:{run_key}" if settings.name else run_key
+
+
+def _observed(settings: DatasetSettings, found: Sweep) -> dg.AssetObservation:
     return dg.AssetObservation(
-        "raw_dicom",
+        asset_key(settings, "raw_dicom"),
         description=str(found.loose) if found.loose.count else "no files lie in the landing zone itself",
         metadata={"loose_files": found.loose.count, "loose_kinds": table(counted(found.loose.kinds))},
     )
 
 
-def build_waiting_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
+def build_waiting_sensor(settings: DatasetSettings, job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
     """The sensor over labels that came before their image: they are taken in again once it is there."""
 
     @dg.sensor(
@@ -102,17 +113,13 @@ def build_waiting_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefiniti
         context: dg.SensorEvaluationContext, dataset: DatasetResource, storage: StorageResource
     ) -> dg.SensorResult | dg.SkipReason:
         names = collection_names(dataset.config)
-        tables = {
-            key: labels
-            for key, paths in dataset.work.waiting_tables().items()
-            if (labels := read_waiting(path for path in paths if path.stem.removeprefix("waiting-") in names))
-        }
-        if not tables:
+        waiting = waiting_by_arrival(dataset.tables(storage), names)
+        if not waiting:
             return dg.SkipReason("no labels wait for their image")
-        everything = [one for labels in tables.values() for one in labels]
+        everything = [one for labels in waiting.values() for one in labels]
         found = find_retries(
             context.cursor,
-            tables,
+            waiting,
             images_there(dataset.config.store_uri, everything, storage.ctx),
             {arrival.key for arrival in dataset.landing(storage).arrivals()},
         )
@@ -122,7 +129,7 @@ def build_waiting_sensor(job: UnresolvedAssetJobDefinition) -> dg.SensorDefiniti
             return dg.SkipReason(found.summary())
         return dg.SensorResult(
             run_requests=[
-                dg.RunRequest(run_key=request.run_key, partition_key=request.key)
+                dg.RunRequest(run_key=_of_data_set(settings, request.run_key), partition_key=request.key)
                 for request in found.requests
             ],
             cursor=found.cursor,

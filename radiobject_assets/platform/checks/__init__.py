@@ -22,11 +22,11 @@ from radiobject_assets.platform.checks.reading import build_reading_check
 def build_checks(settings: DatasetSettings) -> list[dg.AssetChecksDefinition]:
     """All checks of one data set."""
     checks = [
-        build_accounting_check(),
+        build_accounting_check(settings),
         *(build_integrity_check(settings, name) for name in collection_names(settings)),
-        *(build_completeness_check(name) for name in collection_names(settings)),
-        build_reading_check(),
-        build_leakage_check(),
+        *(build_completeness_check(settings, name) for name in collection_names(settings)),
+        build_reading_check(settings),
+        build_leakage_check(settings),
     ]
     if settings.patches is not None:
         checks.append(build_patch_check(settings))

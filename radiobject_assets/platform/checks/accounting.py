@@ -3,23 +3,24 @@
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 import dagster as dg
 
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.imaging.files.archives import file_on_disk
 from radiobject_assets.ingest.naming.subject_table import find_subject_tables
 from radiobject_assets.platform.assets.arrival import plan_of
-from radiobject_assets.platform.assets.partitions import ARRIVALS
+from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key
 from radiobject_assets.platform.checks.outcome import check_result, failed, passed
 from radiobject_assets.resources import DatasetResource, StorageResource
 
 _RECOVERY = "Files came or went after the scan: materialize raw_dicom and what follows it for this partition."
 
 
-def build_accounting_check() -> dg.AssetChecksDefinition:
+def build_accounting_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
     """The check `every_file_accounted_for` on `series`."""
 
     @dg.asset_check(
-        asset="series",
+        asset=asset_key(settings, "series"),
         name="every_file_accounted_for",
-        partitions_def=ARRIVALS,
+        partitions_def=arrival_partitions(settings),
         description="The arrival's files are those of its series, the unreadable ones and its tables.",
     )
     def every_file_accounted_for(
@@ -28,7 +29,7 @@ def build_accounting_check() -> dg.AssetChecksDefinition:
         key = context.partition_key
 
         def rule() -> dg.AssetCheckResult:
-            plan = plan_of(dataset, key)
+            plan = plan_of(dataset, storage, key)
             zone = dataset.landing(storage)
             arrival = zone.held(key)
             in_series = [path for planned in plan.planned for path in planned.series.files]

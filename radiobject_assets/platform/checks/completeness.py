@@ -2,13 +2,13 @@
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 import dagster as dg
-import pandas as pd
 
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.platform.assets.materialization_metadata import counted, table
-from radiobject_assets.platform.assets.partitions import ARRIVALS
+from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key
 from radiobject_assets.platform.checks.outcome import check_result, failed, passed
-from radiobject_assets.resources import DatasetResource
+from radiobject_assets.resources import DatasetResource, StorageResource
 
 _CIRCUMSTANCES = (
     Reason.WORKER_DIED,
@@ -23,23 +23,24 @@ _RECOVERY = (
 )
 
 
-def build_completeness_check(name: str) -> dg.AssetChecksDefinition:
+def build_completeness_check(settings: DatasetSettings, name: str) -> dg.AssetChecksDefinition:
     """The check `nothing_left_out` on one collection; it never blocks."""
 
     @dg.asset_check(
-        asset=name,
+        asset=asset_key(settings, name),
         name="nothing_left_out",
-        partitions_def=ARRIVALS,
+        partitions_def=arrival_partitions(settings),
         description="No series was given up because of the machine (a worker that died, memory, a file that "
         "changed) and not because of its images.",
     )
     def nothing_left_out(
-        context: dg.AssetCheckExecutionContext, dataset: DatasetResource
+        context: dg.AssetCheckExecutionContext, dataset: DatasetResource, storage: StorageResource
     ) -> dg.AssetCheckResult:
         key = context.partition_key
 
         def rule() -> dg.AssetCheckResult:
-            rows = pd.read_parquet(dataset.work.outcomes_table(key, name))
+            tables = dataset.tables(storage)
+            rows = tables.frame(tables.outcomes(key, name))
             reasons = rows.loc[rows["reason"].isin([str(reason) for reason in _CIRCUMSTANCES]), "reason"]
             numbers = {"series": len(rows), "given_up": len(reasons)}
             if reasons.empty:

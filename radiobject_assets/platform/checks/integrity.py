@@ -10,7 +10,12 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics.integrity_rules import INGEST_AGAIN, check_collections
 from radiobject_assets.ingest.identity import token
 from radiobject_assets.platform.assets.materialization_metadata import measuring, table
-from radiobject_assets.platform.assets.partitions import ALL_VOLUMES, ARRIVALS, INTEGRITY_CHECK
+from radiobject_assets.platform.assets.partitions import (
+    ALL_VOLUMES,
+    INTEGRITY_CHECK,
+    arrival_partitions,
+    asset_key,
+)
 from radiobject_assets.platform.checks.outcome import check_result, failed, passed
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 
@@ -20,9 +25,9 @@ def build_integrity_check(settings: DatasetSettings, name: str) -> dg.AssetCheck
     selected = None if name == ALL_VOLUMES and name not in settings.collections else [name]
 
     @dg.asset_check(
-        asset=name,
+        asset=asset_key(settings, name),
         name=INTEGRITY_CHECK,
-        partitions_def=ARRIVALS,
+        partitions_def=arrival_partitions(settings),
         blocking=True,
         description="Every row names an array as described, whose voxels have the row's digest; affines "
         "are sound; labels lie on their image's grid.",

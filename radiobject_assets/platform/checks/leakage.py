@@ -3,8 +3,10 @@
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 import dagster as dg
 
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.platform.assets.materialization_metadata import counted, table
+from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import current_splits
 from radiobject_assets.platform.checks.outcome import check_result, failed, passed
@@ -17,11 +19,11 @@ _RECOVERY = (
 )
 
 
-def build_leakage_check() -> dg.AssetChecksDefinition:
+def build_leakage_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
     """The blocking check `no_leakage` on `splits`."""
 
     @dg.asset_check(
-        asset="splits",
+        asset=asset_key(settings, "splits"),
         name="no_leakage",
         blocking=True,
         description="No subject, study, series or identical image is in two splits.",
@@ -29,9 +31,9 @@ def build_leakage_check() -> dg.AssetChecksDefinition:
     def no_leakage(dataset: DatasetResource, storage: StorageResource) -> dg.AssetCheckResult:
         def rule() -> dg.AssetCheckResult:
             config = dataset.config
-            note = SnapshotNote.read(dataset.work.snapshot_table())
+            note = SnapshotNote.read(dataset.tables(storage))
             rows = read_inventory(config.store_uri, snapshot=note.name, ctx=storage.ctx)
-            splits = current_splits(dataset.work.splits_table())
+            splits = current_splits(dataset.tables(storage))
             # who was left out on purpose is in no split and so on no side
             found = find_leakage(splits, rows[rows["obs_subject_id"].isin(splits["obs_subject_id"])])
             numbers = {"subjects": len(splits), "volumes": len(rows), "findings": len(found)}

@@ -9,7 +9,7 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics.patch_truth import compare_patches
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.platform.assets.materialization_metadata import measuring
-from radiobject_assets.platform.assets.partitions import split_partitions
+from radiobject_assets.platform.assets.partitions import asset_key, split_partitions
 from radiobject_assets.platform.checks.outcome import check_result, failed, passed
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 
@@ -20,7 +20,7 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
     """The check `patches_match_volumes` on `patch_cache`; it never blocks."""
 
     @dg.asset_check(
-        asset="patch_cache",
+        asset=asset_key(settings, "patch_cache"),
         name="patches_match_volumes",
         partitions_def=split_partitions(settings),
         description="Some patches and their labels are cut from the volumes again and compared.",
@@ -39,7 +39,7 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
                 raise ConfigurationError("dataset.yaml has no `patches` any more; reload the code location")
             with measuring(memory.budget()) as measurement:
                 found = compare_patches(
-                    _latest_cache(context, split),
+                    _latest_cache(settings, context, split),
                     config.store_uri,
                     image=config.patches.image,
                     labels=config.patches.labels,
@@ -61,8 +61,8 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
     return patches_match_volumes
 
 
-def _latest_cache(context: dg.AssetCheckExecutionContext, split: str) -> Path:
-    selection = dg.AssetRecordsFilter(asset_key=dg.AssetKey("patch_cache"), asset_partitions=[split])
+def _latest_cache(settings: DatasetSettings, context: dg.AssetCheckExecutionContext, split: str) -> Path:
+    selection = dg.AssetRecordsFilter(asset_key=asset_key(settings, "patch_cache"), asset_partitions=[split])
     records = context.instance.fetch_materializations(selection, limit=1).records
     made = records[0].asset_materialization if records else None
     if made is None:

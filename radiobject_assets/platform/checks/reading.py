@@ -6,9 +6,11 @@ from dataclasses import asdict
 import dagster as dg
 import pandas as pd
 
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.diagnostics.read_performance import measure_reads
 from radiobject_assets.platform.assets.materialization_metadata import table
+from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.checks.outcome import check_result, failed, passed
 from radiobject_assets.resources import DatasetResource, StorageResource
@@ -16,18 +18,18 @@ from radiobject_assets.resources import DatasetResource, StorageResource
 _RECOVERY = "Reading is slower than it could be; nothing is wrong with the data."
 
 
-def build_reading_check() -> dg.AssetChecksDefinition:
+def build_reading_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
     """The check `read_performance` on `dataset`; it never blocks."""
 
     @dg.asset_check(
-        asset="dataset",
+        asset=asset_key(settings, "dataset"),
         name="read_performance",
         description="Random patches of each collection are read and timed; tiles that don't suit are named.",
     )
     def read_performance(dataset: DatasetResource, storage: StorageResource) -> dg.AssetCheckResult:
         def rule() -> dg.AssetCheckResult:
             config = dataset.config
-            note = SnapshotNote.read(dataset.work.snapshot_table())
+            note = SnapshotNote.read(dataset.tables(storage))
             rows = read_inventory(config.store_uri, snapshot=note.name, ctx=storage.ctx)
             size = config.patches.size_voxels if config.patches is not None else (64, 64, 64)
             measured = [
