@@ -50,7 +50,7 @@ def ct_subjects(home: Path) -> list[str]:
 
 def materializations(home: Path, name: str) -> list[str | None]:
     with open_instance(home / "dagster") as instance:
-        records = instance.fetch_materializations(dg.AssetKey(name), limit=100).records
+        records = instance.fetch_materializations(dg.AssetKey(["demo", name]), limit=100).records
     return [record.partition_key for record in records]
 
 
@@ -66,7 +66,7 @@ def test_an_added_subject_is_the_only_one_that_is_processed(home: Path) -> None:
     done = one_pass(home)
 
     assert taken_in(done) == ["late-003"]
-    assert [run.what for run in done.follow_ups][:2] == ["dataset", "splits"]
+    assert [run.what for run in done.follow_ups][:2] == ["demo/dataset", "demo/splits"]
     assert materializations(home, "ct").count("late-001") == 1
     after = RadiObject(str(home / "store")).collection("ct").to_obs().reset_index()
     assert tokens < set(after["volume"])
@@ -96,7 +96,7 @@ def test_a_file_added_later_makes_only_its_arrival_run_again(home: Path) -> None
     done = one_pass(home)
     assert taken_in(done) == ["late-002"]
     # the images are the same, so the data set is, and nothing follows from it
-    assert [run.what for run in done.follow_ups] == ["dataset"]
+    assert [run.what for run in done.follow_ups] == ["demo/dataset"]
     again = one_pass(home)
     assert again.runs == ()
 

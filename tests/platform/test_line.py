@@ -180,7 +180,7 @@ def test_every_materialization_tells_time_and_memory_beside_the_budget(line: Lin
             "splits",
             "patch_cache",
         ):
-            event = instance.get_latest_materialization_event(dg.AssetKey(name))
+            event = instance.get_latest_materialization_event(dg.AssetKey(["demo", name]))
             assert event is not None
             assert event.asset_materialization is not None
             metadata = event.asset_materialization.metadata

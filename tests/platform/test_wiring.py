@@ -12,6 +12,7 @@ from radiobject_assets.cli.demo import DATASET_YAML
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.resources import ComputeResource, MemoryBudgetResource, StorageResource
 
 
@@ -25,12 +26,12 @@ def test_every_collection_is_an_asset_of_its_name(dataset: DatasetSettings) -> N
     graph = build_definitions(dataset).resolve_asset_graph()
     names = {key.to_user_string() for key in graph.get_all_asset_keys()}
     fixed = {"raw_dicom", "series", "subjects", "dataset", "splits", "patch_cache"}
-    assert names == fixed | {"ct", "seg", "t1w"}
+    assert names == {f"demo/{name}" for name in fixed | {"ct", "seg", "t1w"}}
 
 
 def test_labels_wait_for_their_image(dataset: DatasetSettings) -> None:
     graph = build_definitions(dataset).resolve_asset_graph()
-    assert dg.AssetKey("ct") in graph.get(dg.AssetKey("seg")).parent_keys
+    assert asset_key(dataset, "ct") in graph.get(asset_key(dataset, "seg")).parent_keys
 
 
 def test_every_asset_says_who_owns_it_what_it_is_and_which_code_made_it(dataset: DatasetSettings) -> None:

@@ -65,14 +65,16 @@ def test_the_lineage_shows_every_asset_by_name(served_home: str, browser: Any, p
 
 
 def test_an_asset_shows_its_checks_as_passed(served_home: str, browser: Any, pictures: Path) -> None:
-    text = _opened(browser, f"{served_home}/assets/splits?view=checks", "no_leakage", "Passed")
+    text = _opened(browser, f"{served_home}/assets/demo/splits?view=checks", "no_leakage", "Passed")
     assert "no_leakage" in text
     assert "Passed" in text
     _saved(browser, pictures / "checks.png")
 
 
 def test_an_asset_page_shows_numbers_and_a_preview(served_home: str, browser: Any, pictures: Path) -> None:
-    text = _opened(browser, f"{served_home}/assets/seg?view=partitions&partition=batch-001", "peak_memory_mb")
+    text = _opened(
+        browser, f"{served_home}/assets/demo/seg?view=partitions&partition=batch-001", "peak_memory_mb"
+    )
     for name in ("volumes", "peak_memory_mb", "memory_budget_mb", "preview"):
         assert name in text
     assert "phantom-" not in text
