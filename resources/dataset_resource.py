@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.landing.local_zone import LandingZone
-from radiobject_assets.landing.s3_zone import S3LandingZone
 from radiobject_assets.resources.storage_resource import StorageResource
 from radiobject_assets.resources.working_tables import WorkingTables
-from radiobject_assets.store import S3Objects, open_storage
+
+if TYPE_CHECKING:
+    from radiobject_assets.landing.s3_zone import S3LandingZone
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class DatasetResource(dg.ConfigurableResource[Any]):
 
     def landing(self, storage: StorageResource) -> LandingZone | S3LandingZone:
         """Where arrivals come in; on S3 with the options of `storage`."""
+        from radiobject_assets.landing.s3_zone import S3LandingZone
+        from radiobject_assets.store import S3Objects
+
         config = self.config
         if not config.landing.startswith("s3://"):
             return LandingZone.of(config)
@@ -71,6 +75,8 @@ class DatasetResource(dg.ConfigurableResource[Any]):
 
     def tables(self, storage: StorageResource) -> WorkingTables:
         """The tables that the next run needs: beside a store on S3, else in the work folder."""
+        from radiobject_assets.store import open_storage
+
         uri = self.config.store_uri
         root = f"{uri}.tables" if uri.startswith("s3://") else str(self.work.root)
         return WorkingTables(open_storage(root, storage.ctx))

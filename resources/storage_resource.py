@@ -1,37 +1,40 @@
 """Access to the store and to a landing zone on S3: one set of options, and one client.
 
-Clients with settings of their own drift apart, and then the listing works where the reading fails. So the
-options of dagster-aws's S3 resource are the only source, TileDB's `vfs.s3.*` follow from them, and whoever
-goes to S3 takes the store's client of that context; the boto3 client that the parent would make is not used.
+Clients with settings of their own drift apart, and then the listing works where the reading fails. So these
+options are the only source, TileDB's `vfs.s3.*` follow from them, and whoever goes to S3 takes the store's
+client of that context. They are named as those of dagster-aws's S3 resource, which is not taken itself: it
+brings boto3, whose client is not used, and takes longer to import than Dagster.
 Secrets are no option here: they are taken from the environment (or the AWS chain behind it).
 """
 
 # No postponed annotations here: Dagster reads the type of a nested resource when the class is made.
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster_aws.s3 import S3Resource
 from pydantic import Field, PrivateAttr
 
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.resources.memory_resource import MemoryBudgetResource
-from radiobject_assets.store import (
-    RadiObjectConfig,
-    ReadConfig,
-    S3Config,
-    TileDBContext,
-    get_radiobject_config,
-    make_ctx,
-    set_radiobject_config,
-)
+
+if TYPE_CHECKING:
+    from radiobject_assets.store import RadiObjectConfig, S3Config, TileDBContext
 
 _SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 
 
-class StorageResource(S3Resource):
-    """Where stores are: local disk needs no option, S3 takes those of dagster-aws's S3 resource."""
+class StorageResource(dg.ConfigurableResource[Any]):
+    """Where stores are: local disk needs no option."""
 
     memory: dg.ResourceDependency[MemoryBudgetResource]
+    region_name: str | None = Field(default=None, description="Region of the buckets.")
+    endpoint_url: str | None = Field(default=None, description="Server that speaks S3, where not Amazon's.")
+    profile_name: str | None = Field(default=None, description="Profile of the AWS configuration files.")
+    use_unsigned_session: bool = Field(default=False, description="Without credentials: public buckets only.")
+    use_ssl: bool = Field(default=True, description="TLS, where the endpoint doesn't say http or https.")
+    verify: bool | None = Field(
+        default=None, description="Whether certificates are verified. Default: they are."
+    )
+    max_attempts: int = Field(default=5, ge=1, description="Tries of a request, the first one counted.")
     use_virtual_addressing: bool | None = Field(
         default=None,
         description="Bucket in the host name. Default: only where no endpoint is given.",
@@ -44,8 +47,8 @@ class StorageResource(S3Resource):
         default=60.0, gt=0, description="Seconds after which storage that gives no answer is an error."
     )
 
-    _ctx: TileDBContext | None = PrivateAttr(default=None)
-    _config_before: RadiObjectConfig | None = PrivateAttr(default=None)
+    _ctx: "TileDBContext | None" = PrivateAttr(default=None)
+    _config_before: "RadiObjectConfig | None" = PrivateAttr(default=None)
 
     def __init__(self, **options: Any) -> None:
         # Options are kept with every run and shown in the UI; a pydantic validator would print the secret.
@@ -59,30 +62,32 @@ class StorageResource(S3Resource):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Make the TileDB context of this step's process, and these options that of its worker processes."""
+        from radiobject_assets.store import get_radiobject_config, set_radiobject_config
+
         self._config_before = get_radiobject_config()
         set_radiobject_config(self.config)
         self._ctx = self._make_ctx()
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Let go of the context and put the process's own options back."""
+        from radiobject_assets.store import set_radiobject_config
+
         if self._config_before is not None:
             set_radiobject_config(self._config_before)
         self._ctx = self._config_before = None
 
-    def get_object_to_set_on_execution_context(self) -> Any:
-        """This resource itself: the parent hands out a boto3 client, whose making costs each step 0.2 s."""
-        return self
-
     @property
-    def ctx(self) -> TileDBContext:
+    def ctx(self) -> "TileDBContext":
         """The TileDB context; one for a step's process, to be passed on explicitly."""
         if self._ctx is None:
             self._ctx = self._make_ctx()
         return self._ctx
 
     @property
-    def config(self) -> RadiObjectConfig:
+    def config(self) -> "RadiObjectConfig":
         """The same options in the store's own form, fit to be sent to worker processes."""
+        from radiobject_assets.store import RadiObjectConfig, ReadConfig
+
         budget = self.memory.budget()
         return RadiObjectConfig(
             read=ReadConfig(
@@ -92,7 +97,9 @@ class StorageResource(S3Resource):
             s3=self._s3_config(),
         )
 
-    def _s3_config(self) -> S3Config:
+    def _s3_config(self) -> "S3Config":
+        from radiobject_assets.store import S3Config
+
         endpoint, virtual = self.endpoint_url, self.use_virtual_addressing
         if endpoint is not None and "://" not in endpoint:
             endpoint = f"{'https' if self.use_ssl else 'http'}://{endpoint}"
@@ -109,7 +116,9 @@ class StorageResource(S3Resource):
             deadline_s=self.deadline_s,
         )
 
-    def _make_ctx(self) -> TileDBContext:
+    def _make_ctx(self) -> "TileDBContext":
+        from radiobject_assets.store import make_ctx
+
         settings: dict[str, str] = {}
         if self.use_unsigned_session:
             settings["vfs.s3.no_sign_request"] = "true"

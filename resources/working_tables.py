@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
-from radiobject_assets.store import Storage
+    from radiobject_assets.store import Storage
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,9 @@ class WorkingTables:
         MissingError
             It has not been written.
         """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         return pq.read_table(pa.BufferReader(self.storage.read(name)))
 
     def frame(self, name: str) -> pd.DataFrame:
@@ -75,6 +79,8 @@ class WorkingTables:
         MissingError
             It has not been written.
         """
+        import pandas as pd
+
         return pd.read_parquet(io.BytesIO(self.storage.read(name)))
 
     def text(self, name: str) -> str:
@@ -89,6 +95,8 @@ class WorkingTables:
 
     def put_arrow(self, name: str, rows: pa.Table) -> None:
         """Write a table; an interrupted write leaves the old one."""
+        import pyarrow.parquet as pq
+
         file = io.BytesIO()
         pq.write_table(rows, file)
         self.storage.write(name, file.getvalue())

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import radiobject_assets
+from radiobject_assets.cli.demo import DATASET_YAML
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -26,6 +27,26 @@ def test_importing_the_package_loads_neither_torch_nor_dagster() -> None:
 def test_the_store_and_the_ingest_work_without_torch_and_dagster() -> None:
     loaded = loaded_after("from radiobject_assets import RadiObject, ingest_sources, PatchCache")
     assert not loaded & {"torch", "dagster"}
+
+
+# What works, and takes longer to import than Dagster itself: where it is needed, not with the definitions.
+HEAVY = {
+    *("numpy", "pandas", "pyarrow", "scipy", "PIL", "matplotlib", "tiledb", "botocore", "boto3", "torch"),
+    *("pydicom", "highdicom", "nibabel", "nrrd", "gdcm", "numcodecs", "blake3", "zstandard", "isal"),
+}
+
+
+def test_the_definitions_load_little_more_than_dagster_does(tmp_path: Path) -> None:
+    """Every run's process, every tick of the code server and every reload pays for it."""
+    (tmp_path / "dataset.yaml").write_text(DATASET_YAML, encoding="utf-8")
+    definitions = loaded_after(
+        "from radiobject_assets.definitions import build_definitions\n"
+        f"build_definitions({str(tmp_path / 'dataset.yaml')!r}).get_repository_def()"
+    )
+    more = definitions - loaded_after("import dagster\ndagster.Definitions().get_repository_def()")
+    assert not more & HEAVY
+    # 13 today: Dagster's own, and lazy_loader; whatever brings many is worth a look
+    assert len({name for name in more if not name.startswith("radiobject_assets")}) < 60
 
 
 def loaded_by_command(*arguments: str) -> set[str]:

@@ -7,20 +7,13 @@ from that table.
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import pandas as pd
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
-from radiobject_assets.imaging.scanning.scan import ScanResult, scan
-from radiobject_assets.ingest.dataset_release import release_of
-from radiobject_assets.ingest.naming.doubtful_subjects import SubjectDoubt, doubtful_subjects
-from radiobject_assets.ingest.naming.subject_table import find_subject_tables
-from radiobject_assets.ingest.plan import IngestPlan, plan_ingest
-from radiobject_assets.ingest.report import outcomes_table
 from radiobject_assets.ingest.settings import scan_version, settings_version
-from radiobject_assets.ingest.stored.holdings import images_for_labels
 from radiobject_assets.landing.local_zone import Arrival
 from radiobject_assets.platform.assets.materialization_metadata import (
     counted,
@@ -37,26 +30,38 @@ from radiobject_assets.resources import (
     WorkingTables,
 )
 
+if TYPE_CHECKING:
+    from radiobject_assets.imaging.scanning.scan import ScanResult
+    from radiobject_assets.ingest.naming.doubtful_subjects import SubjectDoubt
+    from radiobject_assets.ingest.plan import IngestPlan
+
 _LOOK_AGAIN = "Put the arrival's folder right, then materialize this partition again."
 
 
-def scan_of(tables: WorkingTables, key: str) -> ScanResult:
+def scan_of(tables: WorkingTables, key: str) -> "ScanResult":
     """The scan that `raw_dicom` kept for an arrival."""
+    from radiobject_assets.imaging.scanning.scan import ScanResult
+
     return ScanResult.from_table(tables.arrow(tables.scan(key)))
 
 
-def plan_of(dataset: DatasetResource, storage: StorageResource, key: str) -> IngestPlan:
+def plan_of(dataset: DatasetResource, storage: StorageResource, key: str) -> "IngestPlan":
     """The plan for an arrival, from the kept scan: no file of the arrival is opened.
 
     Labels may belong to an image that came in earlier, so the store is asked for it.
     """
+    from radiobject_assets.ingest.plan import plan_ingest
+    from radiobject_assets.ingest.stored.holdings import images_for_labels
+
     config, found = dataset.config, scan_of(dataset.tables(storage), key)
     images = images_for_labels(config.store_uri, found)
     return plan_ingest(found, config, arrival=key, known_images=images)
 
 
-def images_of(found: ScanResult, arrival: Arrival, config: DatasetSettings) -> ScanResult:
+def images_of(found: "ScanResult", arrival: Arrival, config: DatasetSettings) -> "ScanResult":
     """The scan without the files that are known to be no images: the marker and the subjects' tables."""
+    from radiobject_assets.ingest.naming.subject_table import find_subject_tables
+
     marker = arrival.place / config.arrivals.complete_marker
     tables = set(find_subject_tables(arrival.place, config.subjects))
     kept = tuple(item for item in found.unreadable if item.path != marker and item.path not in tables)
@@ -82,6 +87,11 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
         storage: StorageResource,
         memory: MemoryBudgetResource,
     ) -> dg.MaterializeResult[None]:
+        import pandas as pd
+
+        from radiobject_assets.imaging.scanning.scan import scan
+        from radiobject_assets.ingest.dataset_release import release_of
+
         key = context.partition_key
         with shielded(dataset.work.arrival(key), _LOOK_AGAIN):
             zone = dataset.landing(storage)
@@ -129,6 +139,9 @@ def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
         storage: StorageResource,
         memory: MemoryBudgetResource,
     ) -> dg.MaterializeResult[None]:
+        from radiobject_assets.ingest.naming.doubtful_subjects import doubtful_subjects
+        from radiobject_assets.ingest.report import outcomes_table
+
         key = context.partition_key
         with shielded(
             dataset.work.arrival(key), "Materialize raw_dicom for this partition, then this again."
@@ -164,7 +177,7 @@ def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
     return series
 
 
-def _what_looks_wrong(doubts: Sequence[SubjectDoubt]) -> dict[str, dg.MarkdownMetadataValue]:
+def _what_looks_wrong(doubts: "Sequence[SubjectDoubt]") -> dict[str, dg.MarkdownMetadataValue]:
     lines = [f"- {doubt.public.text}" for doubt in doubts]
     return {"subjects_that_look_wrong": dg.MetadataValue.md("\n".join(lines))} if lines else {}
 

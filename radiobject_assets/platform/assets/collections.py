@@ -4,23 +4,12 @@
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import CollectionConfig, DatasetSettings
-from radiobject_assets.diagnostics.integrity_rules import withdraw_unsound
-from radiobject_assets.diagnostics.inventory import read_inventory
-from radiobject_assets.ingest.dataset_release import release_of
-from radiobject_assets.ingest.labels_on_images.waiting import (
-    WaitingLabels,
-    labels_of_rows,
-    waiting_labels,
-    waiting_rows,
-)
-from radiobject_assets.ingest.report import outcomes_table
-from radiobject_assets.ingest.run import run_ingest
 from radiobject_assets.ingest.settings import settings_version
-from radiobject_assets.ingest.stored.moved import withdraw_moved
 from radiobject_assets.platform.assets.arrival import plan_of
 from radiobject_assets.platform.assets.history import has_failed
 from radiobject_assets.platform.assets.materialization_metadata import content_digest, measuring, table
@@ -40,7 +29,9 @@ from radiobject_assets.resources import (
     StorageResource,
     WorkingTables,
 )
-from radiobject_assets.store import MissingError, ensure_store, hold_pseudonyms
+
+if TYPE_CHECKING:
+    from radiobject_assets.ingest.labels_on_images.waiting import WaitingLabels
 
 _RECOVERY = "What was committed is complete; materialize this partition again to finish the rest."
 
@@ -52,8 +43,11 @@ def build_collections(settings: DatasetSettings) -> list[dg.AssetsDefinition]:
 
 def waiting_by_arrival(
     tables: WorkingTables, collections: Collection[str]
-) -> dict[str, tuple[WaitingLabels, ...]]:
+) -> "dict[str, tuple[WaitingLabels, ...]]":
     """The labels of these collections that wait for their image, by the key of their arrival."""
+    from radiobject_assets.ingest.labels_on_images.waiting import labels_of_rows
+    from radiobject_assets.store import MissingError
+
     found: dict[str, tuple[WaitingLabels, ...]] = {}
     for name in tables.below("arrivals"):
         _, arrival, file = name.split("/", 2)
@@ -87,6 +81,15 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
         memory: MemoryBudgetResource,
         compute: ComputeResource,
     ) -> dg.MaterializeResult[None]:
+        from radiobject_assets.diagnostics.integrity_rules import withdraw_unsound
+        from radiobject_assets.diagnostics.inventory import read_inventory
+        from radiobject_assets.ingest.dataset_release import release_of
+        from radiobject_assets.ingest.labels_on_images.waiting import waiting_labels, waiting_rows
+        from radiobject_assets.ingest.report import outcomes_table
+        from radiobject_assets.ingest.run import run_ingest
+        from radiobject_assets.ingest.stored.moved import withdraw_moved
+        from radiobject_assets.store import ensure_store, hold_pseudonyms
+
         key = context.partition_key
         with shielded(dataset.work.arrival(key), _RECOVERY):
             config = dataset.config

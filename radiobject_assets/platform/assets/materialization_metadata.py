@@ -8,13 +8,16 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pandas as pd
 
-from radiobject_assets.store import RadiObject, TileDBContext
 from radiobject_assets.system.memory import MemoryBudget, PeakMemory
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from radiobject_assets.store import TileDBContext
 
 SAMPLE_ROWS = 20
 
@@ -76,6 +79,10 @@ def content_digest(
     store_uri: str, collections: Collection[str] | None, arrival: str, ctx: TileDBContext
 ) -> str:
     """Data version of an arrival's volumes: of their voxels and of everything that obs says of them."""
+    import pandas as pd
+
+    from radiobject_assets.store import RadiObject
+
     store = RadiObject(store_uri, ctx=ctx)
     rows: list[Any] = []
     for name in store.collection_names:
@@ -92,10 +99,14 @@ def content_digest(
 
 def counted(counts: Mapping[str, int]) -> pd.DataFrame:
     """Counts as a table of two columns."""
+    import pandas as pd
+
     return pd.DataFrame({"what": list(counts), "count": list(counts.values())})
 
 
 def _column_type(values: pd.Series) -> str:
+    import pandas as pd
+
     if pd.api.types.is_bool_dtype(values):
         return "bool"
     if pd.api.types.is_integer_dtype(values):
@@ -104,6 +115,8 @@ def _column_type(values: pd.Series) -> str:
 
 
 def _cell(value: Any) -> str | int | float | bool | None:
+    import pandas as pd
+
     if value is None or (isinstance(value, float) and value != value) or value is pd.NA:
         return None
     if hasattr(value, "item"):

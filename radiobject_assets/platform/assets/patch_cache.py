@@ -11,7 +11,6 @@ from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import current_splits
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
-from radiobject_assets.training.cache.build import build_patch_cache
 
 _RECOVERY = "Half-built caches are never used; materialize this partition again."
 
@@ -39,6 +38,8 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
         storage: StorageResource,
         memory: MemoryBudgetResource,
     ) -> dg.MaterializeResult[None]:
+        from radiobject_assets.training.cache.build import build_patch_cache
+
         split = context.partition_key
         with shielded(dataset.work.root, _RECOVERY):
             config = dataset.config

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from radiobject_assets.diagnostics.volume_pictures import picture_of_arrival
 from radiobject_assets.errors import RadiObjectError
 from radiobject_assets.platform.assets.privacy import public_message
-from radiobject_assets.store import TileDBContext
+
+if TYPE_CHECKING:
+    from radiobject_assets.store import TileDBContext
 
 
 def preview_metadata(
@@ -22,6 +24,8 @@ def preview_metadata(
     ctx: TileDBContext,
 ) -> dict[str, dg.MarkdownMetadataValue | dg.PathMetadataValue]:
     """Draw the first volumes of an arrival, keep the picture at `path`, and show it as Markdown."""
+    from radiobject_assets.diagnostics.volume_pictures import picture_of_arrival
+
     try:
         content = picture_of_arrival(store_uri, collections, arrival, ctx=ctx)
     except (RadiObjectError, ValueError) as error:

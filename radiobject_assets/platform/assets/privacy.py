@@ -11,13 +11,17 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import pandas as pd
 
 from radiobject_assets.errors import ConfigurationError, RadiObjectError, StorageError
 from radiobject_assets.imaging.reasons import Reason
-from radiobject_assets.ingest.report import SeriesOutcome, outcomes_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from radiobject_assets.ingest.report import SeriesOutcome
 
 _REPORT = "last-error.txt"
 
@@ -35,6 +39,8 @@ def public_message(error: Exception) -> str:
 
 def public_outcomes(outcomes: Sequence[SeriesOutcome]) -> pd.DataFrame:
     """Outcomes as a table without identifiers: also without the text of unexpected errors, which quote."""
+    from radiobject_assets.ingest.report import outcomes_table
+
     rows = outcomes_table(outcomes, identifiers=False)
     unexpected = rows["reason"] == Reason.WORKER_DIED.value
     rows.loc[unexpected, "detail"] = "see work/arrivals for what it said"

@@ -4,6 +4,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -24,7 +25,9 @@ from radiobject_assets.resources import (
     StorageResource,
     WorkingTables,
 )
-from radiobject_assets.store import Snapshot, create_snapshot, describe_state, ensure_store, list_snapshots
+
+if TYPE_CHECKING:
+    from radiobject_assets.store import Snapshot
 
 _RECOVERY = "Nothing was changed in the store; materialize dataset again."
 
@@ -83,6 +86,8 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
         storage: StorageResource,
         memory: MemoryBudgetResource,
     ) -> dg.MaterializeResult[None]:
+        from radiobject_assets.store import create_snapshot, describe_state, ensure_store, list_snapshots
+
         with shielded(dataset.work.root, _RECOVERY):
             uri = dataset.config.store_uri
             with measuring(memory.budget()) as measurement:
@@ -123,7 +128,7 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
     return snapshot
 
 
-def _next_name(earlier: Sequence[Snapshot]) -> str:
+def _next_name(earlier: "Sequence[Snapshot]") -> str:
     taken = {item.name for item in earlier}
     number = len(taken) + 1
     while f"snapshot-{number:04d}" in taken:

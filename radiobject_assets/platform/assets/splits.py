@@ -2,11 +2,11 @@
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
-import pandas as pd
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.platform.assets.materialization_metadata import (
     counted,
     data_version_of,
@@ -22,14 +22,16 @@ from radiobject_assets.resources import (
     StorageResource,
     WorkingTables,
 )
-from radiobject_assets.training.split_assignment import assign_splits
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _RECOVERY = (
     "Materialize dataset, then this again. To divide all subjects anew, move work/splits.parquet away."
 )
 
 
-def current_splits(tables: WorkingTables) -> pd.DataFrame:
+def current_splits(tables: WorkingTables) -> "pd.DataFrame":
     """The subjects of the latest snapshot with their splits: columns `obs_subject_id`, `split`."""
     rows = tables.frame(tables.splits)
     current = rows.loc[rows["is_current"].astype(bool), ["obs_subject_id", "split"]]
@@ -53,6 +55,9 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
     def splits(
         dataset: DatasetResource, storage: StorageResource, memory: MemoryBudgetResource
     ) -> dg.MaterializeResult[None]:
+        from radiobject_assets.diagnostics.inventory import read_inventory
+        from radiobject_assets.training.split_assignment import assign_splits
+
         with shielded(dataset.work.root, _RECOVERY):
             config = dataset.config
             tables = dataset.tables(storage)
@@ -84,8 +89,10 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
     return splits
 
 
-def _keep(assigned: pd.DataFrame, known: pd.DataFrame | None, tables: WorkingTables) -> None:
+def _keep(assigned: "pd.DataFrame", known: "pd.DataFrame | None", tables: WorkingTables) -> None:
     # Everybody who was ever placed stays in the table: who leaves and comes back must not change sides.
+    import pandas as pd
+
     rows = assigned.assign(is_current=True)
     if known is not None:
         gone = known[~known["obs_subject_id"].isin(assigned["obs_subject_id"])]

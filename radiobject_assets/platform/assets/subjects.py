@@ -2,23 +2,14 @@
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 import dagster as dg
-import pandas as pd
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.ingest.dataset_release import release_of
-from radiobject_assets.ingest.naming.subject_table import (
-    find_subject_tables,
-    read_subject_tables,
-    subject_tables_among,
-    write_subjects,
-)
 from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.platform.assets.arrival import plan_of
 from radiobject_assets.platform.assets.materialization_metadata import data_version_of, measuring
 from radiobject_assets.platform.assets.partitions import STORE_GROUP, arrival_partitions, asset_key
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
-from radiobject_assets.store import ensure_store, hold_pseudonyms
 
 _RECOVERY = "Correct the subjects' table (`subjects` in dataset.yaml), then materialize this partition again."
 
@@ -42,6 +33,17 @@ def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
         storage: StorageResource,
         memory: MemoryBudgetResource,
     ) -> dg.MaterializeResult[None]:
+        import pandas as pd
+
+        from radiobject_assets.ingest.dataset_release import release_of
+        from radiobject_assets.ingest.naming.subject_table import (
+            find_subject_tables,
+            read_subject_tables,
+            subject_tables_among,
+            write_subjects,
+        )
+        from radiobject_assets.store import ensure_store, hold_pseudonyms
+
         key = context.partition_key
         with shielded(dataset.work.arrival(key), _RECOVERY):
             config = dataset.config

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from radiobject_assets.ingest.labels_on_images.waiting import WaitingLabels, chance
 from radiobject_assets.platform.automation.sweep import Cursor
+
+if TYPE_CHECKING:
+    from radiobject_assets.ingest.labels_on_images.waiting import WaitingLabels
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ def find_retries(
     present
         Keys of the arrivals that are in the landing zone.
     """
+    from radiobject_assets.ingest.labels_on_images.waiting import chance
+
     cursor, _ = Cursor.parse(cursor_text)
     tried = {key: digest for key, digest in cursor.done.items() if key in waiting}
     requests = []

@@ -6,7 +6,6 @@ import time
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.ingest.labels_on_images.waiting import images_there
 from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.platform.assets.collections import waiting_by_arrival
 from radiobject_assets.platform.assets.materialization_metadata import counted, table
@@ -112,6 +111,8 @@ def build_waiting_sensor(settings: DatasetSettings, job: UnresolvedAssetJobDefin
     def waiting_labels_sensor(
         context: dg.SensorEvaluationContext, dataset: DatasetResource, storage: StorageResource
     ) -> dg.SensorResult | dg.SkipReason:
+        from radiobject_assets.ingest.labels_on_images.waiting import images_there
+
         names = collection_names(dataset.config)
         waiting = waiting_by_arrival(dataset.tables(storage), names)
         if not waiting:

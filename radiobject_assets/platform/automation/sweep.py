@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from radiobject_assets.landing.local_zone import Arrival, ArrivalState, LandingZone, LooseFiles
-from radiobject_assets.landing.s3_zone import S3LandingZone
+
+if TYPE_CHECKING:
+    from radiobject_assets.landing.s3_zone import S3LandingZone
 
 _FORMAT = 1
 

@@ -4,8 +4,6 @@
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.imaging.files.archives import file_on_disk
-from radiobject_assets.ingest.naming.subject_table import find_subject_tables
 from radiobject_assets.platform.assets.arrival import plan_of
 from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key
 from radiobject_assets.platform.checks.outcome import check_result, failed, passed
@@ -29,6 +27,9 @@ def build_accounting_check(settings: DatasetSettings) -> dg.AssetChecksDefinitio
         key = context.partition_key
 
         def rule() -> dg.AssetCheckResult:
+            from radiobject_assets.imaging.files.archives import file_on_disk
+            from radiobject_assets.ingest.naming.subject_table import find_subject_tables
+
             plan = plan_of(dataset, storage, key)
             zone = dataset.landing(storage)
             arrival = zone.held(key)

@@ -4,11 +4,8 @@
 from collections import Counter
 
 import dagster as dg
-import pandas as pd
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.diagnostics.integrity_rules import INGEST_AGAIN, check_collections
-from radiobject_assets.ingest.identity import token
 from radiobject_assets.platform.assets.materialization_metadata import measuring, table
 from radiobject_assets.platform.assets.partitions import (
     ALL_VOLUMES,
@@ -38,9 +35,16 @@ def build_integrity_check(settings: DatasetSettings, name: str) -> dg.AssetCheck
         storage: StorageResource,
         memory: MemoryBudgetResource,
     ) -> dg.AssetCheckResult:
+        from radiobject_assets.diagnostics.integrity_rules import INGEST_AGAIN
+
         key = context.partition_key
 
         def rule() -> dg.AssetCheckResult:
+            import pandas as pd
+
+            from radiobject_assets.diagnostics.integrity_rules import check_collections
+            from radiobject_assets.ingest.identity import token
+
             with measuring(memory.budget()) as measurement:
                 report = check_collections(dataset.config.store_uri, selected, arrival=key, ctx=storage.ctx)
             numbers = {

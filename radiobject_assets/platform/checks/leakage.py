@@ -4,14 +4,12 @@
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.platform.assets.materialization_metadata import counted, table
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import current_splits
 from radiobject_assets.platform.checks.outcome import check_result, failed, passed
 from radiobject_assets.resources import DatasetResource, StorageResource
-from radiobject_assets.training.split_leakage import find_leakage
 
 _RECOVERY = (
     "Two subject ids are probably one person: give both the same id (or leave one out) and ingest again. "
@@ -30,6 +28,9 @@ def build_leakage_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
     )
     def no_leakage(dataset: DatasetResource, storage: StorageResource) -> dg.AssetCheckResult:
         def rule() -> dg.AssetCheckResult:
+            from radiobject_assets.diagnostics.inventory import read_inventory
+            from radiobject_assets.training.split_leakage import find_leakage
+
             config = dataset.config
             note = SnapshotNote.read(dataset.tables(storage))
             rows = read_inventory(config.store_uri, snapshot=note.name, ctx=storage.ctx)

@@ -6,7 +6,6 @@ from pathlib import Path
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.diagnostics.patch_truth import compare_patches
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.platform.assets.materialization_metadata import measuring
 from radiobject_assets.platform.assets.partitions import asset_key, split_partitions
@@ -34,6 +33,8 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
         split = context.partition_key
 
         def rule() -> dg.AssetCheckResult:
+            from radiobject_assets.diagnostics.patch_truth import compare_patches
+
             config = dataset.config
             if config.patches is None:
                 raise ConfigurationError("dataset.yaml has no `patches` any more; reload the code location")

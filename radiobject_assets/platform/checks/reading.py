@@ -4,11 +4,8 @@
 from dataclasses import asdict
 
 import dagster as dg
-import pandas as pd
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.diagnostics.inventory import read_inventory
-from radiobject_assets.diagnostics.read_performance import measure_reads
 from radiobject_assets.platform.assets.materialization_metadata import table
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
@@ -28,6 +25,11 @@ def build_reading_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
     )
     def read_performance(dataset: DatasetResource, storage: StorageResource) -> dg.AssetCheckResult:
         def rule() -> dg.AssetCheckResult:
+            import pandas as pd
+
+            from radiobject_assets.diagnostics.inventory import read_inventory
+            from radiobject_assets.diagnostics.read_performance import measure_reads
+
             config = dataset.config
             note = SnapshotNote.read(dataset.tables(storage))
             rows = read_inventory(config.store_uri, snapshot=note.name, ctx=storage.ctx)
