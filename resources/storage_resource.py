@@ -2,8 +2,9 @@
 
 Clients with settings of their own drift apart, and then the listing works where the reading fails. So these
 options are the only source, TileDB's `vfs.s3.*` follow from them, and whoever goes to S3 takes the store's
-client of that context. They are named as those of dagster-aws's S3 resource, which is not taken itself: it
-brings boto3, whose client is not used, and takes longer to import than Dagster.
+client of that context. They are those of dagster-aws's S3 resource, by name and meaning, and one that a
+project has already is taken over whole (`StorageResource.like`). It is not the parent class: importing it
+takes longer than importing Dagster, in every process, and its boto3 client would not be used.
 Secrets are no option here: they are taken from the environment (or the AWS chain behind it).
 """
 
@@ -17,9 +18,16 @@ from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.resources.memory_resource import MemoryBudgetResource
 
 if TYPE_CHECKING:
+    from dagster_aws.s3 import S3Resource
+
     from radiobject_assets.store import RadiObjectConfig, S3Config, TileDBContext
 
-_SECRETS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+_SHARED = (
+    *("region_name", "endpoint_url", "profile_name", "use_unsigned_session", "use_ssl", "verify"),
+    "max_attempts",
+)
+"""Options that dagster-aws's S3 resource has too."""
+SECRET_OPTIONS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 
 
 class StorageResource(dg.ConfigurableResource[Any]):
@@ -52,13 +60,32 @@ class StorageResource(dg.ConfigurableResource[Any]):
 
     def __init__(self, **options: Any) -> None:
         # Options are kept with every run and shown in the UI; a pydantic validator would print the secret.
-        given = [name for name in _SECRETS if options.get(name) is not None]
+        given = [name for name in SECRET_OPTIONS if options.get(name) is not None]
         if given:
             raise ConfigurationError(
                 f"storage: {', '.join(given)} can't be set here; credentials are taken from the environment "
                 "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) or the AWS configuration files"
             )
         super().__init__(**options)
+
+    @classmethod
+    def like(cls, s3: "S3Resource", memory: MemoryBudgetResource, **options: Any) -> "StorageResource":
+        """The storage with the options of an S3 resource that a project has already.
+
+        Parameters
+        ----------
+        s3
+            Secrets are not among what is taken over: one that has them is refused.
+        options
+            Those that dagster-aws does not know, as `deadline_s`.
+
+        Raises
+        ------
+        ConfigurationError
+            `s3` holds credentials.
+        """
+        given = {name: getattr(s3, name) for name in (*_SHARED, *SECRET_OPTIONS)}
+        return cls(memory=memory, **{k: v for k, v in given.items() if v is not None}, **options)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Make the TileDB context of this step's process, and these options that of its worker processes."""

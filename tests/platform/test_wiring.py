@@ -14,6 +14,7 @@ from radiobject_assets.definitions import build_definitions
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.resources import ComputeResource, MemoryBudgetResource, StorageResource
+from radiobject_assets.resources.storage_resource import SECRET_OPTIONS
 
 
 @pytest.fixture
@@ -130,3 +131,18 @@ def test_tiledb_gets_the_s3_options_of_the_resource() -> None:
 def test_the_context_keeps_to_tiledbs_part_of_the_budget() -> None:
     storage = StorageResource(memory=MemoryBudgetResource(total_mb=512))
     assert storage.ctx.config().dict()["sm.mem.total_budget"] == str(128 * 2**20)
+
+
+def test_the_options_of_dagster_aws_are_taken_over_whole_and_its_secrets_are_not() -> None:
+    from dagster_aws.s3 import S3Resource
+
+    memory = MemoryBudgetResource(total_mb=512)
+    given = {"region_name": "eu-west-1", "endpoint_url": "http://127.0.0.1:9", "max_attempts": 2}
+    storage = StorageResource.like(S3Resource(**given, use_unsigned_session=True), memory, deadline_s=5)
+    assert storage.config.s3.region == "eu-west-1"
+    assert storage.config.s3.endpoint == "http://127.0.0.1:9"
+    assert storage.config.s3.max_tries == 2
+    assert not storage.config.s3.include_credentials
+    assert set(S3Resource.model_fields) <= {*StorageResource.model_fields, *SECRET_OPTIONS}
+    with pytest.raises(ConfigurationError, match="taken from the environment"):
+        StorageResource.like(S3Resource(aws_secret_access_key="hush"), memory)
