@@ -69,7 +69,7 @@ class DatasetResource(dg.ConfigurableResource[Any]):
 
         config = self.config
         if not config.landing.startswith("s3://"):
-            return LandingZone.of(config)
+            return LandingZone(config.landing_path, config.arrivals)
         copies = self.work.root / "copies"
         return S3LandingZone(config.arrivals, S3Objects(config.landing, storage.ctx), copies)
 

@@ -11,11 +11,12 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig, DatasetSettings
+from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig
 from radiobject_assets.errors import ConfigurationError, IngestError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -45,6 +46,12 @@ _TOLD = (
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
+# Folders with folders in them that are remembered of an arrival; with more, each glance lists them all.
+_MAX_INNER = 256
+# A marker whose modification time is older than its arrival here was copied along with the rest.
+_COPIED_S = 2.0
+
+
 @dataclass(frozen=True)
 class Arrival:
     """What came in together: one folder or archive of the landing zone, and the key that it goes by."""
@@ -54,24 +61,37 @@ class Arrival:
     """The folder, or the archive's file; of an arrival on S3, where its copy lies."""
     source: str = ""
     """On S3: what its objects' keys begin with below the landing zone."""
+    packed: bool = False
+    """Whether it is an archive."""
+    zone: int = 0
+    """Which of the data set's landing zones it lies in."""
 
 
 @dataclass(frozen=True)
 class ArrivalState:
-    """An arrival's content as the file system tells it."""
+    """An arrival's content as the file system, or S3, tells it. All times are by its clock, not by ours."""
 
     n_files: int
     n_bytes: int
     changed_s: float
-    """Latest change of any file or folder in it: seconds since the epoch, by the file system's clock."""
-    is_marked: bool
-    """Whether the marker that says `complete` is there."""
+    """Latest change of any file or folder in it: seconds since the epoch."""
+    content_s: float
+    """As `changed_s`, of what a marker speaks of: without the marker, and without the moving of folders."""
+    marker_s: float | None
+    """When the marker that says `complete` was written; None: there is none, or it came as a copy with the
+    rest and says nothing of how far the copying is."""
     version: str
-    """Digest of relative paths, sizes and modification times; the marker does not count."""
+    """Digest of relative paths, sizes and modification times (on S3: ETags); the marker does not count."""
 
-    def is_settled(self, now_s: float, quiet_period_s: float) -> bool:
-        """Whether nothing more is expected: marked as complete, or quiet for long enough."""
-        return self.is_marked or now_s - self.changed_s >= quiet_period_s
+
+@dataclass(frozen=True)
+class Glance:
+    """What one stat a folder tells of an arrival: whether a name came, went or was changed in any of them."""
+
+    digest: str
+    """"" where there is no cheaper look than at everything (S3)."""
+    inner: tuple[int, ...] | None
+    """Numbers of the folders that have folders; the others need not be listed. None: too many to remember."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +112,20 @@ class LooseFiles:
         return f"{self.count} {lie} in the landing zone itself ({kinds}): put them in a folder"
 
 
-def arrival_key(name: str, trusted_names: str | None) -> str:
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a landing zone itself."""
+
+    arrivals: tuple[Arrival, ...]
+    """By key."""
+    loose: LooseFiles
+    """Files that belong to no arrival."""
+    clashes: tuple[str, ...] = ()
+    """Keys that arrivals of several landing zones would share: none of them is an arrival until one is
+    renamed, since one would take the other's place."""
+
+
+def arrival_key(name: str, trusted_names: str | None, zone: str = "") -> str:
     """The key of a folder or archive: its name where that is declared harmless, else a token of the name.
 
     Parameters
@@ -101,10 +134,14 @@ def arrival_key(name: str, trusted_names: str | None) -> str:
         Its name in the landing zone, an archive's with its suffix.
     trusted_names
         `arrivals.trusted_names` of dataset.yaml: a regular expression that the whole name must match.
+    zone
+        The landing zone, as dataset.yaml names it; empty for the first, whose keys are tokens of names alone,
+        so that a data set that gets another zone keeps the keys that it has.
     """
     if trusted_names and re.fullmatch(trusted_names, name) and _PLAIN_NAME.fullmatch(name):
         return name
-    return f"a-{hashlib.blake2b(os.fsencode(name), digest_size=5).hexdigest()}"
+    told = os.fsencode(f"{zone}\0{name}" if zone else name)
+    return f"a-{hashlib.blake2b(told, digest_size=5).hexdigest()}"
 
 
 def is_archive(name: str) -> bool:
@@ -116,14 +153,64 @@ class Landing(ABC):
     """What landing zones have in common, wherever they lie."""
 
     settings: ArrivalsConfig
+    walk_at_once: int = 5_000
+    """Files that are looked at anew in one look although nothing says that their arrival has changed."""
 
     @abstractmethod
+    def listing(self) -> Listing:
+        """All arrivals, and the files that belong to none; names that begin with a dot are left alone.
+
+        Raises
+        ------
+        ConfigurationError
+            The landing zone is no folder.
+        StorageError
+            The bucket can't be listed.
+        """
+
+    @abstractmethod
+    def states(self, arrivals: Iterable[Arrival]) -> Iterator[tuple[Arrival, ArrivalState | None]]:
+        """What is there now, one arrival after the other, in an order that suits the zone.
+
+        None: it was taken away, or closed to us, while we looked.
+        """
+
+    @abstractmethod
+    def glance(self, arrival: Arrival, inner: tuple[int, ...] | None) -> Glance:
+        """The cheapest look at an arrival; `inner` is that of an earlier glance, None without one."""
+
+    @abstractmethod
+    def problem(self) -> str:
+        """Why the landing zone can't be looked at; "" if it can."""
+
+    @abstractmethod
+    def fetch(self, key: str) -> Arrival:
+        """The arrival as files: on local disk it is where it is, from S3 it is copied."""
+
+    @abstractmethod
+    def held(self, key: str) -> Arrival:
+        """The arrival's copy as it is; on local disk as `fetch`."""
+
     def arrivals(self) -> tuple[Arrival, ...]:
-        """All arrivals by key; entries whose names begin with a dot are left alone."""
+        """All arrivals by key. Hidden entries are left alone: tools keep half-copied files there."""
+        return self.listing().arrivals
 
-    @abstractmethod
-    def _names_of_files(self) -> list[str]:
-        """Names of the files that lie in the landing zone itself."""
+    def loose_files(self) -> LooseFiles:
+        """Files in the landing zone itself that belong to no arrival."""
+        return self.listing().loose
+
+    def state(self, arrival: Arrival) -> ArrivalState:
+        """What is there now. Reads folders, never files.
+
+        Raises
+        ------
+        IngestError
+            It is gone.
+        """
+        for _, state in self.states([arrival]):
+            if state is not None:
+                return state
+        raise _gone(arrival.key)
 
     def find(self, key: str) -> Arrival:
         """The arrival of that key.
@@ -136,15 +223,18 @@ class Landing(ABC):
         for arrival in self.arrivals():
             if arrival.key == key:
                 return arrival
-        raise IngestError(
-            f"arrival {key!r} is no longer in the landing zone; put it back there, or delete the partition"
-        )
+        raise _gone(key)
 
-    def loose_files(self) -> LooseFiles:
-        """Files in the landing zone itself that belong to no arrival."""
-        names = sorted(self._names_of_files())
+    def _loose(self, names: Iterable[str]) -> LooseFiles:
+        names = sorted(names)
         markers = {name + self.settings.complete_marker for name in names if is_archive(name)}
         return LooseFiles(Counter(kind_of_name(n) for n in names if not is_archive(n) and n not in markers))
+
+
+def _gone(key: str) -> IngestError:
+    return IngestError(
+        f"arrival {key!r} is no longer in the landing zone; put it back there, or delete the partition"
+    )
 
 
 @dataclass(frozen=True)
@@ -153,30 +243,22 @@ class LandingZone(Landing):
 
     path: Path
     settings: ArrivalsConfig
+    name: str = ""
+    """What its arrivals' tokens are made with (`arrival_key`)."""
+    number: int = 0
+    """Which of the data set's landing zones it is."""
 
-    @classmethod
-    def of(cls, dataset: DatasetSettings) -> LandingZone:
-        """The landing zone that dataset.yaml names."""
-        return cls(dataset.landing_path, dataset.arrivals)
-
-    def arrivals(self) -> tuple[Arrival, ...]:
-        """All arrivals by key. Hidden entries are left alone: tools keep half-copied files there.
-
-        Raises
-        ------
-        ConfigurationError
-            The landing zone is no folder.
-        """
-        return tuple(
-            sorted(
-                (
-                    Arrival(arrival_key(entry.name, self.settings.trusted_names), Path(entry.path))
-                    for entry in self._entries()
-                    if entry.is_dir() or (entry.is_file() and is_archive(entry.name))
-                ),
-                key=lambda arrival: arrival.key,
-            )
-        )
+    def listing(self) -> Listing:
+        """See `Landing`."""
+        found, files = [], []
+        for entry in self._entries():
+            is_file = entry.is_file()
+            if is_file:
+                files.append(entry.name)
+            if (packed := is_file and is_archive(entry.name)) or entry.is_dir():
+                key = arrival_key(entry.name, self.settings.trusted_names, self.name)
+                found.append(Arrival(key, Path(entry.path), packed=packed, zone=self.number))
+        return Listing(tuple(sorted(found, key=lambda arrival: arrival.key)), self._loose(files))
 
     def problem(self) -> str:
         """Why the landing zone can't be looked at; "" if it can."""
@@ -190,40 +272,73 @@ class LandingZone(Landing):
         """As `fetch`."""
         return self.find(key)
 
-    def _names_of_files(self) -> list[str]:
-        return [entry.name for entry in self._entries() if entry.is_file()]
+    def glance(self, arrival: Arrival, inner: tuple[int, ...] | None) -> Glance:
+        """One stat a folder; only folders that have folders are listed."""
+        digest = hashlib.blake2b(digest_size=8)
+        if arrival.packed:
+            state = self._packed(arrival.place)
+            digest.update(f"{state.version}{state.marker_s}".encode())
+            return Glance(digest.hexdigest(), ())
+        with suppress(OSError):  # a marker that is written anew changes no folder
+            marker = os.stat(os.path.join(arrival.place, self.settings.complete_marker))
+            digest.update(b"%d\0" % marker.st_ctime_ns)
+        listed = None if inner is None else frozenset(inner)
+        found: list[int] = []
+        waiting, number = [os.fspath(arrival.place)], 0
+        while waiting:
+            folder = waiting.pop()
+            # not the time of its last inode change: that is another one after each move of the whole arrival
+            digest.update(b"%d\0" % os.stat(folder).st_mtime_ns)
+            if listed is None or number in listed:
+                with os.scandir(folder) as entries:
+                    below = sorted(e.path for e in entries if e.is_dir(follow_symlinks=False))
+                if below:
+                    found.append(number)
+                waiting += reversed(below)
+            number += 1
+        return Glance(digest.hexdigest(), tuple(found) if len(found) <= _MAX_INNER else None)
 
-    def state(self, arrival: Arrival) -> ArrivalState:
-        """What is there now. Reads folders, never files.
+    def states(self, arrivals: Iterable[Arrival]) -> Iterator[tuple[Arrival, ArrivalState | None]]:
+        """See `Landing`; in the order in which they are given.
 
-        An archive is complete when it is quiet, or when a file of its name and the marker's lies beside it
-        (`drop.zip_COMPLETE`).
+        An archive's marker is a file of its name and the marker's beside it (`drop.zip_COMPLETE`).
         """
-        if arrival.place.is_file():
-            return self._state_of_archive(arrival.place)
+        for arrival in arrivals:
+            try:
+                yield arrival, self._packed(arrival.place) if arrival.packed else self._folder(arrival.place)
+            except OSError:
+                yield arrival, None
+
+    def _folder(self, place: Path) -> ArrivalState:
         digest = hashlib.blake2b(digest_size=16)
         n_files = n_bytes = 0
-        is_marked = False
-        changed_s = arrival.place.stat().st_ctime
-        for relative, stat in sorted(_walk(arrival.place), key=lambda item: item[0]):
+        marker = None
+        own = place.stat()
+        changed_s, content_s = own.st_ctime, own.st_mtime - _COPIED_S
+        for relative, stat in sorted(_walk(place), key=lambda item: item[0]):
             # ctime: copying tools keep the old modification time of what they have only just written
             changed_s = max(changed_s, stat.st_ctime)
             if relative == self.settings.complete_marker:
-                is_marked = True
-            elif not _is_folder(stat):
+                marker = stat
+            elif _is_folder(stat):
+                # writing the marker changes its folder; and to move a folder is no change of what is in it
+                content_s = max(content_s, stat.st_mtime - _COPIED_S)
+            else:
+                content_s = max(content_s, stat.st_ctime)
                 n_files += 1
                 n_bytes += stat.st_size
                 digest.update(os.fsencode(f"{relative}\0{stat.st_size}\0{stat.st_mtime_ns}\0"))
-        return ArrivalState(n_files, n_bytes, changed_s, is_marked, digest.hexdigest())
+        return ArrivalState(n_files, n_bytes, changed_s, content_s, _written_s(marker), digest.hexdigest())
 
-    def _state_of_archive(self, archive: Path) -> ArrivalState:
+    def _packed(self, archive: Path) -> ArrivalState:
         stat = archive.stat()
         text = os.fsencode(f"\0{stat.st_size}\0{stat.st_mtime_ns}\0")
         marker = archive.with_name(archive.name + self.settings.complete_marker)
         version = hashlib.blake2b(text, digest_size=16).hexdigest()
-        return ArrivalState(1, stat.st_size, stat.st_ctime, marker.is_file(), version)
+        written_s = _written_s(marker.stat() if marker.is_file() else None)
+        return ArrivalState(1, stat.st_size, stat.st_ctime, stat.st_ctime, written_s, version)
 
-    def _entries(self) -> list[os.DirEntry[str]]:
+    def _entries(self) -> Sequence[os.DirEntry[str]]:
         try:
             with os.scandir(self.path) as entries:
                 return [entry for entry in entries if not entry.name.startswith(".")]
@@ -232,6 +347,13 @@ class LandingZone(Landing):
                 f"the landing zone can't be listed: {error.strerror}: {self.path}; "
                 "`landing` in dataset.yaml must name a folder"
             ) from error
+
+
+def _written_s(marker: os.stat_result | None) -> float | None:
+    """When a marker was written here; None if it is a copy of one that was written elsewhere, or earlier."""
+    if marker is None or marker.st_ctime - marker.st_mtime > _COPIED_S:
+        return None
+    return marker.st_ctime
 
 
 def kind_of_name(name: str) -> str:

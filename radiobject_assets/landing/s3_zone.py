@@ -12,15 +12,24 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig
 from radiobject_assets.errors import StorageError
-from radiobject_assets.landing.local_zone import Arrival, ArrivalState, Landing, arrival_key, is_archive
+from radiobject_assets.landing.local_zone import (
+    Arrival,
+    ArrivalState,
+    Glance,
+    Landing,
+    Listing,
+    arrival_key,
+    is_archive,
+)
 from radiobject_assets.store import S3Object, S3Objects
 from radiobject_assets.system.durable_files import write_whole
 
@@ -73,6 +82,9 @@ class S3LandingZone(Landing):
     settings: ArrivalsConfig
     objects: S3Objects
     area: Path
+    name: str = ""
+    number: int = 0
+    walk_at_once: int = 20_000  # twenty requests: a listing tells of 1,000 objects
 
     @property
     def uri(self) -> str:
@@ -87,25 +99,23 @@ class S3LandingZone(Landing):
             return str(error)
         return ""
 
-    def arrivals(self) -> tuple[Arrival, ...]:
-        """All arrivals by key; entries whose names begin with a dot are left alone.
+    def listing(self) -> Listing:
+        """See `Landing`."""
+        folders, files = self.objects.top()
+        found = [self._arrival(name, f"{name}/", False) for name in folders if name and name[0] != "."]
+        files = [name for name in files if name and name[0] != "."]
+        found += [self._arrival(name, name, True) for name in files if is_archive(name)]
+        return Listing(tuple(sorted(found, key=lambda arrival: arrival.key)), self._loose(files))
 
-        Raises
-        ------
-        StorageError
-            The bucket can't be listed.
-        """
-        folders, files = self._entries()
-        found = [self._arrival(name, f"{name}/") for name in folders]
-        found += [self._arrival(name, name) for name in files if is_archive(name)]
-        return tuple(sorted(found, key=lambda arrival: arrival.key))
+    def glance(self, arrival: Arrival, inner: tuple[int, ...] | None) -> Glance:
+        """On S3 there is no cheaper look than at everything."""
+        return Glance("", ())
 
-    def _names_of_files(self) -> list[str]:
-        return self._entries()[1]
-
-    def state(self, arrival: Arrival) -> ArrivalState:
-        """What is there now, from its listing."""
-        return self._state(arrival, self._objects(arrival))
+    def states(self, arrivals: Iterable[Arrival]) -> Iterator[tuple[Arrival, ArrivalState | None]]:
+        """See `Landing`; in the order of S3, so that neighbours are told by one request."""
+        listed = _Pages(self.objects)
+        for arrival in sorted(arrivals, key=lambda one: _order(one.source)):
+            yield arrival, self._state(arrival, listed.beginning_with(arrival.source))
 
     def fetch(self, key: str) -> Arrival:
         """The arrival as files: copied unless the copy is complete and its objects are as they were.
@@ -118,8 +128,7 @@ class S3LandingZone(Landing):
             It can't be read, or is larger than the work area may be.
         """
         arrival = self.find(key)
-        objects = dict(self._objects(arrival))
-        objects.pop(self.settings.complete_marker, None)
+        objects = dict(self._own(arrival, self.objects.beginning_with(arrival.source)))
         names = _local_names(list(objects))
         wanted: dict[str, list[Any]] = {
             names[relative]: [found.etag, found.size] for relative, found in objects.items()
@@ -143,7 +152,7 @@ class S3LandingZone(Landing):
                 list(pool.map(lambda name: self.objects.download(missing[name], folder / name), missing))
             folder.mkdir(parents=True, exist_ok=True)
         made.write(manifest)
-        return Arrival(key, made.place(folder), arrival.source)
+        return replace(arrival, place=made.place(folder))
 
     def held(self, key: str) -> Arrival:
         """The arrival's copy as it is, whatever the bucket says by now; copied only if there is none."""
@@ -152,42 +161,37 @@ class S3LandingZone(Landing):
         if there is None:
             return self.fetch(key)
         manifest.touch()
-        return Arrival(key, there.place(self.area / key / _FILES), there.source)
+        place = there.place(self.area / key / _FILES)
+        return Arrival(key, place, there.source, is_archive(there.source), self.number)
 
-    def _arrival(self, name: str, source: str) -> Arrival:
-        key = arrival_key(name, self.settings.trusted_names)
-        return Arrival(key, self.area / key / _FILES, source)
+    def _arrival(self, name: str, source: str, packed: bool) -> Arrival:
+        key = arrival_key(name, self.settings.trusted_names, self.name)
+        return Arrival(key, self.area / key / _FILES, source, packed, self.number)
 
-    def _state(self, arrival: Arrival, objects: Sequence[tuple[str, S3Object]]) -> ArrivalState:
+    def _state(self, arrival: Arrival, found: Sequence[S3Object]) -> ArrivalState:
         digest = hashlib.blake2b(digest_size=16)
         n_files = n_bytes = 0
         marker = self.settings.complete_marker
-        is_marked = is_archive(arrival.source) and self._exists(arrival.source + marker)
-        for relative, found in objects:
-            if relative == marker:
-                is_marked = True
-                continue
+        beside = arrival.source + marker
+        marker_s = next((one.modified_s for one in found if one.key == beside), None)
+        changed_s = 0.0
+        for relative, one in self._own(arrival, found):
             n_files += 1
-            n_bytes += found.size
-            digest.update(f"{relative}\0{found.size}\0{found.etag}\0".encode("utf-8", "surrogatepass"))
-        changed_s = max((found.modified_s for _, found in objects), default=0.0)
-        return ArrivalState(n_files, n_bytes, changed_s, is_marked, digest.hexdigest())
+            n_bytes += one.size
+            changed_s = max(changed_s, one.modified_s)
+            digest.update(f"{relative}\0{one.size}\0{one.etag}\0".encode("utf-8", "surrogatepass"))
+        return ArrivalState(n_files, n_bytes, changed_s, changed_s, marker_s, digest.hexdigest())
 
-    def _entries(self) -> tuple[list[str], list[str]]:
-        folders, files = self.objects.top()
-        return [n for n in folders if n and n[0] != "."], [n for n in files if n and n[0] != "."]
-
-    def _objects(self, arrival: Arrival) -> list[tuple[str, S3Object]]:
-        """The arrival's objects, each under its key in the arrival."""
-        found = self.objects.beginning_with(arrival.source)
-        if is_archive(arrival.source):
+    def _own(self, arrival: Arrival, found: Sequence[S3Object]) -> list[tuple[str, S3Object]]:
+        """The arrival's objects, each under its key in the arrival, without the marker."""
+        if arrival.packed:
             # not another archive whose name begins alike, nor the marker
             return [(PurePosixPath(arrival.source).name, one) for one in found if one.key == arrival.source]
         named = [(one.key.removeprefix(arrival.source), one) for one in found]
-        return [(relative, one) for relative, one in named if relative and not relative.endswith("/")]
-
-    def _exists(self, key: str) -> bool:
-        return any(one.key == key for one in self.objects.beginning_with(key))
+        not_files = ("", self.settings.complete_marker)
+        return [
+            (relative, one) for relative, one in named if relative not in not_files and relative[-1] != "/"
+        ]
 
     def _make_room(self, key: str, needed: int) -> None:
         limit = int(self.settings.copy_limit_gb * 2**30)
@@ -209,6 +213,40 @@ class S3LandingZone(Landing):
                     "in smaller arrivals"
                 )
             shutil.rmtree(old)
+
+
+class _Pages:
+    """The zone's objects, page by page: what lies side by side is told by one request."""
+
+    def __init__(self, objects: S3Objects) -> None:
+        self._objects = objects
+        self._page: Sequence[S3Object] = ()
+        self._keys: list[bytes] = []
+        self._is_last = False
+
+    def beginning_with(self, source: str) -> list[S3Object]:
+        first = _order(source)
+        if not (self._keys and self._keys[0] <= first and (self._is_last or first <= self._keys[-1])):
+            # what comes after a folder's own key is in it; an archive's key itself must come after
+            self._turn(source if source.endswith("/") else source[:-1])
+        found: list[S3Object] = []
+        while True:
+            at = bisect_left(self._keys, first)
+            while at < len(self._page) and self._page[at].key.startswith(source):
+                found.append(self._page[at])
+                at += 1
+            if at < len(self._page) or self._is_last:
+                return found
+            self._turn(self._page[-1].key)
+
+    def _turn(self, after: str) -> None:
+        self._page, more = self._objects.page(after)
+        self._keys = [_order(one.key) for one in self._page]
+        self._is_last = not more or not self._page
+
+
+def _order(key: str) -> bytes:
+    return key.encode("utf-8", "surrogatepass")  # S3 lists by bytes
 
 
 def _local_names(relatives: list[str]) -> dict[str, str]:

@@ -16,6 +16,8 @@ from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig, DatasetSettin
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.errors import IngestError, StorageError
 from radiobject_assets.landing.s3_zone import S3LandingZone
+from radiobject_assets.landing.settling import MARKER_GRACE_S, Seen
+from radiobject_assets.landing.watching import look
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.platform.automation.sweep import sweep
 from radiobject_assets.platform.headless import open_instance, run_pass
@@ -67,14 +69,19 @@ def test_prefixes_and_archives_are_arrivals_and_other_objects_are_loose(zone: S3
     assert [request.n_files for request in found.requests] == [1, 2, 1]
     assert requested(sweep(found.cursor, zone, now_s=LATER)) == []
     put(zone, "two/IM1", b"other pixels")
-    assert requested(sweep(found.cursor, zone, now_s=LATER)) == ["two"]
+    changed = sweep(found.cursor, zone, now_s=LATER + 61)
+    assert changed.unsettled == ("two",)
+    assert requested(sweep(changed.cursor, zone, now_s=LATER + 122)) == ["two"]
 
 
 def test_an_arrival_that_still_comes_waits_unless_it_is_marked(zone: S3LandingZone) -> None:
     put(zone, "one/IM1")
     put(zone, "two/IM1")
     put(zone, "two/_COMPLETE", b"")
-    found = sweep(None, zone, now_s=time.time())
+    now = time.time()
+    first = sweep(None, zone, now_s=now)
+    assert requested(first) == []
+    found = sweep(first.cursor, zone, now_s=now + MARKER_GRACE_S)
     assert requested(found) == ["two"]
     assert found.requests[0].n_files == 1
 
@@ -142,3 +149,79 @@ def test_the_line_runs_from_a_landing_zone_on_s3(zone: S3LandingZone, tmp_path: 
     rows = ct.to_obs().reset_index().set_index("series_uid")
     volume = ct.loc[rows.loc[subject.ct_series_uid, "obs_id"]]
     assert subject.ct.largest_difference(volume.to_numpy(), volume.affine) == 0
+
+
+def test_an_idle_look_asks_for_pages_and_not_for_arrivals(zone: S3LandingZone) -> None:
+    for arrival in range(60):
+        for file in range(20):
+            put(zone, f"{'abcdefghij'[arrival // 10]}{'abcdefghij'[arrival % 10]}/IM{file:02}")
+    counted = _CountedPages(zone.uri, StorageResource(memory=MemoryBudgetResource()).ctx)
+    watched = S3LandingZone(zone.settings, counted, zone.area)
+    first = look(watched, {}, now_s=LATER)
+    assert len(first.settled) == 60
+    assert counted.pages == 3  # 1,200 objects, and the last arrival's that none come after
+    counted.pages = 0
+    second = look(watched, first.seen, now_s=LATER + 90)
+    assert second.settled == first.settled
+    assert counted.pages <= 3
+
+
+def test_objects_that_come_one_by_one_are_taken_in_when_the_last_has_come(zone: S3LandingZone) -> None:
+    seen: dict[str, Seen] = {}
+    now = time.time()
+    for number in range(4):
+        put(zone, f"one/IM{number}")
+        if number == 1:
+            put(zone, "one/_COMPLETE", b"")
+            time.sleep(1.1)  # S3 tells whole seconds
+        found = look(zone, seen, now_s=now + number)
+        assert found.settled == ()
+        seen = dict(found.seen)
+    assert look(zone, seen, now_s=now + 3 + MARKER_GRACE_S).settled == ()
+    whole = look(zone, seen, now_s=now + 3 + 60)
+    assert whole.settled == ("one",)
+    assert whole.seen["one"].n_files == 4
+
+
+def test_a_multipart_upload_counts_when_it_is_whole(zone: S3LandingZone) -> None:
+    client = _other_program(os.environ["AWS_ENDPOINT_URL"])
+    bucket, _, prefix = zone.uri.removeprefix("s3://").partition("/")
+    large = {"Bucket": bucket, "Key": f"{prefix}/one/large.nii"}
+    upload = client.create_multipart_upload(**large)["UploadId"]
+    put(zone, "one/small.nii")
+    now = time.time()
+    seen = look(zone, {}, now_s=now).seen
+    part = client.upload_part(**large, UploadId=upload, PartNumber=1, Body=bytes(5 << 20))
+    done = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    client.complete_multipart_upload(**large, UploadId=upload, MultipartUpload=done)
+    found = look(zone, seen, now_s=now + 59)
+    assert found.settled == ()
+    assert look(zone, found.seen, now_s=now + 60).settled == ()
+    whole = look(zone, found.seen, now_s=now + 59 + 60)
+    assert whole.settled == ("one",)
+    assert whole.seen["one"].n_bytes == 6 + (5 << 20)
+
+
+def test_a_prefix_under_another_name_is_known_for_the_one_that_is_gone(zone: S3LandingZone) -> None:
+    put(zone, "one/IM1")
+    first = look(zone, {}, now_s=LATER)
+    client = _other_program(os.environ["AWS_ENDPOINT_URL"])
+    bucket, _, prefix = zone.uri.removeprefix("s3://").partition("/")
+    client.copy_object(Bucket=bucket, Key=f"{prefix}/two/IM1", CopySource=f"{bucket}/{prefix}/one/IM1")
+    client.delete_object(Bucket=bucket, Key=f"{prefix}/one/IM1")
+    # some servers still list the empty prefix
+    found = look(zone, first.seen, now_s=LATER + 70)
+    assert dict(found.gone) == {"one": LATER + 70}
+    assert found.moved == {"two": "one"}
+    put(zone, "one/IM1")
+    assert dict(look(zone, found.seen, now_s=LATER + 140).gone) == {}
+
+
+class _CountedPages(S3Objects):
+    """The real objects, and how many pages of their listing were asked for."""
+
+    pages = 0
+
+    def page(self, after: str) -> Any:
+        self.pages += 1
+        return super().page(after)

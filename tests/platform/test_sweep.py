@@ -12,9 +12,14 @@ import pytest
 from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig
 from radiobject_assets.errors import ConfigurationError, IngestError
 from radiobject_assets.landing.local_zone import LandingZone, arrival_key
+from radiobject_assets.landing.settling import MARKER_GRACE_S
 from radiobject_assets.platform.automation.sweep import forget, sweep
 
 LATER = time.time() + 3600
+AGAIN = LATER + 1
+"""A look at which a change is seen."""
+AT_LAST = AGAIN + 60
+"""A look at which what changed has been quiet for long enough."""
 
 
 @pytest.fixture
@@ -43,9 +48,13 @@ def test_an_arrival_that_is_still_changing_waits(zone: LandingZone) -> None:
     assert found.unsettled == ("batch-001", "batch-002", "batch-003")
 
 
-def test_a_marker_settles_an_arrival_at_once(zone: LandingZone) -> None:
+def test_a_marker_settles_an_arrival_after_a_short_grace(zone: LandingZone) -> None:
     (zone.path / "batch-002" / "_COMPLETE").touch()
-    assert requested(sweep(None, zone, now_s=time.time())) == ["batch-002"]
+    now = time.time()
+    first = sweep(None, zone, now_s=now)
+    assert requested(first) == []
+    assert first.wait_s == MARKER_GRACE_S
+    assert requested(sweep(first.cursor, zone, now_s=now + MARKER_GRACE_S)) == ["batch-002"]
 
 
 def test_the_marker_itself_is_no_new_content(zone: LandingZone) -> None:
@@ -58,13 +67,15 @@ def test_files_copied_with_old_times_do_not_look_settled(zone: LandingZone) -> N
     old = zone.path / "batch-001" / "inner" / "IM2"
     old.write_bytes(b"pixels")
     os.utime(old, (1_000_000_000, 1_000_000_000))
-    assert not zone.state(zone.find("batch-001")).is_settled(time.time(), 60)
+    assert "batch-001" in sweep(None, zone, now_s=time.time()).unsettled
 
 
 def test_an_added_file_makes_an_arrival_run_again_under_another_key(zone: LandingZone) -> None:
     first = sweep(None, zone, now_s=LATER)
     (zone.path / "batch-002" / "late.dcm").write_bytes(b"more")
-    second = sweep(first.cursor, zone, now_s=LATER)
+    between = sweep(first.cursor, zone, now_s=AGAIN)
+    assert requested(between) == []
+    second = sweep(between.cursor, zone, now_s=AT_LAST)
     assert requested(second) == ["batch-002"]
     assert second.requests[0].run_key not in {request.run_key for request in first.requests}
 
@@ -160,7 +171,9 @@ def test_an_archive_in_the_landing_zone_is_an_arrival_of_its_own(zone: LandingZo
     assert zone.loose_files().count == 0
     assert not any("Doe" in request.key for request in first.requests)
     (zone.path / "drop.tar").write_bytes(b"another parcel")
-    (again,) = sweep(first.cursor, zone, now_s=LATER).requests
+    between = sweep(first.cursor, zone, now_s=AGAIN)
+    assert between.unsettled == (arrival_key("drop.tar", None),)
+    (again,) = sweep(between.cursor, zone, now_s=AT_LAST).requests
     assert again.key == arrival_key("drop.tar", None)
     assert zone.find(again.key).place == zone.path / "drop.tar"
 
@@ -168,9 +181,12 @@ def test_an_archive_in_the_landing_zone_is_an_arrival_of_its_own(zone: LandingZo
 def test_an_archive_settles_as_a_folder_does(zone: LandingZone) -> None:
     (zone.path / "drop.zip").write_bytes(b"parcel")
     key = arrival_key("drop.zip", None)
-    assert key in sweep(None, zone, now_s=time.time()).unsettled
+    now = time.time()
+    first = sweep(None, zone, now_s=now)
+    assert key in first.unsettled
     (zone.path / "drop.zip_COMPLETE").touch()
-    assert requested(sweep(None, zone, now_s=time.time())) == [key]
+    marked = sweep(first.cursor, zone, now_s=now + 1)
+    assert requested(sweep(marked.cursor, zone, now_s=now + 1 + MARKER_GRACE_S)) == [key]
 
 
 def test_other_settings_make_every_arrival_new_once(zone: LandingZone) -> None:

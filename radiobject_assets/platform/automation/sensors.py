@@ -7,6 +7,7 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.ingest.settings import settings_version
+from radiobject_assets.landing.settling import MARKER_GRACE_S
 from radiobject_assets.platform.assets.collections import waiting_by_arrival
 from radiobject_assets.platform.assets.materialization_metadata import counted, table
 from radiobject_assets.platform.assets.partitions import (
@@ -54,13 +55,20 @@ def build_arrivals_sensor(
         if problem := zone.problem():
             return dg.SkipReason(problem)
         deadline = time.monotonic() + TICK_BUDGET_S
-        found = sweep(
-            context.cursor,
-            zone,
-            now_s=time.time(),
-            settings=settings_version(dataset.config),
-            out_of_time=lambda: time.monotonic() > deadline,
-        )
+
+        def swept(cursor: str | None) -> Sweep:
+            return sweep(
+                cursor,
+                zone,
+                now_s=time.time(),
+                settings=settings_version(dataset.config),
+                out_of_time=lambda: time.monotonic() > deadline,
+            )
+
+        found = swept(context.cursor)
+        if not found.requests and found.wait_s is not None and found.wait_s <= MARKER_GRACE_S:
+            time.sleep(found.wait_s)  # a marker was only just written: that is not worth another tick
+            found = swept(found.cursor)
         context.log.info(found.summary())
         # a tick's text is soon out of sight; an observation stays with the asset
         news = [_observed(settings, found)] if found.loose_is_news else []

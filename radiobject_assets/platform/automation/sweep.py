@@ -1,23 +1,22 @@
 """One sweep over the landing zone: a cursor in, the arrivals to work on and a new cursor out.
 
-No Dagster here. The cursor holds one short digest for each arrival (1,000 arrivals: about 40 kB), and the
-place where the last sweep ran out of time. Losing it costs one sweep and no work twice, because the
-requests' keys carry the content's version and Dagster runs a key once.
+No Dagster here. The cursor holds what was requested of each arrival, and what the last look saw of it
+(`landing.watching`). Losing it costs one sweep and no work twice, because the requests' keys carry the
+content's version and Dagster runs a key once.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from radiobject_assets.landing.local_zone import Arrival, ArrivalState, LandingZone, LooseFiles
+from radiobject_assets.landing.local_zone import Landing, LooseFiles
+from radiobject_assets.landing.settling import Seen
+from radiobject_assets.landing.watching import look
 
-if TYPE_CHECKING:
-    from radiobject_assets.landing.s3_zone import S3LandingZone
-
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,12 @@ class ArrivalRequest:
 class Cursor:
     """What a sweep has to remember."""
 
-    after: str = ""
-    """Key of the last arrival that was looked at when time ran out; empty: the sweep was complete."""
     done: dict[str, str] = field(default_factory=dict)
     """Arrival key to the version (of content and settings) that was last requested."""
     loose: int = 0
     """Files in the landing zone itself that were last told of."""
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    """What the last look saw of each arrival."""
 
     @classmethod
     def parse(cls, text: str | None) -> tuple[Cursor, bool]:
@@ -60,16 +59,19 @@ class Cursor:
             return cls(), False
         try:
             content: Any = json.loads(text)
-            if content["format"] != _FORMAT:
+            if content["format"] not in (1, _FORMAT):
                 return cls(), True
             done = {str(key): str(version) for key, version in content["done"].items()}
-            return cls(str(content["after"]), done, int(content.get("loose", 0))), False
+            seen = {str(key): Seen.from_json(one) for key, one in content.get("seen", {}).items()}
+            return cls(done, int(content.get("loose", 0)), seen), False
         except (ValueError, TypeError, KeyError, AttributeError):
             return cls(), True
 
     def text(self) -> str:
         """The cursor as Dagster keeps it."""
-        content = {"format": _FORMAT, "after": self.after, "done": self.done}
+        content: dict[str, Any] = {"format": _FORMAT, "done": self.done}
+        if self.seen:
+            content["seen"] = {key: one.to_json() for key, one in self.seen.items()}
         if self.loose:
             content["loose"] = self.loose
         return json.dumps(content, separators=(",", ":"))
@@ -89,6 +91,10 @@ class Sweep:
     loose: LooseFiles
     loose_is_news: bool
     """Whether their number is another one than at the last sweep."""
+    clashes: tuple[str, ...]
+    """Names that folders of several landing zones have."""
+    wait_s: float | None
+    """As `watching.Look.wait_s`."""
     is_complete: bool
     cursor_was_damaged: bool
     cursor: str
@@ -102,6 +108,10 @@ class Sweep:
             parts.append(f"{len(self.empty)} empty")
         if self.gone:
             parts.append(f"{len(self.gone)} no longer in the landing zone")
+        if self.clashes:
+            parts.append(
+                f"{', '.join(self.clashes)}: in several landing zones, and not taken in until one is renamed"
+            )
         if self.loose.count:
             parts.append(str(self.loose))
         if not self.is_complete:
@@ -113,13 +123,13 @@ class Sweep:
 
 def sweep(
     cursor_text: str | None,
-    zone: LandingZone | S3LandingZone,
+    zone: Landing,
     *,
     now_s: float,
     settings: str = "",
     out_of_time: Callable[[], bool] = lambda: False,
 ) -> Sweep:
-    """Look at the arrivals, from where the last sweep stopped, until done or out of time.
+    """Look at the arrivals until done or out of time, and ask for those that are settled and new.
 
     Parameters
     ----------
@@ -132,44 +142,31 @@ def sweep(
     settings
         Version of what dataset.yaml says of images (`ingest.settings`); another one makes every arrival new.
     out_of_time
-        Asked before each arrival. At least one arrival is looked at, so that sweeps get on.
+        As for `watching.look`.
     """
     cursor, damaged = Cursor.parse(cursor_text)
-    arrivals = zone.arrivals()
-    present = {arrival.key for arrival in arrivals}
-    done = {key: version for key, version in cursor.done.items() if key in present}
-    remaining = [arrival for arrival in arrivals if arrival.key > cursor.after]
+    found = look(zone, cursor.seen, now_s=now_s, out_of_time=out_of_time)
+    done = {key: version for key, version in cursor.done.items() if key not in found.gone}
     requests: list[ArrivalRequest] = []
-    unsettled: list[str] = []
-    empty: list[str] = []
-    after = ""
-    is_complete = True
-    for position, arrival in enumerate(remaining):
-        if position > 0 and out_of_time():
-            is_complete = False
-            break
-        after = arrival.key
-        state = _state_or_none(zone, arrival)
-        if state is None or not state.is_settled(now_s, zone.settings.quiet_period_s):
-            unsettled.append(arrival.key)
-        elif state.n_files == 0:
-            empty.append(arrival.key)
-        else:
-            request = ArrivalRequest(arrival.key, state.version, state.n_files, settings)
-            if done.get(arrival.key) != request.wanted:
-                requests.append(request)
-                done[arrival.key] = request.wanted
-    loose = zone.loose_files()
+    for key in found.settled:
+        seen = found.seen[key]
+        request = ArrivalRequest(key, seen.version, seen.n_files, settings)
+        if done.get(key) != request.wanted:
+            requests.append(request)
+            done[key] = request.wanted
+    there = {key: seen for key, seen in found.seen.items() if seen.gone_s is None}
     return Sweep(
         requests=tuple(requests),
-        unsettled=tuple(unsettled),
-        empty=tuple(empty),
-        gone=tuple(sorted(set(cursor.done) - present)),
-        loose=loose,
-        loose_is_news=loose.count != cursor.loose,
-        is_complete=is_complete,
+        unsettled=found.unsettled,
+        empty=found.empty,
+        gone=tuple(sorted(set(cursor.done) & set(found.gone))),
+        loose=found.loose,
+        loose_is_news=found.loose.count != cursor.loose,
+        clashes=found.clashes,
+        wait_s=found.wait_s,
+        is_complete=found.is_complete,
         cursor_was_damaged=damaged,
-        cursor=Cursor("" if is_complete else after, done, loose.count).text(),
+        cursor=Cursor(done, found.loose.count, there).text(),
     )
 
 
@@ -178,11 +175,4 @@ def forget(cursor_text: str | None, keys: Iterable[str]) -> str:
     cursor, _ = Cursor.parse(cursor_text)
     dropped = set(keys)
     done = {key: version for key, version in cursor.done.items() if key not in dropped}
-    return Cursor(cursor.after, done, cursor.loose).text()
-
-
-def _state_or_none(zone: LandingZone | S3LandingZone, arrival: Arrival) -> ArrivalState | None:
-    try:
-        return zone.state(arrival)
-    except OSError:
-        return None  # taken away or closed to us while we look: it is not settled
+    return replace(cursor, done=done).text()

@@ -6,12 +6,12 @@ taken as they are, also those that could be no path here, and no error repeats o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import tiledb
 
@@ -91,12 +91,30 @@ class S3Objects(S3Storage):
         with self._deadline("list", "") as deadline:
             return in_time([partial(self._described, start, deadline)], deadline)[0]
 
+    def page(self, after: str) -> tuple[Sequence[S3Object], bool]:
+        """The objects whose keys come after a text, as many as one request tells; and whether there are more.
+
+        Raises
+        ------
+        StorageError
+            The bucket can't be listed.
+        """
+
+        def listed(deadline: Deadline) -> tuple[Sequence[S3Object], bool]:
+            page = next(self._pages("", deadline, StartAfter=self._base + after))
+            return self._objects_of(page), bool(page.get("IsTruncated"))
+
+        with self._deadline("list", "") as deadline:
+            return in_time([partial(listed, deadline)], deadline)[0]
+
     def _described(self, start: str, deadline: Deadline) -> list[S3Object]:
+        return [one for page in self._pages(start, deadline) for one in self._objects_of(page)]
+
+    def _objects_of(self, page: Mapping[str, Any]) -> list[S3Object]:
         return [
             S3Object(
                 self._key(item["Key"]), int(item["Size"]), str(item["ETag"]), item["LastModified"].timestamp()
             )
-            for page in self._pages(start, deadline)
             for item in page.get("Contents", ())
         ]
 
