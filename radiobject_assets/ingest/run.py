@@ -1,6 +1,7 @@
 """From a plan to committed volumes: images first, then the labels that are drawn on them.
 
-1. `plan` says where each series goes (`ingest.plan`).
+1. `plan` says where each series goes (`ingest.plan`); files that the store knows from another place keep
+   their volumes (`recognised`).
 2. What the store already holds decides what is new, what may be replaced, and what conflicts (`holdings`).
 3. `pool` runs `work.volume_task.ingest_volume` for each volume under the memory budget.
 4. Staged volumes are committed in batches; what was not committed was never visible.
@@ -28,6 +29,7 @@ from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
 from radiobject_assets.ingest.report import IN_STORE, IngestReport, SeriesOutcome, Status
 from radiobject_assets.ingest.stored.holdings import Holdings
 from radiobject_assets.ingest.stored.joined import withdraw_parts
+from radiobject_assets.ingest.stored.recognised import recognised
 from radiobject_assets.ingest.stored.refresh import RowChange, write_changes
 from radiobject_assets.ingest.work.volume_pool import Failure, Task, run_tasks
 from radiobject_assets.ingest.work.volume_task import (
@@ -35,6 +37,7 @@ from radiobject_assets.ingest.work.volume_task import (
     FIXED_BYTES,
     VolumeResult,
     VolumeTask,
+    digest_of_files,
     ingest_volume,
 )
 from radiobject_assets.store import (
@@ -82,6 +85,7 @@ def run_ingest(
     store_uri: str,
     *,
     collections: Collection[str] | None = None,
+    present: Collection[str] | None = None,
     budget: MemoryBudget,
     compute: Compute,
     on_progress: OnProgress | None = None,
@@ -94,6 +98,9 @@ def run_ingest(
         From `plan_ingest`.
     collections
         Only these; None: all. Series of others are reported as `not_selected`.
+    present
+        Keys of the arrivals whose files are there still: a volume of any other is that of this arrival, if
+        the same image has come with it. None: not known.
     budget, compute
         Memory for voxels in flight, and the processes that decode.
 
@@ -106,6 +113,8 @@ def run_ingest(
     """
     started = time.monotonic()
     ensure_store(store_uri)
+    known = recognised(plan, collections, store_uri, digest_of_files, present, get_tiledb_ctx())
+    plan = known.plan
     selected = plan.selected(collections)
     names = sorted({planned.collection or "" for planned in selected})
     uris = {
@@ -118,10 +127,13 @@ def run_ingest(
             batch = [planned for planned in selected if planned.is_labels == labels]
             if not batch:
                 continue
-            run = _Phase(plan, store_uri, uris, batch, budget, compute)
+            run = _Phase(plan, store_uri, uris, batch, budget, compute, present)
             run.go(outcomes, _Progress(on_progress, len(outcomes), len(selected)))
             if not labels:
                 left_behind = run.left_behind(outcomes)
+    for series, told in known.copies.items():
+        if series in outcomes:
+            outcomes[series] = replace(outcomes[series], detail=told)
     left_behind -= {(o.collection or "", o.obs_id or "") for o in outcomes.values() if o.status in IN_STORE}
     rest = plan.outcomes()
     return IngestReport(
@@ -170,6 +182,7 @@ class _Phase:
         batch: Sequence[PlannedSeries],
         budget: MemoryBudget,
         compute: Compute,
+        present: Collection[str] | None = None,
     ) -> None:
         self._plan = plan
         self._store_uri = store_uri
@@ -179,7 +192,7 @@ class _Phase:
         self._compute = compute
         self._fitting = workers_that_fit(compute.workers, budget)
         self._workers = min(self._fitting, max(1, len(batch)))
-        self._holdings = Holdings.read(store_uri, batch, plan.planned)
+        self._holdings = Holdings.read(store_uri, batch, plan.planned, plan.arrival, present)
         self._staged: dict[str, list[tuple[PlannedSeries, StagedVolume, SeriesOutcome]]] = {}
         self._changes: dict[str, list[RowChange]] = {}
         self._committed_s = time.monotonic()
@@ -295,7 +308,7 @@ class _Phase:
                 reason, detail = reason_of_image(planned, self._plan.planned, outcomes) or (reason, detail)
             outcomes[planned.series] = planned.quarantined(reason, detail)
         else:
-            change = self._holdings.change(planned, self._plan.arrival) if result.unchanged else None
+            change = self._holdings.change(planned) if result.unchanged else None
             if change is not None:
                 self._changes.setdefault(planned.collection or "", []).append(change)
             unwritten: Status = "unchanged" if change is None else "updated"

@@ -24,6 +24,7 @@ from .format.maintenance import (
     vacuum as vacuum,
 )
 from .format.obs_rows import (
+    WITHOUT_COLUMN as WITHOUT_COLUMN,
     free_columns as free_columns,
 )
 from .format.obs_table import (

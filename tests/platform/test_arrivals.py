@@ -93,6 +93,8 @@ def test_a_file_added_later_makes_only_its_arrival_run_again(home: Path) -> None
     add(home, 2)
     one_pass(home)
     (home / "landing" / "late-002" / "readme.txt").write_text("a note", encoding="utf-8")
+    assert one_pass(home).runs == ()  # the marker was written before it
+    (home / "landing" / "late-002" / "_COMPLETE").touch()
     done = one_pass(home)
     assert taken_in(done) == ["late-002"]
     # the images are the same, so the data set is, and nothing follows from it

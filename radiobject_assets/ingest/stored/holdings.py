@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
@@ -62,6 +62,10 @@ class Holdings:
     are unchanged ask for them."""
     files: Mapping[tuple[str, str, str], FilePlace] = field(default_factory=dict)
     """Of NIfTI images that are in the same plan, by collection, subject and id."""
+    arrival: str = ""
+    """Key of the plan's arrival."""
+    present: frozenset[str] | None = None
+    """Keys of the arrivals whose files are there still; None: not known."""
     _by_id: Mapping[tuple[str, str, str], Mapping[str, Any]] = field(init=False, repr=False)
     _issuers: Mapping[str, Sequence[tuple[str, str, str]]] = field(init=False, repr=False)
     _candidates: dict[tuple[str, str | None], tuple[ImageCandidate, ...]] = field(
@@ -83,7 +87,12 @@ class Holdings:
 
     @classmethod
     def read(
-        cls, store_uri: str, batch: Sequence[PlannedSeries], plan: Sequence[PlannedSeries] = ()
+        cls,
+        store_uri: str,
+        batch: Sequence[PlannedSeries],
+        plan: Sequence[PlannedSeries] = (),
+        arrival: str = "",
+        present: Collection[str] | None = None,
     ) -> Holdings:
         """Read the rows that concern `batch`, a part of `plan`, whatever else is in the store."""
         ctx = get_tiledb_ctx()
@@ -114,7 +123,7 @@ class Holdings:
             for item in plan:
                 if (file := item.file_place) is not None:
                     files[item.collection or "", item.subject_id, item.obs_id or ""] = file
-        return cls(rows, owners, read_told, files)
+        return cls(rows, owners, read_told, files, arrival, None if present is None else frozenset(present))
 
     def _row(self, planned: PlannedSeries) -> Mapping[str, Any] | None:
         return self._by_id.get((planned.collection or "", planned.subject_id, planned.obs_id or ""))
@@ -149,7 +158,7 @@ class Holdings:
         images = self.image_candidates(planned)
         if planned.series.is_drawn:
             return [image for image in images if image.grid.same_as(grid)]
-        told = entities_of(planned.series.attributes, row["arrival"] or "")
+        told = entities_of(planned.series.attributes, self._arrival_of(row))
         study = planned.series.study_uid
         # asked with the axes of their file, as on first reading: those of the row are their image's
         asked = planned.series.grid or grid
@@ -159,10 +168,16 @@ class Holdings:
             return []  # read again, they get their reason
         return [image] if image.grid.same_as(grid) else []
 
-    def change(self, planned: PlannedSeries, arrival: str) -> RowChange | None:
+    def _arrival_of(self, row: Mapping[str, Any]) -> str:
+        """The arrival that a volume of this plan belongs to: its own, while that is there."""
+        own = row["arrival"] or ""
+        is_gone = self.present is not None and own != "" and own not in self.present
+        return self.arrival if is_gone and self.arrival else own
+
+    def change(self, planned: PlannedSeries) -> RowChange | None:
         """What the stored row of this id should say and does not; None if it is right or not there."""
         row = self.read_told(planned.collection or "").get((planned.subject_id, planned.obs_id or ""))
-        return None if row is None else row_change(planned, row, arrival)
+        return None if row is None else row_change(planned, row, self.arrival, self._arrival_of(row))
 
     def conflict(self, planned: PlannedSeries, arrival: str) -> tuple[Reason, str] | None:
         """Why a series must not be written over what is there, if so.

@@ -23,7 +23,7 @@ from radiobject_assets.imaging.dicom.tags import ATTRIBUTES, ISSUER_COLUMN, OPTI
 from radiobject_assets.imaging.nifti import bids, sidecars
 from radiobject_assets.imaging.series.evidence.agreement import BY_POINT
 from radiobject_assets.ingest.plan import PlannedSeries
-from radiobject_assets.store import TileDBContext, update_obs
+from radiobject_assets.store import WITHOUT_COLUMN, TileDBContext, update_obs
 
 WITHDRAWABLE: Final = frozenset(
     {
@@ -62,7 +62,9 @@ class RowChange:
     """New values by column; None: there is no value any more."""
 
 
-def row_change(planned: PlannedSeries, row: Mapping[str, Any], arrival: str) -> RowChange | None:
+def row_change(
+    planned: PlannedSeries, row: Mapping[str, Any], arrival: str, owner: str | None = None
+) -> RowChange | None:
     """What a series says that its stored row does not, or the other way round; None if they agree.
 
     Parameters
@@ -72,6 +74,8 @@ def row_change(planned: PlannedSeries, row: Mapping[str, Any], arrival: str) -> 
     arrival
         Key of the arrival at hand. A copy of the series from another arrival may have fewer duplicates: their
         number is taken from the arrival that the row names.
+    owner
+        Key of the arrival that the volume belongs to now; None: that which the row names.
     """
     series = planned.series
     said: dict[str, Any] = {
@@ -80,10 +84,17 @@ def row_change(planned: PlannedSeries, row: Mapping[str, Any], arrival: str) -> 
         "study_uid": series.study_uid,
         "component": series.component,
     }
-    if (row["arrival"] or "") == arrival:
+    owner = (row["arrival"] or "") if owner is None else owner
+    if owner != (row["arrival"] or ""):
+        said["arrival"] = owner
+    if owner == arrival:
         said["n_instances"] = len(series.files)
     gone = {name for name in WITHDRAWABLE if row.get(name) is not None} - said.keys()
-    values = {name: value for name, value in said.items() if not _same(value, row.get(name))}
+    values = {
+        name: value
+        for name, value in said.items()
+        if name not in WITHOUT_COLUMN and not _same(value, row.get(name))
+    }
     values |= dict.fromkeys(gone)
     return RowChange(planned.subject_id, planned.obs_id or "", values) if values else None
 

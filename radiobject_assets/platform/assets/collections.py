@@ -99,12 +99,14 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
                 withdrawn = 0
                 if has_failed(context.instance, context.asset_key, key):
                     withdrawn = withdraw_unsound(config.store_uri, selected, arrival=key, ctx=storage.ctx)
-                dataset.landing(storage).held(key)  # on S3, copies make room for each other
+                zone = dataset.landing(storage)
+                zone.held(key)  # on S3, copies make room for each other
                 plan = plan_of(dataset, storage, key)
                 report = run_ingest(
                     plan,
                     config.store_uri,
                     collections=selected,
+                    present={arrival.key for arrival in zone.arrivals()},
                     budget=memory.budget(),
                     compute=compute.compute(),
                 )
