@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.landing.local_zone import LandingZone
+from radiobject_assets.landing.local_zone import Landing, LandingZone
+from radiobject_assets.landing.several_zones import LandingZones
 from radiobject_assets.resources.storage_resource import StorageResource
 from radiobject_assets.resources.working_tables import WorkingTables
-
-if TYPE_CHECKING:
-    from radiobject_assets.landing.s3_zone import S3LandingZone
 
 
 @dataclass(frozen=True)
@@ -62,16 +60,21 @@ class DatasetResource(dg.ConfigurableResource[Any]):
         """The description."""
         return DatasetSettings(**{**self.content, "folder": Path(self.folder)})
 
-    def landing(self, storage: StorageResource) -> LandingZone | S3LandingZone:
+    def landing(self, storage: StorageResource) -> Landing:
         """Where arrivals come in; on S3 with the options of `storage`."""
         from radiobject_assets.landing.s3_zone import S3LandingZone
         from radiobject_assets.store import S3Objects
 
         config = self.config
-        if not config.landing.startswith("s3://"):
-            return LandingZone(config.landing_path, config.arrivals)
-        copies = self.work.root / "copies"
-        return S3LandingZone(config.arrivals, S3Objects(config.landing, storage.ctx), copies)
+        zones: list[Landing] = []
+        for number, place in enumerate(config.landing_places):
+            name = config.landings[number] if number else ""
+            if place.startswith("s3://"):
+                copies, objects = self.work.root / "copies", S3Objects(place, storage.ctx)
+                zones.append(S3LandingZone(config.arrivals, objects, copies, name, number))
+            else:
+                zones.append(LandingZone(Path(place), config.arrivals, name, number))
+        return zones[0] if len(zones) == 1 else LandingZones(config.arrivals, tuple(zones))
 
     def tables(self, storage: StorageResource) -> WorkingTables:
         """The tables that the next run needs: beside a store on S3, else in the work folder."""

@@ -314,8 +314,10 @@ class DatasetSettings(_Section):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] | None = None
     """Name of the data set: small letters, digits, `_` and `-`. Its asset keys and partitions begin with it,
     so that several data sets share one Dagster instance. Another name begins another history."""
-    landing: Annotated[str, Field(min_length=1)] = "landing"
-    """Folder or `s3://` URI in which each sub-folder, and each archive (zip, tar, tar.gz), is one arrival."""
+    landing: Annotated[str, Field(min_length=1)] | _Several = "landing"
+    """Folder or `s3://` URI in which each sub-folder, and each archive (zip, tar, tar.gz), is one arrival; or
+    a list of them. Append to the list: arrivals of the first keep their keys, those of another are known by
+    its name as well."""
     store: Annotated[str, Field(min_length=1)] = "store"
     """Local path, `file://` or `s3://` URI of the store."""
     owners: list[str] = Field(default_factory=list)
@@ -343,9 +345,12 @@ class DatasetSettings(_Section):
 
     @field_validator("landing")
     @classmethod
-    def _landing_is_a_folder(cls, value: str) -> str:
-        if "://" in value and not (value.startswith("s3://") and value[5:].strip("/")):
-            raise ValueError("use a local folder (relative to this file or absolute), or s3://bucket/prefix")
+    def _landing_is_a_folder(cls, value: str | list[str]) -> str | list[str]:
+        for place in [value] if isinstance(value, str) else value:
+            if not place or ("://" in place and not (place.startswith("s3://") and place[5:].strip("/"))):
+                raise ValueError(
+                    "use a local folder (relative to this file or absolute), or s3://bucket/prefix"
+                )
         return value
 
     _settings_of_its_layout = model_validator(mode="before")(
@@ -362,6 +367,17 @@ class DatasetSettings(_Section):
                     f"{keyword!r} can't be added to obs; use one of {', '.join(sorted(OPTIONAL_KEYWORDS))}"
                 )
         return value
+
+    @model_validator(mode="after")
+    def _landing_zones_are_apart(self) -> DatasetSettings:
+        places = [f"{place.rstrip('/')}/" for place in self.landing_places]
+        for number, place in enumerate(places):
+            if any(place.startswith(other) for other in places[:number] + places[number + 1 :]):
+                raise ValueError(
+                    f"landing: {self.landings[number]!r} is, or lies in, another of the landing zones: its "
+                    "images would come in twice"
+                )
+        return self
 
     @model_validator(mode="after")
     def _names_refer_to_something(self) -> DatasetSettings:
@@ -405,9 +421,14 @@ class DatasetSettings(_Section):
         return self._located(self.store)
 
     @property
-    def landing_path(self) -> Path:
-        """The landing zone's folder, made absolute; not for one on S3."""
-        return Path(self._located(self.landing))
+    def landings(self) -> tuple[str, ...]:
+        """The landing zones, as they are written."""
+        return (self.landing,) if isinstance(self.landing, str) else tuple(self.landing)
+
+    @property
+    def landing_places(self) -> tuple[str, ...]:
+        """The landing zones: absolute paths, and URIs on S3."""
+        return tuple(self._located(place) for place in self.landings)
 
     @property
     def collects_by_modality(self) -> bool:

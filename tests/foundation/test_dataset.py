@@ -37,8 +37,19 @@ def test_a_full_description_is_read_and_its_paths_are_relative_to_the_file(tmp_p
     config = load_dataset(write(tmp_path, GOOD))
     assert list(config.collections) == ["ct", "seg", "t1w"]
     assert config.collections["ct"].tile == TileExtents(x=64, y=64, z=16)
-    assert config.landing_path == tmp_path / "incoming"
+    assert config.landing_places == (str(tmp_path / "incoming"),)
     assert config.store_uri == "s3://bucket/chest"
+
+
+def test_landing_zones_may_be_several_and_none_in_another(tmp_path: Path) -> None:
+    config = load_dataset(write(tmp_path, "landing: [incoming, s3://bucket/in, /other]"))
+    assert config.landing_places == (str(tmp_path / "incoming"), "s3://bucket/in", "/other")
+    for wrong in ("[in, in/deep]", "[in, ./in]", "[s3://bucket/in/deep, s3://bucket/in]"):
+        with pytest.raises(ConfigurationError, match="lies in, another of the landing zones"):
+            load_dataset(write(tmp_path, f"landing: {wrong}"))
+    for wrong in ("[]", "ftp://host/in", "[in, 'ftp://host/in']", "3"):
+        with pytest.raises(ConfigurationError, match="landing"):
+            load_dataset(write(tmp_path, f"landing: {wrong}"))
 
 
 def test_an_empty_file_collects_by_modality(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""Several landing zones as one: each arrival has a key of its own, or it is none."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig
+from radiobject_assets.errors import IngestError
+from radiobject_assets.landing.local_zone import Arrival, ArrivalState, Glance, Landing, Listing, LooseFiles
+
+
+@dataclass(frozen=True)
+class LandingZones(Landing):
+    """The landing zones of a data set, by their `number`."""
+
+    settings: ArrivalsConfig
+    zones: tuple[Landing, ...]
+    walk_at_once: int = Landing.walk_at_once
+
+    def listing(self) -> Listing:
+        """See `Landing`. What two zones have under one key is left out, and told."""
+        listings = [zone.listing() for zone in self.zones]
+        arrivals = sorted((a for listing in listings for a in listing.arrivals), key=lambda a: a.key)
+        counts = Counter(arrival.key for arrival in arrivals)
+        clashes = tuple(key for key, number in counts.items() if number > 1)
+        kinds = sum((Counter(listing.loose.kinds) for listing in listings), Counter[str]())
+        kept = tuple(arrival for arrival in arrivals if counts[arrival.key] == 1)
+        return Listing(kept, LooseFiles(kinds), clashes)
+
+    def states(self, arrivals: Iterable[Arrival]) -> Iterator[tuple[Arrival, ArrivalState | None]]:
+        """See `Landing`; zone by zone."""
+        for number, own in groupby(sorted(arrivals, key=lambda a: a.zone), key=lambda a: a.zone):
+            yield from self.zones[number].states(list(own))
+
+    def glance(self, arrival: Arrival, inner: tuple[int, ...] | None) -> Glance:
+        """As its own zone's."""
+        return self.zones[arrival.zone].glance(arrival, inner)
+
+    def problem(self) -> str:
+        """Why a landing zone can't be looked at; "" if all can.
+
+        While one can't, none is: its arrivals would seem to be gone.
+        """
+        return "; ".join(filter(None, (zone.problem() for zone in self.zones)))
+
+    def find(self, key: str) -> Arrival:
+        """See `Landing`.
+
+        Raises
+        ------
+        IngestError
+            It is in several zones.
+        """
+        if key in self.listing().clashes:
+            raise IngestError(
+                f"arrival {key!r} is in several landing zones; rename one of them, so that neither takes the "
+                "other's place"
+            )
+        return super().find(key)
+
+    def fetch(self, key: str) -> Arrival:
+        """See `Landing`."""
+        return self.zones[self.find(key).zone].fetch(key)
+
+    def held(self, key: str) -> Arrival:
+        """See `Landing`."""
+        return self.zones[self.find(key).zone].held(key)
