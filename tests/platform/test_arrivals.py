@@ -81,6 +81,7 @@ def test_a_corrupted_arrival_does_not_stop_the_others(home: Path) -> None:
     for path in (home / "landing" / "late-001").rglob("*"):
         if path.is_file() and path.name != "_COMPLETE":
             path.write_bytes(b"\x00garbage" * 9)
+    (home / "landing" / "late-001" / "_COMPLETE").touch()
     done = one_pass(home)
     assert [(run.what, run.succeeded) for run in done.arrivals] == [("late-001", False), ("late-002", True)]
     assert all(run.succeeded for run in done.follow_ups)
