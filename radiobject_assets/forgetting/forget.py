@@ -36,7 +36,7 @@ from radiobject_assets.forgetting.landing_files import clear_landing
 from radiobject_assets.forgetting.person import Found, look
 from radiobject_assets.imaging.scanning.scan import ScanResult
 from radiobject_assets.ingest.dataset_release import release_of
-from radiobject_assets.ingest.refused import without_refused
+from radiobject_assets.ingest.refused import files_of_subjects, set_apart
 from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key
 from radiobject_assets.resources import DatasetResource, StorageResource
 from radiobject_assets.store import (
@@ -95,6 +95,8 @@ class Forgotten:
     mark: str
     """Names the person in a run's configuration, in the journal and in the store."""
     volumes: int = 0
+    rows: int = 0
+    """Of the subjects' table in the store, in any state."""
     arrivals: int = 0
     runs: int = 0
     patch_caches: int = 0
@@ -108,7 +110,7 @@ class Forgotten:
     @property
     def is_nobody(self) -> bool:
         """Whether nothing of such a person was found."""
-        return not (self.volumes or self.arrivals or self.documents)
+        return not (self.volumes or self.rows or self.arrivals or self.documents)
 
 
 def would_go(house: House, mark: str) -> Forgotten:
@@ -119,6 +121,7 @@ def would_go(house: House, mark: str) -> Forgotten:
     return Forgotten(
         mark,
         volumes=found.n_volumes,
+        rows=found.n_rows,
         arrivals=len(found.arrivals),
         runs=runs,
         patch_caches=len(caches_with(house.dataset.work.root / "patches", found.traces)),
@@ -158,6 +161,7 @@ def forget(
     before = Forgotten(
         mark,
         volumes=found.n_volumes,
+        rows=found.n_rows,
         arrivals=len(journal.arrivals),
         landing_files=sum(map(len, found.files.values())),
     )
@@ -189,10 +193,7 @@ def forget(
     tell("look again")
     _prove(house, found, own_run)
     journal.done().keep(tables)
-    return Forgotten(
-        mark, before.volumes, before.arrivals, n_runs, n_caches, documents + n_files,
-        before.landing_files, by_hand,
-    )  # fmt: skip
+    return replace(before, runs=n_runs, patch_caches=n_caches, documents=documents + n_files, by_hand=by_hand)
 
 
 def unfinished(house: House) -> tuple[str, ...]:
@@ -287,9 +288,9 @@ def _set_apart(house: House, journal: Journal, found: Found) -> None:
         if not tables.has(name):
             continue
         before = ScanResult.from_table(tables.arrow(name))
-        after = without_refused(before, config, key, found.traces.is_theirs, Path(key))
-        if after is not before:
-            tables.put_arrow(name, after.to_table())
+        files, _ = files_of_subjects(before, config, key, found.traces.is_theirs, found.traces.in_text)
+        if files:
+            tables.put_arrow(name, set_apart(before, files, Path(key)).to_table())
 
 
 def _prove(house: House, found: Found, own_run: str) -> None:

@@ -105,7 +105,7 @@ def _in_scans(dataset: DatasetResource, tables: WorkingTables, found: Found) -> 
             scan = ScanResult.from_table(tables.arrow(name))
         except MissingError:
             continue
-        files, series = files_of_subjects(scan, config, key, traces.is_theirs)
+        files, series = files_of_subjects(scan, config, key, traces.is_theirs, traces.in_text)
         if not files:
             continue
         found.arrivals.add(key)

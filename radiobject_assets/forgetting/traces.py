@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 SUBJECT_KEYS = frozenset({"obs_subject_id", "subject_id", "subject", "patient_id", "participant_id"})
@@ -29,17 +29,14 @@ class Traces:
     digests: set[str] = field(default_factory=set)
     """UIDs and tokens of their series, studies, instances and arrays: no other text has them."""
 
-    @cached_property
     def _named(self) -> re.Pattern[str] | None:
-        names = {*self.volumes, *filter(_tells, self.subjects)}
-        if not names:
-            return None
-        either = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-        return re.compile(rf"(?<![0-9A-Za-z])(?<![0-9A-Za-z]-)(?:{either})(?![0-9A-Za-z]|-[0-9A-Za-z])")
+        names = frozenset({*self.volumes, *filter(_tells, self.subjects)})
+        return _any_of(names) if names else None
 
     def in_text(self, text: str) -> bool:
         """Whether a text names the person."""
-        if self._named is not None and self._named.search(text):
+        named = self._named()
+        if named is not None and named.search(text):
             return True
         return not self.digests.isdisjoint(_RUN.findall(text)) if self.digests else False
 
@@ -58,6 +55,12 @@ class Traces:
     def needles(self) -> tuple[str, ...]:
         """Texts that must be nowhere any more."""
         return tuple(sorted({*self.volumes, *self.digests, *filter(_tells, self.subjects)}))
+
+
+@lru_cache(maxsize=16)
+def _any_of(names: frozenset[str]) -> re.Pattern[str]:
+    either = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return re.compile(rf"(?<![0-9A-Za-z])(?<![0-9A-Za-z]-)(?:{either})(?![0-9A-Za-z]|-[0-9A-Za-z])")
 
 
 def _tells(subject: str) -> bool:

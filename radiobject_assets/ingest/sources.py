@@ -175,7 +175,9 @@ def _with_subjects(
     if not tables or not known:
         return report
     try:
-        read = read_subject_tables(tables, dataset.subjects, release, refused_subjects(dataset, store_uri))
+        read = read_subject_tables(
+            tables, dataset.subjects, release, refused_subjects(dataset, store_uri).refuses
+        )
         rows = read.rows
         imaged = rows[rows["obs_subject_id"].isin(known)]
         upsert_subjects(store_uri, imaged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from radiobject_assets.cli.demo import DATASET_YAML
@@ -96,6 +98,13 @@ def traces_of(home: Home, subject: str) -> tuple[set[str], set[bytes]]:
             for file in folder.rglob("*.tdb"):
                 if file.parent.name.startswith("__") and "schema" not in str(file):
                     pieces |= _pieces(file.read_bytes())
+        for arrival in set(mine["arrival"]):
+            for picture in (home.path / "work" / "previews").glob(f"*/{arrival}.png"):
+                content = picture.read_bytes()  # as a file, and as Dagster keeps it
+                pieces |= {content[300:340], base64.b64encode(content)[600:660]}
+    for table in (home.path / "work" / "arrivals").glob("*/series.parquet"):
+        rows = pd.read_parquet(table)
+        texts |= set(rows.loc[rows["subject_id"] == subject, "series_token"])
     return texts, pieces
 
 
@@ -126,8 +135,6 @@ def everything(home: Home, *, landing: bool = False) -> Iterator[tuple[str, byte
             yield name, bytes(unpacked)
             start = data.find(b"\x28\xb5\x2f\xfd", start + 1)
         if path.suffix == ".parquet":
-            import pandas as pd
-
             yield name, pd.read_parquet(path).to_csv().encode()
 
 

@@ -58,7 +58,7 @@ def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
                 release = release_of(config)
                 ensure_store(config.store_uri, ctx=storage.ctx)
                 refused = refused_subjects(config, config.store_uri, storage.ctx)
-                told = read_subject_tables(paths, config.subjects, release, refused)
+                told = read_subject_tables(paths, config.subjects, release, refused.refuses)
                 table = told.rows
                 _note_left_out(dataset.work.arrival(key), told.left_out)
                 imaged = sorted({p.subject_id for p in plan.selected(None)})
