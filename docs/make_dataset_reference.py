@@ -106,7 +106,7 @@ def words(annotation: Any) -> str:
         return " or ".join(f"`{member}`" for member in annotation)
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return "section"
-    return {str: "text", int: "whole number", float: "number"}[annotation]
+    return {str: "text", int: "whole number", float: "number", bool: "`true` or `false`"}[annotation]
 
 
 def default_of(field: FieldInfo) -> str:
@@ -116,6 +116,8 @@ def default_of(field: FieldInfo) -> str:
         return "required"
     if default is None or isinstance(default, BaseModel) or default in ({}, [], ""):
         return ""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
     if isinstance(default, dict):
         return "`{" + ", ".join(f"{key}: {value}" for key, value in default.items()) + "}`"
     return f"`{list(default) if isinstance(default, tuple) else default}`"

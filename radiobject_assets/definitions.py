@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
+from radiobject_assets.forgetting.forget_job import build_forget_job
 from radiobject_assets.platform.assets import build_assets
 from radiobject_assets.platform.automation import build_arrival_job, build_sensors, with_conditions
 from radiobject_assets.platform.checks import build_checks
@@ -49,14 +50,15 @@ def build_definitions(
     """
     settings = dataset if isinstance(dataset, DatasetSettings) else load_dataset(dataset)
     job = build_arrival_job(settings)
+    assets, checks = build_assets(settings), build_checks(settings)
     with warnings.catch_warnings():
         # Partitioned checks and conditions in the code server are not final in Dagster; its range is pinned.
         for category in (dg.BetaWarning, dg.PreviewWarning):
             warnings.simplefilter("ignore", category)
         return dg.Definitions(
-            assets=with_conditions(settings, build_assets(settings)),
-            asset_checks=build_checks(settings),
-            jobs=[job],
+            assets=with_conditions(settings, assets),
+            asset_checks=checks,
+            jobs=[job, build_forget_job(assets, checks)],
             sensors=build_sensors(settings, job),
             resources={**build_resources(settings), **(overrides or {})},
             executor=dg.in_process_executor,

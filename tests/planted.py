@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import itertools
+import json
+import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +31,12 @@ NESTED = (
     "AnatomicRegionSequence",
 )
 
+# What the standard writes in ASCII alone (PS3.5 6.1.2.2); a word of another script can't be there.
+ASCII_VR = frozenset({"AE", "CS", "UR"})
+ASCII_WORD = "ZZPLANTEDZZ"
+# A surname that is like no word, in several scripts; and the encodings in which it could be written down.
+SCRIPTS = ("Zzýkmüllërß", "Ыхщкузнецова", "龘山田龘太郎", "غظمحمدثخ", "Ξψωπαππάς", "ѪגולדברגѪ", ASCII_WORD)
+
 Word = Callable[[str], str]
 """The word for an attribute's keyword."""
 
@@ -39,7 +49,10 @@ def plant(dataset: Dataset, word: Word) -> int:
         keyword = keyword_for_tag(tag)
         if vr not in TEXT_VR or tag.group <= 0x0004 or not keyword or keyword in STRUCTURE:
             continue
-        dataset[tag] = pydicom.DataElement(tag, vr, word(keyword))
+        text = word(keyword)
+        dataset[tag] = pydicom.DataElement(
+            tag, vr, text if text.isascii() or vr not in ASCII_VR else ASCII_WORD
+        )
         planted += 1
     for keyword in NESTED:
         item, inner = Dataset(), Dataset()
@@ -81,3 +94,47 @@ def plant_in_files(folder: Path, word: Word, *, patient_id: str | None = None) -
             dataset.PatientID = patient_id
         dataset.save_as(path)
     return planted
+
+
+def plant_scripts(folder: Path, patient_id: str) -> None:
+    """Plant a word of another script in each text of every DICOM file, with names in three groups.
+
+    The file's own meta information, its preamble, and a UID that spells a name as well.
+    """
+    count = itertools.count()
+
+    def word(keyword: str) -> str:
+        return SCRIPTS[next(count) % len(SCRIPTS)]
+
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.read_bytes()[128:132] != b"DICM":
+            continue
+        dataset = pydicom.dcmread(path)
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+        plant(dataset, word)
+        dataset.PatientName = "=".join(SCRIPTS[:3])
+        dataset.PatientID = patient_id
+        dataset.ImageComments = "\r\n".join(SCRIPTS * 20)
+        dataset.add_new(0x00420011, "OB", SCRIPTS[0].encode("utf-16-le").ljust(64, b"\0"))  # a document
+        dataset.file_meta.SourceApplicationEntityTitle = ASCII_WORD
+        dataset.file_meta.SendingApplicationEntityTitle = ASCII_WORD
+        dataset.file_meta.ImplementationVersionName = ASCII_WORD
+        dataset.file_meta.PrivateInformationCreatorUID = SPELLED_UID
+        dataset.file_meta.PrivateInformation = ASCII_WORD.encode().ljust(12, b"\0")
+        dataset.preamble = ASCII_WORD.encode().ljust(128, b"\0")
+        dataset.IrradiationEventUID = dataset.DeviceUID = SPELLED_UID
+        dataset.save_as(path)
+
+
+SPELLED_UID = "1.2.826.90.90.80.76.65.78.84.69.68"
+"""ZZPLANTED, letter by letter."""
+
+
+def written(word: str) -> set[bytes]:
+    """A word as it could be found in a file: in encodings of text, in URIs, in JSON, and in base64."""
+    found = {word.encode(e, "ignore") for e in ("utf-8", "utf-16-le", "utf-16-be", "latin-1", "cp1251")}
+    found |= {urllib.parse.quote(word).encode(), json.dumps(word)[1:-1].encode()}
+    for before in range(3):  # the letters in the middle are the same wherever the word begins
+        coded = base64.b64encode(b" " * before + word.encode())
+        found.add(coded[4 : len(coded) - 4])
+    return {text for text in found if len(text) >= 8}

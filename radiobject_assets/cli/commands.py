@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from radiobject_assets.cli.forget import forget_people
 from radiobject_assets.cli.ingest import IngestRequest, print_ingest, take_in
 from radiobject_assets.cli.output import JsonFlag, out, print_json, progress, table_of, warn
 from radiobject_assets.cli.store import import_old, snapshots, store_uri
@@ -33,6 +34,9 @@ def _common(
 
 app.command("import-radiobject", epilog="Example: `radiobject-assets import-radiobject old/ new/`")(
     import_old
+)
+app.command("forget", epilog="Example: `radiobject-assets forget patient-7 --dataset dataset.yaml --yes`")(
+    forget_people
 )
 app.add_typer(snapshots, name="snapshot")
 

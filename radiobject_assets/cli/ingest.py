@@ -109,6 +109,8 @@ def print_ingest(report: IngestReport, store: str) -> None:
         out.print(f"[yellow]warning:[/yellow] {escape(doubt.told)}", highlight=False, soft_wrap=True)
     if report.doubts:
         out.print(f"         {escape(report.doubts[-1].mend)}", highlight=False, soft_wrap=True)
+    for note in report.notes:
+        out.print(f"note: {escape(note)}", highlight=False)
     for problem in report.problems:
         out.print(f"[red]problem:[/red] {escape(problem)}", highlight=False)
     out.print(_verdict(report), highlight=False)

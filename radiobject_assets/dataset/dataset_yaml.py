@@ -169,6 +169,10 @@ class CollectionConfig(_Section):
         return self
 
 
+# What a cell may hold: a number, a date, any text, or one of some values.
+ColumnKind = Literal["number", "date", "text"] | Annotated[list[str | int | float], Field(min_length=1)]
+
+
 class SubjectsConfig(_Section):
     """Who a volume belongs to, and where the subjects' own table is."""
 
@@ -185,6 +189,14 @@ class SubjectsConfig(_Section):
     else tabs)."""
     id_column: str = "participant_id"
     """Column of the table that holds the subject's id."""
+    columns: list[str] | dict[str, ColumnKind] | None = None
+    """Columns of the table that obs_meta gets, by their headings: `[age, sex]`, or with what a cell may hold:
+    `{age: number, sex: [F, M], seen: date, arm: text}`. Other columns are left out and counted, cells that
+    hold something else are emptied and counted. Without it all columns are taken whose (English) headings
+    don't say that they identify, and with pseudonyms none."""
+    refuse_forgotten: bool = True
+    """Whether somebody who was forgotten (`radiobject-assets forget`) is kept out when files of theirs come
+    again."""
     file_name: str = r"^(?P<subject>[^_]+)"
     """Regular expression that finds `subject` in a NIfTI file's name; with a `/`, in its path below the
     folder that is taken in: `^(?P<subject>[^/]+)/` for a folder of each subject."""

@@ -78,6 +78,7 @@ class Reason(StrEnum):
     NO_COLLECTION = "no_collection"
     PARTIAL_RESEND = "partial_resend"
     SUBJECT_CONFLICT = "subject_conflict"
+    SUBJECT_FORGOTTEN = "subject_forgotten"
 
 
 @dataclass(frozen=True)
@@ -368,5 +369,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "The store holds this series UID under another subject, or the PatientID comes from two issuers.",
         "Find out which subject is right; delete the wrong one before ingesting again. If the issuers mean "
         "one patient, set `subjects.issuer: ignore`.",
+    ),
+    Reason.SUBJECT_FORGOTTEN: Explanation(
+        "The file is of somebody who was forgotten (`radiobject-assets forget`), and came again.",
+        "Delete it where it came from. If the person may come in again: `radiobject-assets forget SUBJECT "
+        "--allow`, or for everybody `subjects.refuse_forgotten: false`.",
+        left_out=False,
     ),
 }

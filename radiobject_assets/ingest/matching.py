@@ -123,9 +123,11 @@ def values_of(series: Series, keyword: str) -> tuple[str, ...]:
             return tuple(dict.fromkeys(i.sop_class_uid for i in series.instances)) or ("",)
     name = _ATTRIBUTE_OF[keyword]
     value = series.attributes.get(name)
-    if value is not None or not series.instances:
+    # with pseudonyms obs gets tokens for words that are not known; what is asked for is the text itself
+    is_text = any(name in instance.extras for instance in series.instances)
+    if (value is not None and not is_text) or not series.instances:
         return (_text(value),)
-    return tuple(dict.fromkeys(_text(instance.attributes.get(name)) for instance in series.instances))
+    return tuple(dict.fromkeys(_text(i.extras.get(name, i.attributes.get(name))) for i in series.instances))
 
 
 def _text(value: AttributeValue) -> str:

@@ -10,9 +10,12 @@ from radiobject_assets.dataset.dataset_yaml import CollectionConfig, DatasetSett
 from radiobject_assets.errors import SchemaError
 from radiobject_assets.imaging.axes import AXIS, COLUMNS, axis_attributes
 from radiobject_assets.imaging.dicom.tags import ISSUER_COLUMN
+from radiobject_assets.imaging.files.path_text import path_text
 from radiobject_assets.imaging.files.unreadable import Unreadable
+from radiobject_assets.imaging.files.volume_names import without_ending
 from radiobject_assets.imaging.policy import SeriesPolicy
 from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.imaging.release.known_words import names_a_structure
 from radiobject_assets.imaging.scanning.scan import ScanResult
 from radiobject_assets.imaging.series.label_images import LabelledImage
 from radiobject_assets.imaging.series.record import Series
@@ -212,7 +215,10 @@ def _plan_one(series: Series, dataset: DatasetSettings, arrival: str) -> Planned
             return planned
         return replace(planned, series=_held(series, Reason.NO_COLLECTION, _unmatched(series, dataset)))
     if settings is not None and settings.segment_name is not None and series.nifti is not None:
-        series = replace(series, attributes={**series.attributes, "segments": segment_of(series.nifti.path)})
+        path = series.nifti.path
+        # with pseudonyms a name of a file that may be anybody's is no name of a structure
+        if dataset.subjects.key != "pseudonym" or names_a_structure(without_ending(path_text(path.name))):
+            series = replace(series, attributes={**series.attributes, "segments": segment_of(path)})
     if settings is not None and not series.instances:
         series = _with_axis(series, settings)
     obs_id = obs_id_of(subject_id, name, volume_key(series, arrival))

@@ -88,6 +88,8 @@ class IngestReport:
     budget_mb: int
     problems: tuple[str, ...] = ()
     """What went wrong beside the images, in words for the user: a subjects' table that can't be read."""
+    notes: tuple[str, ...] = ()
+    """What is no fault and is to be known: columns of a subjects' table that were left out."""
     doubts: tuple[SubjectDoubt, ...] = ()
     """Subjects that look wrong; their volumes are in all the same."""
     resolved: tuple[SeriesOutcome, ...] = ()
@@ -143,6 +145,7 @@ class IngestReport:
                 for item in self.unreadable
             ],
             "problems": list(self.problems),
+            "notes": list(self.notes),
             "warnings": [doubt.to_json() for doubt in self.doubts],
             "resolved": [outcome.to_json() for outcome in self.resolved],
             "counts": self.counts,

@@ -21,6 +21,7 @@ from radiobject_assets.ingest.labels_on_images.waiting_list import WaitingList, 
 from radiobject_assets.ingest.naming.doubtful_subjects import doubtful_subjects
 from radiobject_assets.ingest.naming.subject_table import read_subject_tables, subject_tables_among
 from radiobject_assets.ingest.plan import IngestPlan, plan_ingest
+from radiobject_assets.ingest.refused import refused_subjects, without_refused
 from radiobject_assets.ingest.report import IN_STORE, IngestReport, SeriesOutcome
 from radiobject_assets.ingest.run import OnProgress, run_ingest, start_decoders
 from radiobject_assets.ingest.stored.holdings import images_for_labels
@@ -64,6 +65,8 @@ def ingest_sources(
         found = release.scan(_own_files_named(_without_store(files, sources, store_uri), dataset))
         if not (found.instances or found.niftis or found.unreadable):
             raise _no_files(sources)
+        refused = refused_subjects(dataset, store_uri)
+        found = without_refused(found, dataset, "", refused)
         start_decoders(found.instances, budget, compute)
         plan = plan_ingest(found, dataset, known_images=images_for_labels(store_uri, found))
     report = run_ingest(plan, store_uri, budget=budget, compute=compute, on_progress=on_progress)
@@ -71,7 +74,7 @@ def ingest_sources(
     def again(labels: Sequence[WaitingLabels]) -> tuple[IngestPlan, IngestReport]:
         files = {name for one in labels for name in one.files}
         on_disk = sorted({Path(name) for one in labels for name in files_on_disk(one)})
-        found = release.scan(scan(on_disk))
+        found = without_refused(release.scan(scan(on_disk)), dataset, "", refused)
         plan = plan_ingest(found, dataset, known_images=images_for_labels(store_uri, found))
         plan = replace(plan, planned=tuple(p for p in plan.planned if not files.isdisjoint(files_of(p))))
         return plan, run_ingest(plan, store_uri, budget=budget, compute=compute)
@@ -172,7 +175,10 @@ def _with_subjects(
     if not tables or not known:
         return report
     try:
-        rows = read_subject_tables(tables, dataset.subjects, release)
+        read = read_subject_tables(
+            tables, dataset.subjects, release, refused_subjects(dataset, store_uri).refuses
+        )
+        rows = read.rows
         imaged = rows[rows["obs_subject_id"].isin(known)]
         upsert_subjects(store_uri, imaged)
     except (IngestError, SchemaError) as error:  # the volumes are in, and a mended table can follow
@@ -185,5 +191,6 @@ def _with_subjects(
     told = "no image; read as a table of subjects"
     return replace(
         report,
+        notes=(*report.notes, *filter(None, [read.told])),
         unreadable=tuple(replace(u, detail=told) if u.path in tables else u for u in report.unreadable),
     )

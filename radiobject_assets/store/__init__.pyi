@@ -6,6 +6,7 @@ from .format.contents import (
 from .format.deletion import (
     DeletionReport as DeletionReport,
     delete_subjects as delete_subjects,
+    subjects_in_files as subjects_in_files,
 )
 from .format.layout import (
     AFFINE_COLUMNS as AFFINE_COLUMNS,
@@ -59,6 +60,14 @@ from .names import (
 )
 from .objects.dataframe import (
     Dataframe as Dataframe,
+)
+from .objects.forgotten import (
+    FORGOTTEN_MARK as FORGOTTEN_MARK,
+    ForgottenSubjects as ForgottenSubjects,
+    allow_again as allow_again,
+    forgetting_key as forgetting_key,
+    forgotten_subjects as forgotten_subjects,
+    note_forgotten as note_forgotten,
 )
 from .objects.indexing import (
     Index as Index,

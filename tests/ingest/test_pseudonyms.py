@@ -40,7 +40,7 @@ def dataset(**more: object) -> DatasetSettings:
                 "seg": {"match": {"modality": "SEG"}, "kind": "labels", "labels_of": "ct"},
                 "t1w": {"match": {"files": "*_T1w.nii.gz"}},
             },
-            "subjects": {"key": "pseudonym"},
+            "subjects": {"key": "pseudonym", "columns": ["age", "sex", "scan_date", "folder", "site_name"]},
             **more,
         }
     )

@@ -106,6 +106,14 @@ FREE = frozenset({t.MANUFACTURER, t.MODEL_NAME, 0x00180024, t.KERNEL})
 """What is allowed by default and has no list: names of vendor, model and sequence, the kernel."""
 
 
+@cache
+def free_text_columns() -> frozenset[str]:
+    """Columns whose texts have no list, vocabulary or form, of those by default and of what may be added."""
+    kept = [(column, tag, kind) for column, (tag, kind) in t.ATTRIBUTES.items()]
+    kept += [(column, tag, kind) for column, tag, kind in t.OPTIONAL_ATTRIBUTES.values()]
+    return frozenset(column for column, tag, kind in kept if kind is str and tag not in _rules())
+
+
 @lru_cache(maxsize=4096)
 def in_terms(tag: int, text: str) -> str:
     """The text of an attribute as far as its list, vocabulary or form has it; "" where nothing of it has.

@@ -7,8 +7,8 @@ array's metadata, exports and Dagster are made from a released scan and from not
 With a key (from a secret that never leaves the process)
 - subjects are HMAC-SHA256 of the PatientID, so the same patient is the same subject wherever the key is;
 - UIDs become UIDs below 2.25 (PS3.5 B.2), the same for the same UID, so references still hold;
-- names of channels and of segments in files of their own leave only where each word of them is known
-  (`known_words`): else channels are numbered, and segments keep their value and code;
+- of free texts (vendor, model, sequence, kernel, names of segments and regions, what dataset.yaml adds) each
+  word that is not known (`known_words`) is a keyed token; channels of which one is not known are numbered;
 - dates move by a number of days that depends on the subject, so intervals within a subject still hold.
 """
 
@@ -29,10 +29,11 @@ from radiobject_assets.imaging.axes import AXIS, AXIS_VALUES
 from radiobject_assets.imaging.dicom.instance import Frame, Instance
 from radiobject_assets.imaging.dicom.split_uids import counted_uid
 from radiobject_assets.imaging.dicom.tags import ISSUER_COLUMN, OPTIONAL_ATTRIBUTES
+from radiobject_assets.imaging.dicom.terms import free_text_columns
 from radiobject_assets.imaging.files.path_text import path_text
-from radiobject_assets.imaging.nifti.bids import LABEL_COLUMNS
+from radiobject_assets.imaging.nifti.bids import IMAGE_SUFFIXES, LABEL_COLUMNS
 from radiobject_assets.imaging.nifti.header import NiftiFile
-from radiobject_assets.imaging.release.known_words import names_a_structure, names_an_image
+from radiobject_assets.imaging.release.known_words import in_known_words, names_an_image
 from radiobject_assets.imaging.scanning.scan import ScanResult
 from radiobject_assets.imaging.source import AttributeValue
 
@@ -115,6 +116,19 @@ class Release:
         """A digest that names `text` where it must not be shown."""
         return self._digest(kind, text).hex()[:32]
 
+    def known_words(self, text: str) -> str:
+        """A free text as it may be known outside: without a key as it is."""
+        if self.key is None:
+            return text
+        return in_known_words(text, lambda word: f"w-{self._digest('word', word).hex()[:8]}")
+
+    def _known_code(self, text: str) -> str:
+        """A code with what it means; a code of a scheme of one's own may be anything."""
+        code, _, meaning = text.partition(" ")
+        if not _PLAIN_CODE.fullmatch(code):
+            return self.known_words(meaning)
+        return f"{code} {self.known_words(meaning)}".strip()
+
     def _digest(self, kind: str, text: str) -> bytes:
         data = f"{kind}\0{text}".encode("utf-8", "surrogatepass")
         return hmac.new(self.key or b"", data, hashlib.sha256).digest()
@@ -151,6 +165,8 @@ class Release:
         frames = tuple(map(self._plain_stack, i.frames))
         if self.key is None:
             return replace(i, attributes=attributes, extras={}, frames=frames)
+        said = {name: str(attributes[name]) for name in free_text_columns() & attributes.keys()}
+        known = {name: self.known_words(text) for name, text in said.items()}
         patient = self.subject(i.patient_id) if i.patient_id and i.patient_id.strip() else None
         subject_id = patient or self.token("study", i.study_uid)
         days = shift(subject_id)
@@ -172,6 +188,9 @@ class Release:
             segments=tuple(
                 replace(
                     s,
+                    label=self.known_words(s.label),
+                    type=self._known_code(s.type),
+                    category=self._known_code(s.category),
                     references=tuple(map(uid, s.references)),
                     frame_of_reference_uid=uid(s.frame_of_reference_uid),
                 )
@@ -181,8 +200,9 @@ class Release:
                 replace(f, acquired_at=_moved(f.acquired_at, days)) if _DATE.match(f.acquired_at) else f
                 for f in frames
             ),
-            attributes=self._moved_attributes(attributes, uid, days),
-            extras={},
+            attributes=self._moved_attributes({**attributes, **known}, uid, days),
+            # what `match` is to look at, and nothing else
+            extras={name: text for name, text in said.items() if known[name] != text},
         )
 
     def _moved_attributes(
@@ -211,13 +231,22 @@ class Release:
         found = self.subject_of_file(path_text(nifti.told_name))
         attributes: dict[str, AttributeValue] = {}
         for name, value in nifti.attributes.items():
-            hide = name in LABEL_COLUMNS and _LOOKS_LIKE_NUMBER.search(str(value))
-            attributes[name] = self.token("label", str(value))[:8] if hide else value
+            if name in LABEL_COLUMNS and _LOOKS_LIKE_NUMBER.search(str(value)):
+                attributes[name] = self.token("label", str(value))[:8]
+            elif name in LABEL_COLUMNS | free_text_columns() or (
+                name == "suffix" and value not in IMAGE_SUFFIXES
+            ):
+                attributes[name] = self.known_words(str(value))
+            else:
+                attributes[name] = value
         if attributes.get(AXIS) == "channel":
             attributes[AXIS_VALUES] = _known_channels(str(attributes.get(AXIS_VALUES, "")))
         return replace(
             nifti,
-            segments=tuple(map(_known_segment, nifti.segments)),
+            segments=tuple(
+                (layer, value, self.known_words(label), self._known_code(kind), self._known_code(category))
+                for layer, value, label, kind, category in nifti.segments
+            ),
             subject=self.subject(found or f"file {nifti.name}"),
             key=self.token("file", nifti.name),
             place=self.token("place", str(nifti.path.resolve())),
@@ -236,19 +265,6 @@ def _known_channels(values: str) -> str:
     return json.dumps(
         [name if names_an_image(str(name)) else f"channel_{number}" for number, name in enumerate(names)]
     )
-
-
-def _known_segment(segment: tuple[int, int, str, str, str]) -> tuple[int, int, str, str, str]:
-    """A segment with its name and the meanings of its codes, where they are words for a structure."""
-    layer, value, label, kind, category = segment
-    return layer, value, label if names_a_structure(label) else "", _known_code(kind), _known_code(category)
-
-
-def _known_code(text: str) -> str:
-    code, _, meaning = text.partition(" ")
-    if not _PLAIN_CODE.fullmatch(code):
-        return ""
-    return text if names_a_structure(meaning) else code
 
 
 def _age(text: str) -> str:

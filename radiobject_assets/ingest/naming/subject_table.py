@@ -9,11 +9,12 @@ import os
 import re
 import warnings
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from radiobject_assets.dataset.dataset_yaml import SubjectsConfig
+from radiobject_assets.dataset.dataset_yaml import ColumnKind, SubjectsConfig
 from radiobject_assets.errors import IngestError
 from radiobject_assets.imaging.files.archives import split_member
 from radiobject_assets.imaging.files.unpacked_members import read_member
@@ -33,10 +34,9 @@ _OF_NO_PERSON = frozenset(
     {"site", "scanner", "group", "task", "protocol", "device", "cohort", "drug", "coil"}
 )
 _OF_BIRTH = frozenset({"date", "day", "month", "place", "name", "time"})
-# With pseudonyms, a second id in the table would be the way back to the patient.
-_SECOND_ID = frozenset({"id", "ids", "uid", "record", "number", "no"})
 _MAX_TABLE_BYTES = 256 << 20
 _WORD = re.compile(r"[^\W_]+")
+_DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)((?:[T ][0-9:.+Z-]*)?)")
 
 
 def find_subject_tables(folder: Path, subjects: SubjectsConfig) -> tuple[Path, ...]:
@@ -55,13 +55,52 @@ def subject_tables_among(paths: Iterable[Path], subjects: SubjectsConfig) -> tup
     return tuple(sorted(path for path in named if path.is_file() or split_member(path) is not None))
 
 
-def read_subject_tables(paths: Iterable[Path], subjects: SubjectsConfig, release: Release) -> pd.DataFrame:
-    """Read subjects' tables into one with the column `obs_subject_id` and the tables' other columns.
+@dataclass(frozen=True)
+class SubjectTable:
+    """What subjects' tables say, as far as it may be known."""
 
-    Empty cells and BIDS's `n/a` are missing values. Columns that hold direct identifiers (names, birth
-    dates, addresses, record numbers) or free text are left out. `release` is that of the data set
+    rows: pd.DataFrame
+    """The column `obs_subject_id`, and those that were taken."""
+    left_out: tuple[str, ...] = ()
+    """Headings of the columns that were not taken. A heading may name somebody."""
+    emptied: int = 0
+    """Cells that did not hold what `subjects.columns` says."""
+
+    @property
+    def told(self) -> str:
+        """What was left out, without a heading; "" where nothing was."""
+        parts = []
+        if self.left_out:
+            parts.append(
+                f"{len(self.left_out)} columns of the subjects' table are left out: name those that may be "
+                "known in `subjects.columns` of dataset.yaml"
+            )
+        if self.emptied:
+            parts.append(
+                f"{self.emptied} cells of the subjects' table are empty here: they don't hold what "
+                "`subjects.columns` says"
+            )
+        return "; ".join(parts)
+
+
+def read_subject_tables(
+    paths: Iterable[Path],
+    subjects: SubjectsConfig,
+    release: Release,
+    refused: Callable[[str], bool] = lambda subject_id: False,
+) -> SubjectTable:
+    """Read subjects' tables into one with the column `obs_subject_id` and the columns that may be taken.
+
+    Empty cells and BIDS's `n/a` are missing values. Taken is what `subjects.columns` names; where it names
+    nothing and there are no pseudonyms, all but columns whose headings speak of direct identifiers (names,
+    birth dates, addresses, record numbers) or free text. `release` is that of the data set
     (`ingest.dataset_release`): with pseudonyms the subjects get theirs, dates move as those of their images
-    do, and other ids, and cells that repeat the subject's own, are left out.
+    do, and cells that repeat the subject's own id are emptied.
+
+    Parameters
+    ----------
+    refused
+        Which subjects, by their ids outside, get no row (`ingest.refused`).
 
     Raises
     ------
@@ -70,17 +109,20 @@ def read_subject_tables(paths: Iterable[Path], subjects: SubjectsConfig, release
     """
     import pandas as pd  # 0.2 s, which sources without a table do without
 
-    tables = [_released(_read_one(path, subjects), release) for path in paths]
+    tables = [_read_one(path, subjects, release) for path in paths]
     if not tables:
-        return pd.DataFrame({"obs_subject_id": pd.Series(dtype="str")})
-    merged = pd.concat(tables, ignore_index=True).drop_duplicates(ignore_index=True)
+        return SubjectTable(pd.DataFrame({"obs_subject_id": pd.Series(dtype="str")}))
+    released = [_released(table.rows, release) for table in tables]
+    merged = pd.concat(released, ignore_index=True).drop_duplicates(ignore_index=True)
+    merged = merged[~merged["obs_subject_id"].map(refused).astype(bool)].reset_index(drop=True)
     repeated = merged["obs_subject_id"].duplicated()
     if repeated.any():
         raise IngestError(
             f"{subjects.table}: {int(repeated.sum())} subject(s) are listed more than once with different"
             " values; keep one row for each"
         )
-    return merged
+    left_out = dict.fromkeys(heading for table in tables for heading in table.left_out)
+    return SubjectTable(merged, tuple(left_out), sum(table.emptied for table in tables))
 
 
 def write_subjects(
@@ -93,7 +135,7 @@ def write_subjects(
     imaged
         Subjects that have images. What an earlier table said of them stays.
     table
-        From `read_subject_tables`.
+        The rows of `read_subject_tables`.
     """
     described = set(table["obs_subject_id"])
     ensure_subjects(store_uri, sorted(set(imaged) - described), ctx_for_threads(ctx))
@@ -101,7 +143,7 @@ def write_subjects(
         upsert_subjects(store_uri, table, ctx=ctx)
 
 
-def _read_one(path: Path, subjects: SubjectsConfig) -> pd.DataFrame:
+def _read_one(path: Path, subjects: SubjectsConfig, release: Release) -> SubjectTable:
     import pandas as pd
 
     try:
@@ -115,16 +157,42 @@ def _read_one(path: Path, subjects: SubjectsConfig) -> pd.DataFrame:
     if "obs_subject_id" in table.columns and subjects.id_column != "obs_subject_id":
         raise IngestError(f"{path}: has a column `obs_subject_id`, which is the store's own; rename it")
     if subjects.id_column not in table.columns:
+        # a heading may be a patient's name, where the first line is none of headings
+        has = "others" if release.key is not None else ", ".join(map(str, table.columns))
         raise IngestError(
-            f"{path}: has no column {subjects.id_column!r}; it has {', '.join(map(str, table.columns))}."
+            f"{path}: has no column {subjects.id_column!r}; it has {has}."
             " Set `subjects.id_column` in dataset.yaml"
         )
     if table[subjects.id_column].isna().any():
         raise IngestError(f"{path}: {subjects.id_column} is empty in some rows")
-    kept = [c for c in table.columns if c == subjects.id_column or not _identifies(str(c))]
-    table = table[kept].rename(columns={subjects.id_column: "obs_subject_id"})
+    columns = [str(c) for c in table.columns if c != subjects.id_column]
+    if subjects.columns is not None:
+        taken = [c for c in columns if c in subjects.columns]
+    elif release.key is not None:
+        taken = []  # in no language does a list of words say which headings identify
+    else:
+        taken = [c for c in columns if not _identifies(c)]
+    left_out = tuple(c for c in columns if c not in taken)
+    table = table[[subjects.id_column, *taken]].rename(columns={subjects.id_column: "obs_subject_id"})
     table["obs_subject_id"] = table["obs_subject_id"].str.strip().str.normalize("NFC")
-    return table
+    before = int(table.notna().to_numpy().sum())
+    if isinstance(subjects.columns, dict):
+        for name in taken:
+            table[name] = _of_kind(table[name], subjects.columns[name])
+    return SubjectTable(table, left_out, before - int(table.notna().to_numpy().sum()))
+
+
+def _of_kind(values: pd.Series, kind: ColumnKind) -> pd.Series:
+    """The cells that hold what was asked for; others are empty."""
+    import pandas as pd
+
+    if kind == "number":
+        return pd.to_numeric(values, errors="coerce")
+    if kind == "text":
+        return values
+    texts = values.astype("str").str.strip()
+    fits = texts.str.fullmatch(_DATE.pattern) if kind == "date" else texts.isin([str(one) for one in kind])
+    return values.where(fits)
 
 
 def _cells(path: Path, id_column: str) -> pd.DataFrame:
@@ -189,7 +257,7 @@ def _released(table: pd.DataFrame, release: Release) -> pd.DataFrame:
     outside = own.map(release.subject)
     released = {"obs_subject_id": outside}
     for column in table.columns:
-        if column == "obs_subject_id" or not _SECOND_ID.isdisjoint(_words_of(str(column))):
+        if column == "obs_subject_id":
             continue
         values = table[column]
         if values.dtype.kind not in "biufc":
@@ -209,7 +277,7 @@ def _released_cell(value: object, own: str, outside: str, release: Release) -> o
     bare = own.removeprefix("sub-")
     if own in value or (len(bare) >= 3 and bare in value):
         return None
-    if found := re.fullmatch(r"(\d{4})-?(\d\d)-?(\d\d)((?:[T ].*)?)", value.strip()):
+    if found := _DATE.fullmatch(value.strip()):
         moved = release.date("".join(found.group(1, 2, 3)), outside)
         return f"{moved[:4]}-{moved[4:6]}-{moved[6:]}{found.group(4)}" if moved else None
     return value

@@ -91,6 +91,7 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
 
         from radiobject_assets.imaging.scanning.scan import scan
         from radiobject_assets.ingest.dataset_release import release_of
+        from radiobject_assets.ingest.refused import refused_subjects, without_refused
 
         key = context.partition_key
         with shielded(dataset.work.arrival(key), _LOOK_AGAIN):
@@ -99,7 +100,9 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
             with measuring(memory.budget()) as measurement:
                 arrival = zone.fetch(key)
                 scanned = release_of(dataset.config).scan(scan([arrival.place]))
-                found = images_of(scanned, arrival, dataset.config)
+                images = images_of(scanned, arrival, dataset.config)
+                refused = refused_subjects(dataset.config, dataset.config.store_uri, storage.ctx)
+                found = without_refused(images, dataset.config, key, refused, arrival.place)
                 tables = dataset.tables(storage)
                 tables.put_arrow(tables.scan(key), found.to_table())
             reasons = pd.Series([str(item.reason) for item in found.unreadable], dtype="str").value_counts()

@@ -1,6 +1,8 @@
 """Who the volumes belong to: the subjects of an arrival, in obs_meta."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+from pathlib import Path
+
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
@@ -42,6 +44,7 @@ def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
             subject_tables_among,
             write_subjects,
         )
+        from radiobject_assets.ingest.refused import refused_subjects
         from radiobject_assets.store import ensure_store, hold_pseudonyms
 
         key = context.partition_key
@@ -53,12 +56,15 @@ def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
                 paths = find_subject_tables(folder, config.subjects)
                 paths += subject_tables_among((item.path for item in plan.unreadable), config.subjects)
                 release = release_of(config)
-                table = read_subject_tables(paths, config.subjects, release)
+                ensure_store(config.store_uri, ctx=storage.ctx)
+                refused = refused_subjects(config, config.store_uri, storage.ctx)
+                told = read_subject_tables(paths, config.subjects, release, refused.refuses)
+                table = told.rows
+                _note_left_out(dataset.work.arrival(key), told.left_out)
                 imaged = sorted({p.subject_id for p in plan.selected(None)})
                 # the type is given, because an empty column would not merge with text
                 images = pd.DataFrame({"obs_subject_id": pd.Series(imaged, dtype="str")})
                 rows = images.merge(table, how="outer", on="obs_subject_id")
-                ensure_store(config.store_uri, ctx=storage.ctx)
                 hold_pseudonyms(config.store_uri, release.mark, ctx=storage.ctx)
                 write_subjects(config.store_uri, imaged, table, storage.ctx)
             described = set(table["obs_subject_id"])
@@ -70,8 +76,19 @@ def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
                     "without_images": len(described - set(imaged)),
                     "not_in_the_table": len(set(imaged) - described),
                     "columns": ", ".join(str(column) for column in rows.columns),
+                    "columns_left_out": len(told.left_out),
+                    **({"left_out": told.told} if told.told else {}),
                     **measurement.metadata(),
                 },
             )
 
     return subjects
+
+
+def _note_left_out(folder: Path, headings: tuple[str, ...]) -> None:
+    """Name the columns that were left out where it is as confidential as the landing zone."""
+    note = folder / "columns-left-out.txt"
+    if headings:
+        note.write_text("\n".join(headings) + "\n", encoding="utf-8", errors="replace")
+    else:
+        note.unlink(missing_ok=True)

@@ -16,7 +16,14 @@ from radiobject_assets.store.arrays.tile_cache import forget_array
 from radiobject_assets.store.arrays.tiledb_array import read_meta
 from radiobject_assets.store.format.layout import STORE_FORMAT, Context, check_format, reference, store_log
 from radiobject_assets.store.log.commit_log import Log
-from radiobject_assets.store.log.erasing import Found, Tokens, erase_rows, prove_absent, remove_erased
+from radiobject_assets.store.log.erasing import (
+    Found,
+    Search,
+    Tokens,
+    erase_rows,
+    prove_absent,
+    remove_erased,
+)
 from radiobject_assets.store.log.state import State
 from radiobject_assets.store.log.vacuuming import revoked_tokens
 from radiobject_assets.store.names import COLLECTIONS, VOLUMES
@@ -66,6 +73,21 @@ def delete_subjects(
     remove_erased(log, found, wanted)
     searched = prove_absent(log, wanted, state)
     return DeletionReport(len(wanted), sum(map(len, found.tokens.values())), searched)
+
+
+def subjects_in_files(store_uri: str | os.PathLike[str], ctx: Context = None) -> frozenset[str]:
+    """Ids of everybody whose rows or voxels are in any file of a store, whatever state it belongs to.
+
+    Who was being deleted when the process was killed may be in no row any more and still be in here.
+    """
+    where = normalise(store_uri)
+    state = check_format(where, ctx, STORE_FORMAT)
+    log, context = store_log(where, ctx), reference(ctx).get()
+    search = Search(log, ())
+    found = search.run(state)
+    owners: dict[str, str | None] = {}
+    _unnamed_arrays(log, state, found.named, set(), owners, context)
+    return frozenset({*search.subjects, *(owner for owner in owners.values() if owner)} - {_UNREADABLE})
 
 
 def _unnamed_arrays(

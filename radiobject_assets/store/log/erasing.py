@@ -63,6 +63,8 @@ class Search:
         self._log = log
         self._ids = pa.array(sorted(ids), pa.large_string())
         self._seen: dict[tuple[str, str], tuple[bool, set[str], set[str]]] = {}
+        self.subjects: set[str] = set()
+        """Everybody whose rows were met on the way, where nobody is looked for."""
 
     def run(self, state: State) -> Found:
         """What is there now.
@@ -113,6 +115,8 @@ class Search:
         known = self._seen.get((folder, name))
         if known is None:
             rows = self._rows(folder, name, segment, [_SUBJECT, _TOKEN])
+            if not len(self._ids):
+                self.subjects.update(pc.unique(rows.column(_SUBJECT)).drop_null().to_pylist())
             mine = pc.is_in(rows.column(_SUBJECT), value_set=self._ids)
             tokens: set[str] = set()
             named: set[str] = set()

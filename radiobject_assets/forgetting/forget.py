@@ -1,0 +1,309 @@
+"""Forgetting a person, step by step; every step may be repeated, so the same call ends what was interrupted.
+
+1. *Refuse.* The store notes the person's mark: from now on their files are set apart when they come.
+2. *Store.* Rows and voxels, in the present, in snapshots, and in what killed writers left.
+3. *Caches, pictures, reports, copies.* What can be made again is removed whole.
+4. *History.* Dagster's events of the arrivals that they came with; what others need is said anew.
+5. *Landing zone*, where asked.
+6. *Tables.* Last, because they tell where the rest is.
+7. *Look again.* In every file, and in the database: what is still there is an error, not a message.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import dagster as dg
+
+from radiobject_assets.errors import ConfigurationError, StorageError
+from radiobject_assets.forgetting.cached_patches import caches_with, remove_caches
+from radiobject_assets.forgetting.dagster_events import (
+    remove_history,
+    restore,
+    runs_at_work,
+    runs_of,
+    to_restore,
+)
+from radiobject_assets.forgetting.deleted_rows import write_anew
+from radiobject_assets.forgetting.documents import clear_documents, documents_with
+from radiobject_assets.forgetting.journal import Journal
+from radiobject_assets.forgetting.landing_files import clear_landing
+from radiobject_assets.forgetting.person import Found, look
+from radiobject_assets.imaging.scanning.scan import ScanResult
+from radiobject_assets.ingest.dataset_release import release_of
+from radiobject_assets.ingest.refused import files_of_subjects, set_apart
+from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key
+from radiobject_assets.resources import DatasetResource, StorageResource
+from radiobject_assets.store import (
+    Storage,
+    delete_subjects,
+    ensure_store,
+    forgetting_key,
+    list_snapshots,
+    note_forgotten,
+    open_storage,
+    subjects_in_files,
+)
+
+OnStep = Callable[[str], None]
+STEPS = ("refuse", "store", "caches", "history", "landing", "tables", "look again")
+_OF_ALL_ARRIVALS = ("dataset", "splits", "patch_cache")
+
+
+@dataclass(frozen=True)
+class House:
+    """A data set with everything that may have traces of a person."""
+
+    dataset: DatasetResource
+    storage: StorageResource
+    instance: dg.DagsterInstance | None
+    """None: it is used without Dagster."""
+    assets: Sequence[dg.AssetKey] = ()
+    """Of the data set's definitions."""
+    checks: Sequence[dg.AssetCheckKey] = ()
+
+    @classmethod
+    def of(
+        cls,
+        dataset: DatasetResource,
+        storage: StorageResource,
+        instance: dg.DagsterInstance | None,
+        assets: Sequence[dg.AssetsDefinition],
+        checks: Sequence[dg.AssetChecksDefinition],
+    ) -> House:
+        """With the keys of definitions (`platform.assets.build_assets`, `platform.checks.build_checks`)."""
+        keys = [key for asset in assets for key in asset.keys]
+        return cls(dataset, storage, instance, keys, [key for check in checks for key in check.check_keys])
+
+    @property
+    def documents(self) -> list[Storage]:
+        """Where tables and reports are: beside the store, and in the work folder."""
+        tables = self.dataset.tables(self.storage).storage
+        local = open_storage(str(self.dataset.work.root), self.storage.ctx)
+        return [tables] if tables.uri == local.uri else [tables, local]
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What there was of a person, or would go: numbers, and no name."""
+
+    mark: str
+    """Names the person in a run's configuration, in the journal and in the store."""
+    volumes: int = 0
+    rows: int = 0
+    """Of the subjects' table in the store, in any state."""
+    arrivals: int = 0
+    runs: int = 0
+    patch_caches: int = 0
+    documents: int = 0
+    """Tables, pictures and reports that are written anew or removed."""
+    landing_files: int = 0
+    """Files in the landing zone; they go only where that is asked for."""
+    by_hand: int = 0
+    """Archives of the landing zone that hold other people as well: take the person out of them by hand."""
+
+    @property
+    def is_nobody(self) -> bool:
+        """Whether nothing of such a person was found."""
+        return not (self.volumes or self.rows or self.arrivals or self.documents)
+
+
+def would_go(house: House, mark: str) -> Forgotten:
+    """What `forget` would remove; nothing is changed but that the store gets a key for marks."""
+    is_theirs = _by_mark(house, mark)
+    found = look(house.dataset, house.storage, is_theirs)
+    runs = 0 if house.instance is None else len(runs_of(house.instance, found.arrivals, found.traces))
+    return Forgotten(
+        mark,
+        volumes=found.n_volumes,
+        rows=found.n_rows,
+        arrivals=len(found.arrivals),
+        runs=runs,
+        patch_caches=len(caches_with(house.dataset.work.root / "patches", found.traces)),
+        documents=sum(1 for storage in house.documents for _ in documents_with(storage, found.traces)),
+        landing_files=sum(len(files) for files in found.files.values()),
+    )
+
+
+def forget(
+    house: House, mark: str, *, landing: bool = False, own_run: str = "", on_step: OnStep | None = None
+) -> Forgotten:
+    """Remove everything of one person, and look for it once more.
+
+    Parameters
+    ----------
+    mark
+        `ForgottenSubjects.mark` of the subject's id.
+    landing
+        Remove their files from the landing zone as well.
+    own_run
+        Id of the run that this is done in, which is not removed.
+
+    Raises
+    ------
+    ConfigurationError
+        A run is working on an arrival of theirs: wait for it, then forget once more.
+    StorageError
+        Something can't be removed, or is still found afterwards. The same call goes on.
+    """
+    tell = on_step or (lambda step: None)
+    uri, ctx = house.dataset.config.store_uri, house.storage.ctx
+    ensure_store(uri, ctx=ctx)
+    tables, work = house.dataset.tables(house.storage), house.dataset.work.root
+    is_theirs = _by_mark(house, mark)
+    found = look(house.dataset, house.storage, is_theirs)
+    journal = Journal.open(tables, mark, landing=landing).with_arrivals(found.arrivals)
+    before = Forgotten(
+        mark,
+        volumes=found.n_volumes,
+        rows=found.n_rows,
+        arrivals=len(journal.arrivals),
+        landing_files=sum(map(len, found.files.values())),
+    )
+    _wait_for_nobody(house, journal, own_run)
+    journal.keep(tables)
+
+    tell("refuse")
+    note_forgotten(uri, [mark], ctx)
+    tell("store")
+    ids = {subject for subject in subjects_in_files(uri, ctx) if is_theirs(subject)}
+    # the mark is nobody's id: with it alone, what a killed call left behind is removed
+    delete_subjects(uri, {*ids, mark}, ctx)
+    _note_snapshot(house)
+    tell("caches")
+    n_caches = remove_caches(work / "patches", found.traces)
+    n_files = _remove_work(work, journal.arrivals)
+    tell("history")
+    n_runs = 0
+    if house.instance is not None:
+        journal, n_runs = _forget_history(house, house.instance, journal, found, own_run)
+    tell("landing")
+    by_hand = _forget_landing(house, journal, found) if journal.landing else 0
+    tell("tables")
+    _set_apart(house, journal, found)
+    documents = sum(clear_documents(storage, found.traces) for storage in house.documents)
+    for storage in house.documents:
+        for entry in storage.leftovers(0.0):  # what a killed process staged
+            storage.remove(entry.path)
+    tell("look again")
+    _prove(house, found, own_run)
+    journal.done().keep(tables)
+    return replace(before, runs=n_runs, patch_caches=n_caches, documents=documents + n_files, by_hand=by_hand)
+
+
+def unfinished(house: House) -> tuple[str, ...]:
+    """Marks of people whose forgetting was interrupted: it goes on when they are forgotten once more."""
+    return Journal.unfinished(house.dataset.tables(house.storage))
+
+
+def _by_mark(house: House, mark: str) -> Callable[[str], bool]:
+    uri, ctx = house.dataset.config.store_uri, house.storage.ctx
+    ensure_store(uri, ctx=ctx)
+    marks = forgetting_key(uri, ctx)
+    return lambda subject_id: marks.mark(subject_id) == mark
+
+
+def _wait_for_nobody(house: House, journal: Journal, own_run: str) -> None:
+    if house.instance is None:
+        return
+    late = [asset_key(house.dataset.config, name) for name in _OF_ALL_ARRIVALS]
+    if count := runs_at_work(house.instance, journal.arrivals, late, own_run):
+        raise ConfigurationError(
+            f"{count} runs are working on what the person came with, or on what is made of all arrivals; "
+            "wait for them, or cancel them in Dagster if their process is dead, then forget once more"
+        )
+
+
+def _note_snapshot(house: House) -> None:
+    """The note of the latest snapshot, with the digest and counts that it has without the person."""
+    tables = house.dataset.tables(house.storage)
+    if not tables.has(tables.snapshot):
+        return
+    note = json.loads(tables.text(tables.snapshot))
+    for snapshot in list_snapshots(house.dataset.config.store_uri, ctx=house.storage.ctx):
+        if snapshot.name == note.get("name") and snapshot.digest != note.get("digest"):
+            note.update(digest=snapshot.digest, counts=dict(snapshot.counts))
+            tables.put_text(tables.snapshot, json.dumps(note, indent=2))
+
+
+def _remove_work(work: Path, arrivals: Sequence[str]) -> int:
+    """Pictures, reports and copies of arrivals, and the reports that are of no arrival."""
+    files = [path for key in arrivals for path in work.glob(f"previews/*/{key}.png")]
+    files += [path for key in arrivals for path in (work / "arrivals" / key).glob("*.txt")]
+    files += work.glob("*.txt")
+    for path in files:
+        path.unlink(missing_ok=True)
+    for key in arrivals:
+        shutil.rmtree(work / "copies" / key, ignore_errors=True)
+    return len(files)
+
+
+def _forget_history(
+    house: House, instance: dg.DagsterInstance, journal: Journal, found: Found, own_run: str
+) -> tuple[Journal, int]:
+    config, tables = house.dataset.config, house.dataset.tables(house.storage)
+    if not journal.restored:
+        unchanged = {asset_key(config, "raw_dicom")}
+        new = to_restore(
+            instance, house.assets, house.checks, journal.arrivals, secrets.token_hex(8), unchanged
+        )
+        journal = replace(journal, restored=tuple(new))
+        journal.keep(tables)  # a verdict that is lost would be a doubt that is lost
+    runs = remove_history(instance, house.assets, set(journal.arrivals), found.traces, own_run)
+    there = set(instance.get_dynamic_partitions(arrival_partitions(config).name or ""))
+    restore(instance, [one for one in journal.restored if one.partition in {*there, None}])
+    write_anew(instance)
+    return journal, runs
+
+
+def _forget_landing(house: House, journal: Journal, found: Found) -> int:
+    config, tables = house.dataset.config, house.dataset.tables(house.storage)
+    release = release_of(config)
+    by_hand = 0
+    for key in journal.arrivals:
+        if not tables.has(tables.scan(key)):
+            continue
+        scan = ScanResult.from_table(tables.arrow(tables.scan(key)))
+        by_hand += clear_landing(
+            house.dataset.landing(house.storage),
+            key,
+            found.files.get(key, set()),
+            scan,
+            config.subjects,
+            lambda subject_id: found.traces.is_theirs(release.subject(subject_id)),
+        )
+    return by_hand
+
+
+def _set_apart(house: House, journal: Journal, found: Found) -> None:
+    """The kept scans without the person's files: one record each that says no more than that there is one."""
+    config, tables = house.dataset.config, house.dataset.tables(house.storage)
+    for key in journal.arrivals:
+        name = tables.scan(key)
+        if not tables.has(name):
+            continue
+        before = ScanResult.from_table(tables.arrow(name))
+        files, _ = files_of_subjects(before, config, key, found.traces.is_theirs, found.traces.in_text)
+        if files:
+            tables.put_arrow(name, set_apart(before, files, Path(key)).to_table())
+
+
+def _prove(house: House, found: Found, own_run: str) -> None:
+    uri, ctx = house.dataset.config.store_uri, house.storage.ctx
+    left = sum(found.traces.is_theirs(subject) for subject in subjects_in_files(uri, ctx))
+    again = look(house.dataset, house.storage, found.traces.is_theirs)
+    left += again.n_volumes + len(again.arrivals)
+    left += sum(1 for storage in house.documents for _ in documents_with(storage, found.traces))
+    left += len(caches_with(house.dataset.work.root / "patches", found.traces))
+    if house.instance is not None:
+        left += len(runs_of(house.instance, (), found.traces) - {own_run})
+    if left:
+        raise StorageError(
+            f"{left} traces of the person are still there, perhaps because a run wrote them meanwhile; "
+            "forget once more"
+        )

@@ -1,0 +1,119 @@
+"""Where a person is in a data set: found in the store, in the tables of arrivals, and in the kept scans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from radiobject_assets.forgetting.traces import SUBJECT_KEYS, Traces
+from radiobject_assets.imaging.scanning.scan import ScanResult
+from radiobject_assets.ingest.refused import files_of_subjects
+from radiobject_assets.resources import DatasetResource, StorageResource, WorkingTables
+from radiobject_assets.store import MissingError, RadiObject, is_store, subjects_in_files
+
+_UNIQUE = ("series_uid", "study_uid", "series_token", "volume")
+"""Columns whose values are a person's alone."""
+_ID_COLUMNS = ("obs_id",)
+
+
+@dataclass
+class Found:
+    """What there is of a person."""
+
+    traces: Traces
+    arrivals: set[str] = field(default_factory=set)
+    """Keys of the arrivals that they came with."""
+    files: dict[str, set[Path]] = field(default_factory=dict)
+    """Their files in the landing zone, or in the copy of it, by arrival."""
+    collections: dict[str, set[str]] = field(default_factory=dict)
+    """By arrival the collections that have a volume of theirs."""
+    n_volumes: int = 0
+    n_rows: int = 0
+
+
+def look(dataset: DatasetResource, storage: StorageResource, is_theirs: Callable[[str], bool]) -> Found:
+    """Find a person by a predicate of subjects' ids, wherever the store and the tables have them."""
+    found = Found(Traces(is_theirs))
+    _in_store(dataset.config.store_uri, storage, found)
+    tables = dataset.tables(storage)
+    _in_tables(tables, found)
+    _in_scans(dataset, tables, found)
+    return found
+
+
+def _in_store(uri: str, storage: StorageResource, found: Found) -> None:
+    if not is_store(uri, storage.ctx):
+        return
+    traces = found.traces
+    traces.subjects |= set(filter(traces.is_theirs, subjects_in_files(uri, storage.ctx)))
+    store = RadiObject(uri, ctx=storage.ctx)
+    for name in store.collection_names:
+        obs = store.collection(name).to_obs().reset_index()
+        mine = obs[obs["obs_subject_id"].isin(traces.subjects)]
+        found.n_volumes += len(mine)
+        _take(mine, found, obs[~obs["obs_subject_id"].isin(traces.subjects)])
+        for arrival in mine.get("arrival", pd.Series(dtype="str")).dropna():
+            found.collections.setdefault(str(arrival), set()).add(name)
+    found.arrivals |= {key for key in found.collections if key}
+    found.n_rows = int(bool(traces.subjects))
+
+
+def _in_tables(tables: WorkingTables, found: Found) -> None:
+    for name in tables.below("arrivals"):
+        if not name.endswith(".parquet") or PurePosixPath(name).name == "scan.parquet":
+            continue
+        try:
+            rows = tables.frame(name)
+        except MissingError:  # a run took it away meanwhile
+            continue
+        column = next((c for c in rows.columns if c in SUBJECT_KEYS), None)
+        if column is None:
+            continue
+        mine = rows[rows[column].astype("str").map(found.traces.is_theirs)]
+        if len(mine):
+            found.traces.subjects |= set(mine[column].astype("str"))
+            found.arrivals.add(PurePosixPath(name).parts[1])
+            _take(mine, found, rows.drop(mine.index))
+    if tables.has(tables.splits):
+        ids = tables.frame(tables.splits)["obs_subject_id"].astype("str")
+        found.traces.subjects |= set(ids[ids.map(found.traces.is_theirs)])
+
+
+def _take(rows: pd.DataFrame, found: Found, others: pd.DataFrame) -> None:
+    """Note what names the person in their rows; what rows of others have as well names nobody."""
+    for columns, into in ((_UNIQUE, found.traces.digests), (_ID_COLUMNS, found.traces.volumes)):
+        for column in columns:
+            if column in rows:
+                theirs = {str(value) for value in rows[column].dropna() if str(value)}
+                into |= theirs - set(others[column].dropna().astype("str"))
+
+
+def _in_scans(dataset: DatasetResource, tables: WorkingTables, found: Found) -> None:
+    """Their files, and the UIDs of their instances; also in arrivals whose series were never judged."""
+    config, traces = dataset.config, found.traces
+    for name in tables.below("arrivals"):
+        parts = PurePosixPath(name).parts
+        if parts[-1] != "scan.parquet":
+            continue
+        key = parts[1]
+        if key not in found.arrivals and tables.has(tables.series(key)):
+            continue  # its table of series would have named them
+        try:
+            scan = ScanResult.from_table(tables.arrow(name))
+        except MissingError:
+            continue
+        files, series = files_of_subjects(scan, config, key, traces.is_theirs, traces.in_text)
+        if not files:
+            continue
+        found.arrivals.add(key)
+        found.files[key] = set(files)
+        traces.subjects |= {planned.subject_id for planned in series}
+        traces.volumes |= {planned.obs_id for planned in series if planned.obs_id}
+        traces.digests |= {planned.series_token for planned in series}
+        uids: dict[bool, set[str]] = {True: set(), False: set()}
+        for i in scan.instances:
+            uids[i.path in files] |= {i.sop_instance_uid, i.series_uid, i.study_uid} - {""}
+        traces.digests |= uids[True] - uids[False]

@@ -1,0 +1,242 @@
+"""Forgetting a person: nothing of them is left in any byte, and everybody else's history stays."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from house import Home, digests_without, make_home, places_of, put_back, traces_of
+
+from radiobject_assets.definitions import build_definitions
+from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.forgetting.forget import forget, would_go
+from radiobject_assets.platform.assets.history import failed_arrivals
+from radiobject_assets.store import RadiObject, create_snapshot, forgetting_key, list_snapshots
+
+SECRET = "correct-horse-battery-staple"
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Home]:
+    return _pristine(tmp_path_factory.mktemp("plain"), pseudonyms=False)
+
+
+@pytest.fixture(scope="module")
+def pseudonymous(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Home]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("RADIOBJECT_PSEUDONYM_KEY", SECRET)
+        return _pristine(tmp_path_factory.mktemp("pseudonyms"), pseudonyms=True)
+
+
+def _pristine(folder: Path, *, pseudonyms: bool) -> tuple[Path, Home]:
+    home = make_home(folder / "home", pseudonyms=pseudonyms)
+    create_snapshot(home.store, "named")
+    shutil.copytree(home.path, folder / "pristine")
+    return folder / "pristine", home
+
+
+@pytest.fixture
+def home(plain: tuple[Path, Home]) -> Home:
+    put_back(*plain)
+    return plain[1]
+
+
+def mark_of(home: Home, subject: str) -> str:
+    return forgetting_key(home.store).mark(subject)
+
+
+def command(home: Home, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(_words(home, *arguments), input=given, capture_output=True, text=True, check=False)
+
+
+def _words(home: Home, *arguments: str) -> list[str]:
+    dataset = ("--dataset", str(home.path / "dataset.yaml"))
+    return [sys.executable, "-m", "radiobject_assets.cli", "forget", *arguments, *dataset]
+
+
+@pytest.mark.parametrize("kind", ["plain", "pseudonymous"])
+def test_nothing_of_a_person_is_left_and_everybody_else_stays(
+    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RADIOBJECT_PSEUDONYM_KEY", SECRET)
+    pristine, home = request.getfixturevalue(kind)
+    put_back(pristine, home)
+    subject, *others = home.subjects()
+    texts, pieces = traces_of(home, subject)
+    assert len(pieces) > 20
+    assert {Path(name).parts[0] for name in places_of(home, texts, pieces)} == {"store", "work", "dagster"}
+    before = digests_without(home, subject)
+    with home.house() as house:
+        told = would_go(house, mark_of(home, subject))
+        assert told.volumes > 0
+        assert told.runs > 0
+        assert home.subjects() == [subject, *others]
+        done = forget(house, mark_of(home, subject))
+        assert done.volumes == told.volumes
+    assert places_of(home, texts, pieces) == set()
+    assert home.subjects() == others
+    assert digests_without(home, subject) == before
+    assert {s.name for s in list_snapshots(home.store)} >= {"named", "snapshot-0001"}
+    # the files are still in the landing zone: another pass takes in nothing of theirs
+    assert not home.run().failed
+    for path in (home.path / "landing").iterdir():  # nor does one that looks at all of them anew
+        (path / "note.txt").write_text("new")
+    assert not home.run().failed
+    assert places_of(home, texts, pieces) == set()
+    assert home.subjects() == others
+
+
+def test_the_landing_zone_is_cleared_of_one_person_where_that_is_asked_for(home: Home) -> None:
+    subject, *others = home.subjects()
+    texts, pieces = traces_of(home, subject)
+    kept = {p for p in (home.path / "landing").rglob("*") if p.is_file() and subject not in str(p)}
+    with home.house() as house:
+        done = forget(house, mark_of(home, subject), landing=True)
+    assert done.landing_files > 0
+    assert done.by_hand == 0
+    assert places_of(home, {subject}, set(), landing=True) == set()
+    assert places_of(home, texts, pieces, landing=True) == set()
+    left = {p for p in (home.path / "landing").rglob("*") if p.is_file()}
+    assert len(kept - left) < done.landing_files
+    assert not home.run().failed
+    assert home.subjects() == others
+    volumes = RadiObject(home.store).collection("ct").to_obs()
+    assert set(volumes["obs_subject_id"]) <= set(others)
+
+
+def test_a_dry_run_tells_counts_and_marks_and_removes_nothing(home: Home) -> None:
+    subject = home.subjects()[0]
+    done = command(home, "-", given=f"{subject}\n")
+    assert done.returncode == 0, done.stderr
+    assert mark_of(home, subject) in done.stdout
+    assert "Nothing was removed" in done.stdout
+    assert subject not in done.stdout + done.stderr
+    assert subject in home.subjects()
+    nobody = command(home, "nobody-at-all")
+    assert nobody.returncode == 1
+    assert "nobody-at-all" not in nobody.stdout + nobody.stderr
+
+
+def test_the_job_takes_marks_alone(home: Home) -> None:
+    subject = home.subjects()[0]
+    texts, pieces = traces_of(home, subject)
+    job = build_definitions(home.settings).resolve_job_def("forget")
+    with dg.DagsterInstance.from_config(str(home.path / "dagster")) as instance:
+
+        def run(person: str) -> dg.ExecuteInProcessResult:
+            config = {"ops": {"forget_people": {"config": {"people": [person]}}}}
+            return job.execute_in_process(config, instance=instance, raise_on_error=False)
+
+        refused = run(subject)
+        assert not refused.success
+        assert subject in home.subjects()
+        instance.delete_run(refused.run_id)
+        assert run(mark_of(home, subject)).success
+    assert places_of(home, texts, pieces) == set()
+
+
+def test_who_comes_again_is_refused_until_allowed(home: Home) -> None:
+    subject = home.subjects()[0]
+    with home.house() as house:
+        n_volumes = forget(house, mark_of(home, subject)).volumes
+
+    def ingest() -> dict[str, object]:
+        words = ("ingest", str(home.path / "landing"), "--dataset", str(home.path / "dataset.yaml"), "--json")
+        done = subprocess.run(
+            [sys.executable, "-m", "radiobject_assets.cli", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return json.loads(done.stdout)
+
+    document = ingest()
+    assert not [s for s in document["series"] if s["subject_id"] == subject]
+    assert [u for u in document["unreadable"] if u["reason"] == "subject_forgotten"]
+    assert subject not in home.subjects()
+    assert command(home, subject, "--allow").returncode == 0
+    back = [s for s in ingest()["series"] if s["subject_id"] == subject and s["status"] == "written"]
+    assert len(back) == n_volumes
+    assert subject in home.subjects()
+
+
+def test_a_doubt_about_an_arrival_outlives_its_history(home: Home) -> None:
+    subject = home.subjects()[0]
+    ct = dg.AssetKey(["demo", "ct"])
+    with home.house() as house:
+        assert house.instance is not None
+        failed = dg.AssetCheckEvaluation(
+            asset_key=ct, check_name="integrity", passed=False, partition="batch-001", blocking=True
+        )
+        house.instance.report_runless_asset_event(failed)
+        assert failed_arrivals(house.instance, [ct]) == ["batch-001"]
+        made = house.instance.get_materialized_partitions(ct)
+        forget(house, mark_of(home, subject))
+        assert failed_arrivals(house.instance, [ct]) == ["batch-001"]
+        assert house.instance.get_materialized_partitions(ct) == made
+
+
+def test_nobody_is_forgotten_while_a_run_works_on_their_arrival(home: Home) -> None:
+    subject = home.subjects()[0]
+    with home.house() as house:
+        assert house.instance is not None
+        job = build_definitions(home.settings).resolve_job_def("process_arrival")
+        run = house.instance.create_run_for_job(job, tags={"dagster/partition": "batch-001"})
+        house.instance.report_engine_event("begins", run)
+        house.instance.report_dagster_event(
+            dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job.name, message="begins"), run.run_id
+        )
+        with pytest.raises(ConfigurationError, match="1 runs are working"):
+            forget(house, mark_of(home, subject))
+    assert subject in home.subjects()
+
+
+def _forget_under_kills(home: Home, pristine: Path, seed: int) -> None:
+    """Forget somebody by the command, killed at random moments until it comes to its end."""
+    chance = random.Random(seed)
+    put_back(pristine, home)
+    subject = chance.choice(home.subjects())
+    others = [one for one in home.subjects() if one != subject]
+    texts, pieces = traces_of(home, subject)
+    before = digests_without(home, subject)
+    mark = mark_of(home, subject)
+    journal = home.path / "work" / "forgetting" / f"{mark}.json"
+    landing = chance.random() < 0.5
+    for _ in range(chance.randint(1, 4)):
+        # by its mark: the id is known to nobody any more who takes it up
+        process = subprocess.Popen(
+            _words(home, mark, "--yes", *(["--landing"] if landing else [])),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        while process.poll() is None and not journal.is_file():
+            time.sleep(0.01)
+        time.sleep(chance.expovariate(1.0))
+        process.kill()
+        process.wait()
+    done = command(home, mark, "--yes", *(["--landing"] if landing else []))
+    assert done.returncode in (0, 1), (seed, done.stderr)
+    assert places_of(home, texts, pieces, landing=landing) == set(), seed
+    assert home.subjects() == others, seed
+    assert digests_without(home, subject) == before, seed
+    assert json.loads(journal.read_text())["finished"], seed
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_kill_at_any_moment_leaves_nothing_that_the_next_call_does_not_remove(
+    plain: tuple[Path, Home], seed: int
+) -> None:
+    _forget_under_kills(plain[1], plain[0], seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("seed", range(100, 200))
+def test_a_hundred_people_are_forgotten_under_kills(plain: tuple[Path, Home], seed: int) -> None:
+    _forget_under_kills(plain[1], plain[0], seed)
