@@ -19,6 +19,7 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.forgetting.forget_job import build_forget_job
 from radiobject_assets.platform.assets import build_assets
 from radiobject_assets.platform.automation import build_arrival_job, build_sensors, with_conditions
+from radiobject_assets.platform.automation.schedules import build_schedules
 from radiobject_assets.platform.checks import build_checks
 from radiobject_assets.resources import (
     ComputeResource,
@@ -60,6 +61,7 @@ def build_definitions(
             asset_checks=checks,
             jobs=[job, build_forget_job(assets, checks)],
             sensors=build_sensors(settings, job),
+            schedules=build_schedules(settings),
             resources={**build_resources(settings), **(overrides or {})},
             executor=dg.in_process_executor,
         )

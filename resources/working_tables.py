@@ -41,6 +41,10 @@ class WorkingTables:
         """The arrival's labels of one collection that wait for their image; there only if some do."""
         return f"arrivals/{arrival}/waiting-{collection}.parquet"
 
+    def verified(self, collection: str) -> str:
+        """When each volume of a collection was last verified, and what was found."""
+        return f"verified/{collection}.parquet"
+
     snapshot = "snapshot.json"
     """Description of the latest snapshot."""
     splits = "splits.parquet"

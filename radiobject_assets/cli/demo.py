@@ -178,6 +178,8 @@ def print_summary(summary: DemoSummary, console: Console) -> None:
     checks = overview.checks
     colour = "red" if checks.failed else "green"
     console.print(f"[bold]Checks[/]  [{colour}]{checks.passed} passed, {checks.failed} failed[/]")
+    for name in checks.warnings:
+        console.print(f"  [yellow]look at[/] {escape(name)}")
     for name in checks.failures:
         console.print(f"  [red]{escape(name)}[/]")
     console.print(

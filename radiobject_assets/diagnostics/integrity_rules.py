@@ -1,12 +1,12 @@
 """Integrity rules: what must be true of every volume in a store.
 
-Each rule is a function from rows (and where needed the volumes) to findings. A finding names the rule, the
-volume, what is wrong and what to do; whoever shows it decides how the volume may be called there.
+Each rule is a function from rows (and where needed the volumes) to findings. Whoever shows a finding decides
+how the volume may be called there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,44 +14,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from radiobject_assets.diagnostics import kinds
+from radiobject_assets.diagnostics.findings import Finding, Kind
 from radiobject_assets.diagnostics.inventory import read_inventory
+from radiobject_assets.diagnostics.row_digests import ROW_DIGEST, changed_parts
+from radiobject_assets.errors import StorageError
 from radiobject_assets.orientation import affine_from_values, spacing_mm
-from radiobject_assets.store import AFFINE_COLUMNS, RadiObject, TileDBContext, VolumeCollection
-
-INGEST_AGAIN = "Materialize the arrival's partition of this collection again: it writes unsound volumes anew."
+from radiobject_assets.store import AFFINE_COLUMNS, RadiObject, TileDBContext, Volume, VolumeCollection
 
 # Spacing follows from the affine by square roots: equal within float64 rounding, with room for decimal text.
 _SPACING_TOLERANCE = 1e-4
 # Largest distance of two grids' voxel centres, in voxels, that still counts as the same place.
 _GRID_TOLERANCE_VOXELS = 1e-2
+# From a mouse's micro-CT to the thickest scout.
+_PLAUSIBLE_SPACING_MM = (0.01, 100.0)
 
-_PROBLEMS = {
-    "missing": "the row names an array that is not there",
-    "unreadable": "its array can't be read",
-    "files": "a file of its array is gone or not what was written",
-    "digest": "its voxels are not those that were written",
-    "index": "its tile index is not that of its array",
-    "id": "its array belongs to another volume",
-    "shape": "its array has another shape than the row says",
-    "dtype": "its array has another data type than the row says",
-}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong with one volume. `obs_id` and `detail` may identify a person."""
-
-    rule: str
-    obs_id: str
-    problem: str
-    """What is wrong, without any identifier."""
-    what_to_do: str
-    detail: str = ""
+IN_STORE = ("written", "updated", "unchanged")
 
 
 @dataclass(frozen=True)
 class IntegrityReport:
-    """What the rules found among the volumes of one arrival."""
+    """What the rules found among the volumes of one arrival, or of all."""
 
     n_volumes: int
     voxel_bytes: int
@@ -68,11 +51,17 @@ def check_collections(
     collections: Collection[str] | None,
     *,
     arrival: str | None = None,
+    outcomes: pd.DataFrame | None = None,
     ctx: TileDBContext | None = None,
 ) -> IntegrityReport:
     """Apply every rule to the volumes of collections, or to those that came with one arrival.
 
     Voxels are read once, volume by volume, so memory holds one volume's tiles.
+
+    Parameters
+    ----------
+    outcomes
+        What was kept of the arrival (`row_digests`): rows are compared with what was written.
 
     Raises
     ------
@@ -83,40 +72,52 @@ def check_collections(
     store = RadiObject(store_uri, ctx=ctx)
     findings: list[Finding] = []
     findings += geometry_is_sound(rows)
-    images_of_labels = rows.loc[rows["labels_of"].notna() & (rows["labels_of"] != ""), "labels_of_collection"]
-    if len(images_of_labels):
-        images = read_inventory(store_uri, collections=set(images_of_labels), ctx=ctx)
-        findings += labels_on_image_grid(rows, images)
+    findings += labels_on_their_images(store_uri, rows, ctx)
+    if outcomes is not None and arrival is not None:
+        findings += rows_as_written(rows, outcomes, arrival)
     for name, group in rows.groupby("collection", sort=True):
-        findings += arrays_match_rows(store.collection(str(name)), group)
+        findings += arrays_match_rows(store.collection(str(name)), group, ctx)
     return IntegrityReport(len(rows), int(rows["voxel_bytes"].sum()), tuple(findings))
 
 
 def withdraw_unsound(
-    store_uri: str, collections: Collection[str] | None, *, arrival: str, ctx: TileDBContext | None = None
+    store_uri: str,
+    collections: Collection[str] | None,
+    *,
+    arrival: str,
+    can_be_made: Collection[str],
+    outcomes: pd.DataFrame | None = None,
+    ctx: TileDBContext | None = None,
 ) -> int:
     """Delete the rows of an arrival's volumes that break a rule, so that ingest writes them anew.
 
     Ingest leaves a volume alone whose source files have not changed; a damaged one must go first. Returns how
     many rows were deleted. Snapshots that have the volumes keep them.
+
+    Parameters
+    ----------
+    can_be_made
+        obs_ids whose source is there: no other row is deleted, since nothing would come in its place.
     """
-    report = check_collections(store_uri, collections, arrival=arrival, ctx=ctx)
-    unsound = {finding.obs_id for finding in report.findings}
+    report = check_collections(store_uri, collections, arrival=arrival, outcomes=outcomes, ctx=ctx)
+    unsound = {finding.obs_id for finding in report.findings}.intersection(can_be_made)
     store = RadiObject(store_uri, ctx=ctx)
+    withdrawn = 0
     for name in store.collection_names:
         found = sorted(unsound.intersection(store.collection(name).obs_ids))
         if found and (collections is None or name in collections):
             store.collection(name).delete(found)
-    return len(unsound)
+            withdrawn += len(found)
+    return withdrawn
 
 
 def geometry_is_sound(rows: pd.DataFrame) -> list[Finding]:
-    """Affines are finite and invertible, and the spacing is positive and that of the affine."""
+    """Affines are finite and invertible, and the spacing is positive, plausible and that of the affine."""
     findings = []
     for row in _values(rows):
         affine = _affine(row)
         spacing = np.array([row.spacing_x_mm, row.spacing_y_mm, row.spacing_z_mm], dtype=np.float64)
-        problem = ""
+        problem, kind = "", kinds.GEOMETRY
         if not np.isfinite(affine).all():
             problem = "the affine has values that are not finite"
         elif not (np.isfinite(spacing).all() and (spacing > 0).all()):
@@ -125,9 +126,22 @@ def geometry_is_sound(rows: pd.DataFrame) -> list[Finding]:
             problem = "the affine maps the volume into a plane (its determinant is 0)"
         elif not np.allclose(spacing_mm(affine), spacing, rtol=_SPACING_TOLERANCE):
             problem = "the spacing is not that of the affine"
+        elif (spacing < _PLAUSIBLE_SPACING_MM[0]).any() or (spacing > _PLAUSIBLE_SPACING_MM[1]).any():
+            problem, kind = " x ".join(f"{s:.3g}" for s in spacing) + " mm", kinds.ODD_SPACING
         if problem:
-            findings.append(Finding("geometry", str(row.obs_id), problem, INGEST_AGAIN))
+            findings.append(about_volume(kind, row, problem))
     return findings
+
+
+def labels_on_their_images(
+    store_uri: str, rows: pd.DataFrame, ctx: TileDBContext | None = None
+) -> list[Finding]:
+    """`labels_on_image_grid` for the labels among these rows; their images are looked up."""
+    named = rows["labels_of"].notna() & (rows["labels_of"] != "")
+    if not named.any():
+        return []
+    images = read_inventory(store_uri, collections=set(rows.loc[named, "labels_of_collection"]), ctx=ctx)
+    return labels_on_image_grid(rows, images)
 
 
 def labels_on_image_grid(labels: pd.DataFrame, images: pd.DataFrame) -> list[Finding]:
@@ -150,23 +164,106 @@ def labels_on_image_grid(labels: pd.DataFrame, images: pd.DataFrame) -> list[Fin
         ) > _GRID_TOLERANCE_VOXELS:
             problem = f"labels lie up to {shift:.3g} voxels away from the image's grid"
         if problem:
-            findings.append(Finding("labels_on_grid", str(row.obs_id), problem, INGEST_AGAIN))
+            findings.append(about_volume(kinds.LABELS_OFF, row, problem))
     return findings
 
 
-def arrays_match_rows(collection: VolumeCollection, rows: pd.DataFrame) -> list[Finding]:
-    """Every row names an array that is there, as the row describes it, with the voxels of its digest."""
-    obs_ids = dict(zip(rows["volume"], rows["obs_id"], strict=True))
-    return [
-        Finding(
-            "array_matches_row",
-            str(obs_ids[problem.token]),
-            _PROBLEMS.get(problem.code, problem.code),
-            INGEST_AGAIN,
-            detail=problem.detail,
+def arrays_match_rows(
+    collection: VolumeCollection, rows: pd.DataFrame, ctx: TileDBContext | None = None
+) -> list[Finding]:
+    """Every row names an array that is there, as the row describes it, with the voxels of its digest.
+
+    The array says of itself where it lies and how it is scaled, as it was written: a row that says something
+    else was changed since.
+    """
+    by_token = {str(row.volume): row for row in _values(rows)}
+    chosen = collection.loc[[row.obs_id for row in by_token.values()]]
+    findings, damaged = [], set()
+    for problem in chosen.verify():
+        row = by_token.get(problem.token)
+        if row is not None:
+            damaged.add(problem.token)
+            findings.append(about_volume(kinds.OF_ARRAYS[problem.code], row))
+    for volume in chosen:
+        row = by_token.get(volume.uri.rstrip("/").rpartition("/")[2])
+        if row is not None and str(row.volume) not in damaged:
+            findings += _row_says_what_the_array_says(volume, row, ctx)
+    return findings
+
+
+def _row_says_what_the_array_says(volume: Volume, row: Any, ctx: TileDBContext | None) -> Iterator[Finding]:
+    try:
+        own = Volume(volume.uri, ctx=ctx)
+    except StorageError:
+        yield about_volume(kinds.ARRAY_UNREADABLE, row)
+        return
+    differ = []
+    shift = _largest_shift_voxels(_affine(row), np.asarray(own.affine), _shape(row))
+    if not shift <= _GRID_TOLERANCE_VOXELS:
+        moved = np.linalg.norm(_affine(row)[:3, 3] - np.asarray(own.affine)[:3, 3])
+        differ.append(f"its affine is not that of its array (origin {moved:.3g} mm away)")
+    if (own.slope, own.intercept) != (float(row.slope), float(row.intercept)):
+        differ.append(
+            f"slope {row.slope:g}, intercept {row.intercept:g} in place of {own.slope:g}, {own.intercept:g}"
         )
-        for problem in collection.loc[list(obs_ids.values())].verify()
-    ]
+    if own.obs_subject_id not in (None, row.obs_subject_id):
+        differ.append("it is another subject's")
+    if own.kind != (row.kind or "image"):
+        differ.append(f"it is of kind {row.kind} in place of {own.kind}")
+    if differ:
+        yield about_volume(kinds.ROW_CHANGED, row, "; ".join(differ))
+
+
+def rows_as_written(rows: pd.DataFrame, outcomes: pd.DataFrame, arrival: str) -> list[Finding]:
+    """The rows of an arrival are those that its ingest wrote, and all of them are there.
+
+    Parameters
+    ----------
+    rows
+        Inventory, of one or several collections.
+    outcomes
+        What was kept of the arrival: `obs_id`, `collection`, `status`, `series_token`, `row_digest`.
+    """
+    there = {(row.collection, row.obs_id): row for row in _values(rows)}
+    findings = []
+    for kept in outcomes.loc[outcomes["status"].isin(IN_STORE)].to_dict("records"):
+        name, digest = str(kept["collection"]), kept.get(ROW_DIGEST)
+        row = there.get((name, kept["obs_id"]))
+        if row is None:
+            findings.append(
+                Finding(
+                    kinds.VOLUME_GONE,
+                    f"series {kept['series_token']}",
+                    collection=name,
+                    arrival=arrival,
+                    obs_id=str(kept["obs_id"]),
+                )
+            )
+        elif isinstance(digest, str) and digest and row.arrival == arrival:
+            changed = changed_parts(row._asdict(), digest)
+            if changed:
+                findings.append(
+                    about_volume(kinds.ROW_CHANGED, row, f"its {' and '.join(changed)} changed since")
+                )
+    return findings
+
+
+def about_volume(kind: Kind, row: Any, evidence: str = "") -> Finding:
+    """A finding about the volume of an inventory row."""
+    return Finding(
+        kind,
+        f"volume {str(row.volume)[:10]}",
+        evidence,
+        collection=str(getattr(row, "collection", "") or ""),
+        arrival=row.arrival if isinstance(row.arrival, str) else "",
+        obs_id=str(row.obs_id),
+    )
+
+
+def once(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings without those that two rules made of the same thing: the first counts."""
+    found: Mapping[str, Finding] = {finding.id: finding for finding in reversed(list(findings))}
+    return tuple(reversed(list(found.values())))
 
 
 def _affine(row: object) -> NDArray[np.float64]:

@@ -12,8 +12,8 @@ INVENTORY_COLUMNS = (
     "obs_subject_id", "obs_id", "volume", "ndim", "size_x", "size_y", "size_z", "size_t", "dtype",
     *(f"affine_{row}{column}" for row in range(3) for column in range(4)),
     "spacing_x_mm", "spacing_y_mm", "spacing_z_mm", "slope", "intercept", "kind", "modality", "series_uid",
-    "study_uid", "arrival", "labels_of_collection", "labels_of", "voxel_digest", "voxel_bytes",
-    "stored_bytes",
+    "study_uid", "component", "arrival", "source_digest", "labels_of_collection", "labels_of", "voxel_digest",
+    "index_digest", "voxel_bytes", "stored_bytes", "segments", "image_type",
 )  # fmt: skip
 
 

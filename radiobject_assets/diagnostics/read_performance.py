@@ -20,8 +20,11 @@ from radiobject_assets.store import RadiObject, TileDBContext, Volume
 # Out of 64 x 64 x 32 tiles, a patch of 64^3 decodes 6 times its own voxels and one of 32^3 17 times; out of
 # whole slices of 512 x 512, 64 and 256 times.
 HIGHEST_AMPLIFICATION = 32.0
+ISOTROPIC_TILE = (64, 64, 32)
 # On S3 at 50 ms latency, open and one tile take 225 ms (measured); what takes longer has another cause.
 SLOWEST_PATCH_MS = 500.0
+# Below this nobody waits: a few threads read a batch of such patches while a GPU makes a step.
+NOTICEABLE_PATCH_MS = 20.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class ReadPerformance:
     samples: int
     patch_voxels: tuple[int, int, int]
     tile_voxels: tuple[int, ...]
+    shape_voxels: tuple[int, ...]
     open_ms: float
     """Median time to open a volume and read one voxel."""
     patch_ms: float
@@ -44,27 +48,25 @@ class ReadPerformance:
     """Voxels that are decoded for each voxel of a patch, on average."""
 
     @property
+    def tiles_are_coarse(self) -> bool:
+        """Whether other tiles would make patches read faster, by so much that somebody would notice."""
+        cubes = read_amplification(self.patch_voxels, ISOTROPIC_TILE, self.shape_voxels)
+        return (
+            self.amplification > HIGHEST_AMPLIFICATION
+            and self.amplification > 2 * cubes
+            and self.patch_ms > NOTICEABLE_PATCH_MS
+        )
+
+    @property
     def problem(self) -> str:
         """What makes reading slow; empty when nothing does."""
-        if self.amplification > HIGHEST_AMPLIFICATION:
+        if self.tiles_are_coarse:
             return (
-                f"a patch of {_by(self.patch_voxels)} decodes {self.amplification:.0f} times its own voxels, "
-                f"because tiles are {_by(self.tile_voxels)}"
+                f"a patch of {_by(self.patch_voxels)} takes {self.patch_ms:.0f} ms and decodes "
+                f"{self.amplification:.0f} times its own voxels, because tiles are {_by(self.tile_voxels)}"
             )
         if self.patch_ms > SLOWEST_PATCH_MS:
             return f"a patch takes {self.patch_ms:.0f} ms, more than its tiles explain"
-        return ""
-
-    @property
-    def what_to_do(self) -> str:
-        """How reading gets faster; empty when nothing is wrong."""
-        if self.amplification > HIGHEST_AMPLIFICATION:
-            return (
-                f"Set `collections.{self.collection}.tile` to `isotropic` (or to extents near the patch's) "
-                "in dataset.yaml and ingest again, or read patches from the patch cache, which has no tiles."
-            )
-        if self.patch_ms > SLOWEST_PATCH_MS:
-            return "Look at the disk or network (an object store far away?); train from the patch cache."
         return ""
 
 
@@ -134,6 +136,7 @@ def measure_reads(
         samples=samples,
         patch_voxels=patch_voxels,
         tile_voxels=tiles,
+        shape_voxels=opened[0].shape,
         open_ms=round(statistics.median(open_ms), 2),
         patch_ms=round(statistics.median(patch_ms), 2),
         slowest_patch_ms=round(max(patch_ms), 2),

@@ -10,6 +10,7 @@ from radiobject_assets.dataset.dataset_yaml import CollectionConfig, DatasetSett
 from radiobject_assets.errors import SchemaError
 from radiobject_assets.imaging.axes import AXIS, COLUMNS, axis_attributes
 from radiobject_assets.imaging.dicom.tags import ISSUER_COLUMN
+from radiobject_assets.imaging.files.archives import file_on_disk
 from radiobject_assets.imaging.files.path_text import path_text
 from radiobject_assets.imaging.files.unreadable import Unreadable
 from radiobject_assets.imaging.files.volume_names import without_ending
@@ -121,6 +122,14 @@ class IngestPlan:
             if p.series.verdict == "ingestable"
             and p.collection is not None
             and (collections is None or p.collection in collections)
+        )
+
+    def obs_ids_with_files(self) -> frozenset[str]:
+        """Ids of the volumes that can be made (again): all of their files are there."""
+        return frozenset(
+            p.obs_id
+            for p in self.selected(None)
+            if p.obs_id is not None and all(file_on_disk(path).is_file() for path in p.series.files)
         )
 
 

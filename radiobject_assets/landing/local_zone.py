@@ -233,7 +233,10 @@ class Landing(ABC):
 
 def _gone(key: str) -> IngestError:
     return IngestError(
-        f"arrival {key!r} is no longer in the landing zone; put it back there, or delete the partition"
+        f"arrival {key!r} is no longer in the landing zone; put it back there, or delete the partition",
+        public="this arrival is no longer in the landing zone",
+        advice="Put the delivery back, under the same name; if it was taken away for good, delete the "
+        "partition. What is in the store of it stays.",
     )
 
 

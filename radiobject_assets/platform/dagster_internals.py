@@ -7,6 +7,17 @@ a public name of each first, then run the tests that are named here.
     Which version of each input a materialization was made from stands in the tags of its event alone. Public
     are only the version of an output that is being made, and conditions that forget what came between two
     ticks. Tests: tests/platform/test_conditions.py.
+`CODE_VERSION_TAG`
+    Which code version a materialization was made by stands in the tags of its event; the public
+    `code_version_changed` compares two ticks, and forgets what changed in between. Tests:
+    tests/platform/test_conditions.py, tests/platform/test_changed_settings.py.
+`DagsterEventType`
+    The latest data version of every partition is one query by the type of event. Test:
+    tests/platform/test_sabotage.py.
+`EvaluationOfEverything`
+    "Execute all" in the UI makes a run without a partition, in which Dagster can't record the result of a
+    check that has partitions: it asks the run for its partition, to say which materialization was looked at.
+    Test: tests/platform/test_sabotage.py.
 `UnresolvedAssetJobDefinition`
     What `dg.define_asset_job` returns has no public name to annotate with. Test: mypy.
 `PartitionKeyFilter`
@@ -19,15 +30,54 @@ a public name of each first, then run the tests that are named here.
 
 from __future__ import annotations
 
-from dagster._core.definitions.data_version import DATA_VERSION_TAG, get_input_data_version_tag
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_TAG,
+    get_input_data_version_tag,
+)
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.events import DagsterEventType
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 __all__ = [
+    "CODE_VERSION_TAG",
     "DATA_VERSION_TAG",
     "AssetCheckExecutionRecordStatus",
+    "DagsterEventType",
+    "EvaluationOfEverything",
     "PartitionKeyFilter",
     "UnresolvedAssetJobDefinition",
     "get_input_data_version_tag",
 ]
+
+
+class EvaluationOfEverything(dg.AssetCheckResult):
+    """The result of a check with partitions that was evaluated without one: it speaks of all of them."""
+
+    @classmethod
+    def of(cls, key: dg.AssetCheckKey, result: dg.AssetCheckResult) -> EvaluationOfEverything:
+        """The same result, as that of a check."""
+        return cls(
+            passed=result.passed,
+            asset_key=key.asset_key,
+            check_name=key.name,
+            metadata=result.metadata,
+            severity=result.severity,
+            description=result.description,
+        )
+
+    def to_asset_check_evaluation(self, step_context: Any) -> dg.AssetCheckEvaluation:
+        """What Dagster records: no partition, and no materialization in particular."""
+        key = self.resolve_target_check_key({self.asset_key: {self.check_name}})  # type: ignore[dict-item]  # `of` has set both
+        return dg.AssetCheckEvaluation(
+            asset_key=key.asset_key,
+            check_name=key.name,
+            passed=self.passed,
+            metadata=self.metadata,
+            severity=self.severity,
+            description=self.description,
+        )

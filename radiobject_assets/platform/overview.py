@@ -17,6 +17,7 @@ from radiobject_assets.definitions import build_resources
 from radiobject_assets.landing.local_zone import LooseFiles
 from radiobject_assets.platform.assets.arrival import scan_of
 from radiobject_assets.platform.assets.collections import waiting_by_arrival
+from radiobject_assets.platform.assets.history import is_warning
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.splits import current_splits
 from radiobject_assets.platform.dagster_internals import AssetCheckExecutionRecordStatus
@@ -35,6 +36,8 @@ class CheckCounts:
     failed: int
     failures: tuple[str, ...] = ()
     """`asset: check[partition]` of those that failed."""
+    warnings: tuple[str, ...] = ()
+    """The same of those that failed as a warning, and are not among the failures."""
 
 
 @dataclass(frozen=True)
@@ -124,14 +127,17 @@ def read_overview(
 def count_checks(definitions: dg.Definitions, instance: dg.DagsterInstance) -> CheckCounts:
     """The latest evaluation of every check, for every partition that has one."""
     keys = sorted(definitions.resolve_asset_graph().asset_check_keys, key=str)
-    passed, failures = 0, []
+    passed, failures, warnings = 0, [], []
     for state in instance.event_log_storage.get_asset_check_partition_info(keys):
         if state.latest_execution_status == _PASSED:
             passed += 1
         elif state.latest_execution_status == _FAILED:
             place = f"[{state.partition_key}]" if state.partition_key else ""
-            failures.append(f"{state.check_key.asset_key.to_user_string()}: {state.check_key.name}{place}")
-    return CheckCounts(passed, len(failures), tuple(sorted(failures)))
+            name = f"{state.check_key.asset_key.to_user_string()}: {state.check_key.name}{place}"
+            (warnings if is_warning(instance, state.check_key, state.partition_key) else failures).append(
+                name
+            )
+    return CheckCounts(passed, len(failures), tuple(sorted(failures)), tuple(sorted(warnings)))
 
 
 def _verdicts(tables: WorkingTables, keys: list[str]) -> pd.DataFrame:

@@ -3,6 +3,10 @@
 from .format.contents import (
     store_contents as store_contents,
 )
+from .format.correspondence import (
+    arrays_without_rows as arrays_without_rows,
+    rows_without_arrays as rows_without_arrays,
+)
 from .format.deletion import (
     DeletionReport as DeletionReport,
     delete_subjects as delete_subjects,
@@ -95,6 +99,7 @@ from .objects.stats import (
 )
 from .objects.store_check import (
     verify_store as verify_store,
+    verify_tables as verify_tables,
 )
 from .objects.store_query import (
     LazyStoreQuery as LazyStoreQuery,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from radiobject_assets.diagnostics.arrival_rules import CIRCUMSTANCES
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
-from radiobject_assets.platform.checks import completeness
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "reasons.md"
 
@@ -19,4 +19,4 @@ def test_every_code_is_explained_once_in_code_and_docs() -> None:
 
 
 def test_the_checks_speak_of_codes_of_the_list() -> None:
-    assert set(completeness._CIRCUMSTANCES) <= set(Reason)
+    assert set(CIRCUMSTANCES) <= set(Reason)

@@ -38,6 +38,8 @@ _MAX_TABLE_BYTES = 256 << 20
 _WORD = re.compile(r"[^\W_]+")
 _DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)((?:[T ][0-9:.+Z-]*)?)")
 
+_SAVE_AGAIN = "Save it as text: a line of headings, then one for each subject, with tabs (.tsv) or commas."
+
 
 def find_subject_tables(folder: Path, subjects: SubjectsConfig) -> tuple[Path, ...]:
     """Files below `folder` that are named as `subjects.table` says, in order of path."""
@@ -119,7 +121,10 @@ def read_subject_tables(
     if repeated.any():
         raise IngestError(
             f"{subjects.table}: {int(repeated.sum())} subject(s) are listed more than once with different"
-            " values; keep one row for each"
+            " values; keep one row for each",
+            public=f"the table of subjects lists {int(repeated.sum())} of them more than once, with "
+            "different values",
+            advice=f"Keep one row for each in the arrival's {subjects.table}; it is then taken in again.",
         )
     left_out = dict.fromkeys(heading for table in tables for heading in table.left_out)
     return SubjectTable(merged, tuple(left_out), sum(table.emptied for table in tables))
@@ -151,20 +156,38 @@ def _read_one(path: Path, subjects: SubjectsConfig, release: Release) -> Subject
     except (
         OSError, UnicodeError, OverflowError, pd.errors.ParserError, pd.errors.EmptyDataError,
     ) as error:  # fmt: skip
-        raise IngestError(f"{path}: can't be read as a table of subjects: {error}") from error
+        raise IngestError(
+            f"{path}: can't be read as a table of subjects: {error}",
+            public=f"the table of subjects can't be read ({type(error).__name__})",
+            advice=_SAVE_AGAIN,
+        ) from error
     except pd.errors.ParserWarning as error:
-        raise IngestError(f"{path}: its rows have more cells than there are headings") from error
+        raise IngestError(
+            f"{path}: its rows have more cells than there are headings",
+            public="rows of the table of subjects have more cells than there are headings",
+            advice=_SAVE_AGAIN,
+        ) from error
     if "obs_subject_id" in table.columns and subjects.id_column != "obs_subject_id":
-        raise IngestError(f"{path}: has a column `obs_subject_id`, which is the store's own; rename it")
+        raise IngestError(
+            f"{path}: has a column `obs_subject_id`, which is the store's own; rename it",
+            public="the table of subjects has a column `obs_subject_id`, which is the store's own",
+            advice="Rename that column.",
+        )
     if subjects.id_column not in table.columns:
         # a heading may be a patient's name, where the first line is none of headings
         has = "others" if release.key is not None else ", ".join(map(str, table.columns))
         raise IngestError(
             f"{path}: has no column {subjects.id_column!r}; it has {has}."
-            " Set `subjects.id_column` in dataset.yaml"
+            " Set `subjects.id_column` in dataset.yaml",
+            public=f"the table of subjects has no column {subjects.id_column!r}",
+            advice="Set `subjects.id_column` in dataset.yaml to the column that holds the subject's id.",
         )
     if table[subjects.id_column].isna().any():
-        raise IngestError(f"{path}: {subjects.id_column} is empty in some rows")
+        raise IngestError(
+            f"{path}: {subjects.id_column} is empty in some rows",
+            public=f"in the table of subjects {subjects.id_column} is empty in some rows",
+            advice="Give each row its subject's id, or delete it.",
+        )
     columns = [str(c) for c in table.columns if c != subjects.id_column]
     if subjects.columns is not None:
         taken = [c for c in columns if c in subjects.columns]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.errors import NotMadeYetError
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.ingest.settings import scan_version, settings_version
 from radiobject_assets.landing.local_zone import Arrival
@@ -35,13 +36,23 @@ if TYPE_CHECKING:
     from radiobject_assets.ingest.naming.doubtful_subjects import SubjectDoubt
     from radiobject_assets.ingest.plan import IngestPlan
 
-_LOOK_AGAIN = "Put the arrival's folder right, then materialize this partition again."
-
 
 def scan_of(tables: WorkingTables, key: str) -> "ScanResult":
-    """The scan that `raw_dicom` kept for an arrival."""
+    """The scan that `raw_dicom` kept for an arrival.
+
+    Raises
+    ------
+    NotMadeYetError
+        It kept none.
+    """
     from radiobject_assets.imaging.scanning.scan import ScanResult
 
+    if not tables.has(tables.scan(key)):
+        raise NotMadeYetError(
+            f"arrival {key}: there is no scan",
+            public="the scan of this arrival is not there",
+            advice="Materialize raw_dicom for this partition, then this again.",
+        )
     return ScanResult.from_table(tables.arrow(tables.scan(key)))
 
 
@@ -94,7 +105,7 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
         from radiobject_assets.ingest.refused import refused_subjects, without_refused
 
         key = context.partition_key
-        with shielded(dataset.work.arrival(key), _LOOK_AGAIN):
+        with shielded(dataset.work.arrival(key)):
             zone = dataset.landing(storage)
             state = zone.state(zone.find(key))
             with measuring(memory.budget()) as measurement:
@@ -146,9 +157,7 @@ def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
         from radiobject_assets.ingest.report import outcomes_table
 
         key = context.partition_key
-        with shielded(
-            dataset.work.arrival(key), "Materialize raw_dicom for this partition, then this again."
-        ):
+        with shielded(dataset.work.arrival(key)):
             with measuring(memory.budget()) as measurement:
                 plan = plan_of(dataset, storage, key)
                 outcomes = plan.outcomes()

@@ -31,9 +31,9 @@ from radiobject_assets.resources import (
 )
 
 if TYPE_CHECKING:
-    from radiobject_assets.ingest.labels_on_images.waiting import WaitingLabels
+    import pandas as pd
 
-_RECOVERY = "What was committed is complete; materialize this partition again to finish the rest."
+    from radiobject_assets.ingest.labels_on_images.waiting import WaitingLabels
 
 
 def build_collections(settings: DatasetSettings) -> list[dg.AssetsDefinition]:
@@ -55,6 +55,20 @@ def waiting_by_arrival(
             with suppress(MissingError):  # another run took it away meanwhile
                 found[arrival] = found.get(arrival, ()) + labels_of_rows(tables.frame(name))
     return found
+
+
+def kept_outcomes(tables: WorkingTables, arrival: str, collection: str) -> "pd.DataFrame | None":
+    """What was kept of an arrival's series of one collection; None where nothing was."""
+    name = tables.outcomes(arrival, collection)
+    return tables.frame(name) if tables.has(name) else None
+
+
+def unsound(tables: WorkingTables, collection: str) -> set[str]:
+    """Arrivals of which the standing verification found a volume unsound."""
+    from radiobject_assets.diagnostics.verification import unsound_arrivals
+
+    name = tables.verified(collection)
+    return unsound_arrivals(tables.frame(name)) if tables.has(name) else set()
 
 
 def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefinition:
@@ -83,6 +97,8 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
     ) -> dg.MaterializeResult[None]:
         from radiobject_assets.diagnostics.integrity_rules import withdraw_unsound
         from radiobject_assets.diagnostics.inventory import read_inventory
+        from radiobject_assets.diagnostics.row_digests import with_row_digests
+        from radiobject_assets.diagnostics.verification import looked_at_anew
         from radiobject_assets.ingest.dataset_release import release_of
         from radiobject_assets.ingest.labels_on_images.waiting import waiting_labels, waiting_rows
         from radiobject_assets.ingest.report import outcomes_table
@@ -91,17 +107,30 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
         from radiobject_assets.store import ensure_store, hold_pseudonyms
 
         key = context.partition_key
-        with shielded(dataset.work.arrival(key), _RECOVERY):
+        with shielded(dataset.work.arrival(key)):
             config = dataset.config
             with measuring(memory.budget()) as measurement:
                 ensure_store(config.store_uri, ctx=storage.ctx)
                 hold_pseudonyms(config.store_uri, release_of(config).mark, ctx=storage.ctx)
-                withdrawn = 0
-                if has_failed(context.instance, context.asset_key, key):
-                    withdrawn = withdraw_unsound(config.store_uri, selected, arrival=key, ctx=storage.ctx)
                 zone = dataset.landing(storage)
                 zone.held(key)  # on S3, copies make room for each other
                 plan = plan_of(dataset, storage, key)
+                tables = dataset.tables(storage)
+                earlier = kept_outcomes(tables, key, name)
+                withdrawn = 0
+                if has_failed(context.instance, context.asset_key, key) or key in unsound(tables, name):
+                    withdrawn = withdraw_unsound(
+                        config.store_uri,
+                        selected,
+                        arrival=key,
+                        can_be_made=plan.obs_ids_with_files(),
+                        outcomes=earlier,
+                        ctx=storage.ctx,
+                    )
+                    if tables.has(tables.verified(name)):
+                        # the check on this partition says next whether it is sound now
+                        table_of = tables.frame(tables.verified(name))
+                        tables.put_frame(tables.verified(name), looked_at_anew(table_of, key))
                 report = run_ingest(
                     plan,
                     config.store_uri,
@@ -112,7 +141,6 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
                 )
                 moved = withdraw_moved(plan, config.store_uri, selected, storage.ctx)
                 waiting = waiting_labels(plan, report.outcomes, selected)
-                tables = dataset.tables(storage)
                 if waiting:
                     tables.put_frame(tables.waiting(key, name), waiting_rows(waiting))
                 else:
@@ -120,8 +148,8 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
             outcomes = [o for o in report.outcomes if selected is None or o.collection in selected]
             named = config.subjects.key != "pseudonym"
             kept = outcomes_table(outcomes, identifiers=True, sources=named)
-            tables.put_frame(tables.outcomes(key, name), kept)
             rows = read_inventory(config.store_uri, collections=selected, arrival=key, ctx=storage.ctx)
+            tables.put_frame(tables.outcomes(key, name), with_row_digests(kept, rows, earlier))
             counts = report.counts
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(content_digest(config.store_uri, selected, key, storage.ctx)),

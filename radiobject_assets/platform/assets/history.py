@@ -1,4 +1,4 @@
-"""What the Dagster instance remembers: which arrivals failed their integrity check."""
+"""What the Dagster instance remembers: which arrivals failed their integrity check, what was made of what."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from collections.abc import Iterable
 import dagster as dg
 
 from radiobject_assets.platform.assets.partitions import INTEGRITY_CHECK
-from radiobject_assets.platform.dagster_internals import AssetCheckExecutionRecordStatus, PartitionKeyFilter
+from radiobject_assets.platform.dagster_internals import (
+    DATA_VERSION_TAG,
+    AssetCheckExecutionRecordStatus,
+    DagsterEventType,
+    PartitionKeyFilter,
+)
 
 _PASSED = AssetCheckExecutionRecordStatus.SUCCEEDED
 _FAILED = AssetCheckExecutionRecordStatus.FAILED
@@ -40,5 +45,32 @@ def failed_arrivals(instance: dg.DagsterInstance, collections: Iterable[dg.Asset
     return sorted(found)
 
 
+def is_warning(instance: dg.DagsterInstance, check: dg.AssetCheckKey, partition: str | None) -> bool:
+    """Whether the latest evaluation of a check that failed says so as a warning."""
+    history = instance.event_log_storage.get_asset_check_execution_history(
+        check, limit=1, status={_FAILED}, partition_filter=PartitionKeyFilter(key=partition)
+    )
+    event = history[0].event if history else None
+    told = event.dagster_event.asset_check_evaluation_data if event and event.dagster_event else None
+    return told is not None and told.severity == dg.AssetCheckSeverity.WARN
+
+
 def _check_of(collection: dg.AssetKey) -> dg.AssetCheckKey:
     return dg.AssetCheckKey(collection, INTEGRITY_CHECK)
+
+
+def latest_of_partition(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str
+) -> dg.AssetMaterialization | None:
+    """The latest materialization of a partition; None where there is none."""
+    selection = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
+    records = instance.fetch_materializations(selection, limit=1).records
+    return records[0].asset_materialization if records else None
+
+
+def data_versions(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, str]:
+    """The data version of the latest materialization of every partition of an asset."""
+    tags = instance.event_log_storage.get_latest_tags_by_partition(
+        key, DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
+    )
+    return {partition: told[DATA_VERSION_TAG] for partition, told in tags.items() if DATA_VERSION_TAG in told}

@@ -11,8 +11,7 @@ from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import current_splits
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
-
-_RECOVERY = "Half-built caches are never used; materialize this partition again."
+from radiobject_assets.training.settings import patches_version
 
 
 def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | None:
@@ -27,7 +26,7 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
         group_name=TRAINING_GROUP,
         kinds={"numpy", "pytorch"},
         owners=settings.owners,
-        code_version="1",
+        code_version=patches_version(settings.patches),
         description="Patches of "
         + " x ".join(map(str, settings.patches.size_voxels))
         + " voxels, uncompressed and memory-mapped, from the snapshot's volumes of one split.",
@@ -41,7 +40,7 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
         from radiobject_assets.training.cache.build import build_patch_cache
 
         split = context.partition_key
-        with shielded(dataset.work.root, _RECOVERY):
+        with shielded(dataset.work.root):
             config = dataset.config
             if config.patches is None:
                 raise ConfigurationError("dataset.yaml has no `patches` any more; reload the code location")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from radiobject_assets.errors import ConfigurationError, RadiObjectError, StorageError
+from radiobject_assets.errors import RadiObjectError
 from radiobject_assets.imaging.reasons import Reason
 
 if TYPE_CHECKING:
@@ -28,13 +28,27 @@ _REPORT = "last-error.txt"
 
 def public_message(error: Exception) -> str:
     """What may be said of an error without naming a patient."""
-    if isinstance(error, (ConfigurationError, StorageError)):
-        return str(error)  # these speak of settings and of the store, whose paths hold no outside id
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    if isinstance(error, RadiObjectError):
+        return error.public_text
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
     kind = type(error).__name__
-    errno = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
-    return f"{kind}{errno}{place}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"a file can't be read or written: {error.strerror} ({kind})"
+    return f"an error that this program does not know ({kind})"
+
+
+def advice_on(error: Exception, report: Path) -> str:
+    """What to do about an error: what its cause is known to need; else where to look."""
+    known = error.advice if isinstance(error, RadiObjectError) else ""
+    if isinstance(error, MemoryError):
+        known = "Give the run more memory (RADIOBJECT_MEMORY_MB), or run fewer at once."
+    if known or (isinstance(error, RadiObjectError) and error.public_text == str(error)):
+        return known  # such a message says itself what to do
+    return (
+        f"The full report, which may name patients, is in {report} on the machine of the run: its last line "
+        "is the error, the lines above say where."
+    )
 
 
 def public_outcomes(outcomes: Sequence[SeriesOutcome]) -> pd.DataFrame:
@@ -56,7 +70,7 @@ def keep_full_report(error: Exception, folder: Path) -> Path:
 
 
 @contextmanager
-def shielded(folder: Path, recovery: str) -> Iterator[None]:
+def shielded(folder: Path) -> Iterator[None]:
     """Turn any error of the block into a `dagster.Failure` that names no patient and says what to do."""
     try:
         yield
@@ -64,12 +78,20 @@ def shielded(folder: Path, recovery: str) -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001 - every error's text must be kept out of the event log
         report = keep_full_report(error, folder)
-        hint = "" if isinstance(error, RadiObjectError) else " (unexpected)"
+        advice = advice_on(error, report)
         failure = dg.Failure(
-            description=f"{public_message(error)}{hint}. {recovery}",
-            metadata={"full_report": dg.MetadataValue.path(str(report)), "what_to_do": recovery},
+            description=sentences(public_message(error), advice),
+            metadata={
+                "full_report": dg.MetadataValue.path(str(report)),
+                **({"what_to_do": advice} if advice else {}),
+            },
         )
     else:
         return
     # raised outside the handler: inside it, Dagster would log the original as this one's context
     raise failure
+
+
+def sentences(*parts: str) -> str:
+    """Parts that are not empty as sentences, one after the other."""
+    return " ".join(part if part.endswith((".", "!", "?")) else f"{part}." for part in parts if part)

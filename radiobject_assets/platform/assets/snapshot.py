@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.errors import IngestError
+from radiobject_assets.errors import NotMadeYetError
+from radiobject_assets.platform.assets.collections import unsound
 from radiobject_assets.platform.assets.history import failed_arrivals
 from radiobject_assets.platform.assets.materialization_metadata import measuring
 from radiobject_assets.platform.assets.partitions import (
@@ -28,8 +29,6 @@ from radiobject_assets.resources import (
 
 if TYPE_CHECKING:
     from radiobject_assets.store import Snapshot
-
-_RECOVERY = "Nothing was changed in the store; materialize dataset again."
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,15 @@ class SnapshotNote:
 
         Raises
         ------
-        IngestError
+        NotMadeYetError
             There is none.
         """
         if not tables.has(tables.snapshot):
-            raise IngestError("no snapshot has been made yet; materialize dataset first")
+            raise NotMadeYetError(
+                "there is no snapshot",
+                public="no snapshot is known: none was made yet, or its note is gone",
+                advice="Materialize dataset; the same content gives the same snapshot again.",
+            )
         content = json.loads(tables.text(tables.snapshot))
         return cls(**{**content, "distrusted_arrivals": tuple(content["distrusted_arrivals"])})
 
@@ -88,13 +91,13 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         from radiobject_assets.store import create_snapshot, describe_state, ensure_store, list_snapshots
 
-        with shielded(dataset.work.root, _RECOVERY):
+        with shielded(dataset.work.root):
             uri = dataset.config.store_uri
             with measuring(memory.budget()) as measurement:
-                distrusted = failed_arrivals(
-                    context.instance,
-                    [asset_key(settings, name) for name in collection_names(dataset.config)],
-                )
+                names = collection_names(dataset.config)
+                failed = failed_arrivals(context.instance, [asset_key(settings, name) for name in names])
+                tables = dataset.tables(storage)
+                distrusted = sorted({*failed, *(key for name in names for key in unsound(tables, name))})
                 ensure_store(uri, ctx=storage.ctx)
                 earlier = list_snapshots(uri, ctx=storage.ctx)
                 _, digest = describe_state(uri, None, storage.ctx)
@@ -103,7 +106,7 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
                 note = SnapshotNote(
                     made.name, int(made.timestamp_ms), made.digest, dict(made.counts), tuple(distrusted)
                 )
-                note.write(dataset.tables(storage))
+                note.write(tables)
             # of an earlier dataset.yaml, or written by others: nothing keeps them up to date
             unlisted = sorted(note.counts.keys() - {"subjects", *dataset.config.collections})
             return dg.MaterializeResult(

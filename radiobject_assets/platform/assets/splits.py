@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.errors import NotMadeYetError
 from radiobject_assets.platform.assets.materialization_metadata import (
     counted,
     data_version_of,
@@ -22,17 +23,27 @@ from radiobject_assets.resources import (
     StorageResource,
     WorkingTables,
 )
+from radiobject_assets.training.settings import split_version
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_RECOVERY = (
-    "Materialize dataset, then this again. To divide all subjects anew, move work/splits.parquet away."
-)
-
 
 def current_splits(tables: WorkingTables) -> "pd.DataFrame":
-    """The subjects of the latest snapshot with their splits: columns `obs_subject_id`, `split`."""
+    """The subjects of the latest snapshot with their splits: columns `obs_subject_id`, `split`.
+
+    Raises
+    ------
+    NotMadeYetError
+        Nobody was given a split yet, or the table is gone.
+    """
+    if not tables.has(tables.splits):
+        raise NotMadeYetError(
+            "there is no table of splits",
+            public="the table of splits is not there: none was made yet, or it was deleted",
+            advice="If there is a copy of splits.parquet, put it back: who was placed keeps the side. Else "
+            "materialize splits, which divides all subjects anew by `split` of dataset.yaml.",
+        )
     rows = tables.frame(tables.splits)
     current = rows.loc[rows["is_current"].astype(bool), ["obs_subject_id", "split"]]
     return current.astype("str").reset_index(drop=True)  # a table without rows has columns of no type
@@ -47,7 +58,7 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
         group_name=TRAINING_GROUP,
         kinds={"parquet"},
         owners=settings.owners,
-        code_version="1",
+        code_version=split_version(settings.split),
         description="Subjects divided into "
         + ", ".join(f"{name} {share:.0%}" for name, share in settings.split.fractions.items())
         + ". A subject keeps its split for good; subjects of arrivals that failed their check are left out.",
@@ -58,7 +69,7 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
         from radiobject_assets.diagnostics.inventory import read_inventory
         from radiobject_assets.training.split_assignment import assign_splits
 
-        with shielded(dataset.work.root, _RECOVERY):
+        with shielded(dataset.work.root):
             config = dataset.config
             tables = dataset.tables(storage)
             with measuring(memory.budget()) as measurement:

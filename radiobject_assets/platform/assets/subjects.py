@@ -13,8 +13,6 @@ from radiobject_assets.platform.assets.partitions import STORE_GROUP, arrival_pa
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 
-_RECOVERY = "Correct the subjects' table (`subjects` in dataset.yaml), then materialize this partition again."
-
 
 def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
     """The asset `subjects`: one row of obs_meta for each subject of an arrival."""
@@ -48,7 +46,7 @@ def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
         from radiobject_assets.store import ensure_store, hold_pseudonyms
 
         key = context.partition_key
-        with shielded(dataset.work.arrival(key), _RECOVERY):
+        with shielded(dataset.work.arrival(key)):
             config = dataset.config
             with measuring(memory.budget()) as measurement:
                 folder = dataset.landing(storage).held(key).place

@@ -15,6 +15,7 @@ from radiobject_assets.platform.automation.sensors import (
     build_follow_up_sensor,
     build_waiting_sensor,
 )
+from radiobject_assets.platform.checks.standing import keys_apart_from_arrivals
 from radiobject_assets.platform.dagster_internals import UnresolvedAssetJobDefinition
 
 
@@ -31,7 +32,8 @@ def build_arrival_job(settings: DatasetSettings) -> UnresolvedAssetJobDefinition
                 asset_key(settings, name)
                 for name in ("raw_dicom", "series", "subjects", *collection_names(settings))
             )
-        ),
+        )
+        - dg.AssetSelection.checks(*keys_apart_from_arrivals(settings)),
         partitions_def=arrival_partitions(settings),
         executor_def=dg.in_process_executor,
         description="One arrival: scan, judge, ingest every collection, check.",
@@ -60,5 +62,5 @@ def build_sensors(settings: DatasetSettings, job: UnresolvedAssetJobDefinition) 
     return [
         build_arrivals_sensor(settings, job),
         build_waiting_sensor(settings, job),
-        build_follow_up_sensor(),
+        build_follow_up_sensor(settings),
     ]

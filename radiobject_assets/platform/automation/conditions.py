@@ -13,7 +13,15 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster import AutomationContext, AutomationResult
 
-from radiobject_assets.platform.dagster_internals import DATA_VERSION_TAG, get_input_data_version_tag
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.platform.dagster_internals import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_TAG,
+    get_input_data_version_tag,
+)
+from radiobject_assets.training.settings import patches_version, split_version
+
+_CODE_TAG = "radiobject/code"
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ class InputsChanged(dg.AutomationCondition[dg.AssetKey]):
     - The attempt counts, not its success: a run that failed is not started again every tick.
     - Of partitioned inputs one partition is enough: a failed arrival does not hold the others back.
     - Unpartitioned inputs must all exist, and news of an unchanged data version is no news.
+    - Another code version of the target (which follows the settings that it uses) is news as well, until an
+      attempt was made by it.
     """
 
     @property
@@ -52,12 +62,12 @@ class InputsChanged(dg.AutomationCondition[dg.AssetKey]):
             return AutomationResult(context, context.get_empty_subset())
         candidates = context.candidate_subset
         if context.partitions_def is None:
-            behind = _is_behind(instance, key, None, latest, whole)
+            behind = _is_behind(instance, key, None, latest, whole, graph.get(key).code_version)
             return AutomationResult(context, candidates if behind else context.get_empty_subset())
         behind_keys = {
             partition
             for partition in candidates.expensively_compute_partition_keys()
-            if _is_behind(instance, key, partition, latest, whole)
+            if _is_behind(instance, key, partition, latest, whole, graph.get(key).code_version)
         }
         return AutomationResult(context, candidates.compute_intersection_with_partition_keys(behind_keys))
 
@@ -99,15 +109,46 @@ def _is_behind(
     partition: str | None,
     latest: Mapping[dg.AssetKey, _Latest],
     whole: list[dg.AssetKey],
+    code_version: str | None,
 ) -> bool:
     attempt = instance.get_latest_planned_materialization_info(key, partition)
-    if attempt is None:
+    if attempt is None or _was_made_by_another(instance, key, partition, attempt.run_id, code_version):
         return True
     news = [parent for parent, last in latest.items() if last.storage_id > attempt.storage_id]
     if not news or any(parent not in whole for parent in news):
         return bool(news)
     made_from = _input_versions(instance, key, partition, whole)
     return any(latest[parent].data_version != made_from.get(parent) for parent in news)
+
+
+def code_version_tags(settings: DatasetSettings) -> dict[str, str]:
+    """Tags of a run that say by which code versions it attempts what follows the arrivals.
+
+    A failed attempt leaves no other trace of it.
+    """
+    versions = {"splits": split_version(settings.split)}
+    if settings.patches is not None:
+        versions["patch_cache"] = patches_version(settings.patches)
+    return {f"{_CODE_TAG}/{name}": version for name, version in versions.items()}
+
+
+def _was_made_by_another(
+    instance: dg.DagsterInstance,
+    key: dg.AssetKey,
+    partition: str | None,
+    attempt_run_id: str,
+    code_version: str | None,
+) -> bool:
+    """Whether the latest attempt was made by another code version than today's."""
+    selection = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None)
+    records = instance.fetch_materializations(selection, limit=1).records
+    made = records[0] if records else None
+    if made is not None and made.run_id == attempt_run_id and made.asset_materialization is not None:
+        known = (made.asset_materialization.tags or {}).get(CODE_VERSION_TAG)
+    else:  # it failed
+        run = instance.get_run_by_id(attempt_run_id)
+        known = None if run is None else run.tags.get(f"{_CODE_TAG}/{key.path[-1]}")
+    return known is not None and code_version is not None and known != code_version
 
 
 def _input_versions(

@@ -18,6 +18,7 @@ from radiobject_assets.platform.assets.partitions import (
     asset_key,
     collection_names,
 )
+from radiobject_assets.platform.automation.conditions import code_version_tags
 from radiobject_assets.platform.automation.retries import find_retries
 from radiobject_assets.platform.automation.sweep import Sweep, sweep
 from radiobject_assets.platform.dagster_internals import UnresolvedAssetJobDefinition
@@ -147,7 +148,7 @@ def build_waiting_sensor(settings: DatasetSettings, job: UnresolvedAssetJobDefin
     return waiting_labels_sensor
 
 
-def build_follow_up_sensor() -> dg.AutomationConditionSensorDefinition:
+def build_follow_up_sensor(settings: DatasetSettings) -> dg.AutomationConditionSensorDefinition:
     """The sensor that evaluates the conditions of `automation.conditions`.
 
     It runs in the code server, because the conditions are the project's own; and it asks for runs, not for
@@ -160,5 +161,6 @@ def build_follow_up_sensor() -> dg.AutomationConditionSensorDefinition:
         minimum_interval_seconds=30,
         use_user_code_server=True,
         emit_backfills=False,
+        run_tags=code_version_tags(settings),
         description="Requests a new snapshot, split and patch caches when their inputs have changed.",
     )

@@ -1,15 +1,19 @@
 """Every file of an arrival is accounted for: in exactly one series, or unreadable with a reason."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.platform.assets.arrival import plan_of
 from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key
-from radiobject_assets.platform.checks.outcome import check_result, failed, passed
+from radiobject_assets.platform.checks.outcome import check_result, result_of
+from radiobject_assets.platform.dagster_internals import EvaluationOfEverything
 from radiobject_assets.resources import DatasetResource, StorageResource
 
-_RECOVERY = "Files came or went after the scan: materialize raw_dicom and what follows it for this partition."
+if TYPE_CHECKING:
+    from radiobject_assets.diagnostics.arrival_rules import FileCount
 
 
 def build_accounting_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
@@ -19,38 +23,53 @@ def build_accounting_check(settings: DatasetSettings) -> dg.AssetChecksDefinitio
         asset=asset_key(settings, "series"),
         name="every_file_accounted_for",
         partitions_def=arrival_partitions(settings),
-        description="The arrival's files are those of its series, the unreadable ones and its tables.",
+        description="The arrival's files are those of its series, the unreadable ones and its tables. "
+        "Without a partition: of every arrival that is in the landing zone and was scanned.",
     )
     def every_file_accounted_for(
         context: dg.AssetCheckExecutionContext, dataset: DatasetResource, storage: StorageResource
     ) -> dg.AssetCheckResult:
-        key = context.partition_key
+        key = context.partition_key if context.has_partition_key else None
 
         def rule() -> dg.AssetCheckResult:
-            from radiobject_assets.imaging.files.archives import file_on_disk
-            from radiobject_assets.ingest.naming.subject_table import find_subject_tables
+            from radiobject_assets.diagnostics.arrival_rules import every_file_accounted_for as look
 
-            plan = plan_of(dataset, storage, key)
-            zone = dataset.landing(storage)
-            arrival = zone.held(key)
-            in_series = [path for planned in plan.planned for path in planned.series.files]
-            unreadable = [item.path for item in plan.unreadable]
-            tables = find_subject_tables(arrival.place, dataset.config.subjects)
-            counted = [*in_series, *unreadable, *tables]
-            present = zone.state(zone.find(key)).n_files
-            numbers = {
-                "files": present,
-                "in_series": len(in_series),
-                "unreadable": len(unreadable),
-                "subject_tables": len(tables),
-                "counted_twice": len(counted) - len(set(counted)),
-            }
-            # the members of an archive are files of their own; on disk they are one
-            on_disk = {file_on_disk(path) for path in counted}
-            if len(set(counted)) == len(counted) and len(on_disk) == present:
-                return passed(f"all {present} files are accounted for", numbers)
-            return failed(f"{present} files, but {len(on_disk)} are accounted for", _RECOVERY, numbers)
+            if key is not None:
+                return result_of(look([_count(dataset, storage, key)]))
+            tables = dataset.tables(storage)
+            there = [arrival.key for arrival in dataset.landing(storage).arrivals()]
+            return result_of(
+                look([_count(dataset, storage, one) for one in there if tables.has(tables.scan(one))])
+            )
 
-        return check_result(rule, work=dataset.work.arrival(key), what_to_do=_RECOVERY)
+        result = check_result(rule, work=dataset.work.root if key is None else dataset.work.arrival(key))
+        if key is not None:
+            return result
+        return EvaluationOfEverything.of(
+            dg.AssetCheckKey(asset_key(settings, "series"), "every_file_accounted_for"), result
+        )
 
     return every_file_accounted_for
+
+
+def _count(dataset: DatasetResource, storage: StorageResource, key: str) -> "FileCount":
+    from radiobject_assets.diagnostics.arrival_rules import FileCount
+    from radiobject_assets.imaging.files.archives import file_on_disk
+    from radiobject_assets.ingest.naming.subject_table import find_subject_tables
+
+    plan = plan_of(dataset, storage, key)
+    zone = dataset.landing(storage)
+    in_series = [path for planned in plan.planned for path in planned.series.files]
+    unreadable = [item.path for item in plan.unreadable]
+    tables = find_subject_tables(zone.held(key).place, dataset.config.subjects)
+    counted = [*in_series, *unreadable, *tables]
+    return FileCount(
+        arrival=key,
+        files=zone.state(zone.find(key)).n_files,
+        in_series=len(in_series),
+        unreadable=len(unreadable),
+        subject_tables=len(tables),
+        counted_twice=len(counted) - len(set(counted)),
+        # the members of an archive are files of their own; on disk they are one
+        on_disk=len({file_on_disk(path) for path in counted}),
+    )

@@ -4,17 +4,16 @@
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.platform.assets.materialization_metadata import counted, table
+from radiobject_assets.diagnostics import kinds
+from radiobject_assets.diagnostics.findings import Finding, Report
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import current_splits
-from radiobject_assets.platform.checks.outcome import check_result, failed, passed
+from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.resources import DatasetResource, StorageResource
 
-_RECOVERY = (
-    "Two subject ids are probably one person: give both the same id (or leave one out) and ingest again. "
-    "work/leakage.parquet names them. Until then no patch cache is built."
-)
+_KINDS = {"subject_in_two_splits": kinds.SUBJECT_TWICE, "unassigned_subject": kinds.UNASSIGNED}
+"""By the kinds of `find_leakage`; all others say that two ids are one person."""
 
 
 def build_leakage_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
@@ -37,22 +36,22 @@ def build_leakage_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
             splits = current_splits(dataset.tables(storage))
             # who was left out on purpose is in no split and so on no side
             found = find_leakage(splits, rows[rows["obs_subject_id"].isin(splits["obs_subject_id"])])
-            numbers = {"subjects": len(splits), "volumes": len(rows), "findings": len(found)}
+            numbers = {"subjects": len(splits), "volumes": len(rows)}
             if found.empty:
-                return passed(f"{len(splits)} subjects, none on two sides", numbers)
+                return result_of(Report(len(splits), "subjects"), numbers)
             kept = dataset.work.root / "leakage.parquet"
             found.astype({"splits": str, "subjects": str}).to_parquet(kept)
-            kinds = {str(kind): int(n) for kind, n in found["kind"].value_counts().items()}
-            return failed(
-                f"{len(found)} links between splits: {_listed(kinds)}",
-                _RECOVERY,
-                {**numbers, "kinds": table(counted(kinds)), "file": dg.MetadataValue.path(str(kept))},
+            findings = tuple(
+                Finding(
+                    _KINDS.get(str(kind), kinds.ONE_PERSON_TWICE),
+                    "subjects",
+                    f"{n} times {str(kind).replace('_', ' ')}",
+                )
+                for kind, n in found["kind"].value_counts().items()
             )
+            file = {"file": dg.MetadataValue.path(str(kept))}
+            return result_of(Report(len(splits), "subjects", findings), {**numbers, **file})
 
-        return check_result(rule, work=dataset.work.root, what_to_do=_RECOVERY)
+        return check_result(rule, work=dataset.work.root)
 
     return no_leakage
-
-
-def _listed(kinds: dict[str, int]) -> str:
-    return ", ".join(f"{kind} ({count})" for kind, count in kinds.items())

@@ -8,27 +8,58 @@ from typing import Any
 
 import dagster as dg
 
-from radiobject_assets.platform.assets.privacy import keep_full_report, public_message
+from radiobject_assets.diagnostics.findings import Report, Severity
+from radiobject_assets.platform.assets.materialization_metadata import table
+from radiobject_assets.platform.assets.privacy import (
+    advice_on,
+    keep_full_report,
+    public_message,
+    sentences,
+)
+
+_SEVERITY = {Severity.ERROR: dg.AssetCheckSeverity.ERROR, Severity.WARN: dg.AssetCheckSeverity.WARN}
+_SHOWN = ("id", "problem", "evidence", "about", "collection", "arrival", "split", "why", "mend")
 
 
 def check_result(
     rule: Callable[[], dg.AssetCheckResult],
     *,
     work: Path,
-    what_to_do: str,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
 ) -> dg.AssetCheckResult:
-    """Run a check's rule; any error becomes a failed check that says what happened and what to do."""
+    """Run a check's rule; any error becomes a failed check that says what happened.
+
+    What to do depends on the error alone: what a rule advises where it finds something is no advice here.
+    """
     try:
         return rule()
     except Exception as error:  # noqa: BLE001 - a check that can't be done has not passed
         report = keep_full_report(error, work)
         return failed(
             f"the check could not be done: {public_message(error)}",
-            what_to_do,
+            advice_on(error, report),
             {"full_report": dg.MetadataValue.path(str(report))},
             severity=severity,
         )
+
+
+def result_of(report: Report, metadata: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
+    """A report of rules as Dagster shows it. Having looked at nothing is no good news."""
+    import pandas as pd
+
+    numbers: dict[str, Any] = {"looked_at": report.looked_at, **report.numbers, **(metadata or {})}
+    if report.is_sound:
+        return passed(report.summary(), numbers)
+    if not report.findings:
+        return failed(report.summary(), "", numbers, severity=dg.AssetCheckSeverity.WARN)
+    found = pd.DataFrame([finding.to_json() for finding in report.findings])
+    shown = found[[name for name in _SHOWN if (found[name] != "").any()]]
+    return failed(
+        report.summary(),
+        "\n\n".join(report.advice()),
+        {"findings": len(found), **numbers, "found": table(shown)},
+        severity=_SEVERITY[report.severity],
+    )
 
 
 def failed(
@@ -38,12 +69,13 @@ def failed(
     *,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
 ) -> dg.AssetCheckResult:
-    """A failed check with its recovery text."""
+    """A failed check with what to do about it."""
+    advice = {"what_to_do": dg.MetadataValue.md(what_to_do)} if what_to_do else {}
     return dg.AssetCheckResult(
         passed=False,
         severity=severity,
-        description=f"{problem}. {what_to_do}",
-        metadata={"problem": problem, "what_to_do": dg.MetadataValue.md(what_to_do), **(metadata or {})},
+        description=sentences(problem, what_to_do),
+        metadata={"problem": problem, **advice, **(metadata or {})},
     )
 
 

@@ -6,13 +6,15 @@ from pathlib import Path
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.diagnostics import kinds
+from radiobject_assets.diagnostics.findings import Finding, Report
 from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.platform.assets.history import latest_of_partition
 from radiobject_assets.platform.assets.materialization_metadata import measuring
 from radiobject_assets.platform.assets.partitions import asset_key, split_partitions
-from radiobject_assets.platform.checks.outcome import check_result, failed, passed
+from radiobject_assets.platform.checks.outcome import check_result, result_of
+from radiobject_assets.platform.dagster_internals import EvaluationOfEverything
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
-
-_RECOVERY = "Delete the folder of this patch cache, then materialize the partition again."
 
 
 def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
@@ -22,7 +24,8 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
         asset=asset_key(settings, "patch_cache"),
         name="patches_match_volumes",
         partitions_def=split_partitions(settings),
-        description="Some patches and their labels are cut from the volumes again and compared.",
+        description="Some patches and their labels are cut from the volumes again and compared. "
+        "Without a partition: of every split that has a cache.",
     )
     def patches_match_volumes(
         context: dg.AssetCheckExecutionContext,
@@ -30,7 +33,7 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
         storage: StorageResource,
         memory: MemoryBudgetResource,
     ) -> dg.AssetCheckResult:
-        split = context.partition_key
+        splits = [context.partition_key] if context.has_partition_key else list(settings.split.fractions)
 
         def rule() -> dg.AssetCheckResult:
             from radiobject_assets.diagnostics.patch_truth import compare_patches
@@ -38,34 +41,45 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
             config = dataset.config
             if config.patches is None:
                 raise ConfigurationError("dataset.yaml has no `patches` any more; reload the code location")
+            patches = compared = wrong = 0
+            largest, findings = 0.0, []
             with measuring(memory.budget()) as measurement:
-                found = compare_patches(
-                    _latest_cache(settings, context, split),
-                    config.store_uri,
-                    image=config.patches.image,
-                    labels=config.patches.labels,
-                    ctx=storage.ctx,
-                )
+                for split in splits:
+                    made = latest_of_partition(context.instance, asset_key(settings, "patch_cache"), split)
+                    if made is None:
+                        continue
+                    found = compare_patches(
+                        Path(str(made.metadata["file"].value)),
+                        config.store_uri,
+                        image=config.patches.image,
+                        labels=config.patches.labels,
+                        ctx=storage.ctx,
+                    )
+                    patches, compared = patches + found.n_patches, compared + found.n_compared
+                    wrong, largest = wrong + found.n_wrong, max(largest, found.largest_difference)
+                    if not found.is_true:
+                        evidence = f"{found.n_wrong} of {found.n_compared} differ"
+                        findings.append(
+                            Finding(kinds.PATCHES_DIFFER, f"patch cache of {split}", evidence, split=split)
+                        )
+                    if found.n_patches == 0:
+                        findings.append(
+                            Finding(kinds.CACHE_EMPTY, f"patch cache of {split}", "0 patches", split=split)
+                        )
             numbers = {
-                "patches": found.n_patches,
-                "compared": found.n_compared,
-                "wrong": found.n_wrong,
-                "largest_difference": found.largest_difference,
+                "patches": patches,
+                "compared": compared,
+                "wrong": wrong,
+                "largest_difference": largest,
                 **measurement.metadata(),
             }
-            if found.is_true:
-                return passed(f"{found.n_compared} patches compared, all equal to their volumes", numbers)
-            return failed(f"{found.n_wrong} of {found.n_compared} patches differ", _RECOVERY, numbers)
+            return result_of(Report(compared, "patches", tuple(findings)), numbers)
 
-        return check_result(rule, work=dataset.work.root, what_to_do=_RECOVERY)
+        result = check_result(rule, work=dataset.work.root)
+        if context.has_partition_key:
+            return result
+        return EvaluationOfEverything.of(
+            dg.AssetCheckKey(asset_key(settings, "patch_cache"), "patches_match_volumes"), result
+        )
 
     return patches_match_volumes
-
-
-def _latest_cache(settings: DatasetSettings, context: dg.AssetCheckExecutionContext, split: str) -> Path:
-    selection = dg.AssetRecordsFilter(asset_key=asset_key(settings, "patch_cache"), asset_partitions=[split])
-    records = context.instance.fetch_materializations(selection, limit=1).records
-    made = records[0].asset_materialization if records else None
-    if made is None:
-        raise ConfigurationError(f"the patch cache of split {split!r} has not been built yet")
-    return Path(str(made.metadata["file"].value))

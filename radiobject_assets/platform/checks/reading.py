@@ -1,4 +1,4 @@
-"""Read performance: whether patches of the snapshot's volumes read as fast as their layout allows."""
+"""Read performance: whether the patches that training asks for read as fast as their layout allows."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 from dataclasses import asdict
@@ -6,22 +6,26 @@ from dataclasses import asdict
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.diagnostics import kinds
+from radiobject_assets.diagnostics.findings import Finding, Report
 from radiobject_assets.platform.assets.materialization_metadata import table
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
-from radiobject_assets.platform.checks.outcome import check_result, failed, passed
+from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.resources import DatasetResource, StorageResource
-
-_RECOVERY = "Reading is slower than it could be; nothing is wrong with the data."
 
 
 def build_reading_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
     """The check `read_performance` on `dataset`; it never blocks."""
+    wanted = settings.patches
+    cut_from = None if wanted is None else {wanted.image, *([wanted.labels] if wanted.labels else [])}
 
     @dg.asset_check(
         asset=asset_key(settings, "dataset"),
         name="read_performance",
-        description="Random patches of each collection are read and timed; tiles that don't suit are named.",
+        description="Random patches of "
+        + (" and ".join(sorted(cut_from)) if cut_from else "each collection")
+        + " are read and timed.",
     )
     def read_performance(dataset: DatasetResource, storage: StorageResource) -> dg.AssetCheckResult:
         def rule() -> dg.AssetCheckResult:
@@ -33,12 +37,11 @@ def build_reading_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
             config = dataset.config
             note = SnapshotNote.read(dataset.tables(storage))
             rows = read_inventory(config.store_uri, snapshot=note.name, ctx=storage.ctx)
-            size = config.patches.size_voxels if config.patches is not None else (64, 64, 64)
+            names = {str(name) for name in rows["collection"]}
+            size = wanted.size_voxels if wanted is not None else (64, 64, 64)
             measured = [
-                measure_reads(
-                    config.store_uri, str(name), snapshot=note.name, patch_voxels=size, ctx=storage.ctx
-                )
-                for name in sorted(set(rows["collection"]))
+                measure_reads(config.store_uri, name, snapshot=note.name, patch_voxels=size, ctx=storage.ctx)
+                for name in sorted(names if cut_from is None else names & cut_from)
             ]
             numbers: dict[str, object] = {}
             for one in measured:
@@ -47,18 +50,18 @@ def build_reading_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
                 numbers[f"{one.collection}_amplification"] = one.amplification
             if measured:
                 numbers["reads"] = table(pd.DataFrame([asdict(one) for one in measured]))
-            slow = [one for one in measured if one.problem]
-            if not slow:
-                return passed(f"{len(measured)} collections read well", numbers)
-            return failed(
-                "; ".join(f"{one.collection}: {one.problem}" for one in slow),
-                " ".join(one.what_to_do for one in slow),
-                numbers,
-                severity=dg.AssetCheckSeverity.WARN,
+            findings = tuple(
+                Finding(
+                    kinds.COARSE_TILES if one.tiles_are_coarse else kinds.SLOW_READS,
+                    f"collection {one.collection}",
+                    one.problem,
+                    collection=one.collection,
+                )
+                for one in measured
+                if one.problem
             )
+            return result_of(Report(len(measured), "collections", findings), numbers)
 
-        return check_result(
-            rule, work=dataset.work.root, what_to_do=_RECOVERY, severity=dg.AssetCheckSeverity.WARN
-        )
+        return check_result(rule, work=dataset.work.root, severity=dg.AssetCheckSeverity.WARN)
 
     return read_performance

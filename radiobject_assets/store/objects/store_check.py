@@ -13,6 +13,20 @@ from radiobject_assets.store.storage import DeadlineError
 from radiobject_assets.store.storage.uris import normalise
 
 
+def verify_tables(uri: str | os.PathLike[str], ctx: Context = None) -> list[VolumeProblem]:
+    """Check the files of the log and of all tables that the present state, earlier ones and snapshots need.
+
+    No array is opened. An empty list means that all is as it was written.
+
+    Raises
+    ------
+    StorageError
+        If not even the newest manifest can be read.
+    """
+    log = store_log(normalise(uri), ctx)
+    return [VolumeProblem(found.path, found.code, found.detail) for found in log_problems(log)]
+
+
 def verify_store(uri: str | os.PathLike[str], ctx: Context = None) -> list[VolumeProblem]:
     """Check every file that the present state, earlier ones and snapshots need: rows, arrays and voxels.
 
@@ -25,7 +39,7 @@ def verify_store(uri: str | os.PathLike[str], ctx: Context = None) -> list[Volum
     """
     where = normalise(uri)
     log = store_log(where, ctx)
-    problems = [VolumeProblem(found.path, found.code, found.detail) for found in log_problems(log)]
+    problems = verify_tables(where, ctx)
     damaged = any(problem.code != "copy" for problem in problems)
     seen: set[str] = set()
     for moment in (None, *log.newest().snapshots):

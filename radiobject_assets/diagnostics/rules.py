@@ -1,0 +1,253 @@
+"""The registry of rules: what can be asked of a store or a data set, each by its name.
+
+A rule is a function from an `Inspection` to a `Report`. Whoever inspects (Dagster's checks, a command) fills
+in what it has; a rule that finds nothing to look at says so, which is no good news. The names are read
+wherever Dagster loads its definitions, so what computes is imported when a rule looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.diagnostics.findings import Report, together
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from radiobject_assets.store import TileDBContext
+
+NO_OUTCOMES = ("arrival", "series_uid", "obs_id", "collection", "status", "reason", "series_token")
+
+
+@dataclass(frozen=True)
+class CacheFacts:
+    """What is known of the latest patch cache of one split."""
+
+    split: str
+    n_patches: int | None
+    """None: it was never built."""
+    is_there: bool
+    """Whether its folder is on this machine."""
+    is_current: bool
+    """Whether it was made from the latest snapshot and splits, with the settings of today."""
+
+
+@dataclass(frozen=True)
+class MemoryPeak:
+    """What one materialization took."""
+
+    asset: str
+    arrival: str
+    above_idle_mb: float
+    budget_mb: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a data set has beside its store; each is read when a rule asks for it, None: it is not known."""
+
+    outcomes: Callable[[str], pd.DataFrame] | None = None
+    """Of a collection, over all arrivals, with a column `arrival`."""
+    arrivals: Callable[[], Collection[str]] | None = None
+    """Keys of the arrivals that are in the landing zone."""
+    changed: Callable[[], Mapping[str, str]] | None = None
+    """Arrivals whose files are not those that were taken in, and what is different."""
+    splits: Callable[[], pd.DataFrame | None] | None = None
+    caches: Callable[[], Sequence[CacheFacts]] | None = None
+    peaks: Callable[[], Sequence[MemoryPeak]] | None = None
+
+
+class Inspection:
+    """One look at a store or a data set, shared by the rules that take part in it.
+
+    Parameters
+    ----------
+    snapshot
+        Name of the snapshot that training uses; None: there is none.
+    """
+
+    def __init__(
+        self,
+        store_uri: str,
+        settings: DatasetSettings | None = None,
+        *,
+        snapshot: str | None = None,
+        evidence: Evidence = Evidence(),
+        ctx: TileDBContext | None = None,
+    ) -> None:
+        self.store_uri, self.settings, self.snapshot = store_uri, settings, snapshot
+        self.evidence, self.ctx = evidence, ctx
+
+    @cached_property
+    def has_store(self) -> bool:
+        """Whether there is one yet."""
+        from radiobject_assets.store import is_store
+
+        return is_store(self.store_uri, self.ctx)
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """The inventory, as the store is now."""
+        from radiobject_assets.diagnostics.inventory import read_inventory
+
+        return read_inventory(self.store_uri, ctx=self.ctx)
+
+    @cached_property
+    def snapshot_rows(self) -> pd.DataFrame:
+        """The inventory of the snapshot that training uses; the present one where there is none."""
+        from radiobject_assets.diagnostics.inventory import read_inventory
+
+        if self.snapshot is None:
+            return self.rows
+        return read_inventory(self.store_uri, snapshot=self.snapshot, ctx=self.ctx)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule by its name."""
+
+    name: str
+    guards: Literal["raw_dicom", "collection", "dataset", "splits", "patch_cache"]
+    """The asset that it speaks of."""
+    description: str
+    look: Callable[[Inspection, str], Report]
+    """Called with the inspection, and the name of the collection for rules that guard one."""
+
+
+def _sources(of: Inspection, _: str) -> Report:
+    from radiobject_assets.diagnostics import arrival_rules
+
+    if not of.has_store or of.evidence.arrivals is None:
+        return Report(0, "arrivals")
+    changed = of.evidence.changed() if of.evidence.changed is not None else {}
+    return arrival_rules.sources_still_there(of.rows, of.evidence.arrivals(), changed)
+
+
+def _series(of: Inspection, collection: str) -> Report:
+    from radiobject_assets.diagnostics import arrival_rules
+
+    if of.evidence.outcomes is None:
+        return Report(0, "series")
+    outcomes = of.evidence.outcomes(collection)
+    reports = [
+        arrival_rules.quarantine_share(outcomes, collection),
+        arrival_rules.given_up(outcomes, collection),
+    ]
+    if of.has_store:
+        rows = of.rows[of.rows["collection"] == collection]
+        in_doubt = arrival_rules.stored_in_doubt(outcomes, rows, collection)
+        reports.append(Report(len(outcomes), "series", in_doubt.findings, in_doubt.numbers))
+    return together(reports, "series")
+
+
+def _whole(of: Inspection, _: str) -> Report:
+    from radiobject_assets.diagnostics import store_rules
+
+    if not of.has_store:
+        return Report(0, "volumes")
+    tables = store_rules.tables_are_whole(of.store_uri, of.ctx)
+    if tables.findings:
+        return Report(1, "stores", tables.findings)  # rows can't be read
+    return together(
+        [
+            store_rules.rows_and_arrays(of.store_uri, of.rows, of.ctx),
+            store_rules.provenance_is_there(of.rows),
+        ],
+        "volumes",
+    )
+
+
+def _once(of: Inspection, _: str) -> Report:
+    from radiobject_assets.diagnostics import store_rules
+
+    return store_rules.images_once(of.rows) if of.has_store else Report(0, "volumes")
+
+
+def _labels(of: Inspection, _: str) -> Report:
+    from radiobject_assets.diagnostics import training_rules
+
+    if not of.has_store or of.settings is None:
+        return Report(0, "images")
+    return training_rules.labels_complete(of.snapshot_rows, of.settings.patches)
+
+
+def _memory(of: Inspection, _: str) -> Report:
+    from radiobject_assets.diagnostics import training_rules
+
+    peaks = of.evidence.peaks() if of.evidence.peaks is not None else ()
+    return training_rules.memory_within_budget(peaks)
+
+
+def _splits(of: Inspection, _: str) -> Report:
+    from radiobject_assets.diagnostics import training_rules
+
+    splits = of.evidence.splits() if of.evidence.splits is not None else None
+    if splits is None or of.settings is None or not of.has_store:
+        return Report(0, "subjects")
+    names = list(of.settings.split.fractions)
+    return training_rules.splits_are_usable(splits, of.snapshot_rows, of.settings.patches, names)
+
+
+def _caches(of: Inspection, _: str) -> Report:
+    from radiobject_assets.diagnostics import training_rules
+
+    return training_rules.caches_have_patches(of.evidence.caches() if of.evidence.caches is not None else ())
+
+
+RULES = (
+    Rule(
+        "sources_still_there",
+        "raw_dicom",
+        "The files that stored volumes were made from are still in the landing zone, as they were.",
+        _sources,
+    ),
+    Rule(
+        "series_taken_in",
+        "collection",
+        "Over all arrivals: how many of the series that belong here are quarantined or were given up, and "
+        "none is stored although it would be quarantined today.",
+        _series,
+    ),
+    Rule(
+        "store_is_whole",
+        "dataset",
+        "Every table is the file that was written, rows and arrays are one to one, affines and spacings are "
+        "sound, labels lie on their image, and every volume says what it was made from.",
+        _whole,
+    ),
+    Rule(
+        "images_once",
+        "dataset",
+        "No image is in the store under two ids, and no series UID under two subjects.",
+        _once,
+    ),
+    Rule(
+        "labels_complete",
+        "dataset",
+        "Every image that patches are cut from has the labels that training needs.",
+        _labels,
+    ),
+    Rule(
+        "memory_within_budget",
+        "dataset",
+        "No recent materialization took more memory than its budget.",
+        _memory,
+    ),
+    Rule(
+        "splits_are_usable",
+        "splits",
+        "Every split has something to train or test on, and every common class of labels.",
+        _splits,
+    ),
+    Rule(
+        "patches_are_there",
+        "patch_cache",
+        "Every split has a patch cache of today's data set and settings, with patches in it.",
+        _caches,
+    ),
+)
+"""All of them, in the order of the lineage."""

@@ -1,0 +1,100 @@
+"""Rules over a whole store that read rows and lists of files, and no voxels."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from radiobject_assets.diagnostics import kinds
+from radiobject_assets.diagnostics.findings import Finding, Report
+from radiobject_assets.diagnostics.integrity_rules import (
+    about_volume,
+    geometry_is_sound,
+    labels_on_image_grid,
+)
+from radiobject_assets.store import (
+    AFFINE_COLUMNS,
+    TileDBContext,
+    arrays_without_rows,
+    rows_without_arrays,
+    verify_tables,
+)
+
+
+def tables_are_whole(store_uri: str, ctx: TileDBContext | None = None) -> Report:
+    """The files of the log and of all tables are those that were written: every row has a digest so.
+
+    A row is changed through the store's API, which makes a new state; behind its back it can't be changed
+    without being found here.
+    """
+    problems = [problem for problem in verify_tables(store_uri, ctx) if problem.code != "copy"]
+    findings = tuple(
+        Finding(kinds.TABLE_DAMAGED, f"file {problem.token}", f"{problem.token}: {problem.detail}")
+        for problem in problems
+    )
+    return Report(1, "stores", findings)
+
+
+def rows_and_arrays(store_uri: str, rows: pd.DataFrame, ctx: TileDBContext | None = None) -> Report:
+    """Rows and arrays are one to one, affines are sound, labels lie on their image. No voxel is read."""
+    findings: list[Finding] = []
+    by_token = {str(row.volume): row for row in rows.itertuples(index=False)}
+    for tokens in rows_without_arrays(store_uri, ctx).values():
+        findings += [about_volume(kinds.ARRAY_MISSING, by_token[t]) for t in tokens if t in by_token]
+    orphans = arrays_without_rows(store_uri, ctx)
+    for name, tokens in orphans.items():
+        if tokens:
+            findings.append(
+                Finding(
+                    kinds.ORPHAN_ARRAY,
+                    f"arrays of {name}",
+                    f"{len(tokens)}, for instance {sorted(tokens)[0][:10]}",
+                    collection=name,
+                )
+            )
+    findings += geometry_is_sound(rows)
+    labels = rows[rows["labels_of"].notna() & (rows["labels_of"] != "")]
+    if len(labels):
+        findings += labels_on_image_grid(labels, rows)
+    return Report(len(rows), "volumes", tuple(findings), {"orphan_arrays": sum(map(len, orphans.values()))})
+
+
+def images_once(rows: pd.DataFrame) -> Report:
+    """No image is in the store under two ids, and no series UID under two subjects."""
+    images = rows[rows["kind"] != "labels"].copy()
+    place = images[list(AFFINE_COLUMNS)].round(3).astype(str).agg(" ".join, axis=1)
+    images["_content"] = images["voxel_digest"].astype(str) + " " + place if len(images) else ""
+    findings = []
+    for _, group in images.groupby("_content", sort=True):
+        if len(group) > 1:
+            first = group.iloc[0]
+            findings.append(
+                about_volume(
+                    kinds.DUPLICATE_VOXELS, first, f"{len(group)} volumes with equal voxels and place"
+                )
+            )
+    known = rows[rows["series_uid"].notna() & (rows["series_uid"] != "")]
+    subjects = known.groupby("series_uid")["obs_subject_id"].nunique()
+    for uid in subjects.index[subjects > 1]:
+        group = known[known["series_uid"] == uid]
+        findings.append(
+            about_volume(
+                kinds.DUPLICATE_SERIES, group.iloc[0], f"{len(group)} volumes of {subjects[uid]} subjects"
+            )
+        )
+    return Report(len(rows), "volumes", tuple(findings))
+
+
+def provenance_is_there(rows: pd.DataFrame) -> Report:
+    """Every volume that came with an arrival says what it was made from."""
+    came = rows[rows["arrival"].notna() & (rows["arrival"] != "")]
+    lacking = came[came["source_digest"].isna() | (came["source_digest"] == "")]
+    findings = tuple(
+        Finding(
+            kinds.NO_PROVENANCE,
+            f"volumes of {name}",
+            f"{len(group)} of {int((came['collection'] == name).sum())}",
+            collection=str(name),
+        )
+        for name, group in lacking.groupby("collection", sort=True)
+    )
+    return Report(len(came), "volumes", findings)

@@ -1,0 +1,145 @@
+"""What rules look at, as the platform has it: store, working tables, landing zone, Dagster instance."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from radiobject_assets.diagnostics.rules import (
+    NO_OUTCOMES,
+    CacheFacts,
+    Evidence,
+    Inspection,
+    MemoryPeak,
+)
+from radiobject_assets.errors import NotMadeYetError
+from radiobject_assets.platform.assets.history import data_versions, latest_of_partition
+from radiobject_assets.platform.assets.partitions import asset_key, collection_names
+from radiobject_assets.platform.assets.snapshot import SnapshotNote
+from radiobject_assets.platform.assets.splits import current_splits
+from radiobject_assets.platform.dagster_internals import CODE_VERSION_TAG
+from radiobject_assets.resources import DatasetResource, StorageResource, WorkingTables
+from radiobject_assets.training.settings import patches_version
+
+# Materializations of each asset whose memory is looked at.
+_RECENT = 50
+# An interpreter with its libraries is the same whatever the data, and comes on top of the budget.
+_WORKER_MB = 120
+# Walking the files of a large landing zone takes longer than anybody waits for a check.
+_LANDING_S = 30.0
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def inspection_of(
+    dataset: DatasetResource, storage: StorageResource, instance: dg.DagsterInstance
+) -> Inspection:
+    """The data set of these resources, to be looked at by rules."""
+    settings, tables = dataset.config, dataset.tables(storage)
+    snapshot = SnapshotNote.read(tables) if tables.has(tables.snapshot) else None
+    evidence = Evidence(
+        outcomes=lambda collection: outcomes_of(tables, collection),
+        arrivals=lambda: {arrival.key for arrival in dataset.landing(storage).arrivals()},
+        changed=lambda: _changed(dataset, storage, instance),
+        splits=lambda: _splits(tables),
+        caches=lambda: _caches(dataset, instance, snapshot),
+        peaks=lambda: _peaks(dataset, instance),
+    )
+    return Inspection(
+        settings.store_uri,
+        settings,
+        snapshot=snapshot.name if snapshot is not None else None,
+        evidence=evidence,
+        ctx=storage.ctx,
+    )
+
+
+def arrivals_with_outcomes(tables: WorkingTables, collection: str) -> list[str]:
+    """Keys of the arrivals whose outcomes for a collection were kept."""
+    end = tables.outcomes("", collection).rpartition("/")[2]
+    return [name.split("/")[1] for name in tables.below("arrivals") if name.endswith(f"/{end}")]
+
+
+def outcomes_of(tables: WorkingTables, collection: str) -> pd.DataFrame:
+    """What became of all series that were meant for a collection, with the key of their arrival."""
+    import pandas as pd
+
+    found = [
+        tables.frame(tables.outcomes(key, collection)).assign(arrival=key)
+        for key in arrivals_with_outcomes(tables, collection)
+    ]
+    found = [frame for frame in found if len(frame)]
+    if not found:
+        return pd.DataFrame({name: pd.Series(dtype="str") for name in NO_OUTCOMES})
+    return pd.concat(found, ignore_index=True)
+
+
+def _changed(
+    dataset: DatasetResource, storage: StorageResource, instance: dg.DagsterInstance
+) -> Mapping[str, str]:
+    zone, deadline = dataset.landing(storage), time.monotonic() + _LANDING_S
+    versions = data_versions(instance, asset_key(dataset.config, "raw_dicom"))
+    found = {}
+    for arrival in zone.arrivals():
+        if arrival.key not in versions:
+            continue
+        if time.monotonic() > deadline:
+            break
+        with suppress(OSError):  # taken away while we look
+            if zone.state(arrival).version != versions[arrival.key]:
+                found[arrival.key] = "other names, sizes or times than when it was scanned"
+    return found
+
+
+def _splits(tables: WorkingTables) -> pd.DataFrame | None:
+    try:
+        return current_splits(tables)
+    except NotMadeYetError:
+        return None
+
+
+def _caches(
+    dataset: DatasetResource, instance: dg.DagsterInstance, snapshot: SnapshotNote | None
+) -> Sequence[CacheFacts]:
+    config = dataset.config
+    found = []
+    for split in config.split.fractions:
+        made = latest_of_partition(instance, asset_key(config, "patch_cache"), split)
+        if made is None or config.patches is None:
+            found.append(CacheFacts(split, None, is_there=False, is_current=False))
+            continue
+        found.append(
+            CacheFacts(
+                split,
+                int(str(made.metadata["patches"].value)),
+                is_there=Path(str(made.metadata["file"].value)).is_dir(),
+                is_current=snapshot is not None
+                and made.metadata["snapshot"].value == snapshot.name
+                and (made.tags or {}).get(CODE_VERSION_TAG) in (None, patches_version(config.patches)),
+            )
+        )
+    return found
+
+
+def _peaks(dataset: DatasetResource, instance: dg.DagsterInstance) -> Sequence[MemoryPeak]:
+    config = dataset.config
+    names = ("raw_dicom", "series", *collection_names(config), "subjects", "dataset", "splits", "patch_cache")
+    allowed = _WORKER_MB * (os.cpu_count() or 1)
+    found = []
+    for name in names:
+        for record in instance.fetch_materializations(asset_key(config, name), limit=_RECENT).records:
+            made = record.asset_materialization
+            told = made.metadata if made is not None else {}
+            if "memory_above_idle_mb" in told and "memory_budget_mb" in told:
+                peak, budget = (
+                    float(str(told[key].value)) for key in ("memory_above_idle_mb", "memory_budget_mb")
+                )
+                found.append(MemoryPeak(name, record.partition_key or "", peak, budget + allowed))
+    return found

@@ -1,0 +1,25 @@
+"""Versions of what dataset.yaml says of splits and patches: what was made by one is stale by another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from radiobject_assets.dataset.dataset_yaml import PatchesConfig, SplitConfig
+
+
+def split_version(split: SplitConfig) -> str:
+    """Code version of the splits: of the program, and of `split`."""
+    return f"1-{_digest(split)}"
+
+
+def patches_version(patches: PatchesConfig) -> str:
+    """Code version of a patch cache: of the program, and of `patches`."""
+    return f"1-{_digest(patches)}"
+
+
+def _digest(section: Any) -> str:
+    # without defaults, so that a key that a later version adds changes nothing
+    text = json.dumps(section.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
