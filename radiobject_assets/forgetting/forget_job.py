@@ -13,7 +13,6 @@ from radiobject_assets.resources import DatasetResource, StorageResource
 from radiobject_assets.store import FORGOTTEN_MARK
 
 FORGET_JOB = "forget"
-_AGAIN = "Nothing is half forgotten for good: run the job once more with the same configuration."
 
 
 class WhomToForget(dg.Config):
@@ -31,14 +30,18 @@ def build_forget_job(
 ) -> dg.JobDefinition:
     """The job that forgets people in a data set with these assets and checks."""
 
-    @dg.op(name="forget_people", description="Remove everything of some people, and look for it once more.")
+    @dg.op(
+        name="forget_people",
+        description="Remove everything of some people, and look for it once more. What was interrupted is "
+        "finished by running the job again with the same configuration.",
+    )
     def forget_people(
         context: dg.OpExecutionContext,
         config: WhomToForget,
         dataset: DatasetResource,
         storage: StorageResource,
     ) -> None:
-        with shielded(dataset.work.root, _AGAIN):
+        with shielded(dataset.work.root):
             if not all(map(FORGOTTEN_MARK.fullmatch, config.people)):
                 # what was given is not repeated: it may be an id
                 raise ConfigurationError(

@@ -12,13 +12,14 @@ from radiobject_assets.errors import IngestError
 from radiobject_assets.imaging.files.archives import file_on_disk
 from radiobject_assets.imaging.scanning.scan import ScanResult
 from radiobject_assets.ingest.naming.subject_table import find_subject_tables
-from radiobject_assets.landing.local_zone import LandingZone
+from radiobject_assets.landing.local_zone import Landing
 from radiobject_assets.landing.s3_zone import S3LandingZone
+from radiobject_assets.landing.several_zones import LandingZones
 from radiobject_assets.system.durable_files import write_whole
 
 
 def clear_landing(
-    zone: LandingZone | S3LandingZone,
+    landing: Landing,
     key: str,
     files: Collection[Path],
     scan: ScanResult,
@@ -37,13 +38,14 @@ def clear_landing(
         Whether an id in a subjects' table is the person's.
     """
     try:
-        arrival = zone.find(key)
+        arrival = landing.find(key)
     except IngestError:
         return 0  # it was taken away
     on_disk = {file_on_disk(path) for path in files}
     images = [*(i.path for i in scan.instances), *(n.path for n in scan.niftis)]
     kept = {file_on_disk(path) for path in images if path not in files}
     by_hand = len(on_disk & kept)
+    zone = landing.zones[arrival.zone] if isinstance(landing, LandingZones) else landing
     if isinstance(zone, S3LandingZone):
         return by_hand + _clear_objects(zone, key, on_disk - kept)
     for path in sorted(on_disk - kept):

@@ -57,7 +57,9 @@ class LandingZones(Landing):
         if key in self.listing().clashes:
             raise IngestError(
                 f"arrival {key!r} is in several landing zones; rename one of them, so that neither takes the "
-                "other's place"
+                "other's place",
+                public="an arrival of this name is in several landing zones, so neither is taken in",
+                advice="Rename one of them.",
             )
         return super().find(key)
 
