@@ -49,7 +49,7 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
         owners=settings.owners,
         code_version="1",
         description="Subjects divided into "
-        + ", ".join(f"{name} {share:.0%}" for name, share in settings.split.fractions.items())
+        + ", ".join(f"{name} {share:.0%}" for name, share in settings.split.shares.items())
         + ". A subject keeps its split for good; subjects of arrivals that failed their check are left out.",
     )
     def splits(
@@ -70,7 +70,7 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
                 known = tables.frame(tables.splits) if tables.has(tables.splits) else None
                 assigned = assign_splits(wanted, config.split, previous=known)
                 _keep(assigned, known, tables)
-            counts = {name: int((assigned["split"] == name).sum()) for name in config.split.fractions}
+            counts = {name: int((assigned["split"] == name).sum()) for name in config.split.shares}
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(
                     data_version_of([note.version, *assigned.to_dict(orient="records")])
