@@ -258,7 +258,10 @@ class SplitConfig(_Section):
     """A table beside this file (`.csv` or `.tsv`, columns `subject` and `split` or `fold`): whoever stands
     in it has that split, whatever else is said here."""
     seed: int = 7
-    """Another seed gives another division."""
+    """Another seed divides those otherwise who were not placed yet."""
+    division: Annotated[int, Field(ge=1)] = 1
+    """A higher number forgets how subjects were divided and divides all anew, by new shares or another seed.
+    Whoever was trained on may then be tested on: models of before are not to be compared."""
 
     @field_validator("fractions")
     @classmethod

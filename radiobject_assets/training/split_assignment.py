@@ -32,7 +32,7 @@ from radiobject_assets.training.split_balance import Unit, place_units
 from radiobject_assets.training.split_units import units_of
 
 SPLIT_COLUMNS = ("obs_subject_id", "split")
-DIVISION_COLUMNS = (*SPLIT_COLUMNS, "is_firm", "groups")
+DIVISION_COLUMNS = (*SPLIT_COLUMNS, "is_firm", "is_trainable", "groups")
 SHOWN_TOKENS = 10
 
 
@@ -157,6 +157,7 @@ def divide_subjects(
             "obs_subject_id": pd.Series(ids, dtype="str"),
             "split": pd.Series([split[subject] for subject in ids], dtype="str"),
             "is_firm": pd.Series(firm, dtype="bool"),
+            "is_trainable": pd.Series([facts[subject].is_trainable for subject in ids], dtype="bool"),
             "groups": pd.Series([json.dumps(facts[subject].groups) for subject in ids], dtype="str"),
         },
         columns=list(DIVISION_COLUMNS),
@@ -204,7 +205,7 @@ def _check_names(named: Iterable[str], shares: Mapping[str, float], where: str) 
     if unknown:
         raise ConfigurationError(
             f"{where} names {', '.join(unknown)}, but `split` in dataset.yaml has {', '.join(shares)}; keep "
-            "these names, or leave the old table out to start afresh"
+            "these names, or raise split.division to divide everybody anew"
         )
 
 

@@ -17,6 +17,7 @@ from radiobject_assets.platform.checks.integrity import build_integrity_check
 from radiobject_assets.platform.checks.leakage import build_leakage_check
 from radiobject_assets.platform.checks.patches import build_patch_check
 from radiobject_assets.platform.checks.reading import build_reading_check
+from radiobject_assets.platform.checks.split_shares import build_shares_check
 
 
 def build_checks(settings: DatasetSettings) -> list[dg.AssetChecksDefinition]:
@@ -27,6 +28,7 @@ def build_checks(settings: DatasetSettings) -> list[dg.AssetChecksDefinition]:
         *(build_completeness_check(settings, name) for name in collection_names(settings)),
         build_reading_check(settings),
         build_leakage_check(settings),
+        build_shares_check(settings),
     ]
     if settings.patches is not None:
         checks.append(build_patch_check(settings))
