@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from radiobject_assets.cli.curation import diff, manifest, match
+from radiobject_assets.cli.curation import card, diff, manifest, match
 from radiobject_assets.cli.ingest import IngestRequest, print_ingest, take_in
 from radiobject_assets.cli.output import JsonFlag, out, print_json, progress, table_of, warn
 from radiobject_assets.cli.store import import_old, snapshots, store_uri
@@ -41,6 +41,7 @@ app.command(epilog="Example: `radiobject-assets manifest store/ --snapshot 2026-
 )
 app.command(epilog="Example: `radiobject-assets diff store/@snapshot-0001 store/@snapshot-0002`")(diff)
 app.command(epilog="Example: `radiobject-assets match delivery/ 2026.jsonl`")(match)
+app.command(epilog="Example: `radiobject-assets card store/ --dataset dataset.yaml -o card/`")(card)
 
 
 @app.command(epilog="Example: `radiobject-assets demo --home demo-home`")

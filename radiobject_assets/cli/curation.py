@@ -148,6 +148,43 @@ def match(
         raise typer.Exit(1)
 
 
+def card(
+    store: Annotated[str, typer.Argument(help="Store: a path, file:// or s3://.")],
+    snapshot: Annotated[
+        str | None, typer.Option(help="Name of the snapshot; without it, the newest one.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder to write README.md, croissant.json and manifest.jsonl to."
+        ),
+    ] = None,
+    dataset: DatasetOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write the data card of a snapshot: who and what is in it, splits, licence; no identifier.
+
+    Prints it as Markdown, or with `--json` as Croissant, where no folder is given.
+    """
+    from radiobject_assets.curation.cards import write_cards
+    from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+    from radiobject_assets.store import whole_state
+    from radiobject_assets.system.temporary import temporary_folder
+
+    state = whole_state(store_uri(store), snapshot or _newest_snapshot(store))
+    settings = _settings(dataset) or DatasetSettings()
+    with temporary_folder() as temporary:
+        folder = temporary if output is None else output.expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        cards = write_cards(state, folder, settings, splits=_present_splits(store))
+    if as_json:
+        print_json(cards.croissant)
+    elif output is None:
+        typer.echo(cards.markdown, nl=False)
+    else:
+        out.print(f"README.md, croissant.json and manifest.jsonl written to {escape(str(output))}")
+
+
 def _told(change: str, what: Sequence[str]) -> str:
     if change == "moved":
         return " to ".join(split or "no split" for split in what)

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import rfc8785
 from blake3 import blake3
 
+from radiobject_assets.curation.canonical_json import canonical
 from radiobject_assets.errors import SchemaError
 
 FORMAT = "radiobject-assets/dataset-manifest"
@@ -115,11 +115,11 @@ class ManifestWriter:
     def finish(self) -> Digests:
         """Write the last line."""
         digests = Digests(f"blake3:{self._whole.hexdigest()}", f"blake3:{self._content.hexdigest()}")
-        self._file.write(rfc8785.dumps(vars(digests)) + b"\n")
+        self._file.write(canonical(vars(digests)) + b"\n")
         return digests
 
     def _write(self, document: Mapping[str, Any]) -> bytes:
-        line = rfc8785.dumps(dict(document)) + b"\n"
+        line = canonical(document) + b"\n"
         self._file.write(line)
         self._whole.update(line)
         return line

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import rfc8785
 from blake3 import blake3
 
+from radiobject_assets.curation.canonical_json import canonical
 from radiobject_assets.store import WholeState
 
 _LARGEST = 2**53 - 1
@@ -42,7 +42,7 @@ class TokenKey:
     def row(self, values: Mapping[str, Any]) -> str:
         """Digest of attributes by name; those without a value are as good as none."""
         plain = {name: _plain(value) for name, value in values.items() if value is not None}
-        return self._digest(rfc8785.dumps(plain)).hex()[:32]
+        return self._digest(canonical(plain)).hex()[:32]
 
     def _digest(self, data: bytes) -> bytes:
         return blake3(data, key=self.secret).digest()

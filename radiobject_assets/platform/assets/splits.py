@@ -1,15 +1,11 @@
 """Who is trained on and who is tested on: the asset `splits`."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pandas as pd
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.diagnostics.inventory import read_inventory
-from radiobject_assets.ingest.dataset_release import release_of
 from radiobject_assets.platform.assets.materialization_metadata import (
     counted,
     data_version_of,
@@ -25,15 +21,16 @@ from radiobject_assets.resources import (
     StorageResource,
     WorkingTables,
 )
-from radiobject_assets.store import ASSIGNED_SPLIT, RadiObject, update_subjects, whole_state
-from radiobject_assets.training.split_assignment import Division, divide_subjects, subject_token
-from radiobject_assets.training.split_by_hand import read_division_by_hand
-from radiobject_assets.training.split_facts import PAIRING_COLUMNS, subject_facts, trainable_subjects
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from radiobject_assets.training.split_assignment import Division
 
 _RECOVERY = "Materialize dataset, then this again. Nobody's split was changed."
 
 
-def current_splits(tables: WorkingTables) -> pd.DataFrame:
+def current_splits(tables: WorkingTables) -> "pd.DataFrame":
     """The subjects of the latest snapshot: `obs_subject_id`, `split`, `groups` (a JSON list), `is_trainable`.
 
     Raises
@@ -67,53 +64,46 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
     def splits(
         dataset: DatasetResource, storage: StorageResource, memory: MemoryBudgetResource
     ) -> dg.MaterializeResult[None]:
+        from radiobject_assets.curation.dividing import divide_snapshot
+        from radiobject_assets.curation.kept import keep_snapshot
+
         with shielded(dataset.work.root, _RECOVERY):
             config = dataset.config
             tables = dataset.tables(storage)
             with measuring(memory.budget()) as measurement:
                 note = SnapshotNote.read(tables)
-                columns = [
-                    *PAIRING_COLUMNS,
-                    *config.split.group_by,
-                    *filter(None, [config.split.stratify_by]),
-                ]
-                rows = read_inventory(config.store_uri, snapshot=note.name, columns=columns, ctx=storage.ctx)
-                distrusted = rows["arrival"].isin(note.distrusted_arrivals)
-                left_out = set(rows.loc[distrusted, "obs_subject_id"])
-                rows = rows[~rows["obs_subject_id"].isin(left_out)]
-                subjects = RadiObject(config.store_uri, ctx=storage.ctx, timestamp=note.name).obs_meta.read()
-                trainable = trainable_subjects(rows, config.patches)
-                known = known_splits(dataset, storage)
-                division = divide_subjects(
-                    subject_facts(
-                        rows["obs_subject_id"], config.split, subjects.reset_index(), rows, trainable
-                    ),
-                    config.split,
-                    previous=known,
-                    by_hand=_by_hand(config, set(subjects.reset_index()["obs_subject_id"])),
-                    token=partial(
-                        subject_token,
-                        key=bytes.fromhex(whole_state(config.store_uri, ctx=storage.ctx).root_id),
-                    ),
+                divided = divide_snapshot(
+                    config,
+                    note.name,
+                    known=tables.frame(tables.splits) if tables.has(tables.splits) else None,
+                    distrusted_arrivals=note.distrusted_arrivals,
+                    ctx=storage.ctx,
                 )
-                _keep(division.table, known, config.split.division, tables)
-                _keep_in_store(division.table, config.store_uri, storage)
-            assigned = division.table
+                tables.put_frame(tables.splits, divided.kept)
+                kept = keep_snapshot(
+                    tables.storage,
+                    config.store_uri,
+                    note.name,
+                    splits=divided.firm,
+                    settings=config,
+                    ctx=storage.ctx,
+                )
+            division = divided.division
+            pairs = division.table[["obs_subject_id", "split"]].to_dict(orient="records")
             return dg.MaterializeResult(
-                data_version=dg.DataVersion(
-                    data_version_of(
-                        [note.version, *assigned[["obs_subject_id", "split"]].to_dict(orient="records")]
-                    )
-                ),
+                data_version=dg.DataVersion(data_version_of([note.version, *pairs])),
                 metadata={
-                    "subjects": len(assigned),
+                    "subjects": len(division.table),
                     "trainable": division.trainable,
-                    "left_out": len(left_out),
+                    "left_out": divided.left_out,
                     **_counts(division, config),
                     "moved_by_hand": division.moved_by_hand,
                     "moved_when_usable": division.moved_when_usable,
                     **({"empty_splits": ", ".join(division.empty)} if division.empty else {}),
                     "snapshot": note.name,
+                    "card": dg.MetadataValue.md(kept.cards.markdown),
+                    "manifest": dg.MetadataValue.path(tables.where(kept.manifest)),
+                    "manifest_digest": kept.cards.digests.digest,
                     "file": dg.MetadataValue.path(tables.where(tables.splits)),
                     **measurement.metadata(),
                 },
@@ -122,7 +112,7 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
     return splits
 
 
-def _counts(division: Division, config: DatasetSettings) -> dict[str, Any]:
+def _counts(division: "Division", config: DatasetSettings) -> dict[str, Any]:
     rows = division.table
     counts = {name: int((rows["split"] == name).sum()) for name in config.split.shares}
     usable = [int(rows.loc[rows["split"] == name, "is_trainable"].sum()) for name in counts]
@@ -131,52 +121,3 @@ def _counts(division: Division, config: DatasetSettings) -> dict[str, Any]:
         **{f"n_{name}": count for name, count in counts.items()},
         "split": table(shown.assign(trainable=usable)),
     }
-
-
-def _by_hand(config: DatasetSettings, subjects: set[str]) -> dict[str, str]:
-    """The table of `split.by_hand`; where subjects are pseudonyms it may have either name of them."""
-    if config.split.by_hand is None:
-        return {}
-    found = read_division_by_hand(config.folder / config.split.by_hand, config.split.shares)
-    if config.subjects.key != "pseudonym":
-        return found
-    release = release_of(config)
-    return {name if name in subjects else release.subject(name): split for name, split in found.items()}
-
-
-def known_splits(dataset: DatasetResource, storage: StorageResource) -> pd.DataFrame | None:
-    """Everybody who was ever divided; where that table was lost, whom the store itself knows as divided."""
-    tables = dataset.tables(storage)
-    if tables.has(tables.splits):
-        rows = tables.frame(tables.splits)
-        return rows if _division_of(rows) == dataset.config.split.division else None
-    subjects = RadiObject(dataset.config.store_uri, ctx=storage.ctx).obs_meta.read().reset_index()
-    if ASSIGNED_SPLIT not in subjects:
-        return None
-    there = subjects[subjects[ASSIGNED_SPLIT].notna()]
-    return there[["obs_subject_id", ASSIGNED_SPLIT]].rename(columns={ASSIGNED_SPLIT: "split"})
-
-
-def _division_of(rows: pd.DataFrame) -> int:
-    return int(rows["division"].max()) if "division" in rows and len(rows) else 1
-
-
-def _keep(assigned: pd.DataFrame, known: pd.DataFrame | None, division: int, tables: WorkingTables) -> None:
-    # Everybody who was ever placed stays in the table: who leaves and comes back must not change sides.
-    rows = assigned.assign(is_current=True)
-    if known is not None:
-        gone = known[~known["obs_subject_id"].isin(assigned["obs_subject_id"])]
-        rows = pd.concat([rows, gone.assign(is_current=False)], ignore_index=True)
-    rows = rows.assign(division=division)
-    tables.put_frame(tables.splits, rows.sort_values("obs_subject_id", ignore_index=True))
-
-
-def _keep_in_store(assigned: pd.DataFrame, store_uri: str, storage: StorageResource) -> None:
-    # The table beside the store may be lost with its folder; obs_meta goes where the volumes go, and whoever
-    # is erased is gone from it. What is there already is not written again.
-    if not assigned["is_firm"].any():
-        return
-    rows = assigned[["obs_subject_id"]].assign(
-        **{ASSIGNED_SPLIT: assigned["split"].where(assigned["is_firm"], None)}
-    )
-    update_subjects(store_uri, rows, ctx=storage.ctx)
