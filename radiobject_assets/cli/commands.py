@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from radiobject_assets.cli.curation import card, diff, manifest, match
 from radiobject_assets.cli.forget import forget_people
 from radiobject_assets.cli.ingest import IngestRequest, print_ingest, take_in
 from radiobject_assets.cli.output import JsonFlag, out, print_json, progress, table_of, warn
@@ -39,6 +40,12 @@ app.command("forget", epilog="Example: `radiobject-assets forget patient-7 --dat
     forget_people
 )
 app.add_typer(snapshots, name="snapshot")
+app.command(epilog="Example: `radiobject-assets manifest store/ --snapshot 2026-study -o 2026.jsonl`")(
+    manifest
+)
+app.command(epilog="Example: `radiobject-assets diff store/@snapshot-0001 store/@snapshot-0002`")(diff)
+app.command(epilog="Example: `radiobject-assets match delivery/ 2026.jsonl`")(match)
+app.command(epilog="Example: `radiobject-assets card store/ --dataset dataset.yaml -o card/`")(card)
 
 
 @app.command(epilog="Example: `radiobject-assets demo --home demo-home`")

@@ -23,6 +23,7 @@ def read_inventory(
     snapshot: str | None = None,
     collections: Collection[str] | None = None,
     arrival: str | None = None,
+    columns: Collection[str] = (),
     ctx: TileDBContext | None = None,
 ) -> pd.DataFrame:
     """The obs rows of several collections in one table.
@@ -37,6 +38,8 @@ def read_inventory(
         Only these, where they exist; None: all.
     arrival
         Only volumes that came with this arrival.
+    columns
+        Names of more columns, where a collection has them.
 
     Returns
     -------
@@ -48,12 +51,13 @@ def read_inventory(
         There is no store at that URI, or no such snapshot.
     """
     store = RadiObject(store_uri, ctx=ctx, timestamp=snapshot)
+    wanted = dict.fromkeys((*INVENTORY_COLUMNS, *columns))
     tables = []
     for name in store.collection_names:
         if collections is not None and name not in collections:
             continue
         rows = store.collection(name).to_obs().reset_index()
-        rows = rows[[column for column in INVENTORY_COLUMNS if column in rows]]
+        rows = rows[[column for column in wanted if column in rows]]
         if arrival is not None:
             rows = rows[rows["arrival"] == arrival]
         tables.append(rows.assign(collection=name))

@@ -214,7 +214,8 @@ SPLIT_EMPTY = Kind(
     "a split without anything to train or test on",
     "A score on nothing is no score.",
     Mend(
-        "Deliver more subjects with labels, or change `split.fractions` (or `seed`) in dataset.yaml; then "
+        "Deliver more subjects that training can use: they fill the empty splits, and who is placed stays. Or "
+        "name fewer splits under `split` in dataset.yaml, or write a table for `split.by_hand`; then "
         "materialize splits.",
         is_safe=True,
     ),
@@ -224,7 +225,7 @@ CLASS_MISSING = Kind(
     _WARN,
     "a class of labels that a split lacks",
     "It is not learnt, or not tested.",
-    Mend("Deliver more labelled subjects, or choose other `split.fractions` or `seed`.", is_safe=True),
+    Mend("Deliver more labelled subjects, or set `split.stratify_by`.", is_safe=True),
 )
 CACHE_EMPTY = Kind(
     "cache_empty",

@@ -188,7 +188,7 @@ def _splits(of: Inspection, _: str) -> Report:
     splits = of.evidence.splits() if of.evidence.splits is not None else None
     if splits is None or of.settings is None or not of.has_store:
         return Report(0, "subjects")
-    names = list(of.settings.split.fractions)
+    names = list(of.settings.split.shares)
     return training_rules.splits_are_usable(splits, of.snapshot_rows, of.settings.patches, names)
 
 

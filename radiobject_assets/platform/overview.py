@@ -114,7 +114,7 @@ def read_overview(
         subjects=subjects,
         collections=volumes,
         splits_table=tables.where(tables.splits),
-        split={name: int(counts.get(name, 0)) for name in dataset.split.fractions},
+        split={name: int(counts.get(name, 0)) for name in dataset.split.shares},
         patches=_patch_caches(dataset, instance),
         checks=count_checks(definitions, instance),
         pictures=tuple(sorted((resource.work.root / "previews").rglob("*.png"))),
@@ -173,7 +173,7 @@ def _patch_caches(dataset: DatasetSettings, instance: dg.DagsterInstance) -> tup
     if dataset.patches is None:
         return ()
     found = []
-    for split in dataset.split.fractions:
+    for split in dataset.split.shares:
         selection = dg.AssetRecordsFilter(
             asset_key=asset_key(dataset, "patch_cache"), asset_partitions=[split]
         )

@@ -52,13 +52,19 @@ from .format.staging import (
 from .format.subject_rows import (
     ensure_subjects as ensure_subjects,
     subjects_table as subjects_table,
+    update_subjects as update_subjects,
     upsert_subjects as upsert_subjects,
+)
+from .format.whole_state import (
+    WholeState as WholeState,
+    whole_state as whole_state,
 )
 from .log.columns import (
     Column as Column,
     validate_id as validate_id,
 )
 from .names import (
+    ASSIGNED_SPLIT as ASSIGNED_SPLIT,
     OBS_ID as OBS_ID,
     SUBJECT as SUBJECT,
 )

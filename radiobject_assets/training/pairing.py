@@ -145,6 +145,39 @@ def pair_labels(
     return pairs, left_out
 
 
+def pairs_to_cut(
+    images: list[VolumeRow], labels: list[VolumeRow] | None, point: str | float | None = None
+) -> tuple[list[tuple[VolumeRow, VolumeRow | None]], list[LeftOut]]:
+    """The images that training can use, with their labels, and those that it can't.
+
+    Parameters
+    ----------
+    labels
+        None where none are asked for.
+    point
+        Only images whose fourth axis has a point of this name or value.
+    """
+    usable = [image for image in images if point is None or image.index_of(point) is not None]
+    pairs: list[tuple[VolumeRow, VolumeRow | None]] = [(image, None) for image in usable]
+    left_out: list[LeftOut] = []
+    if labels is not None:
+        found, left_out = pair_labels(usable, labels)
+        pairs = [*found]
+    return pairs, [
+        *(
+            LeftOut(
+                image.obs_id,
+                image.obs_subject_id,
+                LeftOutReason.NO_SUCH_POINT,
+                f"its fourth axis has {', '.join(map(str, image.points)) or 'no known points'}, not {point}",
+            )
+            for image in images
+            if point is not None and image.index_of(point) is None
+        ),
+        *left_out,
+    ]
+
+
 def same_grid(image: VolumeRow, label: VolumeRow) -> bool:
     """Whether two volumes lie on one another."""
     try:

@@ -11,7 +11,7 @@ from radiobject_assets.dataset.dataset_yaml import PatchesConfig, SplitConfig
 
 def split_version(split: SplitConfig) -> str:
     """Code version of the splits: of the program, and of `split`."""
-    return f"1-{_digest(split)}"
+    return f"2-{_digest(split)}"
 
 
 def patches_version(patches: PatchesConfig) -> str:

@@ -1,14 +1,16 @@
 """Who is trained on and who is tested on: subjects to splits.
 
-A subject is placed by a keyed hash of its id, so the result depends on nothing that varies between machines
-or runs. Three rules, in this order:
+What is divided is units: subjects that share a group (`training.split_units`), else each subject for
+itself. A unit is placed by a keyed hash, so the result depends on nothing that varies between machines or
+runs. Rules, in this order:
 
-1. *Placed once, placed for good.* A subject of the `previous` table keeps its split. Pass the table of the
-   last assignment (with everyone who was ever in it) and no addition moves anybody.
-2. *Small cohorts are balanced.* While the smallest split's share is below `SMALL_SHARE` subjects, new ones
-   fill the splits that are furthest below their share; the hash only decides who goes where. A pure hash
-   leaves a 15 % split of eight subjects empty one time in four.
-3. *Large cohorts need no memory.* From then on, a new subject's split follows from (seed, id) alone: two
+1. *What is written by hand is law.* A subject of the hand-made table has its split, and so has its unit.
+2. *Placed once, placed for good.* A unit with a subject whose place in the `previous` table is firm goes
+   there. A place is firm as soon as training can use the subject: before that nothing was trained on it, and
+   it may move once, when its labels come, so that each split gets its share of what training can use.
+3. *Small cohorts are balanced* (`training.split_balance`): new units fill what is furthest below its share,
+   stratum by stratum. A pure hash leaves a 15 % split of eight subjects empty one time in four.
+4. *Large cohorts need no memory.* From then on, a new unit's split follows from (seed, name) alone: two
    sites that know the same subject agree without exchanging tables.
 
 No rule that looks only at the present subjects can both fill every split and never move anyone: that is why
@@ -18,34 +20,55 @@ small cohorts need the `previous` table.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from radiobject_assets.dataset.dataset_yaml import SplitConfig
 from radiobject_assets.errors import AlignmentError, ConfigurationError
-
-SMALL_SHARE = 15
-"""Subjects that the smallest split must expect before the hash alone decides; by pure hash, a split that
-expects 15 is empty once in three million times. With fractions of 0.7, 0.15 and 0.15 this is a cohort of
-100."""
+from radiobject_assets.training.split_balance import Unit, place_units
+from radiobject_assets.training.split_units import units_of
 
 SPLIT_COLUMNS = ("obs_subject_id", "split")
+DIVISION_COLUMNS = (*SPLIT_COLUMNS, "is_firm", "is_trainable", "groups")
+SHOWN_TOKENS = 10
 
 
-def hash_fraction(seed: int, subject_id: str) -> float:
-    """A number in [0, 1) that depends on the seed and the id alone: BLAKE2b keyed with the seed.
+@dataclass(frozen=True)
+class SubjectFacts:
+    """What a division looks at of one subject."""
 
-    >>> hash_fraction(7, "患者-1") == hash_fraction(7, "患者-1") != hash_fraction(8, "患者-1")
-    True
-    """
-    digest = hashlib.blake2b(
-        subject_id.encode(), digest_size=8, key=str(seed).encode(), person=b"split"
-    ).digest()
-    # 53 bits: every value is exactly representable, so thresholds compare the same everywhere
-    return (int.from_bytes(digest, "big") >> 11) / (1 << 53)
+    is_trainable: bool = True
+    """Whether training can use it: it has what `patches` in dataset.yaml asks for."""
+    groups: tuple[str, ...] = ()
+    """Names of its groups: `family=7`."""
+    stratum: str = ""
+    """Its value of the column that is stratified by."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """Subjects divided, and what became of those who were divided before."""
+
+    table: pd.DataFrame
+    """`DIVISION_COLUMNS`, sorted by id, one row a subject; `groups` is a JSON list."""
+    moved_by_hand: int = 0
+    """Subjects with a firm place that the hand-made table put elsewhere."""
+    moved_when_usable: int = 0
+    """Subjects that training could not use before, and that got another place now that it can."""
+    empty: tuple[str, ...] = field(default=())
+    """Splits without any subject that training can use."""
+    trainable: int = 0
+    """Subjects that training can use."""
+    trainable_units: int = 0
+    """Units (groups, or subjects for themselves) with a subject that training can use."""
+
+
+def subject_token(subject_id: str, key: bytes = b"") -> str:
+    """Names a subject where its id must not stand; without the key nobody can tell the id from it."""
+    return hashlib.blake2b(f"subject\0{subject_id}".encode(), digest_size=16, key=key[:64]).hexdigest()
 
 
 def assign_splits(
@@ -58,7 +81,7 @@ def assign_splits(
     subject_ids
         Ids in any order and any script; repeats count once.
     config
-        Split names with their fractions, and the seed.
+        Split names with their shares, and the seed.
     previous
         The table of an earlier assignment: columns `obs_subject_id` and `split`. Its subjects stay where
         they are, whatever the config says now. To start afresh (new seed, new fractions), leave it out.
@@ -75,59 +98,177 @@ def assign_splits(
     ConfigurationError
         `previous` names a split that is not in `config`.
     """
-    ids = sorted(set(subject_ids))
-    placed = _previous_splits(previous, config)
-    names = list(config.fractions)
-    assigned = {subject: placed[subject] for subject in ids if subject in placed}
-    new = sorted(
-        (subject for subject in ids if subject not in placed),
-        key=lambda subject: (hash_fraction(config.seed, subject), subject),
+    facts = dict.fromkeys(subject_ids, SubjectFacts())
+    return divide_subjects(facts, config, previous).table[list(SPLIT_COLUMNS)]
+
+
+def divide_subjects(
+    facts: Mapping[str, SubjectFacts],
+    config: SplitConfig,
+    previous: pd.DataFrame | None = None,
+    by_hand: Mapping[str, str] | None = None,
+    token: Callable[[str], str] = subject_token,
+) -> Division:
+    """Divide subjects by groups, strata and what training can use; see the module.
+
+    Parameters
+    ----------
+    facts
+        By subject id.
+    previous
+        The table of an earlier division (`SPLIT_COLUMNS`, `is_firm` and `groups` where it has them), with
+        everybody who was ever in it: who is gone still holds the place of their family.
+    by_hand
+        Splits by subject id, as the hand-made table says.
+    token
+        Names subjects in errors.
+
+    Raises
+    ------
+    AlignmentError
+        `previous` has one subject in two splits.
+    ConfigurationError
+        A table names a split that is not in `config`, or subjects that belong together are in two splits:
+        those who came first were divided before anything said that they belong together. Moving one without
+        a word would make a tested subject a trained one.
+    """
+    shares, hand = config.shares, dict(by_hand or {})
+    before = _previous(previous, shares)
+    _check_names(hand.values(), shares, "the table of split.by_hand")
+    groups = {subject: before[subject].groups for subject in before.keys() - facts.keys()}
+    groups |= {subject: one.groups for subject, one in facts.items()}
+    units = units_of(groups)
+    law = _law(units, hand, before, token)
+    placed: dict[str, str] = {}
+    for pool in (True, False):  # what training can use first: the rest only has to be somewhere
+        placed |= _place_pool(pool, units, facts, law, before, config)
+    unit_of = {subject: unit for unit, members in units.items() for subject in members}
+    ids = sorted(facts)
+    split = {subject: placed[unit_of[subject]] for subject in ids}
+    old = {subject: before[subject] for subject in ids if subject in before}
+    moved = [subject for subject, one in old.items() if one.split != split[subject]]
+    usable = {unit_of[subject] for subject in ids if facts[subject].is_trainable}
+    filled = {split[subject] for subject in ids if facts[subject].is_trainable}
+    firm = [
+        unit_of[i] in usable or i in hand or (i in old and old[i].is_firm) or unit_of[i] in law for i in ids
+    ]
+    table = pd.DataFrame(
+        {
+            "obs_subject_id": pd.Series(ids, dtype="str"),
+            "split": pd.Series([split[subject] for subject in ids], dtype="str"),
+            "is_firm": pd.Series(firm, dtype="bool"),
+            "is_trainable": pd.Series([facts[subject].is_trainable for subject in ids], dtype="bool"),
+            "groups": pd.Series([json.dumps(facts[subject].groups) for subject in ids], dtype="str"),
+        },
+        columns=list(DIVISION_COLUMNS),
     )
-    counts = np.array([sum(split == name for split in assigned.values()) for name in names], dtype=np.int64)
-    shares = np.array([config.fractions[name] for name in names], dtype=np.float64)
-    if len(ids) * shares.min() < SMALL_SHARE:
-        chosen = _fill_up(len(new), counts, shares)
-    else:
-        hashes = np.array([hash_fraction(config.seed, subject) for subject in new], dtype=np.float64)
-        chosen = np.searchsorted(np.cumsum(shares)[:-1], hashes, side="right").astype(np.int64)
-    assigned.update({subject: names[index] for subject, index in zip(new, chosen, strict=True)})
-    return pd.DataFrame(
-        {"obs_subject_id": ids, "split": [assigned[subject] for subject in ids]}, columns=list(SPLIT_COLUMNS)
+    return Division(
+        table,
+        moved_by_hand=sum(before[subject].is_firm for subject in moved),
+        moved_when_usable=sum(not before[subject].is_firm for subject in moved),
+        empty=tuple(name for name in shares if name not in filled),
+        trainable=sum(one.is_trainable for one in facts.values()),
+        trainable_units=len(usable),
     )
 
 
-def _previous_splits(previous: pd.DataFrame | None, config: SplitConfig) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Place:
+    split: str
+    is_firm: bool
+    groups: tuple[str, ...]
+
+
+def _previous(previous: pd.DataFrame | None, shares: Mapping[str, float]) -> dict[str, _Place]:
     if previous is None or previous.empty:
         return {}
-    pairs = previous.reset_index()[list(SPLIT_COLUMNS)].drop_duplicates()
-    twice = int(pairs["obs_subject_id"].duplicated().sum())
+    rows = previous.reset_index()
+    twice = int(rows[list(SPLIT_COLUMNS)].drop_duplicates()["obs_subject_id"].duplicated().sum())
     if twice:
         raise AlignmentError(
             f"the previous split table has {twice} subjects in more than one split; repair it first"
         )
-    unknown = sorted(set(pairs["split"]) - set(config.fractions))
+    _check_names(rows["split"].astype(str), shares, "the previous split table")
+    # an older table says nothing of this: whoever is in it may have been trained on
+    firm = rows["is_firm"].fillna(value=True) if "is_firm" in rows else [True] * len(rows)
+    groups = rows["groups"].fillna("[]") if "groups" in rows else ["[]"] * len(rows)
+    return {
+        str(subject): _Place(str(split), bool(is_firm), tuple(json.loads(names)))
+        for subject, split, is_firm, names in zip(
+            rows["obs_subject_id"], rows["split"], firm, groups, strict=True
+        )
+    }
+
+
+def _check_names(named: Iterable[str], shares: Mapping[str, float], where: str) -> None:
+    unknown = sorted(set(named) - set(shares))
     if unknown:
         raise ConfigurationError(
-            f"the previous split table names {', '.join(unknown)}, but split.fractions has "
-            f"{', '.join(config.fractions)}; keep these names, or leave the old table out to start afresh"
+            f"{where} names {', '.join(unknown)}, but `split` in dataset.yaml has {', '.join(shares)}; keep "
+            "these names, or raise split.division to divide everybody anew"
         )
-    return dict(zip(pairs["obs_subject_id"].astype(str), pairs["split"].astype(str), strict=True))
 
 
-def _fill_up(n_new: int, counts: NDArray[np.int64], shares: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Split index for each of `n_new` subjects (in hash order), bringing `counts` towards `shares`.
+def _law(
+    units: Mapping[str, Sequence[str]],
+    hand: Mapping[str, str],
+    before: Mapping[str, _Place],
+    token: Callable[[str], str],
+) -> dict[str, str]:
+    """By unit, the split that it has by hand, or by what was trained on before."""
+    found: dict[str, str] = {}
+    torn: list[Sequence[str]] = []
+    for unit, members in units.items():
+        ruled = {hand[subject]: subject for subject in members if subject in hand} or {
+            before[subject].split: subject
+            for subject in members
+            if subject in before and before[subject].is_firm
+        }
+        if len(ruled) > 1:
+            torn.append(sorted(ruled.values()))
+        elif ruled:
+            (found[unit],) = ruled
+    if torn:
+        listed = "; ".join(", ".join(map(token, members)) for members in torn[:SHOWN_TOKENS])
+        more = f" and {len(torn) - SHOWN_TOKENS} more" if len(torn) > SHOWN_TOKENS else ""
+        raise ConfigurationError(
+            f"{len(torn)} group(s) of subjects that belong together (split.group_by) are in more than one "
+            f"split, for example those of the subjects {listed}{more}. Nobody is moved without a word: "
+            "put all subjects of such a group into one split in the table of split.by_hand, and count what "
+            "was trained before as seen"
+        )
+    return found
 
-    Empty splits come first, the largest share first; then each subject goes where the count is furthest
-    below the share of the whole cohort. Neighbours in hash order get the same split, so a cohort that is
-    assigned at once is cut at its own quantiles.
-    """
-    counts = counts.copy()
-    total = int(counts.sum()) + n_new
-    taken = np.zeros_like(counts)
-    for _ in range(n_new):
-        deficit = shares * total - counts
-        empty = counts == 0
-        index = int(np.argmax(np.where(empty, shares + total, deficit) if empty.any() else deficit))
-        counts[index] += 1
-        taken[index] += 1
-    return np.repeat(np.arange(len(counts)), taken)
+
+def _place_pool(
+    trainable: bool,
+    units: Mapping[str, Sequence[str]],
+    facts: Mapping[str, SubjectFacts],
+    law: Mapping[str, str],
+    before: Mapping[str, _Place],
+    config: SplitConfig,
+) -> dict[str, str]:
+    """Splits of the units with a subject that training can use, or of those without."""
+    new: list[Unit] = []
+    placed: list[tuple[Unit, str]] = []
+    for name, members in units.items():
+        present = [subject for subject in members if subject in facts]
+        usable = [subject for subject in present if facts[subject].is_trainable]
+        if not present or bool(usable) is not trainable:
+            continue
+        strata: dict[str, int] = {}
+        for subject in usable or present:
+            strata[facts[subject].stratum] = strata.get(facts[subject].stratum, 0) + 1
+        unit = Unit(name, strata)
+        stays = _provisional(members, before) if not trainable else None
+        if (split := law.get(name, stays)) is not None:
+            placed.append((unit, split))
+        else:
+            new.append(unit)
+    chosen = place_units(new, placed, config.shares, config.seed)
+    return {**{unit.name: split for unit, split in placed}, **chosen}
+
+
+def _provisional(members: Collection[str], before: Mapping[str, _Place]) -> str | None:
+    splits = {before[subject].split for subject in members if subject in before}
+    return splits.pop() if len(splits) == 1 else None

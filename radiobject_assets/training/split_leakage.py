@@ -6,6 +6,8 @@ two splits share makes the test score a memory test.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import pandas as pd
 
 from radiobject_assets.errors import SchemaError
@@ -16,7 +18,9 @@ SHARED_COLUMNS = {"series_uid": "shared_series", "study_uid": "shared_study", "v
 LEAKAGE_COLUMNS = ("kind", "value", "splits", "subjects")
 
 
-def find_leakage(splits: pd.DataFrame, obs: pd.DataFrame) -> pd.DataFrame:
+def find_leakage(
+    splits: pd.DataFrame, obs: pd.DataFrame, groups: Mapping[str, Collection[str]] | None = None
+) -> pd.DataFrame:
     """Find what links subjects of different splits.
 
     Parameters
@@ -27,13 +31,16 @@ def find_leakage(splits: pd.DataFrame, obs: pd.DataFrame) -> pd.DataFrame:
         The obs rows of all collections: `obs_subject_id` (column or index level) and any of `series_uid`,
         `study_uid`, `voxel_digest`, `kind`. Label volumes are not compared by their voxels: two empty masks
         of one shape are equal without being the same person's.
+    groups
+        By subject, the names of the groups (a family, a site) that it is in.
 
     Returns
     -------
     DataFrame, one row a finding, empty when there is none:
-        `kind`: `subject_in_two_splits`, `shared_series`, `shared_study`, `shared_voxels` or
-        `unassigned_subject` (has volumes, is in no split); `value`: the subject id, UID or digest; `splits`
-        and `subjects`: sorted tuples. Values and subjects may identify people: count them, don't log them.
+        `kind`: `subject_in_two_splits`, `shared_series`, `shared_study`, `shared_voxels`, `shared_group` or
+        `unassigned_subject` (has volumes, is in no split); `value`: the subject id, UID, digest or group;
+        `splits` and `subjects`: sorted tuples. Values and subjects may identify people: count them, don't log
+        them.
 
     Raises
     ------
@@ -53,6 +60,10 @@ def find_leakage(splits: pd.DataFrame, obs: pd.DataFrame) -> pd.DataFrame:
     for column, kind in SHARED_COLUMNS.items():
         if column in joined:
             findings += _shared_values(joined, column, kind)
+    if groups:
+        named = [(subject, name) for subject, names in groups.items() for name in names]
+        members = pd.DataFrame(named, columns=["obs_subject_id", "group"], dtype="str")
+        findings += _shared_values(members.merge(table.drop_duplicates()), "group", "shared_group")
     return pd.DataFrame(findings, columns=list(LEAKAGE_COLUMNS))
 
 

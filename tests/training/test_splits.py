@@ -8,7 +8,8 @@ from hypothesis import given, strategies as st
 
 from radiobject_assets.dataset.dataset_yaml import SplitConfig
 from radiobject_assets.errors import AlignmentError, ConfigurationError
-from radiobject_assets.training.split_assignment import assign_splits, hash_fraction
+from radiobject_assets.training.split_assignment import assign_splits
+from radiobject_assets.training.split_units import hash_fraction
 
 CONFIG = SplitConfig()
 subject_ids = st.lists(st.text(min_size=1, max_size=12), max_size=60, unique=True)

@@ -33,7 +33,7 @@ def arrival_partitions(dataset: DatasetSettings) -> dg.DynamicPartitionsDefiniti
 
 def split_partitions(dataset: DatasetSettings) -> dg.StaticPartitionsDefinition:
     """One partition for each split of dataset.yaml."""
-    return dg.StaticPartitionsDefinition(list(dataset.split.fractions))
+    return dg.StaticPartitionsDefinition(list(dataset.split.shares))
 
 
 def collection_names(dataset: DatasetSettings) -> tuple[str, ...]:

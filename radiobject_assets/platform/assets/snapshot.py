@@ -4,7 +4,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -12,7 +12,7 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import NotMadeYetError
 from radiobject_assets.platform.assets.collections import unsound
 from radiobject_assets.platform.assets.history import failed_arrivals
-from radiobject_assets.platform.assets.materialization_metadata import measuring
+from radiobject_assets.platform.assets.materialization_metadata import counted, measuring, table
 from radiobject_assets.platform.assets.partitions import (
     STORE_GROUP,
     asset_key,
@@ -28,6 +28,7 @@ from radiobject_assets.resources import (
 )
 
 if TYPE_CHECKING:
+    from radiobject_assets.curation.kept import KeptSnapshot
     from radiobject_assets.store import Snapshot
 
 
@@ -79,9 +80,10 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
         group_name=STORE_GROUP,
         kinds={"tiledb", "snapshot"},
         owners=settings.owners,
-        code_version="1",
+        code_version="2",
         description="A snapshot of the whole store: a timestamp that stays readable, counts and a digest. "
-        "The same content gives the same snapshot.",
+        "The same content gives the same snapshot. Its manifest (digests of every volume, no identifier) and "
+        "its data card lie beside the store, under `manifests`.",
     )
     def snapshot(
         context: dg.AssetExecutionContext,
@@ -89,6 +91,7 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
         storage: StorageResource,
         memory: MemoryBudgetResource,
     ) -> dg.MaterializeResult[None]:
+        from radiobject_assets.curation.kept import keep_snapshot, renew_manifests
         from radiobject_assets.store import create_snapshot, describe_state, ensure_store, list_snapshots
 
         with shielded(dataset.work.root):
@@ -107,6 +110,15 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
                     made.name, int(made.timestamp_ms), made.digest, dict(made.counts), tuple(distrusted)
                 )
                 note.write(tables)
+                kept = keep_snapshot(
+                    tables.storage,
+                    uri,
+                    note.name,
+                    before=earlier[-1 if is_new else -2].name if len(earlier) > (not is_new) else None,
+                    settings=dataset.config,
+                    ctx=storage.ctx,
+                )
+                renew_manifests(tables.storage, uri, settings=dataset.config, ctx=storage.ctx)
             # of an earlier dataset.yaml, or written by others: nothing keeps them up to date
             unlisted = sorted(note.counts.keys() - {"subjects", *dataset.config.collections})
             return dg.MaterializeResult(
@@ -118,6 +130,7 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
                     "is_new": int(is_new),
                     **{f"n_{name}": count for name, count in note.counts.items()},
                     "distrusted_arrivals": len(distrusted),
+                    **_told(kept, tables),
                     **(
                         {"not_in_dataset_yaml": ", ".join(unlisted)}
                         if unlisted and not dataset.config.collects_by_modality
@@ -129,6 +142,22 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
             )
 
     return snapshot
+
+
+def _told(kept: "KeptSnapshot", tables: WorkingTables) -> dict[str, Any]:
+    """The manifest, the card, and what changed since the snapshot before."""
+    changes = kept.changes
+    return {
+        "card": dg.MetadataValue.md(kept.cards.markdown),
+        "manifest": dg.MetadataValue.path(tables.where(kept.manifest)),
+        "manifest_digest": kept.cards.digests.digest,
+        "content_digest": kept.cards.digests.content,
+        **(
+            {"changes_since": kept.before, "changes": table(counted(changes.counts)), **changes.counts}
+            if changes is not None
+            else {}
+        ),
+    }
 
 
 def _next_name(earlier: "Sequence[Snapshot]") -> str:

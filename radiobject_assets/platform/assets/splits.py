@@ -1,8 +1,7 @@
 """Who is trained on and who is tested on: the asset `splits`."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
-
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -28,29 +27,33 @@ from radiobject_assets.training.settings import split_version
 if TYPE_CHECKING:
     import pandas as pd
 
+    from radiobject_assets.training.split_assignment import Division
+
 
 def current_splits(tables: WorkingTables) -> "pd.DataFrame":
-    """The subjects of the latest snapshot with their splits: columns `obs_subject_id`, `split`.
+    """The subjects of the latest snapshot: `obs_subject_id`, `split`, `groups` (a JSON list), `is_trainable`.
 
     Raises
     ------
     NotMadeYetError
-        Nobody was given a split yet, or the table is gone.
+        Nobody was divided yet, or the table is gone.
     """
     if not tables.has(tables.splits):
         raise NotMadeYetError(
             "there is no table of splits",
             public="the table of splits is not there: none was made yet, or it was deleted",
-            advice="If there is a copy of splits.parquet, put it back: who was placed keeps the side. Else "
-            "materialize splits, which divides all subjects anew by `split` of dataset.yaml.",
+            advice="Materialize splits. Who was placed before keeps the split, which the store remembers.",
         )
     rows = tables.frame(tables.splits)
-    current = rows.loc[rows["is_current"].astype(bool), ["obs_subject_id", "split"]]
-    return current.astype("str").reset_index(drop=True)  # a table without rows has columns of no type
+    rows = rows[rows["is_current"].astype(bool)].reset_index(drop=True)
+    if "groups" not in rows:  # written before there were any
+        rows = rows.assign(groups="[]", is_trainable=True)
+    texts = ["obs_subject_id", "split", "groups"]  # a table without rows has columns of no type
+    return rows[texts].astype("str").assign(is_trainable=rows["is_trainable"].astype(bool))
 
 
 def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
-    """The asset `splits`: a split for each subject of the snapshot, never moved once given."""
+    """The asset `splits`: a split for each subject of the snapshot, never moved once training used it."""
 
     @dg.asset(
         key=asset_key(settings, "splits"),
@@ -60,38 +63,53 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
         owners=settings.owners,
         code_version=split_version(settings.split),
         description="Subjects divided into "
-        + ", ".join(f"{name} {share:.0%}" for name, share in settings.split.fractions.items())
-        + ". A subject keeps its split for good; subjects of arrivals that failed their check are left out.",
+        + ", ".join(f"{name} {share:.0%}" for name, share in settings.split.shares.items())
+        + ". Whom training used once keeps the split for good; subjects of arrivals that failed their check "
+        "are left out.",
     )
     def splits(
         dataset: DatasetResource, storage: StorageResource, memory: MemoryBudgetResource
     ) -> dg.MaterializeResult[None]:
-        from radiobject_assets.diagnostics.inventory import read_inventory
-        from radiobject_assets.training.split_assignment import assign_splits
+        from radiobject_assets.curation.dividing import divide_snapshot
+        from radiobject_assets.curation.kept import keep_snapshot
 
         with shielded(dataset.work.root):
             config = dataset.config
             tables = dataset.tables(storage)
             with measuring(memory.budget()) as measurement:
                 note = SnapshotNote.read(tables)
-                rows = read_inventory(config.store_uri, snapshot=note.name, ctx=storage.ctx)
-                distrusted = rows["arrival"].isin(note.distrusted_arrivals)
-                left_out = set(rows.loc[distrusted, "obs_subject_id"])
-                wanted = sorted(set(rows["obs_subject_id"]) - left_out)
-                known = tables.frame(tables.splits) if tables.has(tables.splits) else None
-                assigned = assign_splits(wanted, config.split, previous=known)
-                _keep(assigned, known, tables)
-            counts = {name: int((assigned["split"] == name).sum()) for name in config.split.fractions}
+                divided = divide_snapshot(
+                    config,
+                    note.name,
+                    known=tables.frame(tables.splits) if tables.has(tables.splits) else None,
+                    distrusted_arrivals=note.distrusted_arrivals,
+                    ctx=storage.ctx,
+                )
+                tables.put_frame(tables.splits, divided.kept)
+                kept = keep_snapshot(
+                    tables.storage,
+                    config.store_uri,
+                    note.name,
+                    splits=divided.firm,
+                    settings=config,
+                    ctx=storage.ctx,
+                )
+            division = divided.division
+            pairs = division.table[["obs_subject_id", "split"]].to_dict(orient="records")
             return dg.MaterializeResult(
-                data_version=dg.DataVersion(
-                    data_version_of([note.version, *assigned.to_dict(orient="records")])
-                ),
+                data_version=dg.DataVersion(data_version_of([note.version, *pairs])),
                 metadata={
-                    "subjects": len(assigned),
-                    "left_out": len(left_out),
-                    **{f"n_{name}": count for name, count in counts.items()},
-                    "split": table(counted(counts)),
+                    "subjects": len(division.table),
+                    "trainable": division.trainable,
+                    "left_out": divided.left_out,
+                    **_counts(division, config),
+                    "moved_by_hand": division.moved_by_hand,
+                    "moved_when_usable": division.moved_when_usable,
+                    **({"empty_splits": ", ".join(division.empty)} if division.empty else {}),
                     "snapshot": note.name,
+                    "card": dg.MetadataValue.md(kept.cards.markdown),
+                    "manifest": dg.MetadataValue.path(tables.where(kept.manifest)),
+                    "manifest_digest": kept.cards.digests.digest,
                     "file": dg.MetadataValue.path(tables.where(tables.splits)),
                     **measurement.metadata(),
                 },
@@ -100,12 +118,12 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
     return splits
 
 
-def _keep(assigned: "pd.DataFrame", known: "pd.DataFrame | None", tables: WorkingTables) -> None:
-    # Everybody who was ever placed stays in the table: who leaves and comes back must not change sides.
-    import pandas as pd
-
-    rows = assigned.assign(is_current=True)
-    if known is not None:
-        gone = known[~known["obs_subject_id"].isin(assigned["obs_subject_id"])]
-        rows = pd.concat([rows, gone.assign(is_current=False)], ignore_index=True)
-    tables.put_frame(tables.splits, rows.sort_values("obs_subject_id", ignore_index=True))
+def _counts(division: "Division", config: DatasetSettings) -> dict[str, Any]:
+    rows = division.table
+    counts = {name: int((rows["split"] == name).sum()) for name in config.split.shares}
+    usable = [int(rows.loc[rows["split"] == name, "is_trainable"].sum()) for name in counts]
+    shown = counted(counts).rename(columns={"what": "split", "count": "subjects"})
+    return {
+        **{f"n_{name}": count for name, count in counts.items()},
+        "split": table(shown.assign(trainable=usable)),
+    }

@@ -110,7 +110,7 @@ def _caches(
 ) -> Sequence[CacheFacts]:
     config = dataset.config
     found = []
-    for split in config.split.fractions:
+    for split in config.split.shares:
         made = latest_of_partition(instance, asset_key(config, "patch_cache"), split)
         if made is None or config.patches is None:
             found.append(CacheFacts(split, None, is_there=False, is_current=False))

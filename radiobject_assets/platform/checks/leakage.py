@@ -1,6 +1,8 @@
 """Split leakage: nobody, and nothing of anybody, is on two sides."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+import json
+
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
@@ -23,7 +25,7 @@ def build_leakage_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
         asset=asset_key(settings, "splits"),
         name="no_leakage",
         blocking=True,
-        description="No subject, study, series or identical image is in two splits.",
+        description="No subject, group, study, series or identical image is in two splits.",
     )
     def no_leakage(dataset: DatasetResource, storage: StorageResource) -> dg.AssetCheckResult:
         def rule() -> dg.AssetCheckResult:
@@ -35,7 +37,9 @@ def build_leakage_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
             rows = read_inventory(config.store_uri, snapshot=note.name, ctx=storage.ctx)
             splits = current_splits(dataset.tables(storage))
             # who was left out on purpose is in no split and so on no side
-            found = find_leakage(splits, rows[rows["obs_subject_id"].isin(splits["obs_subject_id"])])
+            groups = dict(zip(splits["obs_subject_id"], map(json.loads, splits["groups"]), strict=True))
+            present = rows[rows["obs_subject_id"].isin(splits["obs_subject_id"])]
+            found = find_leakage(splits, present, groups)
             numbers = {"subjects": len(splits), "volumes": len(rows)}
             if found.empty:
                 return result_of(Report(len(splits), "subjects"), numbers)

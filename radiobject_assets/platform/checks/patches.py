@@ -33,7 +33,7 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
         storage: StorageResource,
         memory: MemoryBudgetResource,
     ) -> dg.AssetCheckResult:
-        splits = [context.partition_key] if context.has_partition_key else list(settings.split.fractions)
+        splits = [context.partition_key] if context.has_partition_key else list(settings.split.shares)
 
         def rule() -> dg.AssetCheckResult:
             from radiobject_assets.diagnostics.patch_truth import compare_patches

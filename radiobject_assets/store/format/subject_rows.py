@@ -42,6 +42,22 @@ def upsert_subjects(store_uri: str | os.PathLike[str], df: pd.DataFrame, ctx: Co
     upsert_frame(subjects_table(where, ctx), with_keys(df, (SUBJECT,)))
 
 
+def update_subjects(store_uri: str | os.PathLike[str], df: pd.DataFrame, ctx: Context = None) -> None:
+    """As `upsert_subjects`, for subjects that are there: rows of `df` that obs_meta lacks are left out.
+
+    Who was erased meanwhile does not come back by it.
+    """
+    from radiobject_assets.store.tables.dataframe_rows import update_rows, with_keys
+
+    where = normalise(store_uri)
+    check_format(where, ctx, STORE_FORMAT)
+    if len(df):
+        frame = with_keys(df, (SUBJECT,))
+        subjects_table(where, ctx).commit(
+            "update subjects", lambda draft, name: update_rows(draft, name, frame, "leave")
+        )
+
+
 def ensure_subjects(store_uri: str, ids: Iterable[str], ctx: Context = None) -> None:
     """Add subjects that obs_meta does not have yet; rows that are there stay as they are."""
     wanted = list(dict.fromkeys(ids))

@@ -9,7 +9,7 @@ from blake3 import blake3
 
 from radiobject_assets.store.log.state import State
 from radiobject_assets.store.log.table_reading import read_table
-from radiobject_assets.store.names import COLLECTIONS, OBS, OBS_META
+from radiobject_assets.store.names import ASSIGNED_SPLIT, COLLECTIONS, OBS, OBS_META
 from radiobject_assets.store.storage import Storage
 
 # Of a copy these differ.
@@ -20,10 +20,13 @@ def counts_and_digest(storage: Storage, state: State) -> tuple[dict[str, int], s
     """Counts (volumes by collection, and `subjects`) and digest of a store in one state.
 
     The digest covers, for each collection by name, every row's subject, id, voxel digest, affine, rescale and
-    free columns, and the subjects' table; not tokens, times or compression, so that a copy has the same.
+    free columns, and the subjects' table; not tokens, times or compression, so that a copy has the same, and
+    not how the subjects are divided, which is decided after a snapshot.
     """
     digest = blake3()
-    subjects = read_table(storage, OBS_META, state.table(OBS_META))
+    people = state.table(OBS_META)
+    columns = [column.name for column in people.columns if column.name != ASSIGNED_SPLIT]
+    subjects = read_table(storage, OBS_META, people, columns)
     _hash_table(digest, "subjects", subjects)
     counts = {"subjects": subjects.num_rows}
     for directory, entry in sorted(state.collections.items(), key=lambda item: item[1].name):

@@ -54,7 +54,7 @@ from radiobject_assets.training.cache.cutting import (
 from radiobject_assets.training.cache.reuse import take_over
 from radiobject_assets.training.cache.shard_writer import ShardWriter, unpublished_folder
 from radiobject_assets.training.cache.stored_volumes import StoredDataset
-from radiobject_assets.training.pairing import LeftOut, LeftOutReason, VolumeRow, pair_labels, volume_rows
+from radiobject_assets.training.pairing import LeftOut, VolumeRow, pairs_to_cut, volume_rows
 from radiobject_assets.training.sampling import PatchPlace, place_patches
 
 logger = logging.getLogger(__name__)
@@ -182,35 +182,14 @@ def build_patch_cache(
 def _plan(
     dataset: StoredDataset, subjects: set[str], patches: PatchesConfig, sampling: str
 ) -> tuple[list[_Planned], list[LeftOut]]:
-    images, without = _with_point(_rows_of(dataset.obs(patches.image), subjects), patches.point)
-    if patches.labels is None:
-        pairs: list[tuple[VolumeRow, VolumeRow | None]] = [(image, None) for image in images]
-        left_out: list[LeftOut] = []
-    else:
-        found, left_out = pair_labels(images, _rows_of(dataset.obs(patches.labels), subjects))
-        pairs = [*found]
+    labels = None if patches.labels is None else _rows_of(dataset.obs(patches.labels), subjects)
+    images = _rows_of(dataset.obs(patches.image), subjects)
+    pairs, left_out = pairs_to_cut(images, labels, patches.point)
     planned = []
     for image, label in pairs:
         t = None if patches.point is None else image.index_of(patches.point)
         planned.append(_Planned(cached_volume_key(sampling, image, label, t), image, label, t))
-    return planned, [*without, *left_out]
-
-
-def _with_point(images: list[VolumeRow], point: str | float | None) -> tuple[list[VolumeRow], list[LeftOut]]:
-    """The images that have a point of this name or value along their fourth axis, and the others."""
-    if point is None:
-        return images, []
-    having = [image for image in images if image.index_of(point) is not None]
-    return having, [
-        LeftOut(
-            image.obs_id,
-            image.obs_subject_id,
-            LeftOutReason.NO_SUCH_POINT,
-            f"its fourth axis has {', '.join(map(str, image.points)) or 'no known points'}, not {point}",
-        )
-        for image in images
-        if image.index_of(point) is None
-    ]
+    return planned, left_out
 
 
 def _rows_of(obs: pd.DataFrame, subjects: set[str]) -> list[VolumeRow]:
