@@ -214,7 +214,7 @@ SPLIT_EMPTY = Kind(
     "a split without anything to train or test on",
     "A score on nothing is no score.",
     Mend(
-        "Deliver more subjects that training can use: they fill the empty splits, and who is placed stays. Or "
+        "Deliver more subjects that training can use: they fill empty splits, and who is placed stays. Or "
         "name fewer splits under `split` in dataset.yaml, or write a table for `split.by_hand`; then "
         "materialize splits.",
         is_safe=True,

@@ -72,7 +72,7 @@ class EvaluationOfEverything(dg.AssetCheckResult):
 
     def to_asset_check_evaluation(self, step_context: Any) -> dg.AssetCheckEvaluation:
         """What Dagster records: no partition, and no materialization in particular."""
-        key = self.resolve_target_check_key({self.asset_key: {self.check_name}})  # type: ignore[arg-type]  # `of` has set both
+        key = self.resolve_target_check_key({self.asset_key: {self.check_name}})  # type: ignore[dict-item]  # `of` has set both
         return dg.AssetCheckEvaluation(
             asset_key=key.asset_key,
             check_name=key.name,
