@@ -17,7 +17,7 @@ from pathlib import Path
 
 from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig
 from radiobject_assets.landing.local_zone import LandingZone
-from radiobject_assets.landing.settling import SeenInstances
+from radiobject_assets.landing.settling import Seen
 from radiobject_assets.landing.watching import Look, look
 
 TICK_S = 30.0
@@ -36,7 +36,7 @@ def main() -> None:
             for file in range(arguments.files):
                 os.close(os.open(place / f"IM{file:05}", os.O_CREAT | os.O_WRONLY))
         zone = LandingZone(Path(folder), ArrivalsConfig())
-        seen: dict[str, SeenInstances] = {}
+        seen: dict[str, Seen] = {}
         now_s = time.time() + 86_400
         first, seconds = timed(zone, seen, now_s)
         print(f"first look: {seconds:.2f} s, {len(first.settled)} settled")
@@ -59,7 +59,7 @@ def main() -> None:
         print(f"growth in a file was found after {now_s - grown_s:.0f} s; last look {seconds:.3f} s")
 
 
-def timed(zone: LandingZone, seen: dict[str, SeenInstances], now_s: float) -> tuple[Look, float]:
+def timed(zone: LandingZone, seen: dict[str, Seen], now_s: float) -> tuple[Look, float]:
     """One look and its seconds."""
     started = time.perf_counter()
     found = look(zone, seen, now_s=now_s)

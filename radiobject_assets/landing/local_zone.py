@@ -124,6 +124,11 @@ class Listing:
     """Keys that arrivals of several landing zones would share: none of them is an arrival until one is
     renamed, since one would take the other's place."""
 
+    @property
+    def keys(self) -> frozenset[str]:
+        """Keys of all that is there, also of what is not taken in because two share one."""
+        return frozenset((*(arrival.key for arrival in self.arrivals), *self.clashes))
+
 
 def arrival_key(name: str, trusted_names: str | None, zone: str = "") -> str:
     """The key of a folder or archive: its name where that is declared harmless, else a token of the name.

@@ -181,7 +181,7 @@ def _place(record: Record) -> tuple[str, ...]:
 
 
 def _with_pixel_digests(instances: list[Instance]) -> list[Instance]:
-    """Digest the pixel data of the first of each group of copies; `SeenInstances` knew the others for copies."""
+    """Digest the pixel data of the first of each group of copies; the others were known for copies."""
     digests: dict[Path, str] = {}
     for group in candidates(instances):
         encodings = Counter(instance.transfer_syntax for instance in group)
