@@ -53,6 +53,9 @@ What becomes of volumes that are stored:
 - **`tile`**: they stay as they are cut; new volumes are cut in the new way.
 - **`split`, `patches`**: they stay; the assets follow when they are materialized next.
 
+- **`landing` gets another place**: keys of the first one's arrivals stay. A place that moves to another
+  position of the list gives its arrivals other keys: they are taken in once more, and no volume is doubled.
+
 Snapshots keep what was. Arrivals that are no longer in the landing zone stay as they were taken in.
 """
 PATH = Path(__file__).resolve().parent / "reference" / "dataset.md"

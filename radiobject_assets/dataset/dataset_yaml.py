@@ -236,10 +236,12 @@ class ArrivalsConfig(_Section):
     """When a folder or archive of the landing zone counts as a settled arrival."""
 
     quiet_period_s: Annotated[float, Field(ge=0)] = 60.0
-    """Seconds without a change after which an arrival without a marker is complete."""
+    """Seconds without a change after which an arrival without a marker is complete; also one that has
+    changed after its marker was written. 0: at once."""
     complete_marker: str = "_COMPLETE"
-    """A file of this name says at once that the arrival is complete; for an archive, one beside it that is
-    called after it (`drop.zip_COMPLETE`)."""
+    """A file of this name, written last, says that the arrival is complete; for an archive, one beside it
+    that is called after it (`drop.zip_COMPLETE`). Write it in its place: one that is copied with its times
+    (`cp -a`, `rsync -a`) does not count, since nobody knows how far that copying is."""
     copy_limit_gb: Annotated[float, Field(gt=0)] = 100.0
     """For a landing zone on S3: gigabytes (of 2^30 bytes) of copies that may lie in the work folder."""
     trusted_names: str | None = None

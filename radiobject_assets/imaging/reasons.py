@@ -359,10 +359,10 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         left_out=False,
     ),
     Reason.PARTIAL_RESEND: Explanation(
-        "The store holds this series with more instances, from another arrival, or joined with others that "
-        "did not come with it.",
+        "The store holds this series with more instances: from another arrival, from this one before files "
+        "went away, or joined with others that did not come with it. The stored volume stays.",
         "Nothing, if it was a partial re-send; else send the whole series (all that were joined, together) "
-        "or delete the stored volume.",
+        "or put back what went away. If the rest is what you want, delete the stored volume.",
         left_out=False,
     ),
     Reason.SUBJECT_CONFLICT: Explanation(

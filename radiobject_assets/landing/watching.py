@@ -80,7 +80,7 @@ def look(
     listing = zone.listing()
     quiet_s = zone.settings.quiet_period_s
     there = {arrival.key: arrival for arrival in listing.arrivals}
-    present = there.keys() | set(listing.clashes)
+    present = listing.keys
     known = {key: _as_of_now(one, key in present, now_s) for key, one in seen.items()}
     glances, is_complete = _glances(zone, listing.arrivals, known, int(now_s), out_of_time)
     urgent: list[tuple[int, float, str]] = []

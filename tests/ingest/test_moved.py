@@ -108,3 +108,35 @@ def test_volumes_that_are_joined_once_their_scan_is_whole_do_not_stay_behind(
     again, moved = take_in(folder, tmp_path / "store", MR)
     assert moved == Moved(0, 0)
     assert [outcome.status for outcome in again.outcomes] == ["unchanged"]
+
+
+@pytest.mark.parametrize("gone", ["first", "middle", "last"])
+def test_slices_that_go_away_leave_the_volume_as_it_was(tmp_path: Path, gone: str) -> None:
+    truth = make_subject(tmp_path / "in", 1, shape=(48, 48, 24))
+    store = tmp_path / "store"
+    report, _ = take_in(tmp_path / "in", store, BROAD)
+    (taken,) = [o for o in report.outcomes if o.series_uid == truth.ct_series_uid]
+    found = scan([Path(taken.source)]).instances
+    slices = sorted(found, key=lambda instance: instance.frames[0].position[2])
+    where = {"first": 0, "middle": len(slices) // 2, "last": -1}[gone]
+    slices[where].path.unlink()
+    report, _ = take_in(tmp_path / "in", store, BROAD)
+    (held,) = [o for o in report.outcomes if o.series_uid == truth.ct_series_uid]
+    assert held.status == "quarantined"
+    assert RadiObject(str(store)).collection("ct")[taken.obs_id].shape == truth.ct.shape
+    again, _ = take_in(tmp_path / "in", store, BROAD)
+    assert [o.reason for o in again.outcomes] == [o.reason for o in report.outcomes]
+
+
+def test_a_copy_of_a_slice_that_goes_away_changes_nothing(tmp_path: Path) -> None:
+    truth = make_subject(tmp_path / "in", 1, shape=(48, 48, 24))
+    folder = next(
+        i.path.parent for i in scan([tmp_path / "in"]).instances if i.series_uid == truth.ct_series_uid
+    )
+    first = sorted(folder.iterdir())[0]
+    shutil.copy(first, folder / "copy.dcm")
+    take_in(tmp_path / "in", tmp_path / "store", BROAD)
+    (folder / "copy.dcm").unlink()
+    report, _ = take_in(tmp_path / "in", tmp_path / "store", BROAD)
+    (kept,) = [o for o in report.outcomes if o.series_uid == truth.ct_series_uid]
+    assert kept.status != "quarantined"

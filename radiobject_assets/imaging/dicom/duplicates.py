@@ -22,7 +22,7 @@ def identity(instance: Instance) -> Hashable:
     )  # fmt: skip
 
 
-class Seen:
+class SeenInstances:
     """The instances of a scan so far, in order of their paths: is the next one a copy of one of them?"""
 
     def __init__(self) -> None:

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
 from radiobject_assets.errors import ImageReadError
-from radiobject_assets.imaging.dicom.duplicates import Seen, candidates
+from radiobject_assets.imaging.dicom.duplicates import SeenInstances, candidates
 from radiobject_assets.imaging.dicom.header_cache import HeaderCache
 from radiobject_assets.imaging.dicom.instance import Instance
 from radiobject_assets.imaging.files.archives import LIMITS, ArchiveLimits, as_unpacked, is_office_document
@@ -108,7 +109,11 @@ def find_files(source: Path) -> Iterator[Path]:
 
 
 def scan(
-    sources: Sequence[Path], on_progress: Progress | None = None, *, limits: ArchiveLimits = LIMITS
+    sources: Sequence[Path],
+    on_progress: Progress | None = None,
+    *,
+    limits: ArchiveLimits = LIMITS,
+    known: Mapping[Path, Instance] = MappingProxyType({}),
 ) -> ScanResult:
     """Read the header of every file under `sources`; never raises for a bad file.
 
@@ -120,6 +125,8 @@ def scan(
         Called now and then with the number of files done and the number of all files.
     limits
         What an archive may hold before it is refused.
+    known
+        Records of files that are as they were: these are not opened, unless a copy of one has come.
 
     Raises
     ------
@@ -138,12 +145,12 @@ def scan(
     niftis: list[NiftiFile] = []
     unreadable: list[Unreadable] = []
     texts: dict[Path, bytes] = {}
-    seen, cache = Seen(), HeaderCache()
+    seen, cache = SeenInstances(), HeaderCache()
     for done, path in enumerate(sorted(roots, key=str)):
         root = roots[path]
         if on_progress is not None and done % 256 == 0:
             on_progress(done, len(roots))
-        record = scan_file(path, root, seen=seen, cache=cache)
+        record = known.get(path) or scan_file(path, root, seen=seen, cache=cache)
         is_archive = isinstance(record, Unreadable) and record.reason is Reason.ARCHIVE
         for item in _members(path, root, record, limits, texts, cache) if is_archive else (record,):
             if isinstance(item, Instance):
@@ -174,7 +181,7 @@ def _place(record: Record) -> tuple[str, ...]:
 
 
 def _with_pixel_digests(instances: list[Instance]) -> list[Instance]:
-    """Digest the pixel data of the first of each group of copies; `Seen` knew the others for copies."""
+    """Digest the pixel data of the first of each group of copies; the others were known for copies."""
     digests: dict[Path, str] = {}
     for group in candidates(instances):
         encodings = Counter(instance.transfer_syntax for instance in group)
@@ -265,7 +272,7 @@ def scan_file(
     path: Path,
     root: Path,
     shown: Path | None = None,
-    seen: Seen | None = None,
+    seen: SeenInstances | None = None,
     cache: HeaderCache | None = None,
 ) -> Record:
     """Read one file's header: the record of what it is.

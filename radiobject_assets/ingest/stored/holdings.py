@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -66,6 +67,8 @@ class Holdings:
     """Key of the plan's arrival."""
     present: frozenset[str] | None = None
     """Keys of the arrivals whose files are there still; None: not known."""
+    n_files: Mapping[str, int] = field(default_factory=dict)
+    """Files that the plan has of each series UID, in whatever series and with whatever verdict."""
     _by_id: Mapping[tuple[str, str, str], Mapping[str, Any]] = field(init=False, repr=False)
     _issuers: Mapping[str, Sequence[tuple[str, str, str]]] = field(init=False, repr=False)
     _candidates: dict[tuple[str, str | None], tuple[ImageCandidate, ...]] = field(
@@ -123,7 +126,11 @@ class Holdings:
             for item in plan:
                 if (file := item.file_place) is not None:
                     files[item.collection or "", item.subject_id, item.obs_id or ""] = file
-        return cls(rows, owners, read_told, files, arrival, None if present is None else frozenset(present))
+        n_files: Counter[str] = Counter()
+        for item in plan:
+            n_files[item.series.series_uid] += len(item.series.files)
+        still = None if present is None else frozenset(present)
+        return cls(rows, owners, read_told, files, arrival, still, n_files)
 
     def _row(self, planned: PlannedSeries) -> Mapping[str, Any] | None:
         return self._by_id.get((planned.collection or "", planned.subject_id, planned.obs_id or ""))
@@ -203,15 +210,36 @@ class Holdings:
         if (part := self._part_of_joined(planned)) is not None:
             return (Reason.PARTIAL_RESEND, part)
         row = self._row(planned)
-        if row is None or (row["arrival"] or "") == arrival:
+        if row is None:
             return None
         stored = row.get("n_instances")
+        if (row["arrival"] or "") == arrival:
+            if stored is None or not self._has_lost_slices(planned, row):
+                return None
+            return (
+                Reason.PARTIAL_RESEND,
+                f"{len(series.files)} files are there now, and the stored volume, which is kept, was made of "
+                f"{stored}",
+            )
         if stored is not None and len(series.files) < stored:
             return (
                 Reason.PARTIAL_RESEND,
                 f"{len(series.files)} files came, the stored volume has {stored}",
             )
         return None
+
+    def _has_lost_slices(self, planned: PlannedSeries, row: Mapping[str, Any]) -> bool:
+        """Whether an image would become smaller because files of its series are no longer there."""
+        shape = planned.series.shape
+        if planned.is_labels or shape is None or self.n_files.get(planned.series.series_uid, 0) == 0:
+            return False
+        now = (*shape, 1)[:4]
+        stored = (*_grid(row).shape, int(row["size_t"] or 1))
+        return (
+            self.n_files[planned.series.series_uid] < int(row["n_instances"])
+            and now != stored
+            and all(one <= other for one, other in zip(now, stored, strict=True))
+        )
 
     def _part_of_joined(self, planned: PlannedSeries) -> str | None:
         """Of which volume in the store a series is only a part, if it was joined to one.

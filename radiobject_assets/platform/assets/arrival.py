@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from radiobject_assets import __version__
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import NotMadeYetError
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
@@ -100,8 +101,8 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         import pandas as pd
 
-        from radiobject_assets.imaging.scanning.scan import scan
         from radiobject_assets.ingest.dataset_release import release_of
+        from radiobject_assets.ingest.kept_scan import scan_again, to_keep
         from radiobject_assets.ingest.refused import refused_subjects, without_refused
 
         key = context.partition_key
@@ -110,12 +111,14 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
             state = zone.state(zone.find(key))
             with measuring(memory.budget()) as measurement:
                 arrival = zone.fetch(key)
-                scanned = release_of(dataset.config).scan(scan([arrival.place]))
+                tables = dataset.tables(storage)
+                name, version = tables.scan(key), f"{__version__} {scan_version(dataset.config)}"
+                kept = tables.arrow(name) if tables.has(name) else None
+                scanned, stamps = scan_again(arrival.place, release_of(dataset.config), kept, version)
                 images = images_of(scanned, arrival, dataset.config)
                 refused = refused_subjects(dataset.config, dataset.config.store_uri, storage.ctx)
                 found = without_refused(images, dataset.config, key, refused, arrival.place)
-                tables = dataset.tables(storage)
-                tables.put_arrow(tables.scan(key), found.to_table())
+                tables.put_arrow(name, to_keep(found, stamps, version))
             reasons = pd.Series([str(item.reason) for item in found.unreadable], dtype="str").value_counts()
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(state.version),

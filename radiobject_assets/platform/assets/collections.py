@@ -135,7 +135,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
                     plan,
                     config.store_uri,
                     collections=selected,
-                    present={arrival.key for arrival in zone.arrivals()},
+                    present=zone.listing().keys,
                     budget=memory.budget(),
                     compute=compute.compute(),
                 )
