@@ -7,10 +7,8 @@ import dagster as dg
 from pydantic import Field
 
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.forgetting.forget import House, forget
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.resources import DatasetResource, StorageResource
-from radiobject_assets.store import FORGOTTEN_MARK
 
 FORGET_JOB = "forget"
 _AGAIN = "Nothing is half forgotten for good: run the job once more with the same configuration."
@@ -38,6 +36,9 @@ def build_forget_job(
         dataset: DatasetResource,
         storage: StorageResource,
     ) -> None:
+        from radiobject_assets.forgetting.forget import House, forget
+        from radiobject_assets.store import FORGOTTEN_MARK
+
         with shielded(dataset.work.root, _AGAIN):
             if not all(map(FORGOTTEN_MARK.fullmatch, config.people)):
                 # what was given is not repeated: it may be an id
