@@ -36,7 +36,7 @@ def build_forget_job(
         dataset: DatasetResource,
         storage: StorageResource,
     ) -> None:
-        from radiobject_assets.forgetting.forget import House, forget
+        from radiobject_assets.forgetting.forget import House, forget_person
         from radiobject_assets.store import FORGOTTEN_MARK
 
         with shielded(dataset.work.root, _AGAIN):
@@ -48,7 +48,7 @@ def build_forget_job(
                 )
             house = House.of(dataset, storage, context.instance, assets, checks)
             for mark in config.people:
-                done = forget(house, mark, landing=config.landing, own_run=context.run_id)
+                done = forget_person(house, mark, landing=config.landing, own_run=context.run_id)
                 context.log.info(
                     f"{mark}: {done.volumes} volumes, {done.arrivals} arrivals, {done.runs} runs; none left"
                 )
