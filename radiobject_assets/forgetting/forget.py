@@ -165,6 +165,8 @@ def forget_person(
         arrivals=len(journal.arrivals),
         landing_files=sum(map(len, found.files.values())),
     )
+    if before.is_nobody and Journal.read(tables, mark) is None and not _is_named(house, found):
+        return before  # a slip of the pen must not keep somebody out who comes later
     _wait_for_nobody(house, journal, own_run)
     journal.keep(tables)
 
@@ -206,6 +208,10 @@ def _by_mark(house: House, mark: str) -> Callable[[str], bool]:
     ensure_store(uri, ctx=ctx)
     marks = forgetting_key(uri, ctx)
     return lambda subject_id: marks.mark(subject_id) == mark
+
+
+def _is_named(house: House, found: PersonFound) -> bool:
+    return any(True for storage in house.documents for _ in documents_with(storage, found.traces))
 
 
 def _wait_for_nobody(house: House, journal: Journal, own_run: str) -> None:

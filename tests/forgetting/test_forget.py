@@ -119,8 +119,10 @@ def test_a_dry_run_tells_counts_and_marks_and_removes_nothing(home: Home) -> Non
     assert "Nothing was removed" in done.stdout
     assert subject not in done.stdout + done.stderr
     assert subject in home.subjects()
-    nobody = command(home, "nobody-at-all")
+    nobody = command(home, "nobody-at-all", "--yes")
     assert nobody.returncode == 1
+    assert "nothing of such a person" in nobody.stdout
+    assert not forgetting_key(home.store).marks  # a slip of the pen keeps nobody out
     assert "nobody-at-all" not in nobody.stdout + nobody.stderr
 
 
