@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from radiobject_assets.cli.curation import card, diff, manifest, match
-from radiobject_assets.cli.forget import forget_people
+from radiobject_assets.cli.forget_command import forget_people
 from radiobject_assets.cli.ingest import IngestRequest, print_ingest, take_in
 from radiobject_assets.cli.output import JsonFlag, out, print_json, progress, table_of, warn
 from radiobject_assets.cli.store import import_old, snapshots, store_uri

@@ -33,7 +33,7 @@ from radiobject_assets.forgetting.deleted_rows import write_anew
 from radiobject_assets.forgetting.documents import clear_documents, documents_with
 from radiobject_assets.forgetting.journal import Journal
 from radiobject_assets.forgetting.landing_files import clear_landing
-from radiobject_assets.forgetting.person import Found, look
+from radiobject_assets.forgetting.person import PersonFound, look
 from radiobject_assets.imaging.scanning.scan import ScanResult
 from radiobject_assets.ingest.dataset_release import release_of
 from radiobject_assets.ingest.refused import files_of_subjects, set_apart
@@ -114,7 +114,7 @@ class Forgotten:
 
 
 def would_go(house: House, mark: str) -> Forgotten:
-    """What `forget` would remove; nothing is changed but that the store gets a key for marks."""
+    """What `forget_person` would remove; nothing is changed but that the store gets a key for marks."""
     is_theirs = _by_mark(house, mark)
     found = look(house.dataset, house.storage, is_theirs)
     runs = 0 if house.instance is None else len(runs_of(house.instance, found.arrivals, found.traces))
@@ -130,7 +130,7 @@ def would_go(house: House, mark: str) -> Forgotten:
     )
 
 
-def forget(
+def forget_person(
     house: House, mark: str, *, landing: bool = False, own_run: str = "", on_step: OnStep | None = None
 ) -> Forgotten:
     """Remove everything of one person, and look for it once more.
@@ -165,6 +165,8 @@ def forget(
         arrivals=len(journal.arrivals),
         landing_files=sum(map(len, found.files.values())),
     )
+    if before.is_nobody and Journal.read(tables, mark) is None and not _is_named(house, found):
+        return before  # a slip of the pen must not keep somebody out who comes later
     _wait_for_nobody(house, journal, own_run)
     journal.keep(tables)
 
@@ -208,6 +210,10 @@ def _by_mark(house: House, mark: str) -> Callable[[str], bool]:
     return lambda subject_id: marks.mark(subject_id) == mark
 
 
+def _is_named(house: House, found: PersonFound) -> bool:
+    return any(True for storage in house.documents for _ in documents_with(storage, found.traces))
+
+
 def _wait_for_nobody(house: House, journal: Journal, own_run: str) -> None:
     if house.instance is None:
         return
@@ -244,7 +250,7 @@ def _remove_work(work: Path, arrivals: Sequence[str]) -> int:
 
 
 def _forget_history(
-    house: House, instance: dg.DagsterInstance, journal: Journal, found: Found, own_run: str
+    house: House, instance: dg.DagsterInstance, journal: Journal, found: PersonFound, own_run: str
 ) -> tuple[Journal, int]:
     config, tables = house.dataset.config, house.dataset.tables(house.storage)
     if not journal.restored:
@@ -261,7 +267,7 @@ def _forget_history(
     return journal, runs
 
 
-def _forget_landing(house: House, journal: Journal, found: Found) -> int:
+def _forget_landing(house: House, journal: Journal, found: PersonFound) -> int:
     config, tables = house.dataset.config, house.dataset.tables(house.storage)
     release = release_of(config)
     by_hand = 0
@@ -280,7 +286,7 @@ def _forget_landing(house: House, journal: Journal, found: Found) -> int:
     return by_hand
 
 
-def _set_apart(house: House, journal: Journal, found: Found) -> None:
+def _set_apart(house: House, journal: Journal, found: PersonFound) -> None:
     """The kept scans without the person's files: one record each that says no more than that there is one."""
     config, tables = house.dataset.config, house.dataset.tables(house.storage)
     for key in journal.arrivals:
@@ -293,7 +299,7 @@ def _set_apart(house: House, journal: Journal, found: Found) -> None:
             tables.put_arrow(name, set_apart(before, files, Path(key)).to_table())
 
 
-def _prove(house: House, found: Found, own_run: str) -> None:
+def _prove(house: House, found: PersonFound, own_run: str) -> None:
     uri, ctx = house.dataset.config.store_uri, house.storage.ctx
     left = sum(found.traces.is_theirs(subject) for subject in subjects_in_files(uri, ctx))
     again = look(house.dataset, house.storage, found.traces.is_theirs)

@@ -7,10 +7,8 @@ import dagster as dg
 from pydantic import Field
 
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.forgetting.forget import House, forget
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.resources import DatasetResource, StorageResource
-from radiobject_assets.store import FORGOTTEN_MARK
 
 FORGET_JOB = "forget"
 
@@ -41,6 +39,9 @@ def build_forget_job(
         dataset: DatasetResource,
         storage: StorageResource,
     ) -> None:
+        from radiobject_assets.forgetting.forget import House, forget_person
+        from radiobject_assets.store import FORGOTTEN_MARK
+
         with shielded(dataset.work.root):
             if not all(map(FORGOTTEN_MARK.fullmatch, config.people)):
                 # what was given is not repeated: it may be an id
@@ -50,7 +51,7 @@ def build_forget_job(
                 )
             house = House.of(dataset, storage, context.instance, assets, checks)
             for mark in config.people:
-                done = forget(house, mark, landing=config.landing, own_run=context.run_id)
+                done = forget_person(house, mark, landing=config.landing, own_run=context.run_id)
                 context.log.info(
                     f"{mark}: {done.volumes} volumes, {done.arrivals} arrivals, {done.runs} runs; none left"
                 )

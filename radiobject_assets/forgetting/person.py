@@ -20,7 +20,7 @@ _ID_COLUMNS = ("obs_id",)
 
 
 @dataclass
-class Found:
+class PersonFound:
     """What there is of a person."""
 
     traces: Traces
@@ -34,9 +34,9 @@ class Found:
     n_rows: int = 0
 
 
-def look(dataset: DatasetResource, storage: StorageResource, is_theirs: Callable[[str], bool]) -> Found:
+def look(dataset: DatasetResource, storage: StorageResource, is_theirs: Callable[[str], bool]) -> PersonFound:
     """Find a person by a predicate of subjects' ids, wherever the store and the tables have them."""
-    found = Found(Traces(is_theirs))
+    found = PersonFound(Traces(is_theirs))
     _in_store(dataset.config.store_uri, storage, found)
     tables = dataset.tables(storage)
     _in_tables(tables, found)
@@ -44,7 +44,7 @@ def look(dataset: DatasetResource, storage: StorageResource, is_theirs: Callable
     return found
 
 
-def _in_store(uri: str, storage: StorageResource, found: Found) -> None:
+def _in_store(uri: str, storage: StorageResource, found: PersonFound) -> None:
     if not is_store(uri, storage.ctx):
         return
     traces = found.traces
@@ -61,7 +61,7 @@ def _in_store(uri: str, storage: StorageResource, found: Found) -> None:
     found.n_rows = int(bool(traces.subjects))
 
 
-def _in_tables(tables: WorkingTables, found: Found) -> None:
+def _in_tables(tables: WorkingTables, found: PersonFound) -> None:
     for name in tables.below("arrivals"):
         if not name.endswith(".parquet") or PurePosixPath(name).name == "scan.parquet":
             continue
@@ -82,7 +82,7 @@ def _in_tables(tables: WorkingTables, found: Found) -> None:
         found.traces.subjects |= set(ids[ids.map(found.traces.is_theirs)])
 
 
-def _take(rows: pd.DataFrame, found: Found, others: pd.DataFrame) -> None:
+def _take(rows: pd.DataFrame, found: PersonFound, others: pd.DataFrame) -> None:
     """Note what names the person in their rows; what rows of others have as well names nobody."""
     for columns, into in ((_UNIQUE, found.traces.digests), (_ID_COLUMNS, found.traces.volumes)):
         for column in columns:
@@ -91,7 +91,7 @@ def _take(rows: pd.DataFrame, found: Found, others: pd.DataFrame) -> None:
                 into |= theirs - set(others[column].dropna().astype("str"))
 
 
-def _in_scans(dataset: DatasetResource, tables: WorkingTables, found: Found) -> None:
+def _in_scans(dataset: DatasetResource, tables: WorkingTables, found: PersonFound) -> None:
     """Their files, and the UIDs of their instances; also in arrivals whose series were never judged."""
     config, traces = dataset.config, found.traces
     for name in tables.below("arrivals"):

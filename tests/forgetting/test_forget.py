@@ -16,7 +16,7 @@ from house import Home, digests_without, make_home, places_of, put_back, traces_
 
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.forgetting.forget import forget, would_go
+from radiobject_assets.forgetting.forget import forget_person, would_go
 from radiobject_assets.platform.assets.history import failed_arrivals
 from radiobject_assets.store import RadiObject, create_snapshot, forgetting_key, list_snapshots
 
@@ -78,7 +78,7 @@ def test_nothing_of_a_person_is_left_and_everybody_else_stays(
         assert told.volumes > 0
         assert told.runs > 0
         assert home.subjects() == [subject, *others]
-        done = forget(house, mark_of(home, subject))
+        done = forget_person(house, mark_of(home, subject))
         assert done.volumes == told.volumes
     assert places_of(home, texts, pieces) == set()
     assert home.subjects() == others
@@ -98,7 +98,7 @@ def test_the_landing_zone_is_cleared_of_one_person_where_that_is_asked_for(home:
     texts, pieces = traces_of(home, subject)
     kept = {p for p in (home.path / "landing").rglob("*") if p.is_file() and subject not in str(p)}
     with home.house() as house:
-        done = forget(house, mark_of(home, subject), landing=True)
+        done = forget_person(house, mark_of(home, subject), landing=True)
     assert done.landing_files > 0
     assert done.by_hand == 0
     assert places_of(home, {subject}, set(), landing=True) == set()
@@ -119,8 +119,10 @@ def test_a_dry_run_tells_counts_and_marks_and_removes_nothing(home: Home) -> Non
     assert "Nothing was removed" in done.stdout
     assert subject not in done.stdout + done.stderr
     assert subject in home.subjects()
-    nobody = command(home, "nobody-at-all")
+    nobody = command(home, "nobody-at-all", "--yes")
     assert nobody.returncode == 1
+    assert "nothing of such a person" in nobody.stdout
+    assert not forgetting_key(home.store).marks  # a slip of the pen keeps nobody out
     assert "nobody-at-all" not in nobody.stdout + nobody.stderr
 
 
@@ -145,7 +147,7 @@ def test_the_job_takes_marks_alone(home: Home) -> None:
 def test_who_comes_again_is_refused_until_allowed(home: Home) -> None:
     subject = home.subjects()[0]
     with home.house() as house:
-        n_volumes = forget(house, mark_of(home, subject)).volumes
+        n_volumes = forget_person(house, mark_of(home, subject)).volumes
 
     def ingest() -> dict[str, object]:
         words = ("ingest", str(home.path / "landing"), "--dataset", str(home.path / "dataset.yaml"), "--json")
@@ -178,7 +180,7 @@ def test_a_doubt_about_an_arrival_outlives_its_history(home: Home) -> None:
         house.instance.report_runless_asset_event(failed)
         assert failed_arrivals(house.instance, [ct]) == ["batch-001"]
         made = house.instance.get_materialized_partitions(ct)
-        forget(house, mark_of(home, subject))
+        forget_person(house, mark_of(home, subject))
         assert failed_arrivals(house.instance, [ct]) == ["batch-001"]
         assert house.instance.get_materialized_partitions(ct) == made
 
@@ -194,7 +196,7 @@ def test_nobody_is_forgotten_while_a_run_works_on_their_arrival(home: Home) -> N
             dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job.name, message="begins"), run.run_id
         )
         with pytest.raises(ConfigurationError, match="1 runs are working"):
-            forget(house, mark_of(home, subject))
+            forget_person(house, mark_of(home, subject))
     assert subject in home.subjects()
 
 

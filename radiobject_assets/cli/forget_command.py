@@ -59,7 +59,7 @@ def forget_people(
     """
     from radiobject_assets.dataset.dataset_yaml import load_dataset
     from radiobject_assets.definitions import build_resources
-    from radiobject_assets.forgetting.forget import House, forget, unfinished, would_go
+    from radiobject_assets.forgetting.forget import House, forget_person, unfinished, would_go
     from radiobject_assets.platform.assets import build_assets
     from radiobject_assets.platform.checks import build_checks
     from radiobject_assets.store import allow_again
@@ -81,7 +81,9 @@ def forget_people(
             instance = held.enter_context(dg.DagsterInstance.from_config(str(home)))
         assets, checks = build_assets(config), build_checks(config)
         house = House.of(resources["dataset"], storage, instance, assets, checks)
-        found = [forget(house, mark, landing=landing) if yes else would_go(house, mark) for mark in marks]
+        found = [
+            forget_person(house, mark, landing=landing) if yes else would_go(house, mark) for mark in marks
+        ]
         others = [mark for mark in unfinished(house) if mark not in marks]
     if as_json:
         print_json({"done": yes, "people": [asdict(one) for one in found]})
