@@ -138,7 +138,8 @@ def _series(of: Inspection, collection: str) -> Report:
         arrival_rules.given_up(outcomes, collection),
     ]
     if of.has_store:
-        rows = of.rows[of.rows["collection"] == collection]
+        of_asset = of.rows["collection"] == collection
+        rows = of.rows[of_asset] if of_asset.any() else of.rows  # one asset for all, by modality
         in_doubt = arrival_rules.stored_in_doubt(outcomes, rows, collection)
         reports.append(Report(len(outcomes), "series", in_doubt.findings, in_doubt.numbers))
     return together(reports, "series")
