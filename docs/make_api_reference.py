@@ -39,7 +39,8 @@ PAGES = {
             "discard_staged ensure_subjects upsert_subjects",
             "Snapshots, upkeep, erasing": "Snapshot create_snapshot list_snapshots delete_snapshot "
             "consolidate vacuum VacuumReport delete_subjects DeletionReport",
-            "Checking": "verify_store verify_volume VolumeProblem TileDBStats",
+            "Checking": "verify_store verify_tables verify_volume VolumeProblem rows_without_arrays "
+            "arrays_without_rows TileDBStats",
             "Stores of the RadiObject package": "import_radiobject ImportReport",
             "Configuration": "configure get_radiobject_config set_radiobject_config reset_radiobject_config "
             "RadiObjectConfig ReadConfig WriteConfig TileConfig CompressionConfig Compressor "

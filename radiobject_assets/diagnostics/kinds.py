@@ -33,10 +33,16 @@ ROW_CHANGED = _volume(
     "the row says something else than was written with the volume",
     "A row that was changed moves, scales or renames an image, although its voxels are right.",
 )
-VOLUME_GONE = _volume(
+VOLUME_GONE = Kind(
     "volume_gone",
+    _ERROR,
     "a volume that an arrival brought is not in the store any more",
     "Training silently goes on without it; of labels, their image would count as healthy or be left out.",
+    Mend(
+        "In Dagster materialize {collection} for the partition {arrival} again, and it comes in again. If it "
+        "was deleted on purpose, take its files out of the delivery first.",
+        is_safe=True,
+    ),
 )
 GEOMETRY = _volume(
     "geometry",

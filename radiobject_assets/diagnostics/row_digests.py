@@ -17,7 +17,7 @@ import pandas as pd
 from radiobject_assets.store import AFFINE_COLUMNS, SIZE_COLUMNS
 
 ROW_DIGEST: Final = "row_digest"
-"""Column of the outcomes: a digest for each of `PARTS`, joined by `-`."""
+"""Column of the outcomes: the token of the array, and a digest for each of `PARTS`, joined by `-`."""
 
 PARTS: Final[Mapping[str, tuple[str, ...]]] = {
     "place and scale": (
@@ -28,18 +28,27 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {
         "obs_subject_id", "obs_id", "arrival", "kind", "modality", "series_uid", "study_uid", "component",
         "source_digest", "labels_of_collection", "labels_of",
     ),
-    "voxels": ("volume", "dtype", "voxel_digest", "index_digest"),
+    "voxels": ("dtype", "voxel_digest", "index_digest"),
 }  # fmt: skip
 
 
 def row_digest(row: Mapping[str, Any]) -> str:
     """The digests of one row of the inventory."""
-    return "-".join(_digest([_text(row.get(name)) for name in names]) for names in PARTS.values())
+    digests = (_digest([_text(row.get(name)) for name in names]) for names in PARTS.values())
+    return "-".join((_text(row.get("volume")), *digests))
 
 
 def changed_parts(row: Mapping[str, Any], digest: str) -> tuple[str, ...]:
-    """Which parts of a row are not those that were digested."""
-    pairs = zip(PARTS, row_digest(row).split("-"), digest.split("-"), strict=True)
+    """Which parts of a row are not those that were digested.
+
+    None of a volume that was written anew since, as a run that is under way does: what its array says of
+    itself is compared with the row, and its run keeps a new digest at its end.
+    """
+    token, *then_digests = digest.split("-")
+    now_token, *now_digests = row_digest(row).split("-")
+    if token != now_token:
+        return ()
+    pairs = zip(PARTS, now_digests, then_digests, strict=True)
     return tuple(part for part, now, then in pairs if now != then)
 
 

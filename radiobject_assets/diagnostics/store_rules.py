@@ -61,17 +61,12 @@ def rows_and_arrays(store_uri: str, rows: pd.DataFrame, ctx: TileDBContext | Non
 def images_once(rows: pd.DataFrame) -> Report:
     """No image is in the store under two ids, and no series UID under two subjects."""
     images = rows[rows["kind"] != "labels"].copy()
-    place = images[list(AFFINE_COLUMNS)].round(3).astype(str).agg(" ".join, axis=1)
-    images["_content"] = images["voxel_digest"].astype(str) + " " + place if len(images) else ""
+    images[list(AFFINE_COLUMNS)] = images[list(AFFINE_COLUMNS)].round(3)
     findings = []
-    for _, group in images.groupby("_content", sort=True):
+    for _, group in images.groupby(["voxel_digest", *AFFINE_COLUMNS], sort=True):
         if len(group) > 1:
-            first = group.iloc[0]
-            findings.append(
-                about_volume(
-                    kinds.DUPLICATE_VOXELS, first, f"{len(group)} volumes with equal voxels and place"
-                )
-            )
+            evidence = f"{len(group)} volumes with equal voxels and place"
+            findings.append(about_volume(kinds.DUPLICATE_VOXELS, group.iloc[0], evidence))
     known = rows[rows["series_uid"].notna() & (rows["series_uid"] != "")]
     subjects = known.groupby("series_uid")["obs_subject_id"].nunique()
     for uid in subjects.index[subjects > 1]:

@@ -11,7 +11,7 @@ import pandas as pd
 from radiobject_assets.dataset.dataset_yaml import PatchesConfig
 from radiobject_assets.diagnostics import kinds
 from radiobject_assets.diagnostics.findings import Finding, Report
-from radiobject_assets.diagnostics.rules import CacheFacts, MemoryPeak
+from radiobject_assets.diagnostics.rule_registry import CacheFacts, MemoryPeak
 from radiobject_assets.training.pairing import VolumeRow, pair_labels, volume_rows
 
 

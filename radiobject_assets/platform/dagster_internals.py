@@ -72,10 +72,11 @@ class EvaluationOfEverything(dg.AssetCheckResult):
 
     def to_asset_check_evaluation(self, step_context: Any) -> dg.AssetCheckEvaluation:
         """What Dagster records: no partition, and no materialization in particular."""
-        key = self.resolve_target_check_key({self.asset_key: {self.check_name}})  # type: ignore[dict-item]  # `of` has set both
+        assert self.asset_key is not None  # `of` sets both
+        assert self.check_name is not None
         return dg.AssetCheckEvaluation(
-            asset_key=key.asset_key,
-            check_name=key.name,
+            asset_key=self.asset_key,
+            check_name=self.check_name,
             passed=self.passed,
             metadata=self.metadata,
             severity=self.severity,

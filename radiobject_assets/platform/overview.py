@@ -127,9 +127,7 @@ def read_overview(
 def count_checks(definitions: dg.Definitions, instance: dg.DagsterInstance) -> CheckCounts:
     """The latest evaluation of every check, for every partition that has one."""
     keys = sorted(definitions.resolve_asset_graph().asset_check_keys, key=str)
-    passed = 0
-    failures: list[str] = []
-    warnings: list[str] = []
+    passed, failures, warnings = 0, list[str](), list[str]()
     for state in instance.event_log_storage.get_asset_check_partition_info(keys):
         if state.latest_execution_status == _PASSED:
             passed += 1

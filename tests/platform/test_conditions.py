@@ -53,9 +53,23 @@ def instance() -> Iterator[dg.DagsterInstance]:
 ASSETS = [volumes, dataset, splits]
 
 
-def wanted(instance: dg.DagsterInstance) -> set[str]:
+def splits_of(code_version: str) -> list[dg.AssetsDefinition]:
+    """The assets, with splits of another setting."""
+
+    @dg.asset(
+        name="splits", deps=["dataset"], code_version=code_version, automation_condition=when_inputs_changed()
+    )
+    def changed() -> dg.MaterializeResult:
+        if "splits" in FAILS:
+            raise dg.Failure("no splits")
+        return dg.MaterializeResult()
+
+    return [volumes, dataset, changed]
+
+
+def wanted(instance: dg.DagsterInstance, assets: list[dg.AssetsDefinition] = ASSETS) -> set[str]:
     """What a fresh evaluation, without a cursor, asks for."""
-    found = dg.evaluate_automation_conditions(ASSETS, instance)
+    found = dg.evaluate_automation_conditions(assets, instance)
     return {a.key.to_user_string() for a in (dataset, splits) if found.get_num_requested(a.key)}
 
 
@@ -113,3 +127,27 @@ def test_an_unchanged_data_set_asks_for_no_new_splits(instance: dg.DagsterInstan
     arrive(instance, "b")
     make(instance, dataset)  # the same data version again
     assert wanted(instance) == set()
+
+
+def test_another_setting_asks_for_what_uses_it_once(instance: dg.DagsterInstance) -> None:
+    arrive(instance, "a")
+    make(instance, dataset)
+    one, other = splits_of("1-one"), splits_of("1-other")
+    dg.materialize(one, selection=[one[2]], instance=instance)
+    assert wanted(instance, one) == set()
+    assert wanted(instance, other) == {"splits"}
+    dg.materialize(other, selection=[other[2]], instance=instance)
+    assert wanted(instance, other) == set()
+
+
+def test_an_attempt_that_failed_by_an_earlier_setting_is_made_again_and_by_the_same_not(
+    instance: dg.DagsterInstance,
+) -> None:
+    arrive(instance, "a")
+    make(instance, dataset)
+    one, other = splits_of("1-one"), splits_of("1-other")
+    FAILS.add("splits")
+    tags = {"radiobject/code/splits": "1-one"}
+    dg.materialize(one, selection=[one[2]], instance=instance, tags=tags, raise_on_error=False)
+    assert wanted(instance, one) == set()
+    assert wanted(instance, other) == {"splits"}

@@ -123,8 +123,12 @@ def test_patches_come_from_their_splits_subjects_and_equal_the_truth(line: Line)
 def test_all_checks_of_the_first_run_passed(line: Line) -> None:
     checks = line.first.overview.checks
     assert checks.failures == ()
-    # for each of three arrivals one on series and two on ct, seg, t1w; dataset, two on splits; three caches
-    assert checks.passed == (1 + 2 * 3) * 3 + 3 + 3
+    # who has no lesion has no labels, and gives no patches: that is told, and is no failure
+    assert any(subject.seg_series_uid is None for subject in line.truth.subjects)
+    assert checks.warnings == ("demo/dataset: labels_complete",)
+    # for each of three arrivals one on series and one on ct, seg, t1w; four more on dataset, two on splits;
+    # one on each of three patch caches, and one on all of them
+    assert checks.passed == (1 + 3) * 3 + 4 + 2 + 3 + 1
 
 
 def test_pictures_show_something(line: Line) -> None:

@@ -352,6 +352,20 @@ def test_a_peak_above_the_budget_is_told(home: Home) -> None:
     assert "more memory than its budget" in text
 
 
+def test_changed_patches_and_splits_are_made_again_by_the_condition_sensor(home: Home) -> None:
+    assert home.run_pass().runs == ()
+    file = home.folder / "dataset.yaml"
+    file.write_text(file.read_text().replace("per_volume: 4", "per_volume: 3"), encoding="utf-8")
+    made = home.run_pass()
+    assert {run.what for run in made.runs} == {"patch_cache[test]", "patch_cache[train]"}
+    assert made.failed == ()
+    assert home.check("patch_cache", "patches_are_there")["patches_are_there"].passed
+    assert home.run_pass().runs == ()
+    file.write_text(file.read_text().replace("split: {", "split: {seed: 8, "), encoding="utf-8")
+    assert next(run.what for run in home.run_pass().runs) == "splits"
+    assert home.run_pass().runs == ()
+
+
 def test_where_nothing_is_there_yet_no_check_is_green_and_none_breaks(tmp_path: Path) -> None:
     (tmp_path / "landing").mkdir()
     (tmp_path / "dataset.yaml").write_text(DATASET, encoding="utf-8")

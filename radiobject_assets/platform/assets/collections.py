@@ -65,7 +65,7 @@ def kept_outcomes(tables: WorkingTables, arrival: str, collection: str) -> "pd.D
 
 def unsound(tables: WorkingTables, collection: str) -> set[str]:
     """Arrivals of which the standing verification found a volume unsound."""
-    from radiobject_assets.diagnostics.verification import unsound_arrivals
+    from radiobject_assets.diagnostics.verification_portions import unsound_arrivals
 
     name = tables.verified(collection)
     return unsound_arrivals(tables.frame(name)) if tables.has(name) else set()
@@ -98,7 +98,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
         from radiobject_assets.diagnostics.integrity_rules import withdraw_unsound
         from radiobject_assets.diagnostics.inventory import read_inventory
         from radiobject_assets.diagnostics.row_digests import with_row_digests
-        from radiobject_assets.diagnostics.verification import looked_at_anew
+        from radiobject_assets.diagnostics.verification_portions import looked_at_anew
         from radiobject_assets.ingest.dataset_release import release_of
         from radiobject_assets.ingest.labels_on_images.waiting import waiting_labels, waiting_rows
         from radiobject_assets.ingest.report import outcomes_table

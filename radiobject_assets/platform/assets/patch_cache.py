@@ -11,7 +11,7 @@ from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import current_splits
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
-from radiobject_assets.training.settings import patches_version
+from radiobject_assets.training.recipe_versions import patches_version
 
 
 def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | None:

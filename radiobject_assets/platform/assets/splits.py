@@ -22,7 +22,7 @@ from radiobject_assets.resources import (
     StorageResource,
     WorkingTables,
 )
-from radiobject_assets.training.settings import split_version
+from radiobject_assets.training.recipe_versions import split_version
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,7 @@ from radiobject_assets.platform.dagster_internals import (
     DATA_VERSION_TAG,
     get_input_data_version_tag,
 )
-from radiobject_assets.training.settings import patches_version, split_version
+from radiobject_assets.training.recipe_versions import patches_version, split_version
 
 _CODE_TAG = "radiobject/code"
 

@@ -1,6 +1,8 @@
 """Integrity of a collection's volumes of one arrival: arrays, digests, geometry, labels on their image."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+from dataclasses import replace
+
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
@@ -57,7 +59,9 @@ def build_integrity_check(settings: DatasetSettings, name: str) -> dg.AssetCheck
                     description="this arrival has no volumes of this collection",
                     metadata=numbers,
                 )
-            return result_of(Report(report.n_volumes, "volumes", report.findings), numbers)
+            # by its asset, which is one for all collections where these are made by modality
+            findings = tuple(replace(finding, collection=name) for finding in report.findings)
+            return result_of(Report(report.n_volumes, "volumes", findings), numbers)
 
         result = check_result(rule, work=dataset.work.root if key is None else dataset.work.arrival(key))
         if key is not None:

@@ -12,10 +12,10 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics.findings import Report
-from radiobject_assets.diagnostics.rules import RULES, Rule
+from radiobject_assets.diagnostics.rule_registry import RULES, StandingRule
 from radiobject_assets.platform.assets.partitions import ALL_VOLUMES, asset_key, collection_names
-from radiobject_assets.platform.checks.evidence import arrivals_with_outcomes, inspection_of
 from radiobject_assets.platform.checks.outcome import check_result, result_of
+from radiobject_assets.platform.checks.surroundings import arrivals_with_outcomes, inspection_of
 from radiobject_assets.resources import DatasetResource, StorageResource
 
 VERIFY_TAG = "radiobject/verify_seconds"
@@ -59,7 +59,7 @@ def standing_keys(settings: DatasetSettings) -> list[dg.AssetCheckKey]:
     return [key for check in build_standing_checks(settings) for key in check.check_keys]
 
 
-def _build_check(settings: DatasetSettings, rule: Rule, name: str) -> dg.AssetChecksDefinition:
+def _build_check(settings: DatasetSettings, rule: StandingRule, name: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=asset_key(settings, name), name=rule.name, description=rule.description)
     def standing(
         context: dg.AssetCheckExecutionContext, dataset: DatasetResource, storage: StorageResource
@@ -93,7 +93,7 @@ def _build_verification(settings: DatasetSettings, name: str) -> dg.AssetChecksD
 
 def _verify(dataset: DatasetResource, storage: StorageResource, name: str, seconds: float) -> Report:
     from radiobject_assets.diagnostics.inventory import read_inventory
-    from radiobject_assets.diagnostics.verification import verify_portion
+    from radiobject_assets.diagnostics.verification_portions import verify_portion
     from radiobject_assets.store import is_store
 
     uri, tables = dataset.config.store_uri, dataset.tables(storage)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from radiobject_assets.diagnostics.rules import (
+from radiobject_assets.diagnostics.rule_registry import (
     NO_OUTCOMES,
     CacheFacts,
-    Evidence,
     Inspection,
     MemoryPeak,
+    Surroundings,
 )
 from radiobject_assets.errors import NotMadeYetError
 from radiobject_assets.platform.assets.history import data_versions, latest_of_partition
@@ -25,7 +24,8 @@ from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import current_splits
 from radiobject_assets.platform.dagster_internals import CODE_VERSION_TAG
 from radiobject_assets.resources import DatasetResource, StorageResource, WorkingTables
-from radiobject_assets.training.settings import patches_version
+from radiobject_assets.system.processes import usable_cores
+from radiobject_assets.training.recipe_versions import patches_version
 
 # Materializations of each asset whose memory is looked at.
 _RECENT = 50
@@ -44,7 +44,7 @@ def inspection_of(
     """The data set of these resources, to be looked at by rules."""
     settings, tables = dataset.config, dataset.tables(storage)
     snapshot = SnapshotNote.read(tables) if tables.has(tables.snapshot) else None
-    evidence = Evidence(
+    surroundings = Surroundings(
         outcomes=lambda collection: outcomes_of(tables, collection),
         arrivals=lambda: {arrival.key for arrival in dataset.landing(storage).arrivals()},
         changed=lambda: _changed(dataset, storage, instance),
@@ -56,7 +56,7 @@ def inspection_of(
         settings.store_uri,
         settings,
         snapshot=snapshot.name if snapshot is not None else None,
-        evidence=evidence,
+        surroundings=surroundings,
         ctx=storage.ctx,
     )
 
@@ -131,7 +131,7 @@ def _caches(
 def _peaks(dataset: DatasetResource, instance: dg.DagsterInstance) -> Sequence[MemoryPeak]:
     config = dataset.config
     names = ("raw_dicom", "series", *collection_names(config), "subjects", "dataset", "splits", "patch_cache")
-    allowed = _WORKER_MB * (os.cpu_count() or 1)
+    allowed = _WORKER_MB * usable_cores()
     found = []
     for name in names:
         for record in instance.fetch_materializations(asset_key(config, name), limit=_RECENT).records:

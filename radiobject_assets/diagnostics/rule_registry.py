@@ -47,7 +47,7 @@ class MemoryPeak:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Surroundings:
     """What a data set has beside its store; each is read when a rule asks for it, None: it is not known."""
 
     outcomes: Callable[[str], pd.DataFrame] | None = None
@@ -76,11 +76,11 @@ class Inspection:
         settings: DatasetSettings | None = None,
         *,
         snapshot: str | None = None,
-        evidence: Evidence = Evidence(),
+        surroundings: Surroundings = Surroundings(),
         ctx: TileDBContext | None = None,
     ) -> None:
         self.store_uri, self.settings, self.snapshot = store_uri, settings, snapshot
-        self.evidence, self.ctx = evidence, ctx
+        self.surroundings, self.ctx = surroundings, ctx
 
     @cached_property
     def has_store(self) -> bool:
@@ -107,7 +107,7 @@ class Inspection:
 
 
 @dataclass(frozen=True)
-class Rule:
+class StandingRule:
     """A rule by its name."""
 
     name: str
@@ -121,24 +121,25 @@ class Rule:
 def _sources(of: Inspection, _: str) -> Report:
     from radiobject_assets.diagnostics import arrival_rules
 
-    if not of.has_store or of.evidence.arrivals is None:
+    if not of.has_store or of.surroundings.arrivals is None:
         return Report(0, "arrivals")
-    changed = of.evidence.changed() if of.evidence.changed is not None else {}
-    return arrival_rules.sources_still_there(of.rows, of.evidence.arrivals(), changed)
+    changed = of.surroundings.changed() if of.surroundings.changed is not None else {}
+    return arrival_rules.sources_still_there(of.rows, of.surroundings.arrivals(), changed)
 
 
 def _series(of: Inspection, collection: str) -> Report:
     from radiobject_assets.diagnostics import arrival_rules
 
-    if of.evidence.outcomes is None:
+    if of.surroundings.outcomes is None:
         return Report(0, "series")
-    outcomes = of.evidence.outcomes(collection)
+    outcomes = of.surroundings.outcomes(collection)
     reports = [
         arrival_rules.quarantine_share(outcomes, collection),
         arrival_rules.given_up(outcomes, collection),
     ]
     if of.has_store:
-        rows = of.rows[of.rows["collection"] == collection]
+        of_asset = of.rows["collection"] == collection
+        rows = of.rows[of_asset] if of_asset.any() else of.rows  # one asset for all, by modality
         in_doubt = arrival_rules.stored_in_doubt(outcomes, rows, collection)
         reports.append(Report(len(outcomes), "series", in_doubt.findings, in_doubt.numbers))
     return together(reports, "series")
@@ -178,14 +179,14 @@ def _labels(of: Inspection, _: str) -> Report:
 def _memory(of: Inspection, _: str) -> Report:
     from radiobject_assets.diagnostics import training_rules
 
-    peaks = of.evidence.peaks() if of.evidence.peaks is not None else ()
+    peaks = of.surroundings.peaks() if of.surroundings.peaks is not None else ()
     return training_rules.memory_within_budget(peaks)
 
 
 def _splits(of: Inspection, _: str) -> Report:
     from radiobject_assets.diagnostics import training_rules
 
-    splits = of.evidence.splits() if of.evidence.splits is not None else None
+    splits = of.surroundings.splits() if of.surroundings.splits is not None else None
     if splits is None or of.settings is None or not of.has_store:
         return Report(0, "subjects")
     names = list(of.settings.split.shares)
@@ -195,55 +196,57 @@ def _splits(of: Inspection, _: str) -> Report:
 def _caches(of: Inspection, _: str) -> Report:
     from radiobject_assets.diagnostics import training_rules
 
-    return training_rules.caches_have_patches(of.evidence.caches() if of.evidence.caches is not None else ())
+    return training_rules.caches_have_patches(
+        of.surroundings.caches() if of.surroundings.caches is not None else ()
+    )
 
 
 RULES = (
-    Rule(
+    StandingRule(
         "sources_still_there",
         "raw_dicom",
         "The files that stored volumes were made from are still in the landing zone, as they were.",
         _sources,
     ),
-    Rule(
+    StandingRule(
         "series_taken_in",
         "collection",
         "Over all arrivals: how many of the series that belong here are quarantined or were given up, and "
         "none is stored although it would be quarantined today.",
         _series,
     ),
-    Rule(
+    StandingRule(
         "store_is_whole",
         "dataset",
         "Every table is the file that was written, rows and arrays are one to one, affines and spacings are "
         "sound, labels lie on their image, and every volume says what it was made from.",
         _whole,
     ),
-    Rule(
+    StandingRule(
         "images_once",
         "dataset",
         "No image is in the store under two ids, and no series UID under two subjects.",
         _once,
     ),
-    Rule(
+    StandingRule(
         "labels_complete",
         "dataset",
         "Every image that patches are cut from has the labels that training needs.",
         _labels,
     ),
-    Rule(
+    StandingRule(
         "memory_within_budget",
         "dataset",
         "No recent materialization took more memory than its budget.",
         _memory,
     ),
-    Rule(
+    StandingRule(
         "splits_are_usable",
         "splits",
         "Every split has something to train or test on, and every common class of labels.",
         _splits,
     ),
-    Rule(
+    StandingRule(
         "patches_are_there",
         "patch_cache",
         "Every split has a patch cache of today's data set and settings, with patches in it.",

@@ -84,6 +84,7 @@ def verify_portion(
         Asked between portions. Some are verified in any case, so that they get on.
     """
     units = _units(rows, arrivals, progress, collection)
+    subjects = set(RadiObject(store_uri, ctx=ctx).obs_subject_ids)
     by_token = {str(row.volume): row for row in rows.itertuples(index=False)}
     turns: list[list[_Unit]] = []
     for of_volumes, at_once in ((False, _ARRIVALS_AT_ONCE), (True, _VOLUMES_AT_ONCE)):
@@ -97,14 +98,16 @@ def verify_portion(
             break
         if turn[0].volume:
             group = rows[rows["volume"].isin([unit.volume for unit in turn])]
-            found = _of_volumes(store_uri, group, collection, ctx)
+            found = _of_volumes(store_uri, group, ctx)
             looked_at += len(turn)
         for unit in turn:
             if unit.volume:
                 mine = [f for f in found if f.obs_id == by_token[unit.volume].obs_id]
             else:
-                mine = rows_as_written(rows, outcomes_of(unit.arrival), unit.arrival)
-            units[unit.key] = replace(unit, verified_ms=now_ms, findings=tuple(mine))
+                mine = rows_as_written(rows, outcomes_of(unit.arrival), unit.arrival, subjects)
+            # by its asset, which is one for all collections where these are made by modality
+            named = tuple(replace(finding, collection=collection) for finding in mine)
+            units[unit.key] = replace(unit, verified_ms=now_ms, findings=named)
     return Verification(
         pd.DataFrame([unit.row() for unit in units.values()], columns=list(COLUMNS)).astype(
             {"verified_ms": "int64"}
@@ -159,17 +162,20 @@ def _parsed(text: Any) -> list[list[str]]:
     return json.loads(text) if isinstance(text, str) and text else []
 
 
-def _of_volumes(store_uri: str, rows: pd.DataFrame, name: str, ctx: TileDBContext | None) -> list[Finding]:
-    collection = RadiObject(store_uri, ctx=ctx).collection(name)
-    present = rows[rows["obs_id"].isin(collection.obs_ids)]
-    found = arrays_match_rows(collection, present, ctx)
-    damaged = {finding.obs_id for finding in found}
-    for row in present.itertuples(index=False):
-        if row.obs_id not in damaged:
-            try:
-                found += values_are_plausible(collection.loc[str(row.obs_id)], row)
-            except RadiObjectError:
-                continue  # it was just read whole: it is being replaced
+def _of_volumes(store_uri: str, rows: pd.DataFrame, ctx: TileDBContext | None) -> list[Finding]:
+    store = RadiObject(store_uri, ctx=ctx)
+    found: list[Finding] = []
+    for name, group in rows.groupby("collection", sort=True):
+        collection = store.collection(str(name))
+        present = group[group["obs_id"].isin(collection.obs_ids)]
+        found += arrays_match_rows(collection, present, ctx)
+        damaged = {finding.obs_id for finding in found}
+        for row in present.itertuples(index=False):
+            if row.obs_id not in damaged:
+                try:
+                    found += values_are_plausible(collection.loc[str(row.obs_id)], row)
+                except RadiObjectError:
+                    continue  # it was just read whole: it is being replaced
     return found
 
 
