@@ -49,15 +49,16 @@ def build_definitions(
     """
     settings = dataset if isinstance(dataset, DatasetSettings) else load_dataset(dataset)
     job = build_arrival_job(settings)
+    assets = build_assets(settings)
     with warnings.catch_warnings():
         # Partitioned checks and conditions in the code server are not final in Dagster; its range is pinned.
         for category in (dg.BetaWarning, dg.PreviewWarning):
             warnings.simplefilter("ignore", category)
         return dg.Definitions(
-            assets=with_conditions(settings, build_assets(settings)),
+            assets=with_conditions(settings, assets),
             asset_checks=build_checks(settings),
             jobs=[job],
-            sensors=build_sensors(settings, job),
+            sensors=build_sensors(settings, job, assets),
             resources={**build_resources(settings), **(overrides or {})},
             executor=dg.in_process_executor,
         )

@@ -17,7 +17,7 @@ from radiobject_assets.definitions import build_definitions
 from radiobject_assets.errors import IngestError, StorageError
 from radiobject_assets.landing.s3_zone import S3LandingZone
 from radiobject_assets.phantom.cohort import make_subject
-from radiobject_assets.platform.automation.sweep import sweep
+from radiobject_assets.platform.arrivals.looking import look
 from radiobject_assets.platform.headless import open_instance, run_pass
 from radiobject_assets.platform.overview import read_overview
 from radiobject_assets.resources import MemoryBudgetResource, StorageResource
@@ -53,30 +53,23 @@ def put(zone: S3LandingZone, name: str, content: bytes = b"pixels") -> None:
     )
 
 
-def requested(found: object) -> list[str]:
-    return [request.key for request in found.requests]  # type: ignore[attr-defined]
-
-
 def test_prefixes_and_archives_are_arrivals_and_other_objects_are_loose(zone: S3LandingZone) -> None:
     for name in ("one/a/IM1", "one/IM2", "two/IM1", ".hidden/IM1", "Doe_Jane.zip", "stray.dcm"):
         put(zone, name)
-    found = sweep(None, zone, now_s=LATER)
-    assert requested(found)[1:] == ["one", "two"]
-    assert requested(found)[0].startswith("a-")
+    found = look(zone, now_s=LATER)
+    assert sorted(found.settled)[1:] == ["one", "two"]
+    assert sorted(found.settled)[0].startswith("a-")
     assert found.loose.kinds == {".dcm": 1}
-    assert [request.n_files for request in found.requests] == [1, 2, 1]
-    assert requested(sweep(found.cursor, zone, now_s=LATER)) == []
     put(zone, "two/IM1", b"other pixels")
-    assert requested(sweep(found.cursor, zone, now_s=LATER)) == ["two"]
+    again = look(zone, now_s=LATER).settled
+    assert {key for key in again if again[key] != found.settled[key]} == {"two"}
 
 
 def test_an_arrival_that_still_comes_waits_unless_it_is_marked(zone: S3LandingZone) -> None:
     put(zone, "one/IM1")
     put(zone, "two/IM1")
     put(zone, "two/_COMPLETE", b"")
-    found = sweep(None, zone, now_s=time.time())
-    assert requested(found) == ["two"]
-    assert found.requests[0].n_files == 1
+    assert list(look(zone, now_s=time.time()).settled) == ["two"]
 
 
 def test_a_copy_follows_its_objects_and_leads_nowhere(zone: S3LandingZone, tmp_path: Path) -> None:
@@ -131,9 +124,9 @@ def test_the_line_runs_from_a_landing_zone_on_s3(zone: S3LandingZone, tmp_path: 
     )
     definitions = build_definitions(dataset)
     with open_instance(tmp_path / "dagster") as instance:
-        done = run_pass(definitions, instance, tmp_path / "dagster")
+        done = run_pass(definitions, instance)
         overview = read_overview(dataset, definitions, instance)
-        assert run_pass(definitions, instance, tmp_path / "dagster").runs == ()
+        assert run_pass(definitions, instance).runs == ()
     assert done.failed == ()
     assert [run.what for run in done.arrivals] == ["drop"]
     assert overview.checks.failures == ()
