@@ -60,7 +60,7 @@ def build_definitions(
             assets=with_conditions(settings, assets),
             asset_checks=checks,
             jobs=[job, build_forget_job(assets, checks)],
-            sensors=build_sensors(settings, job),
+            sensors=build_sensors(settings, job, assets),
             schedules=build_schedules(settings),
             resources={**build_resources(settings), **(overrides or {})},
             executor=dg.in_process_executor,

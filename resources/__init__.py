@@ -9,12 +9,15 @@ from __future__ import annotations
 from radiobject_assets.resources.compute_resource import ComputeResource
 from radiobject_assets.resources.dataset_resource import DatasetResource, WorkFolder
 from radiobject_assets.resources.memory_resource import MemoryBudgetResource
+from radiobject_assets.resources.run_heart import HEART_TAG, Heartbeat
 from radiobject_assets.resources.storage_resource import StorageResource
 from radiobject_assets.resources.working_tables import WorkingTables
 
 __all__ = [
+    "HEART_TAG",
     "ComputeResource",
     "DatasetResource",
+    "Heartbeat",
     "MemoryBudgetResource",
     "StorageResource",
     "WorkFolder",

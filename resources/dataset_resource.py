@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.landing.local_zone import Landing, LandingZone
 from radiobject_assets.landing.several_zones import LandingZones
+from radiobject_assets.resources.run_heart import RunHeart
 from radiobject_assets.resources.storage_resource import StorageResource
 from radiobject_assets.resources.working_tables import WorkingTables
 
@@ -30,6 +31,11 @@ class WorkFolder:
         """Folder of one arrival's error reports, made if needed."""
         return _made(self.root / "arrivals" / key)
 
+    @property
+    def looks(self) -> Path:
+        """What the last look at the landing zone saw."""
+        return self.root / "looked.json"
+
     def preview(self, collection: str, key: str) -> Path:
         """Picture of one collection's volumes of an arrival."""
         return _made(self.root / "previews" / collection) / f"{key}.png"
@@ -40,12 +46,28 @@ class WorkFolder:
 
 
 class DatasetResource(dg.ConfigurableResource[Any]):
-    """The validated content of dataset.yaml, as it was when the code location was loaded."""
+    """The validated content of dataset.yaml, as it was when the code location was loaded.
+
+    Every asset and check takes it; so it is also what lets a run's heart beat.
+    """
 
     folder: str = Field(
         description="Folder of dataset.yaml: relative paths start here, and `work` lies in it."
     )
     content: dict[str, Any] = Field(default_factory=dict, description="What dataset.yaml says.")
+
+    _heart: RunHeart | None = PrivateAttr(default=None)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Begin to give signs of life, if this is a run."""
+        if context.run is not None and context.instance is not None:
+            self._heart = RunHeart(context.instance, context.run.run_id)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """End them."""
+        if self._heart is not None:
+            self._heart.stop()
+        self._heart = None
 
     @classmethod
     def of(cls, dataset: DatasetSettings) -> DatasetResource:

@@ -125,7 +125,6 @@ def run_demo(
         done = run_pass(
             definitions,
             instance,
-            home / "dagster",
             on_run=lambda what, number, total: tell(number - 1, total, what),
         )
         overview = read_overview(dataset, definitions, instance)

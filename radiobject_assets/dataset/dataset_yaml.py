@@ -247,6 +247,17 @@ class ArrivalsConfig(_Section):
     trusted_names: str | None = None
     """Regular expression of folder names that may be shown as partition keys; others are shown as tokens,
     since a folder may be named after a patient."""
+    look_every_s: Annotated[int, Field(ge=1)] = 30
+    """Seconds between two looks into the landing zone, while the daemon runs."""
+    retry_after_s: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = Field(
+        default_factory=lambda: [60.0, 300.0, 1500.0]
+    )
+    """Seconds to wait before an arrival that failed is tried again: one number for each try. After the last
+    it is left alone, until its files or this file change or a person asks for it. What fails for the
+    machine's sake (storage that gives no answer, a process that was ended) is tried on and on."""
+    silence_s: Annotated[float, Field(gt=0)] = 180.0
+    """Seconds without a sign of life after which a run on another machine counts as dead; on the same one
+    it is seen at once."""
 
     _trusted_is_pattern = field_validator("trusted_names")(lambda v: v if v is None else _compiled(v))
 

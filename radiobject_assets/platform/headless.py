@@ -1,37 +1,31 @@
-"""The platform without a daemon: one pass of the real sensors and the real runs, in this process.
+"""The platform without a daemon: a pass of the real sensors and the real runs, in this process.
 
-1. `arrivals_sensor` is evaluated against a persistent Dagster instance; its runs are executed.
-2. `waiting_labels_sensor` likewise: labels whose image has come by now.
-3. `follow_up_sensor` is evaluated until it requests nothing more; each of its runs is executed.
+1. `arrivals_sensor` is evaluated, as the daemon does it, and what it asks for is executed, until it asks for
+   nothing more. What failed or was given up before is tried again, since a person asks for the pass.
+2. `follow_up_sensor` likewise.
 
-Runs carry the same tags as the daemon's, so a daemon on the same instance knows what is done, and the other
-way round. What failed or was interrupted is tried again by the next pass.
+All that is known between two passes stands in the table of arrivals and in the Dagster instance.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from radiobject_assets.errors import ConfigurationError, LockedError
-from radiobject_assets.platform.automation.sensors import ARRIVALS_SENSOR, FOLLOW_UP_SENSOR, WAITING_SENSOR
-from radiobject_assets.platform.automation.sweep import forget
-from radiobject_assets.system.durable_files import write_whole
+from radiobject_assets.platform.arrivals.runs import why_it_ended
+from radiobject_assets.platform.automation.sensors import ARRIVALS_SENSOR, FOLLOW_UP_SENSOR, TRY_NOW
+from radiobject_assets.resources import HEART_TAG, Heartbeat
 from radiobject_assets.system.locks import file_lock
 
-RUN_KEY_TAG = "dagster/run_key"
 SENSOR_TAG = "dagster/sensor_name"
-HEADLESS_TAG = "radiobject/headless"
-_MAX_ROUNDS = 20
 _INTERRUPTED = "DagsterExecutionInterruptedError"
-_STATE_FILE = "headless.json"
 _LOCK_FILE = "headless.lock"
 # Silent console: the event log has everything, and a summary follows.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -50,6 +44,17 @@ compute_logs:
 concurrency:
   runs:
     max_concurrent_runs: 1
+    # one run for a partition, also where somebody starts a second one by hand
+    tag_concurrency_limits:
+      - {key: dagster/partition, value: {applyLimitPerUniqueValue: true}, limit: 1}
+# Runs that do not start, or do not end when they are told to. Those whose process dies are ended by the
+# arrivals sensor, and asked for again by it: Dagster's own retries would know neither why nor how often.
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 180
+  cancel_timeout_seconds: 180
+run_retries:
+  enabled: false
 """
 
 
@@ -84,26 +89,6 @@ class Pass:
         return tuple(run for run in self.runs if not run.succeeded)
 
 
-@dataclass
-class _State:
-    """Cursors of the sensors, kept beside the instance."""
-
-    path: Path
-    cursors: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, folder: Path) -> _State:
-        path = folder / _STATE_FILE
-        try:
-            content: Any = json.loads(path.read_text(encoding="utf-8"))
-            return cls(path, {str(name): str(cursor) for name, cursor in content.items()})
-        except (OSError, ValueError, AttributeError):
-            return cls(path)  # damaged or not there: sweep from the start, runs are known by their keys
-
-    def save(self) -> None:
-        write_whole(self.path, json.dumps(self.cursors))
-
-
 OnRun = Callable[[str, int, int], None]
 """Called before each run with what it is about, its number and how many are known of."""
 
@@ -131,13 +116,8 @@ def open_instance(folder: Path) -> Iterator[dg.DagsterInstance]:
         yield held.enter_context(dg.DagsterInstance.from_config(str(folder)))
 
 
-def run_pass(
-    definitions: dg.Definitions,
-    instance: dg.DagsterInstance,
-    state_folder: Path,
-    on_run: OnRun | None = None,
-) -> Pass:
-    """Evaluate the sensors once over and execute what they request.
+def run_pass(definitions: dg.Definitions, instance: dg.DagsterInstance, on_run: OnRun | None = None) -> Pass:
+    """Evaluate the sensors and execute what they request, until that is nothing.
 
     Parameters
     ----------
@@ -145,67 +125,32 @@ def run_pass(
         From `build_definitions`.
     instance
         Where runs and materializations are recorded.
-    state_folder
-        Where the sensors' cursors are kept.
     on_run
         Progress.
     """
-    _end_interrupted_runs(instance)
     tell = on_run or (lambda what, number, total: None)
-    state = _State.load(state_folder)
-    says, arrivals = _run_arrivals(definitions, instance, state, tell, ARRIVALS_SENSOR)
-    _, again = _run_arrivals(definitions, instance, state, tell, WAITING_SENSOR)
-    follow_ups: list[RunOutcome] = []
-    for _ in range(_MAX_ROUNDS):
-        found = _evaluate(definitions, instance, FOLLOW_UP_SENSOR, state.cursors.get(FOLLOW_UP_SENSOR))
-        requests = found.run_requests or []
-        for request in requests:
-            tell(_named(request), len(follow_ups) + 1, len(follow_ups) + len(requests))
-            follow_ups.append(_execute(definitions, instance, FOLLOW_UP_SENSOR, request))
-        if found.cursor is not None:
-            state.cursors[FOLLOW_UP_SENSOR] = found.cursor
-            state.save()
-        if not requests:
-            break
-    return Pass(says, (*arrivals, *again), tuple(follow_ups))
+    says, arrivals = _settle(definitions, instance, tell, ARRIVALS_SENSOR, TRY_NOW)
+    _, follow_ups = _settle(definitions, instance, tell, FOLLOW_UP_SENSOR, None)
+    return Pass(says, tuple(arrivals), tuple(follow_ups))
 
 
-def _run_arrivals(
-    definitions: dg.Definitions, instance: dg.DagsterInstance, state: _State, tell: OnRun, sensor: str
+def _settle(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, tell: OnRun, sensor: str, cursor: str | None
 ) -> tuple[str, list[RunOutcome]]:
     outcomes: list[RunOutcome] = []
-    says: list[str] = []
-    for _ in range(_MAX_ROUNDS):  # a sweep that ran out of time goes on from its cursor
-        before = state.cursors.get(sensor)
-        found = _evaluate(definitions, instance, sensor, before)
-        if found.skip_message:
-            says.append(found.skip_message)
+    while True:
+        found = _evaluate(definitions, instance, sensor, cursor)
         for event in found.asset_events or []:
             instance.report_runless_asset_event(event)
         for change in found.dynamic_partitions_requests or []:
             instance.add_dynamic_partitions(change.partitions_def_name, list(change.partition_keys))
-        requests = [r for r in found.run_requests or [] if not _is_taken(instance, r.run_key)]
         cursor = found.cursor
-        unfinished = {str(request.partition_key) for request in requests}
+        requests = found.run_requests or []
         for number, request in enumerate(requests, start=1):
-            tell(str(request.partition_key), number, len(requests))
-            try:
-                outcome = _execute(definitions, instance, sensor, request)
-            finally:
-                # saved as if the unfinished ones had not been seen: an interrupted pass takes them up again
-                state.cursors[sensor] = forget(cursor, unfinished)
-                state.save()
-            outcomes.append(outcome)
-            if outcome.succeeded:
-                unfinished.discard(str(request.partition_key))
-        if cursor is not None:
-            state.cursors[sensor] = forget(cursor, unfinished)
-            state.save()
+            tell(_named(request), len(outcomes) + 1, len(outcomes) + len(requests) - number + 1)
+            outcomes.append(_execute(definitions, instance, sensor, request))
         if not requests:
-            break
-        if unfinished:
-            break  # what fails now fails again: that is for the next pass, after somebody has looked
-    return "; ".join(dict.fromkeys(says)), outcomes
+            return found.skip_message or "", outcomes
 
 
 def _evaluate(
@@ -236,22 +181,23 @@ def _execute(
         if selection is not None
         else definitions.resolve_job_def(request.job_name or _only_job(definitions, sensor))
     )
-    tags: dict[str, str] = {**request.tags, SENSOR_TAG: sensor, HEADLESS_TAG: "true"}
-    if request.run_key:
-        tags[RUN_KEY_TAG] = request.run_key
     result = job.execute_in_process(
         instance=instance,
         partition_key=request.partition_key,
         asset_selection=selection,
-        tags=tags,
+        tags={
+            **request.tags,
+            SENSOR_TAG: sensor,
+            # given before the run begins to give signs itself: a pass may be killed at any moment
+            HEART_TAG: str(Heartbeat.of_this_process()),
+        },
         run_config=_QUIET,
         raise_on_error=False,
     )
     if _was_interrupted(result):
         raise KeyboardInterrupt  # Dagster ends the run and swallows it; the person meant the whole pass
-    return RunOutcome(
-        _named(request), result.run_id, result.success, "" if result.success else _first_problem(result)
-    )
+    problem = "" if result.success else why_it_ended(instance, result.dagster_run)[0]
+    return RunOutcome(_named(request), result.run_id, result.success, problem)
 
 
 def _only_job(definitions: dg.Definitions, sensor: str) -> str:
@@ -265,38 +211,6 @@ def _named(request: dg.RunRequest) -> str:
     return f"{names}[{request.partition_key}]" if request.partition_key else names
 
 
-def _first_problem(result: dg.ExecuteInProcessResult) -> str:
-    for event in result.all_events:
-        if event.is_step_failure:
-            error = event.step_failure_data.error
-            if event.step_failure_data.user_failure_data is not None:
-                return f"{event.step_key}: {event.step_failure_data.user_failure_data.description}"
-            return f"{event.step_key}: {error.cls_name if error else 'failed'}"
-    return "failed"
-
-
 def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
     errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
     return any(error is not None and error.cls_name == _INTERRUPTED for error in errors)
-
-
-def _is_taken(instance: dg.DagsterInstance, run_key: str | None) -> bool:
-    """Whether a run of that key succeeded, or a daemon on the same instance has one under way."""
-    if run_key is None:
-        return False
-    statuses = [
-        dg.DagsterRunStatus.SUCCESS,
-        dg.DagsterRunStatus.QUEUED,
-        dg.DagsterRunStatus.NOT_STARTED,
-        dg.DagsterRunStatus.STARTING,
-        dg.DagsterRunStatus.STARTED,
-    ]
-    taken = dg.RunsFilter(tags={RUN_KEY_TAG: run_key}, statuses=statuses)
-    return bool(instance.get_runs(filters=taken, limit=1))
-
-
-def _end_interrupted_runs(instance: dg.DagsterInstance) -> None:
-    # the lock says that no other pass is alive: what still counts as running was killed
-    alive = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED]
-    for run in instance.get_runs(filters=dg.RunsFilter(tags={HEADLESS_TAG: "true"}, statuses=alive)):
-        instance.report_run_canceled(run, message="the process of this run was ended before it finished")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -16,8 +16,9 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.phantom.cohort import make_subject
-from radiobject_assets.platform import headless
+from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
 from radiobject_assets.platform.headless import Pass, open_instance, run_pass
+from radiobject_assets.resources import HEART_TAG, Heartbeat
 from radiobject_assets.store import RadiObject
 
 SHAPE = (48, 48, 24)
@@ -37,7 +38,7 @@ def add(home: Path, number: int, arrival: str | None = None) -> None:
 def one_pass(home: Path, dataset: DatasetSettings | None = None) -> Pass:
     definitions = build_definitions(dataset or load_dataset(home / "dataset.yaml"))
     with open_instance(home / "dagster") as instance:
-        return run_pass(definitions, instance, home / "dagster")
+        return run_pass(definitions, instance)
 
 
 def taken_in(done: Pass) -> list[str]:
@@ -46,6 +47,10 @@ def taken_in(done: Pass) -> list[str]:
 
 def ct_subjects(home: Path) -> list[str]:
     return sorted(set(RadiObject(str(home / "store")).collection("ct").obs_subject_ids))
+
+
+def ct_tokens(home: Path) -> set[str]:
+    return set(RadiObject(str(home / "store")).collection("ct").to_obs()["volume"])
 
 
 def materializations(home: Path, name: str) -> list[str | None]:
@@ -114,32 +119,66 @@ def test_an_interrupted_pass_is_completed_by_the_next(home: Path) -> None:
 
     definitions = build_definitions(home / "dataset.yaml")
     with open_instance(home / "dagster") as instance, pytest.raises(KeyboardInterrupt):
-        run_pass(definitions, instance, home / "dagster", on_run=interrupt)
+        run_pass(definitions, instance, on_run=interrupt)
     done = one_pass(home)
     assert taken_in(done) == ["late-002"]
     assert ct_subjects(home) == ["phantom-001", "phantom-002"]
 
 
 def test_a_killed_run_does_not_count_as_running_for_ever(home: Path) -> None:
-    add(home, 1)
+    shutil.rmtree(home / "landing")  # a landing zone without an answer is no reason either
     definitions = build_definitions(home / "dataset.yaml")
     with open_instance(home / "dagster") as instance:
         run = instance.create_run_for_job(
             definitions.resolve_job_def("process_arrival"),
-            tags={headless.HEADLESS_TAG: "true"},
+            tags={DATA_SET_TAG: "demo", HEART_TAG: str(replace(Heartbeat.of_this_process(), pid=2**22))},
             status=dg.DagsterRunStatus.STARTED,
         )
-        run_pass(definitions, instance, home / "dagster")
+        run_pass(definitions, instance)
         ended = instance.get_run_by_id(run.run_id)
     assert ended is not None
-    assert ended.status == dg.DagsterRunStatus.CANCELED
+    assert ended.status == dg.DagsterRunStatus.FAILURE
 
 
-def test_a_lost_cursor_repeats_no_work(home: Path) -> None:
+def test_what_is_left_behind_stands_as_a_check_and_can_be_asked_for_again(home: Path) -> None:
+    add(home, 1)
+    for path in (home / "landing" / "late-001").rglob("*"):
+        if path.is_file() and path.name != "_COMPLETE":
+            path.write_bytes(b"\x00garbage" * 9)
+    one_pass(home)
+    key = dg.AssetCheckKey(dg.AssetKey(["demo", "raw_dicom"]), "nothing_left_behind")
+    definitions = build_definitions(home / "dataset.yaml")
+    with open_instance(home / "dagster") as instance:
+        told = instance.get_latest_asset_check_evaluation_record(key)  # by the tick, without anybody's click
+        assert told is not None
+        assert told.event is not None
+        assert told.event.dagster_event is not None
+        assert "0 of 1 arrivals are taken in" in told.event.dagster_event.event_specific_data.description
+
+        shutil.rmtree(home / "landing" / "late-001")
+        run_pass(definitions, instance)
+        job = definitions.resolve_implicit_global_asset_job_def()
+        asked = job.get_subset(asset_selection=set(), asset_check_selection={key})
+        result = asked.execute_in_process(instance=instance)
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert not evaluation.passed
+    assert "1 lost" in (evaluation.description or "")
+    assert "delete its partition" in (evaluation.description or "")
+
+
+def test_a_lost_table_or_instance_repeats_no_voxel_work(home: Path) -> None:
     add(home, 1)
     one_pass(home)
-    (home / "dagster" / "headless.json").write_text("{ damaged", encoding="utf-8")
-    assert one_pass(home).runs == ()
+    tokens = ct_tokens(home)
+    for path in (home / "work" / "reconciled").iterdir():
+        path.write_text("{ damaged", encoding="utf-8")
+    assert one_pass(home).runs == ()  # the instance still knows
+    shutil.rmtree(home / "dagster")
+    assert one_pass(home).arrivals == ()  # the table still knows
+    shutil.rmtree(home / "work" / "reconciled")
+    shutil.rmtree(home / "dagster")
+    assert taken_in(one_pass(home)) == ["late-001"]
+    assert ct_tokens(home) == tokens
 
 
 def test_a_damaged_volume_is_found_kept_out_of_the_splits_and_written_anew(home: Path) -> None:
@@ -257,10 +296,3 @@ def test_labels_without_their_image_are_quarantined_with_a_reason(home: Path) ->
     assert [run.succeeded for run in done.arrivals] == [True]
     outcomes = pd.read_parquet(home / "work" / "arrivals" / "late-001" / "outcomes-seg.parquet")
     assert list(outcomes["reason"]) == ["reference_missing"]
-
-
-def test_the_cursor_of_the_sensors_stays_small(home: Path) -> None:
-    add(home, 1)
-    one_pass(home)
-    state = json.loads((home / "dagster" / "headless.json").read_text(encoding="utf-8"))
-    assert len(state["arrivals_sensor"]) < 200

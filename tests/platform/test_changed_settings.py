@@ -48,7 +48,7 @@ def test_a_changed_dataset_yaml_reaches_what_is_stored(tmp_path: Path) -> None:
     first = dataset(tmp_path)
     moved = dataset(tmp_path, "thin", attributes=["SeriesDescription"])
     with open_instance(tmp_path / "dagster") as instance:
-        done = run_pass(build_definitions(first), instance, tmp_path / "dagster")
+        done = run_pass(build_definitions(first), instance)
         assert done.failed == ()
         assert len(done.arrivals) == 1
         tokens = {row["volume"] for row in rows(tmp_path, "ct")}
@@ -57,10 +57,10 @@ def test_a_changed_dataset_yaml_reaches_what_is_stored(tmp_path: Path) -> None:
         assert told.event_log_entry.asset_observation is not None
         assert told.event_log_entry.asset_observation.metadata["loose_files"].value == 1
 
-        done = run_pass(build_definitions(moved), instance, tmp_path / "dagster")
+        done = run_pass(build_definitions(moved), instance)
         assert done.failed == ()
         assert len(done.arrivals) == 1
-        assert run_pass(build_definitions(moved), instance, tmp_path / "dagster").runs == ()
+        assert run_pass(build_definitions(moved), instance).runs == ()
         assert len(set(versions(instance, "seg"))) == 2
     # `ct` is no asset any more: what it holds stays, and is told of
     assert {row["volume"] for row in rows(tmp_path, "ct")} == tokens

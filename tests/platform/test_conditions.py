@@ -1,6 +1,7 @@
 """When what follows the arrivals is made again: Dagster's real evaluation, on a real instance."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+import time
 from collections.abc import Iterator
 
 import dagster as dg
@@ -109,6 +110,28 @@ def test_a_failed_data_set_is_not_tried_again_until_something_arrives(instance: 
     make(instance, dataset)
     assert wanted(instance) == set()
     arrive(instance, "b")
+    assert wanted(instance) == {"dataset"}
+
+
+def kill_a_run_of(instance: dg.DagsterInstance, asset: dg.AssetsDefinition) -> None:
+    """As a machine leaves it that loses its power while the run is at work."""
+    everything = dg.Definitions(assets=ASSETS).resolve_implicit_global_asset_job_def()
+    job = everything.get_subset(asset_selection={asset.key})
+    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    instance.report_run_failed(run)
+
+
+def test_a_data_set_whose_run_was_killed_is_asked_for_again_a_few_times(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrive(instance, "a")
+    for _ in range(2):
+        kill_a_run_of(instance, dataset)
+        assert wanted(instance) == {"dataset"}
+    kill_a_run_of(instance, dataset)
+    assert wanted(instance) == set()
+    later = time.time() + 3600
+    monkeypatch.setattr("time.time", lambda: later)
     assert wanted(instance) == {"dataset"}
 
 

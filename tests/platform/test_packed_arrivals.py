@@ -32,7 +32,7 @@ def test_a_packed_arrival_gives_the_volumes_and_subjects_of_the_plain_one(tmp_pa
     for home in ("plain", "packed"):
         definitions = build_definitions(load_dataset(tmp_path / home / "dataset.yaml"))
         with open_instance(tmp_path / home / "dagster") as instance:
-            done = run_pass(definitions, instance, tmp_path / home / "dagster")
+            done = run_pass(definitions, instance)
             seen = read_overview(load_dataset(tmp_path / home / "dataset.yaml"), definitions, instance)
         assert not done.failed
         assert not seen.checks.failed

@@ -182,7 +182,7 @@ def test_with_pseudonyms_no_identifier_leaves_in_any_way(
     with caplog.at_level(logging.DEBUG):
         definitions = build_definitions(load_dataset(tmp_path / "dataset.yaml"))
         with open_instance(tmp_path / "dagster") as instance:
-            done = run_pass(definitions, instance, tmp_path / "dagster")
+            done = run_pass(definitions, instance)
     assert [run.problem for run in done.runs if not run.succeeded] == []
     told = caplog.text + "".join(capfd.readouterr())
     _check_tables(tmp_path / "work", [WORD, SECRET, *uids])

@@ -40,7 +40,7 @@ def test_real_arrivals_run_through_and_every_file_is_accounted_for(shared_data: 
     dataset = DatasetSettings(folder=tmp_path, arrivals=settings)  # type: ignore[arg-type] # pydantic makes it
     definitions = build_definitions(dataset)
     with open_instance(tmp_path / "dagster") as instance:
-        done = run_pass(definitions, instance, tmp_path / "dagster")
+        done = run_pass(definitions, instance)
         overview = read_overview(dataset, definitions, instance)
         job = definitions.resolve_job_def("standing_checks")
         standing = job.execute_in_process(instance=instance, run_config=QUIET).get_asset_check_evaluations()

@@ -35,7 +35,7 @@ def test_the_line_runs_on_s3_and_leaves_no_secret_behind(
     dataset = load_dataset(tmp_path / "dataset.yaml")
     definitions = build_definitions(dataset)
     with open_instance(tmp_path / "dagster") as instance:
-        done = run_pass(definitions, instance, tmp_path / "dagster")
+        done = run_pass(definitions, instance)
         overview = read_overview(dataset, definitions, instance)
     assert done.failed == ()
     assert overview.checks.failures == ()

@@ -19,7 +19,6 @@ from radiobject_assets.landing.s3_zone import S3LandingZone
 from radiobject_assets.landing.settling import MARKER_GRACE_S, Seen
 from radiobject_assets.landing.watching import look
 from radiobject_assets.phantom.cohort import make_subject
-from radiobject_assets.platform.automation.sweep import sweep
 from radiobject_assets.platform.headless import open_instance, run_pass
 from radiobject_assets.platform.overview import read_overview
 from radiobject_assets.resources import MemoryBudgetResource, StorageResource
@@ -55,23 +54,19 @@ def put(zone: S3LandingZone, name: str, content: bytes = b"pixels") -> None:
     )
 
 
-def requested(found: object) -> list[str]:
-    return [request.key for request in found.requests]  # type: ignore[attr-defined]
-
-
 def test_prefixes_and_archives_are_arrivals_and_other_objects_are_loose(zone: S3LandingZone) -> None:
     for name in ("one/a/IM1", "one/IM2", "two/IM1", ".hidden/IM1", "Doe_Jane.zip", "stray.dcm"):
         put(zone, name)
-    found = sweep(None, zone, now_s=LATER)
-    assert requested(found)[1:] == ["one", "two"]
-    assert requested(found)[0].startswith("a-")
+    found = look(zone, {}, now_s=LATER)
+    assert sorted(found.settled)[1:] == ["one", "two"]
+    assert sorted(found.settled)[0].startswith("a-")
     assert found.loose.kinds == {".dcm": 1}
-    assert [request.n_files for request in found.requests] == [1, 2, 1]
-    assert requested(sweep(found.cursor, zone, now_s=LATER)) == []
     put(zone, "two/IM1", b"other pixels")
-    changed = sweep(found.cursor, zone, now_s=LATER + 61)
+    changed = look(zone, found.seen, now_s=LATER + 61)
     assert changed.unsettled == ("two",)
-    assert requested(sweep(changed.cursor, zone, now_s=LATER + 122)) == ["two"]
+    again = look(zone, changed.seen, now_s=LATER + 122)
+    assert sorted(again.settled) == sorted(found.settled)
+    assert {key for key in again.settled if again.seen[key].version != found.seen[key].version} == {"two"}
 
 
 def test_an_arrival_that_still_comes_waits_unless_it_is_marked(zone: S3LandingZone) -> None:
@@ -79,11 +74,11 @@ def test_an_arrival_that_still_comes_waits_unless_it_is_marked(zone: S3LandingZo
     put(zone, "two/IM1")
     put(zone, "two/_COMPLETE", b"")
     now = time.time()
-    first = sweep(None, zone, now_s=now)
-    assert requested(first) == []
-    found = sweep(first.cursor, zone, now_s=now + MARKER_GRACE_S)
-    assert requested(found) == ["two"]
-    assert found.requests[0].n_files == 1
+    first = look(zone, {}, now_s=now)
+    assert first.settled == ()
+    found = look(zone, first.seen, now_s=now + MARKER_GRACE_S)
+    assert found.settled == ("two",)
+    assert found.seen["two"].n_files == 1
 
 
 def test_a_copy_follows_its_objects_and_leads_nowhere(zone: S3LandingZone, tmp_path: Path) -> None:
@@ -138,9 +133,9 @@ def test_the_line_runs_from_a_landing_zone_on_s3(zone: S3LandingZone, tmp_path: 
     )
     definitions = build_definitions(dataset)
     with open_instance(tmp_path / "dagster") as instance:
-        done = run_pass(definitions, instance, tmp_path / "dagster")
+        done = run_pass(definitions, instance)
         overview = read_overview(dataset, definitions, instance)
-        assert run_pass(definitions, instance, tmp_path / "dagster").runs == ()
+        assert run_pass(definitions, instance).runs == ()
     assert done.failed == ()
     assert [run.what for run in done.arrivals] == ["drop"]
     assert overview.checks.failures == ()

@@ -11,7 +11,7 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import IngestError
 from radiobject_assets.landing.local_zone import Landing, arrival_key
 from radiobject_assets.landing.watching import look
-from radiobject_assets.platform.automation.sweep import sweep
+from radiobject_assets.platform.arrivals.looking import look as look_to_reconcile
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 
 LATER = time.time() + 86_400
@@ -47,18 +47,18 @@ def test_one_trusted_name_in_two_zones_is_said_and_neither_takes_the_others_plac
     deliver(tmp_path / "in", "one", "two")
     (tmp_path / "more").mkdir()
     both = zones(tmp_path, "in", "more")
-    first = sweep(None, both, now_s=LATER)
-    assert [request.key for request in first.requests] == ["one", "two"]
+    first = look_to_reconcile(both, {}, now_s=LATER)
+    assert sorted(first.settled) == ["one", "two"]
     deliver(tmp_path / "more", "two")
-    second = sweep(first.cursor, both, now_s=LATER + 100)
-    assert second.requests == ()
-    assert second.gone == ()
-    assert "two: in several landing zones" in second.summary()
+    second = look_to_reconcile(both, first.seen, now_s=LATER + 100)
+    assert sorted(second.settled) == ["one"]
+    assert "two" in second.present
+    assert "two: in several landing zones" in "; ".join(second.summary())
     with pytest.raises(IngestError, match="rename one of them"):
         both.fetch("two")
     (tmp_path / "more" / "two").rename(tmp_path / "more" / "three")
-    third = sweep(second.cursor, both, now_s=LATER + 200)
-    assert [request.key for request in third.requests] == ["three"]
+    third = look_to_reconcile(both, second.seen, now_s=LATER + 200)
+    assert sorted(third.settled) == ["one", "three", "two"]
 
 
 def test_files_that_belong_to_no_arrival_are_counted_over_all_zones(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_a_warning_without_names_and_a_pattern_that_moves_each_case_to_its_subje
         path.parent.mkdir(parents=True, exist_ok=True)
         nib.save(nib.Nifti1Image(np.full((5, 4, 3), number, np.int16), np.eye(4)), path)
     with open_instance(tmp_path / "dagster") as instance:
-        assert run_pass(build_definitions(dataset(tmp_path)), instance, tmp_path / "dagster").failed == ()
+        assert run_pass(build_definitions(dataset(tmp_path)), instance).failed == ()
         (record,) = instance.fetch_materializations(dg.AssetKey("series"), limit=1).records
         assert record.asset_materialization is not None
         metadata = record.asset_materialization.metadata
@@ -43,7 +43,7 @@ def test_a_warning_without_names_and_a_pattern_that_moves_each_case_to_its_subje
         assert "mueller" not in told
 
         mended = dataset(tmp_path, subjects={"file_name": LAYOUTS["decathlon"].file_name})
-        assert run_pass(build_definitions(mended), instance, tmp_path / "dagster").failed == ()
+        assert run_pass(build_definitions(mended), instance).failed == ()
         (record,) = instance.fetch_materializations(dg.AssetKey("series"), limit=1).records
         assert record.asset_materialization is not None
         assert "subjects_that_look_wrong" not in record.asset_materialization.metadata

@@ -32,9 +32,7 @@ def test_two_data_sets_share_an_instance_although_their_arrivals_are_alike(tmp_p
     shutil.copytree(liver.folder / "landing", lung.folder / "landing")  # the same names, sizes and times
     with open_instance(tmp_path / "dagster") as instance:
         for settings in (liver, lung):
-            state = tmp_path / "dagster" / str(settings.name)
-            state.mkdir()
-            done = run_pass(build_definitions(settings), instance, state)
+            done = run_pass(build_definitions(settings), instance)
             assert done.failed == ()
             assert [run.what for run in done.arrivals] == ["drop"]
             assert RadiObject(settings.store_uri).collection("ct").obs_ids

@@ -11,9 +11,7 @@ import pytest
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.definitions import build_definitions
-from radiobject_assets.ingest.labels_on_images.waiting import WaitingLabels
 from radiobject_assets.phantom.cohort import make_subject
-from radiobject_assets.platform.automation.retries import find_retries
 from radiobject_assets.platform.headless import Pass, open_instance, run_pass
 from radiobject_assets.store import RadiObject
 
@@ -35,7 +33,7 @@ def dataset(home: Path) -> DatasetSettings:
 
 def one_pass(config: DatasetSettings) -> Pass:
     with open_instance(config.folder / "dagster") as instance:
-        return run_pass(build_definitions(config), instance, config.folder / "dagster")
+        return run_pass(build_definitions(config), instance)
 
 
 def taken_in(done: Pass) -> list[str]:
@@ -72,32 +70,3 @@ def test_labels_are_taken_in_when_their_image_has_come(parts: tuple[Path, Path],
     assert list(rows["arrival"]) == ["labels"]
     assert not list((tmp_path / "work" / "arrivals" / "labels").glob("waiting-*"))
     assert one_pass(config).runs == ()
-
-
-LABELS = WaitingLabels("token", "seg", "ct", "s1", ("1.2.3",), ("/in/seg",))
-
-
-def requested(cursor: str | None, images: frozenset[str] | None, present: tuple[str, ...] = ("a",)) -> object:
-    found = find_retries(cursor, {"a": [LABELS]}, {LABELS: images} if images else {}, present)
-    return [request.run_key for request in found.requests], found.cursor
-
-
-def test_labels_that_can_never_be_placed_are_tried_once_for_each_state_of_their_images() -> None:
-    none, cursor = requested(None, None)
-    first, cursor = requested(cursor, frozenset({"t1"}))
-    second, cursor = requested(cursor, frozenset({"t1"}))
-    third, cursor = requested(cursor, frozenset({"t2"}))
-    assert none == []
-    assert len(first) == 1
-    assert second == []
-    assert len(third) == 1
-    assert set(first).isdisjoint(third)
-    # a lost cursor asks with the same key, which Dagster runs once
-    assert requested(None, frozenset({"t2"}))[0] == third
-
-
-def test_labels_whose_files_are_gone_are_counted_and_not_asked_for() -> None:
-    found = find_retries(None, {"a": [LABELS]}, {LABELS: frozenset({"t1"})}, present=())
-    assert found.requests == ()
-    assert "no longer in the landing zone" in found.summary()
-    assert "1.2.3" not in found.summary() + found.cursor

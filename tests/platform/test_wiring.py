@@ -12,7 +12,9 @@ from radiobject_assets.cli.demo import DATASET_YAML
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.platform.assets import build_assets
 from radiobject_assets.platform.assets.partitions import asset_key
+from radiobject_assets.platform.checks import build_checks
 from radiobject_assets.resources import ComputeResource, MemoryBudgetResource, StorageResource
 from radiobject_assets.resources.storage_resource import SECRET_OPTIONS
 
@@ -51,6 +53,14 @@ def test_integrity_and_leakage_block_and_speed_does_not(dataset: DatasetSettings
     others = {key.name for key in graph.asset_check_keys} - blocking
     assert blocking == {"integrity", "no_leakage"}
     assert {"read_performance", "patches_match_volumes"} <= others
+
+
+def test_every_asset_and_check_lets_the_heart_of_its_run_beat(dataset: DatasetSettings) -> None:
+    # a run without a sign of life is ended after `arrivals.silence_s`
+    made = [*build_assets(dataset), *build_checks(dataset)]
+    silent = [str(one.keys or one.check_keys) for one in made if "dataset" not in one.required_resource_keys]
+    assert len(made) > 10
+    assert silent == []
 
 
 def test_both_sensors_start_running(dataset: DatasetSettings) -> None:

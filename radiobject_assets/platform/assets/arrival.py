@@ -17,6 +17,7 @@ from radiobject_assets.errors import NotMadeYetError
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.ingest.settings import scan_version, settings_version
 from radiobject_assets.landing.local_zone import Arrival
+from radiobject_assets.platform.arrivals.runs import SETTINGS_METADATA
 from radiobject_assets.platform.assets.materialization_metadata import (
     counted,
     data_version_of,
@@ -129,6 +130,7 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
                     "nifti_images": len(found.niftis),
                     "unreadable": len(found.unreadable),
                     "unreadable_by_reason": table(counted({str(k): int(v) for k, v in reasons.items()})),
+                    SETTINGS_METADATA: settings_version(dataset.config),
                     **measurement.metadata(),
                 },
             )

@@ -41,6 +41,11 @@ def collection_names(dataset: DatasetSettings) -> tuple[str, ...]:
     return (ALL_VOLUMES,) if dataset.collects_by_modality else tuple(dataset.collections)
 
 
+def arrival_assets(dataset: DatasetSettings) -> tuple[str, ...]:
+    """Names of the assets that one arrival is made into."""
+    return ("raw_dicom", "series", "subjects", *collection_names(dataset))
+
+
 def every_arrival(key: dg.AssetKey) -> dg.AssetDep:
     """A dependency of an unpartitioned asset on all arrivals that there are."""
     return dg.AssetDep(key, partition_mapping=dg.AllPartitionMapping())

@@ -7,6 +7,7 @@ folder, which is as confidential as the images, and the event log gets what is k
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from radiobject_assets.errors import RadiObjectError
+from radiobject_assets.errors import RadiObjectError, StorageError
 from radiobject_assets.imaging.reasons import Reason
+from radiobject_assets.platform.arrivals.runs import FAULT_METADATA
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +26,16 @@ if TYPE_CHECKING:
     from radiobject_assets.ingest.report import SeriesOutcome
 
 _REPORT = "last-error.txt"
+_OF_THE_MACHINE = {
+    errno.EIO,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.ENOMEM,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
 
 
 def public_message(error: Exception) -> str:
@@ -49,6 +61,15 @@ def advice_on(error: Exception, report: Path) -> str:
         f"The full report, which may name patients, is in {report} on the machine of the run: its last line "
         "is the error, the lines above say where."
     )
+
+
+def is_fault_of_machine(error: Exception) -> bool:
+    """Whether another try may well succeed: storage, memory or the disk had no room or no answer."""
+    from radiobject_assets.store import MissingError
+
+    if isinstance(error, OSError):
+        return error.errno in _OF_THE_MACHINE
+    return isinstance(error, (StorageError, MemoryError)) and not isinstance(error, MissingError)
 
 
 def public_outcomes(outcomes: Sequence[SeriesOutcome]) -> pd.DataFrame:
@@ -84,6 +105,7 @@ def shielded(folder: Path) -> Iterator[None]:
             metadata={
                 "full_report": dg.MetadataValue.path(str(report)),
                 **({"what_to_do": advice} if advice else {}),
+                FAULT_METADATA: "machine" if is_fault_of_machine(error) else "item",
             },
         )
     else:

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key, collection_names
+from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
+from radiobject_assets.platform.assets.partitions import arrival_assets, arrival_partitions, asset_key
 from radiobject_assets.platform.automation.conditions import when_checked_inputs_changed, when_inputs_changed
 from radiobject_assets.platform.automation.sensors import (
     ARRIVAL_JOB,
     build_arrivals_sensor,
     build_follow_up_sensor,
-    build_waiting_sensor,
+    data_set_of,
 )
+from radiobject_assets.platform.checks.nothing_left import LEFT_BEHIND_CHECK
 from radiobject_assets.platform.checks.standing import keys_apart_from_arrivals
 from radiobject_assets.platform.dagster_internals import UnresolvedAssetJobDefinition
 
@@ -25,15 +27,13 @@ def build_arrival_job(settings: DatasetSettings) -> UnresolvedAssetJobDefinition
     All steps run in one process: each fans out over a pool of its own, so parallel steps would only compete
     for the cores and share one memory budget twice.
     """
+    arrival = dg.AssetSelection.assets(*(asset_key(settings, name) for name in arrival_assets(settings)))
+    # a standing check is about all arrivals: it is no part of the run of one
+    standing = dg.AssetCheckKey(asset_key(settings, "raw_dicom"), LEFT_BEHIND_CHECK)
     return dg.define_asset_job(
         ARRIVAL_JOB,
-        selection=dg.AssetSelection.assets(
-            *(
-                asset_key(settings, name)
-                for name in ("raw_dicom", "series", "subjects", *collection_names(settings))
-            )
-        )
-        - dg.AssetSelection.checks(*keys_apart_from_arrivals(settings)),
+        selection=arrival - dg.AssetSelection.checks(standing, *keys_apart_from_arrivals(settings)),
+        tags={DATA_SET_TAG: data_set_of(settings)},
         partitions_def=arrival_partitions(settings),
         executor_def=dg.in_process_executor,
         description="One arrival: scan, judge, ingest every collection, check.",
@@ -57,10 +57,9 @@ def with_conditions(
     ]
 
 
-def build_sensors(settings: DatasetSettings, job: UnresolvedAssetJobDefinition) -> list[dg.SensorDefinition]:
-    """The sensors for arrivals, for labels that wait for their image, and for what follows."""
-    return [
-        build_arrivals_sensor(settings, job),
-        build_waiting_sensor(settings, job),
-        build_follow_up_sensor(settings),
-    ]
+def build_sensors(
+    settings: DatasetSettings, job: UnresolvedAssetJobDefinition, assets: Sequence[dg.AssetsDefinition]
+) -> list[dg.SensorDefinition]:
+    """The sensors for arrivals and for what follows from them."""
+    keys = [key for asset in assets for key in asset.keys]
+    return [build_arrivals_sensor(settings, job, keys), build_follow_up_sensor(settings)]

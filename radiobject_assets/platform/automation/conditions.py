@@ -2,11 +2,12 @@
 
 Arrivals are requested by the sensor. What follows them (`dataset`, `splits`, `patch_cache`) is requested by
 one condition: an input is newer than the last attempt. It keeps no cursor, so nothing is lost between two
-ticks, and a failed attempt is not repeated until an input changes.
+ticks. A failed attempt is not repeated until an input changes; one that was killed is.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import dagster as dg
 from dagster import AutomationContext, AutomationResult
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.platform.arrivals.runs import why_it_ended
 from radiobject_assets.platform.dagster_internals import (
     CODE_VERSION_TAG,
     DATA_VERSION_TAG,
@@ -22,6 +24,9 @@ from radiobject_assets.platform.dagster_internals import (
 from radiobject_assets.training.recipe_versions import patches_version, split_version
 
 _CODE_TAG = "radiobject/code"
+
+_AT_ONCE_AGAIN = 3
+_PAUSE_S = 1500.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class InputsChanged(dg.AutomationCondition[dg.AssetKey]):
     materialization (dagster#24650), so a data set could stay behind until the next arrival. Comparing
     storage ids has no such gap: whatever was recorded after the attempt was planned is news.
 
-    - The attempt counts, not its success: a run that failed is not started again every tick.
+    - The attempt counts, not its success: a run that failed is not started again every tick. One that was
+      killed, or whose storage gave no answer, is no attempt; after three of them in a row there is a pause.
     - Of partitioned inputs one partition is enough: a failed arrival does not hold the others back.
     - Unpartitioned inputs must all exist, and news of an unchanged data version is no news.
     - Another code version of the target (which follows the settings that it uses) is news as well, until an
@@ -112,7 +118,11 @@ def _is_behind(
     code_version: str | None,
 ) -> bool:
     attempt = instance.get_latest_planned_materialization_info(key, partition)
-    if attempt is None or _was_made_by_another(instance, key, partition, attempt.run_id, code_version):
+    if (
+        attempt is None
+        or _was_made_by_another(instance, key, partition, attempt.run_id, code_version)
+        or _was_disturbed(instance, key, partition)
+    ):
         return True
     news = [parent for parent, last in latest.items() if last.storage_id > attempt.storage_id]
     if not news or any(parent not in whole for parent in news):
@@ -149,6 +159,25 @@ def _was_made_by_another(
         run = instance.get_run_by_id(attempt_run_id)
         known = None if run is None else run.tags.get(f"{_CODE_TAG}/{key.path[-1]}")
     return known is not None and code_version is not None and known != code_version
+
+
+def _was_disturbed(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> bool:
+    """Whether the last attempt was ended from outside, and the next one is due."""
+    selection = dg.EventRecordsFilter(
+        dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+        asset_key=key,
+        asset_partitions=[partition] if partition else None,
+    )
+    disturbed = []
+    for record in instance.get_event_records(selection, limit=_AT_ONCE_AGAIN):
+        run = instance.get_run_by_id(record.run_id)
+        if run is None or run.status != dg.DagsterRunStatus.FAILURE:
+            break
+        if why_it_ended(instance, run)[1] not in ("killed", "machine"):
+            break
+        disturbed.append(record.timestamp)
+    has_had_its_tries = len(disturbed) == _AT_ONCE_AGAIN
+    return bool(disturbed) and not (has_had_its_tries and abs(time.time() - disturbed[0]) < _PAUSE_S)
 
 
 def _input_versions(

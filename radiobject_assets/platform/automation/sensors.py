@@ -1,151 +1,132 @@
-"""The sensors: settled arrivals, labels whose image has come, and what follows from both."""
+"""The sensors: arrivals that are wanted and not achieved, and what follows from them."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
-import time
+from collections.abc import Iterable
 
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.ingest.settings import settings_version
-from radiobject_assets.landing.settling import MARKER_GRACE_S
-from radiobject_assets.platform.assets.collections import waiting_by_arrival
+from radiobject_assets.platform.arrivals.reconciling import Request
+from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG, IMAGES_TAG, REQUEST_TAG, RunsOfDataSet
 from radiobject_assets.platform.assets.materialization_metadata import counted, table
 from radiobject_assets.platform.assets.partitions import (
     LANDING_GROUP,
     STORE_GROUP,
     TRAINING_GROUP,
+    arrival_assets,
     arrival_partitions,
     asset_key,
-    collection_names,
 )
 from radiobject_assets.platform.automation.conditions import code_version_tags
-from radiobject_assets.platform.automation.retries import find_retries
-from radiobject_assets.platform.automation.sweep import Sweep, sweep
+from radiobject_assets.platform.automation.tick import Ticked, tick
+from radiobject_assets.platform.checks.nothing_left import evaluation
 from radiobject_assets.platform.dagster_internals import UnresolvedAssetJobDefinition
 from radiobject_assets.resources import DatasetResource, StorageResource
 
 ARRIVALS_SENSOR = "arrivals_sensor"
-WAITING_SENSOR = "waiting_labels_sensor"
 FOLLOW_UP_SENSOR = "follow_up_sensor"
 ARRIVAL_JOB = "process_arrival"
 ARRIVAL_VERSION_TAG = "radiobject/arrival_version"
+TRY_NOW = "now"
+"""As the arrivals sensor's cursor: try what failed or was given up at the next tick. Anybody may set it."""
+_TRY_IN_TIME = "in time"  # not empty: Dagster takes that for the old one
 
-# An overrun tick (60 s) emits nothing and saves no cursor: stop long before, and go on in the next one.
-TICK_BUDGET_S = 20.0
+
+def data_set_of(settings: DatasetSettings) -> str:
+    """What its runs are told from those of other data sets by."""
+    return settings.name or "unnamed"
 
 
 def build_arrivals_sensor(
-    settings: DatasetSettings, job: UnresolvedAssetJobDefinition
+    settings: DatasetSettings, job: UnresolvedAssetJobDefinition, keys: Iterable[dg.AssetKey]
 ) -> dg.SensorDefinition:
-    """The sensor over the landing zone: a settled arrival with new content becomes one run."""
+    """The sensor over the landing zone: what is wanted and not achieved becomes a run.
+
+    Parameters
+    ----------
+    keys
+        Of all assets of the data set: by them a run that somebody started by hand is known.
+    """
+    own_keys = frozenset(keys)
     partitions = arrival_partitions(settings)
 
     @dg.sensor(
         name=ARRIVALS_SENSOR,
         job=job,
-        minimum_interval_seconds=30,
+        minimum_interval_seconds=settings.arrivals.look_every_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Finds settled arrivals in the landing zone (marked complete, or quiet for a while) and "
-        "requests one run for each whose content is new; for all of them when dataset.yaml says other things "
-        "of images. Files that belong to no arrival are told in its ticks and observed on raw_dicom.",
+        description="Compares what lies settled in the landing zone with what was taken in, and asks for "
+        "a run for each arrival that is behind and in no run: new content, other settings, an image that "
+        "labels waited for, a run that failed or was killed. Ends runs whose process has died. Set its "
+        f"cursor to `{TRY_NOW}` to have what failed tried at once.",
     )
     def arrivals_sensor(
         context: dg.SensorEvaluationContext, dataset: DatasetResource, storage: StorageResource
-    ) -> dg.SensorResult | dg.SkipReason:
-        zone = dataset.landing(storage)
-        if problem := zone.problem():
-            return dg.SkipReason(problem)
-        deadline = time.monotonic() + TICK_BUDGET_S
-
-        def swept(cursor: str | None) -> Sweep:
-            return sweep(
-                cursor,
-                zone,
-                now_s=time.time(),
-                settings=settings_version(dataset.config),
-                out_of_time=lambda: time.monotonic() > deadline,
-            )
-
-        found = swept(context.cursor)
-        if not found.requests and found.wait_s is not None and found.wait_s <= MARKER_GRACE_S:
-            time.sleep(found.wait_s)  # a marker was only just written: that is not worth another tick
-            found = swept(found.cursor)
-        context.log.info(found.summary())
-        # a tick's text is soon out of sight; an observation stays with the asset
-        news = [_observed(settings, found)] if found.loose_is_news else []
-        if not found.requests:
-            return dg.SensorResult(skip_reason=found.summary(), cursor=found.cursor, asset_events=news)
-        known = set(context.instance.get_dynamic_partitions(partitions.name or ""))
-        new = [request.key for request in found.requests if request.key not in known]
+    ) -> dg.SensorResult:
+        done = tick(
+            dataset,
+            storage,
+            _runs_of(settings, own_keys, context.instance),
+            partitions=context.instance.get_dynamic_partitions(partitions.name or ""),
+            is_impatient=context.cursor == TRY_NOW,
+        )
+        context.log.info(done.summary)
         return dg.SensorResult(
-            run_requests=[
-                dg.RunRequest(
-                    run_key=_of_data_set(settings, request.run_key),
-                    partition_key=request.key,
-                    tags={ARRIVAL_VERSION_TAG: request.version},
-                )
-                for request in found.requests
-            ],
-            dynamic_partitions_requests=[partitions.build_add_request(new)] if new else [],
-            cursor=found.cursor,
-            asset_events=news,
+            run_requests=[_run_request(settings, request) for request in done.requests] or None,
+            skip_reason=None if done.requests else done.summary,
+            dynamic_partitions_requests=[partitions.build_add_request(list(done.new))] if done.new else [],
+            cursor=_TRY_IN_TIME,
+            asset_events=_told(settings, done),
         )
 
     return arrivals_sensor
 
 
-def _of_data_set(settings: DatasetSettings, run_key: str) -> str:
-    # several data sets on one instance may have arrivals of one name and content
-    return f"{settings.name}:{run_key}" if settings.name else run_key
-
-
-def _observed(settings: DatasetSettings, found: Sweep) -> dg.AssetObservation:
-    return dg.AssetObservation(
-        asset_key(settings, "raw_dicom"),
-        description=str(found.loose) if found.loose.count else "no files lie in the landing zone itself",
-        metadata={"loose_files": found.loose.count, "loose_kinds": table(counted(found.loose.kinds))},
+def _runs_of(
+    settings: DatasetSettings, keys: frozenset[dg.AssetKey], instance: dg.DagsterInstance
+) -> RunsOfDataSet:
+    return RunsOfDataSet(
+        instance=instance,
+        data_set=data_set_of(settings),
+        arrival_job=ARRIVAL_JOB,
+        raw_dicom=asset_key(settings, "raw_dicom"),
+        arrival_keys=frozenset(asset_key(settings, name) for name in arrival_assets(settings)),
+        keys=keys,
     )
 
 
-def build_waiting_sensor(settings: DatasetSettings, job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
-    """The sensor over labels that came before their image: they are taken in again once it is there."""
-
-    @dg.sensor(
-        name=WAITING_SENSOR,
-        job=job,
-        minimum_interval_seconds=30,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Requests an arrival again when the image that its labels refer to is in the store.",
+def _run_request(settings: DatasetSettings, request: Request) -> dg.RunRequest:
+    # no run key: Dagster runs one once for ever, also where its run was lost
+    images = {IMAGES_TAG: request.images} if request.images else {}
+    return dg.RunRequest(
+        partition_key=request.key,
+        tags={
+            DATA_SET_TAG: data_set_of(settings),
+            REQUEST_TAG: request.token,
+            ARRIVAL_VERSION_TAG: request.wanted,
+            **images,
+        },
     )
-    def waiting_labels_sensor(
-        context: dg.SensorEvaluationContext, dataset: DatasetResource, storage: StorageResource
-    ) -> dg.SensorResult | dg.SkipReason:
-        from radiobject_assets.ingest.labels_on_images.waiting import images_there
 
-        names = collection_names(dataset.config)
-        waiting = waiting_by_arrival(dataset.tables(storage), names)
-        if not waiting:
-            return dg.SkipReason("no labels wait for their image")
-        everything = [one for labels in waiting.values() for one in labels]
-        found = find_retries(
-            context.cursor,
-            waiting,
-            images_there(dataset.config.store_uri, everything, storage.ctx),
-            {arrival.key for arrival in dataset.landing(storage).arrivals()},
-        )
-        context.log.info(found.summary())
-        if not found.requests:
-            context.update_cursor(found.cursor)
-            return dg.SkipReason(found.summary())
-        return dg.SensorResult(
-            run_requests=[
-                dg.RunRequest(run_key=_of_data_set(settings, request.run_key), partition_key=request.key)
-                for request in found.requests
-            ],
-            cursor=found.cursor,
-        )
 
-    return waiting_labels_sensor
+def _told(
+    settings: DatasetSettings, done: Ticked
+) -> list[dg.AssetObservation | dg.AssetCheckEvaluation | dg.AssetMaterialization]:
+    # a tick's text is soon out of sight; these stay with the asset
+    news: list[dg.AssetObservation | dg.AssetCheckEvaluation | dg.AssetMaterialization] = []
+    if done.loose_is_news:
+        news.append(
+            dg.AssetObservation(
+                asset_key(settings, "raw_dicom"),
+                description=str(done.loose)
+                if done.loose.count
+                else "no files lie in the landing zone itself",
+                metadata={"loose_files": done.loose.count, "loose_kinds": table(counted(done.loose.kinds))},
+            )
+        )
+    if done.left_is_news:
+        news.append(evaluation(settings, done.left))
+    return news
 
 
 def build_follow_up_sensor(settings: DatasetSettings) -> dg.AutomationConditionSensorDefinition:
@@ -161,6 +142,6 @@ def build_follow_up_sensor(settings: DatasetSettings) -> dg.AutomationConditionS
         minimum_interval_seconds=30,
         use_user_code_server=True,
         emit_backfills=False,
-        run_tags=code_version_tags(settings),
+        run_tags={DATA_SET_TAG: data_set_of(settings), **code_version_tags(settings)},
         description="Requests a new snapshot, split and patch caches when their inputs have changed.",
     )

@@ -18,6 +18,7 @@ from radiobject_assets.platform.assets.partitions import collection_names
 from radiobject_assets.platform.checks.accounting import build_accounting_check
 from radiobject_assets.platform.checks.integrity import build_integrity_check
 from radiobject_assets.platform.checks.leakage import build_leakage_check
+from radiobject_assets.platform.checks.nothing_left import build_left_behind_check
 from radiobject_assets.platform.checks.patches import build_patch_check
 from radiobject_assets.platform.checks.reading import build_reading_check
 from radiobject_assets.platform.checks.standing import build_standing_checks
@@ -26,6 +27,7 @@ from radiobject_assets.platform.checks.standing import build_standing_checks
 def build_checks(settings: DatasetSettings) -> list[dg.AssetChecksDefinition]:
     """All checks of one data set."""
     checks = [
+        build_left_behind_check(settings),
         build_accounting_check(settings),
         *(build_integrity_check(settings, name) for name in collection_names(settings)),
         build_reading_check(settings),

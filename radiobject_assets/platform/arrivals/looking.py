@@ -1,0 +1,109 @@
+"""What lies in the landing zone, as it is reconciled: a look by change, and what is remembered between two.
+
+What is remembered lies in the work folder of this machine. Losing it costs one look at everything, and for
+what is still arriving another quiet period.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from radiobject_assets.landing import watching
+from radiobject_assets.landing.local_zone import Landing, LooseFiles
+from radiobject_assets.landing.settling import Seen
+from radiobject_assets.system.durable_files import write_whole
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look found."""
+
+    present: frozenset[str]
+    """Keys of all arrivals, also of those that were not looked into for want of time."""
+    settled: Mapping[str, str]
+    """Key to the version of the content."""
+    unsettled: frozenset[str]
+    empty: frozenset[str]
+    """Settled, and without a file."""
+    loose: LooseFiles
+    moved: Mapping[str, str] = field(default_factory=dict)
+    """Arrivals with exactly the files of one that is gone: its key."""
+    clashes: tuple[str, ...] = ()
+    """Names that arrivals of several landing zones have: none of them is taken in."""
+    is_complete: bool = True
+    """Whether there was time for all that should have been looked at."""
+    wait_s: float | None = None
+    """Seconds after which the first of the unsettled may be settled."""
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    """For the next look."""
+
+    def summary(self) -> list[str]:
+        """What a person should know of it, in parts of a sentence."""
+        parts = []
+        if self.unsettled:
+            parts.append(f"{len(self.unsettled)} still arriving")
+        if self.empty:
+            parts.append(f"{len(self.empty)} empty")
+        if self.clashes:
+            parts.append(f"{', '.join(self.clashes)}: in several landing zones, not taken in until renamed")
+        if self.loose.count:
+            parts.append(str(self.loose))
+        if not self.is_complete:
+            parts.append("out of time: the next tick goes on from here")
+        return parts
+
+
+def look(
+    zone: Landing,
+    seen: Mapping[str, Seen],
+    *,
+    now_s: float,
+    out_of_time: Callable[[], bool] = lambda: False,
+) -> Look:
+    """Look at the landing zone once (`landing.watching.look`).
+
+    Raises
+    ------
+    ConfigurationError, StorageError
+        The landing zone can't be listed.
+    """
+    found = watching.look(zone, seen, now_s=now_s, out_of_time=out_of_time)
+    there = (*found.settled, *found.unsettled, *found.empty, *found.clashes)
+    return Look(
+        present=frozenset(there),
+        settled={key: found.seen[key].version for key in found.settled},
+        unsettled=frozenset(found.unsettled),
+        empty=frozenset(found.empty),
+        loose=found.loose,
+        moved=found.moved,
+        clashes=found.clashes,
+        is_complete=found.is_complete,
+        wait_s=found.wait_s,
+        seen=found.seen,
+    )
+
+
+def remembered(path: Path) -> dict[str, Seen]:
+    """What the last look left; nothing where it is lost or damaged."""
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        return {str(key): Seen.from_json(one) for key, one in content.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError):
+        _log.warning("what was seen of the landing zone is lost; it is looked at anew")
+        return {}
+
+
+def remember(path: Path, seen: Mapping[str, Seen]) -> None:
+    """Leave that for the next look."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    told = {key: one.to_json() for key, one in seen.items()}
+    write_whole(path, json.dumps(told, separators=(",", ":")))

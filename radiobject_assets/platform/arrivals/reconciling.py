@@ -1,0 +1,293 @@
+"""From what lies there, what is known, the runs and the clock: what is known now, and what to ask for.
+
+No Dagster and no clock here. An arrival is asked for while it is neither achieved nor in a run that lives. An
+arrival that fails by itself is tried a few times and then left alone; what ends a run from outside is no
+fault of the arrival and does not count, unless its run dies again and again in the same step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow, ErrorKind
+from radiobject_assets.platform.arrivals.looking import Look
+
+DEATHS_BY_CHANCE = 3
+"""A run that was killed in the same step more often than that in a row is probably what kills it."""
+_MAX_ELAPSED_S = 60.0
+
+
+@dataclass(frozen=True)
+class LivingRun:
+    """A run of an arrival that waits or works."""
+
+    key: str
+    run_id: str
+    asked: str = ""
+    """Token of the request that it answers; empty: a person started it."""
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """A run of an arrival that came to an end."""
+
+    key: str
+    run_id: str
+    fate: Literal["success", "failure", "killed", "canceled"]
+    asked: str = ""
+    achieved: str = ""
+    """Of a success that made everything of an arrival: the version of what it took in."""
+    images: str = ""
+    """Digest of the images for whose sake it was asked for."""
+    error: str = ""
+    error_kind: ErrorKind = ""
+    place: str = ""
+    """Step in which it was killed; empty: before the first."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run to be asked for: one arrival, one partition."""
+
+    key: str
+    token: str
+    wanted: str
+    images: str = ""
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """What is known now, and what is to be asked for."""
+
+    rows: Mapping[str, ArrivalRow]
+    requests: tuple[Request, ...]
+
+
+def wanted_version(content: str, settings: str) -> str:
+    """The version of what is to be made of an arrival: of its content, and of what dataset.yaml says."""
+    return f"{content}:{settings}"
+
+
+def observe(
+    rows: Mapping[str, ArrivalRow],
+    seen: Look,
+    *,
+    settings: str,
+    images: Mapping[str, str],
+    partitions: Collection[str],
+    now_s: float,
+) -> dict[str, ArrivalRow]:
+    """What is wanted, by what lies there.
+
+    Parameters
+    ----------
+    rows
+        What is known.
+    seen
+        What lies in the landing zone.
+    settings
+        Version of what dataset.yaml says of images (`ingest.settings`).
+    images
+        For each arrival with waiting labels: a digest of the images that they could lie on.
+    partitions
+        Those that Dagster knows. An arrival that is gone, and whose partition somebody deleted, is forgotten.
+    now_s
+        Seconds since the epoch.
+    """
+    known = dict(rows)
+    for key, content in seen.settled.items():
+        row = replace(known.get(key, ArrivalRow()), unsettled_since_s=0.0)
+        wanted = wanted_version(content, settings)
+        if row.wanted != wanted:  # other content is another chance
+            row = _fresh(replace(row, wanted=wanted, wanted_since_s=now_s))
+        known[key] = row
+    for key in seen.unsettled:
+        row = known.get(key, ArrivalRow())
+        known[key] = replace(row, unsettled_since_s=row.unsettled_since_s or now_s)
+    for new, old in seen.moved.items():
+        # the same delivery under another name: once it is taken in there, the old name says nothing
+        if known[new].is_achieved and old in known and not known[old].asked:
+            del known[old]
+    for key in seen.empty & known.keys():
+        known[key] = replace(known[key], wanted="", unsettled_since_s=0.0)
+    for key, row in list(known.items()):
+        if key not in seen.present:
+            if key not in partitions and not row.asked:
+                del known[key]
+                continue
+            row = replace(row, vanished_since_s=row.vanished_since_s or now_s, unsettled_since_s=0.0)
+        elif row.vanished_since_s:
+            row = replace(row, vanished_since_s=0.0)
+        there = images.get(key, "")
+        if there != row.images:
+            row = replace(row, images=there)
+            if not row.is_achieved:
+                row = _fresh(replace(row, wanted_since_s=row.wanted_since_s or now_s))
+        known[key] = row
+    return known
+
+
+def unresolved(
+    rows: Mapping[str, ArrivalRow], room: int, now_s: float, delays_s: Sequence[float]
+) -> list[str]:
+    """Arrivals whose latest run one must know: asked for, about to be, or given up (somebody may have
+    helped)."""
+    asked = [key for key, row in rows.items() if row.asked]
+    left = [key for key, row in rows.items() if is_given_up(row, delays_s)]
+    return [*asked, *_due(rows, room, now_s, delays_s), *left]
+
+
+def reconcile(
+    rows: Mapping[str, ArrivalRow],
+    living: Sequence[LivingRun],
+    ended: Sequence[EndedRun],
+    *,
+    room: int,
+    tokens: Sequence[str],
+    now_s: float,
+    delays_s: Sequence[float],
+    is_impatient: bool = False,
+) -> Reconciled:
+    """What became of what was asked for, and what to ask for now.
+
+    Parameters
+    ----------
+    rows
+        Of `observe`.
+    living
+        All runs of arrivals that wait or work.
+    ended
+        Of each arrival of `unresolved`: its latest run, if that came to an end.
+    room
+        How many requests there may be at most.
+    tokens
+        A new token for each of them.
+    now_s
+        Seconds since the epoch.
+    delays_s
+        Seconds to wait before each try after the first; after the last one an arrival is given up.
+    is_impatient
+        Ask now for what waits for its next try, and for what was given up.
+    """
+    known = dict(rows)
+    alive = {run.key: run for run in living if run.key in known}
+    for key, run in alive.items():
+        known[key] = replace(known[key], run_id=run.run_id, asked=run.asked or _by_hand(run.run_id))
+    for end in ended:
+        row = known.get(end.key)
+        if row is None or end.key in alive:
+            continue
+        is_answer = bool(end.asked) and row.asked == end.asked
+        # a run that was not asked for is news once: somebody started it, or the table was lost
+        is_news = row.asked == _by_hand(end.run_id) or (not row.asked and end.run_id != row.run_id)
+        if is_answer or is_news:
+            known[end.key] = _after(row, end, is_answer, now_s, delays_s)
+    for key, row in known.items():
+        if row.asked and key not in alive:
+            # no run answers it: Dagster dropped the request, or its home was lost
+            known[key] = replace(row, asked="")
+        elif is_impatient and not row.is_achieved:
+            known[key] = _fresh(row)
+    chosen = _due(known, room, now_s, delays_s)
+    requests = []
+    for key, token in zip(chosen, tokens, strict=False):
+        row = known[key]
+        known[key] = replace(row, asked=token, wanted_since_s=row.wanted_since_s or now_s)
+        requests.append(Request(key, token, row.wanted, row.images))
+    return Reconciled(known, tuple(requests))
+
+
+def is_given_up(row: ArrivalRow, delays_s: Sequence[float]) -> bool:
+    """Whether it failed so often by itself that it is left alone."""
+    return not row.is_achieved and row.attempts > len(delays_s)
+
+
+def stopped_hearts(
+    signs: Mapping[str, str | None],
+    before: Mapping[str, tuple[str, float]],
+    *,
+    elapsed_s: float,
+    silence_s: float,
+) -> tuple[dict[str, tuple[str, float]], list[str]]:
+    """Which runs give no sign of life any more.
+
+    Counted is the time between looks in which a sign did not change, at most a minute for each look: so a
+    clock that is set, or a machine that slept, ends nobody.
+
+    Parameters
+    ----------
+    signs
+        Of each run that counts as running its last sign of life; None: it has given none yet.
+    before
+        What the last look returned.
+    elapsed_s
+        Seconds since that look.
+    silence_s
+        How long a run may be silent, its start included.
+
+    Returns
+    -------
+    For the next look, the silences; and the runs that are dead.
+    """
+    step = min(max(elapsed_s, 0.0), _MAX_ELAPSED_S)
+    silences: dict[str, tuple[str, float]] = {}
+    for run_id, sign in signs.items():
+        last, silent = before.get(run_id, ("", 0.0))
+        now = sign or "none"
+        silences[run_id] = (now, silent + step if now == last else 0.0)
+    return silences, [run for run, (_, silent) in silences.items() if silent > silence_s]
+
+
+def _by_hand(run_id: str) -> str:
+    return f"by hand {run_id}"
+
+
+def _fresh(row: ArrivalRow) -> ArrivalRow:
+    return replace(row, attempts=0, disturbed=0, deaths=0, place="", next_try_s=0.0)
+
+
+def _due(rows: Mapping[str, ArrivalRow], room: int, now_s: float, delays_s: Sequence[float]) -> list[str]:
+    latest_s = now_s + max(delays_s)  # a later try was noted by a clock that was wrong
+    due = [
+        key
+        for key, row in rows.items()
+        if not row.is_achieved
+        and not (row.asked or row.vanished_since_s or row.unsettled_since_s)
+        and not is_given_up(row, delays_s)
+        and (row.next_try_s <= now_s or row.next_try_s > latest_s)
+    ]
+    due.sort(key=lambda key: (rows[key].next_try_s, rows[key].wanted_since_s, key))
+    return due[: max(room, 0)]
+
+
+def _after(
+    row: ArrivalRow, end: EndedRun, is_answer: bool, now_s: float, delays_s: Sequence[float]
+) -> ArrivalRow:
+    row = replace(row, asked="", run_id=end.run_id)
+    if end.fate == "success" and (end.achieved or not is_answer):
+        row = _fresh(replace(row, error="", error_kind=""))
+        if end.achieved:
+            row = replace(row, achieved=end.achieved, tried_images=end.images if is_answer else row.images)
+        return replace(row, wanted_since_s=0.0 if row.is_achieved else row.wanted_since_s)
+    if end.fate == "success":
+        end = replace(end, error="its run made only a part of its assets", error_kind="item")
+    row = replace(row, error=end.error, error_kind=end.error_kind)
+    if end.error_kind == "item":
+        return _failed(replace(row, disturbed=0, deaths=0, place=""), now_s, delays_s)
+    row = replace(row, disturbed=row.disturbed + 1)
+    if end.fate == "killed":
+        again = bool(end.place) and end.place == row.place
+        row = replace(row, deaths=row.deaths + 1 if again else 1, place=end.place)
+        if row.deaths > DEATHS_BY_CHANCE:
+            return _failed(row, now_s, delays_s)
+    # what was killed is worth another try at once; storage without an answer is not, and who cancels a run
+    # wants some peace
+    waits = {"killed": [0.0, *delays_s], "canceled": delays_s[-1:]}.get(end.fate, delays_s)
+    return replace(row, next_try_s=now_s + waits[min(row.disturbed - 1, len(waits) - 1)])
+
+
+def _failed(row: ArrivalRow, now_s: float, delays_s: Sequence[float]) -> ArrivalRow:
+    wait = delays_s[min(row.attempts, len(delays_s) - 1)]
+    return replace(row, attempts=row.attempts + 1, next_try_s=now_s + wait)
