@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from radiobject_assets.curation.card import MANIFEST_FILE, croissant_card, markdown_card
-from radiobject_assets.curation.making import write_manifest
-from radiobject_assets.curation.manifest import Digests, Header
+from radiobject_assets.curation.manifest import Digests, ManifestHeader
+from radiobject_assets.curation.manifest_of_state import write_manifest
 from radiobject_assets.curation.summary import Summary, summarise
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.store import WholeState
@@ -22,7 +22,7 @@ from radiobject_assets.system.durable_files import write_whole
 class Cards:
     """What was written."""
 
-    header: Header
+    header: ManifestHeader
     digests: Digests
     summary: Summary
     markdown: str

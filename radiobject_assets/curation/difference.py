@@ -65,7 +65,7 @@ class Difference:
         }
 
 
-def difference(before: Manifest, after: Manifest) -> Difference:
+def compare_manifests(before: Manifest, after: Manifest) -> Difference:
     """What has changed from one manifest to another.
 
     Raises

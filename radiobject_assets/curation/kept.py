@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from radiobject_assets.curation.card import MANIFEST_FILE
 from radiobject_assets.curation.cards import Cards, write_cards
-from radiobject_assets.curation.difference import Difference, difference
-from radiobject_assets.curation.making import splits_in
+from radiobject_assets.curation.difference import Difference, compare_manifests
 from radiobject_assets.curation.manifest import Manifest
+from radiobject_assets.curation.manifest_of_state import splits_in
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.store import Storage, TileDBContext, list_snapshots, whole_state
 from radiobject_assets.system.temporary import temporary_folder
@@ -84,7 +84,7 @@ def keep_snapshot(
         changes = None
         if before is not None:
             with kept_manifest(storage, before) as earlier:
-                changes = None if earlier is None else difference(earlier, Manifest(manifest))
+                changes = None if earlier is None else compare_manifests(earlier, Manifest(manifest))
     return KeptSnapshot(cards, name, before, changes)
 
 

@@ -3,7 +3,7 @@
 Each line is one JSON object in canonical form (RFC 8785), so that equal content gives equal bytes, and a
 manifest of a million volumes is written, read and compared line by line:
 
-1. a header (`Header`): the snapshot, settings, version of the program;
+1. a header (`ManifestHeader`): the snapshot, settings, version of the program;
 2. a line for each subject (`SubjectEntry`), sorted by token;
 3. a line for each volume (`VolumeEntry`), sorted by token;
 4. `{"content": ..., "digest": ...}`: BLAKE3 over all lines of subjects and volumes, and over all lines before
@@ -29,7 +29,7 @@ FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Header:
+class ManifestHeader:
     """What a manifest is of."""
 
     snapshot: str | None
@@ -41,7 +41,7 @@ class Header:
     key: str
     """Which tokens can be compared: those of manifests of one store have the same key."""
     code_version: str
-    """Version of radiobject-assets that wrote the manifest."""
+    """Version of the program that wrote the manifest."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What dataset.yaml says of the images, splits and patches; no paths."""
 
@@ -101,7 +101,7 @@ class ManifestWriter:
     Entries must come sorted by token.
     """
 
-    def __init__(self, file: IO[bytes], header: Header) -> None:
+    def __init__(self, file: IO[bytes], header: ManifestHeader) -> None:
         self._file = file
         self._whole, self._content = blake3(), blake3()
         document = {"format": FORMAT, "format_version": FORMAT_VERSION, **dataclasses.asdict(header)}
@@ -154,7 +154,7 @@ class Manifest:
             raise SchemaError(f"{self.path} is no manifest of a data set, or a damaged one; make it anew")
         return found
 
-    def _header(self) -> Header:
+    def _header(self) -> ManifestHeader:
         document = self._document(next(self._lines(), b""))
         if document.pop("format", None) != FORMAT:
             raise SchemaError(
@@ -164,7 +164,7 @@ class Manifest:
             raise SchemaError(f"{self.path} is of version {version}; this program reads {FORMAT_VERSION}")
         document.setdefault("snapshot", None)
         try:
-            return Header(**document)
+            return ManifestHeader(**document)
         except TypeError:
             raise SchemaError(f"{self.path}: its header is damaged; make it anew") from None
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from radiobject_assets.curation.making import volume_entries
-from radiobject_assets.curation.manifest import Header, Manifest, VolumeEntry
-from radiobject_assets.curation.matching import Match, match_volumes
+from radiobject_assets.curation.manifest import Manifest, ManifestHeader, VolumeEntry
+from radiobject_assets.curation.manifest_of_state import volume_entries
 from radiobject_assets.curation.tokens import TokenKey
+from radiobject_assets.curation.volume_matching import Match, match_volumes
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import IngestError
 from radiobject_assets.ingest import ingest_sources
@@ -85,7 +85,7 @@ def match_folder(
     return match_volumes(manifest, [*have, *more], same_key=False)
 
 
-def settings_of(header: Header) -> DatasetSettings:
+def settings_of(header: ManifestHeader) -> DatasetSettings:
     """What a manifest notes of dataset.yaml, as far as it decides what becomes of files.
 
     Volumes are matched by voxels, so pseudonyms, whose secret is not here, are of no matter.

@@ -64,6 +64,7 @@ from .log.columns import (
     validate_id as validate_id,
 )
 from .names import (
+    ASSIGNED_DIVISION as ASSIGNED_DIVISION,
     ASSIGNED_SPLIT as ASSIGNED_SPLIT,
     OBS_ID as OBS_ID,
     SUBJECT as SUBJECT,

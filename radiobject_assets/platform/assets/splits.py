@@ -70,7 +70,7 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
     def splits(
         dataset: DatasetResource, storage: StorageResource, memory: MemoryBudgetResource
     ) -> dg.MaterializeResult[None]:
-        from radiobject_assets.curation.dividing import divide_snapshot
+        from radiobject_assets.curation.divided_snapshot import divide_snapshot
         from radiobject_assets.curation.kept import keep_snapshot
 
         with shielded(dataset.work.root):

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEFT_BEHIND_CHECK = "nothing_left_behind"
-_RECOVERY = "See whether the storage beside the store can be read, then run this check again."
 
 
 def build_left_behind_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
@@ -39,7 +38,7 @@ def build_left_behind_check(settings: DatasetSettings) -> dg.AssetChecksDefiniti
             rows = ArrivalTable(dataset.tables(storage)).rows
             return _result(left_behind(rows, time.time(), dataset.config.arrivals.retry_after_s))
 
-        return check_result(rule, work=dataset.work.root, what_to_do=_RECOVERY)
+        return check_result(rule, work=dataset.work.root)
 
     return nothing_left_behind
 

@@ -9,7 +9,7 @@ from blake3 import blake3
 
 from radiobject_assets.store.log.state import State
 from radiobject_assets.store.log.table_reading import read_table
-from radiobject_assets.store.names import ASSIGNED_SPLIT, COLLECTIONS, OBS, OBS_META
+from radiobject_assets.store.names import ASSIGNED_DIVISION, ASSIGNED_SPLIT, COLLECTIONS, OBS, OBS_META
 from radiobject_assets.store.storage import Storage
 
 # Of a copy these differ.
@@ -25,7 +25,8 @@ def counts_and_digest(storage: Storage, state: State) -> tuple[dict[str, int], s
     """
     digest = blake3()
     people = state.table(OBS_META)
-    columns = [column.name for column in people.columns if column.name != ASSIGNED_SPLIT]
+    divided = (ASSIGNED_SPLIT, ASSIGNED_DIVISION)
+    columns = [column.name for column in people.columns if column.name not in divided]
     subjects = read_table(storage, OBS_META, people, columns)
     _hash_table(digest, "subjects", subjects)
     counts = {"subjects": subjects.num_rows}

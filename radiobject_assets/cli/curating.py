@@ -39,7 +39,7 @@ def manifest(
 
     `--json` (with `-o`) prints what the manifest is of, and its digests.
     """
-    from radiobject_assets.curation.making import write_manifest
+    from radiobject_assets.curation.manifest_of_state import write_manifest
     from radiobject_assets.store import whole_state
     from radiobject_assets.system.temporary import temporary_folder
 
@@ -76,10 +76,10 @@ def diff(
 
     Exit code 0: the data are the same. 1: they differ. 2: could not run.
     """
-    from radiobject_assets.curation.difference import difference
+    from radiobject_assets.curation.difference import compare_manifests
 
     with _two_manifests(before, after) as (old, new):
-        found = difference(old, new)
+        found = compare_manifests(old, new)
     if as_json:
         print_json(found.to_json())
     else:
@@ -213,8 +213,8 @@ def _place(text: str) -> tuple[str, str | None]:
 @contextmanager
 def _two_manifests(before: str, after: str) -> Iterator[tuple[Manifest, Manifest]]:
     """Manifests of what was named: stores get theirs in a temporary folder, with comparable tokens."""
-    from radiobject_assets.curation.making import write_manifest
     from radiobject_assets.curation.manifest import Manifest
+    from radiobject_assets.curation.manifest_of_state import write_manifest
     from radiobject_assets.curation.tokens import TokenKey
     from radiobject_assets.store import whole_state
     from radiobject_assets.system.temporary import temporary_folder
@@ -239,7 +239,7 @@ def _two_manifests(before: str, after: str) -> Iterator[tuple[Manifest, Manifest
 
 def _present_splits(store: str) -> dict[str, str] | None:
     """Splits by subject: subjects are divided after a snapshot was made, so it is asked of the present."""
-    from radiobject_assets.curation.making import splits_in
+    from radiobject_assets.curation.manifest_of_state import splits_in
     from radiobject_assets.store import whole_state
 
     return splits_in(whole_state(store_uri(store)))

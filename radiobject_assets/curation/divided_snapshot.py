@@ -17,6 +17,7 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.ingest.dataset_release import release_of
 from radiobject_assets.store import (
+    ASSIGNED_DIVISION,
     ASSIGNED_SPLIT,
     RadiObject,
     TileDBContext,
@@ -77,7 +78,9 @@ def divide_snapshot(
     volumes = volumes[~volumes["obs_subject_id"].isin(left_out)]
     subjects = RadiObject(uri, ctx=ctx, timestamp=snapshot).obs_meta.read().reset_index()
     trainable = trainable_subjects(volumes, settings.patches)
-    previous = _in_store(uri, ctx) if known is None else _of_this_division(known, config.division)
+    previous = (
+        _in_store(uri, config.division, ctx) if known is None else _of_this_division(known, config.division)
+    )
     division = divide_subjects(
         subject_facts(volumes["obs_subject_id"], config, subjects, volumes, trainable),
         config,
@@ -91,7 +94,7 @@ def divide_snapshot(
         gone = previous[~previous["obs_subject_id"].isin(rows["obs_subject_id"])]
         rows = pd.concat([rows, gone.assign(is_current=False)], ignore_index=True)
     rows = rows.assign(division=config.division).sort_values("obs_subject_id", ignore_index=True)
-    _note_in_store(division.table, uri, ctx)
+    _note_in_store(division.table, config.division, uri, ctx)
     return DividedSnapshot(division, rows, len(left_out))
 
 
@@ -100,19 +103,22 @@ def _of_this_division(known: pd.DataFrame, division: int) -> pd.DataFrame | None
     return known if number == division else None
 
 
-def _in_store(uri: str, ctx: TileDBContext | None) -> pd.DataFrame | None:
+def _in_store(uri: str, division: int, ctx: TileDBContext | None) -> pd.DataFrame | None:
     subjects = RadiObject(uri, ctx=ctx).obs_meta.read().reset_index()
     if ASSIGNED_SPLIT not in subjects:
         return None
-    there = subjects[subjects[ASSIGNED_SPLIT].notna()]
+    numbers = subjects[ASSIGNED_DIVISION].fillna(1) if ASSIGNED_DIVISION in subjects else 1
+    there = subjects[subjects[ASSIGNED_SPLIT].notna() & (numbers == division)]
     return there[["obs_subject_id", ASSIGNED_SPLIT]].rename(columns={ASSIGNED_SPLIT: "split"})
 
 
-def _note_in_store(division: pd.DataFrame, uri: str, ctx: TileDBContext | None) -> None:
-    if not division["is_firm"].any():
+def _note_in_store(table: pd.DataFrame, division: int, uri: str, ctx: TileDBContext | None) -> None:
+    if not table["is_firm"].any():
         return
-    split = division["split"].where(division["is_firm"], None)
-    update_subjects(uri, division[["obs_subject_id"]].assign(**{ASSIGNED_SPLIT: split}), ctx=ctx)
+    rows = table[["obs_subject_id"]].assign(**{ASSIGNED_SPLIT: table["split"].where(table["is_firm"], None)})
+    if division > 1:
+        rows = rows.assign(**{ASSIGNED_DIVISION: division})
+    update_subjects(uri, rows, ctx=ctx)
 
 
 def _by_hand(settings: DatasetSettings, subjects: set[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from radiobject_assets.curation.manifest import (
     Digests,
-    Header,
+    ManifestHeader,
     ManifestWriter,
     SubjectEntry,
     VolumeEntry,
@@ -24,6 +24,7 @@ from radiobject_assets.curation.tokens import TokenKey
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.store import (
     AFFINE_COLUMNS,
+    ASSIGNED_DIVISION,
     ASSIGNED_SPLIT,
     OBS_ID,
     SIZE_COLUMNS,
@@ -54,7 +55,7 @@ def write_manifest(
     splits: Mapping[str, str] | None = None,
     settings: DatasetSettings | None = None,
     key: TokenKey | None = None,
-) -> tuple[Header, Digests]:
+) -> tuple[ManifestHeader, Digests]:
     """Write the manifest of a state into a file, which appears when it is whole.
 
     Parameters
@@ -73,7 +74,7 @@ def write_manifest(
     """
     key = key or TokenKey.of(state)
     counts, digest = state.described()
-    header = Header(
+    header = ManifestHeader(
         snapshot=state.snapshot,
         snapshot_digest=digest,
         counts=counts,
@@ -115,7 +116,7 @@ def _subject_entries(
     tokens = [key.token("subject", subject) for subject in rows.column(SUBJECT).to_pylist()]
     for token, row in _in_order(tokens, rows):
         subject = row.pop(SUBJECT)
-        assigned = row.pop(ASSIGNED_SPLIT, None)
+        assigned, _ = row.pop(ASSIGNED_SPLIT, None), row.pop(ASSIGNED_DIVISION, None)
         split = assigned if splits is None else splits.get(subject)
         yield SubjectEntry(token, key.row(row), split)
 
