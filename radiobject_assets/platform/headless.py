@@ -23,6 +23,7 @@ import dagster as dg
 from radiobject_assets.errors import ConfigurationError, LockedError
 from radiobject_assets.platform.automation.sensors import ARRIVALS_SENSOR, FOLLOW_UP_SENSOR, WAITING_SENSOR
 from radiobject_assets.platform.automation.sweep import forget
+from radiobject_assets.platform.instance_settings import prepare_instance
 from radiobject_assets.system.durable_files import write_whole
 from radiobject_assets.system.locks import file_lock
 
@@ -35,22 +36,6 @@ _STATE_FILE = "headless.json"
 _LOCK_FILE = "headless.lock"
 # Silent console: the event log has everything, and a summary follows.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-_INSTANCE_SETTINGS = """\
-# Written once; change it freely.
-telemetry:
-  enabled: false
-nux:
-  enabled: false
-# What decoders print may quote header values, which name patients: it is not kept.
-compute_logs:
-  module: dagster.core.storage.noop_compute_log_manager
-  class: NoOpComputeLogManager
-# SQLite suits one run at a time, and so does one memory budget. With Postgres, raise it.
-concurrency:
-  runs:
-    max_concurrent_runs: 1
-"""
 
 
 @dataclass(frozen=True)
@@ -117,10 +102,7 @@ def open_instance(folder: Path) -> Iterator[dg.DagsterInstance]:
     ConfigurationError
         Another process is at work on it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = folder / "dagster.yaml"
-    if not settings.is_file():
-        settings.write_text(_INSTANCE_SETTINGS, encoding="utf-8")
+    prepare_instance(folder)
     with ExitStack() as held:
         try:
             held.enter_context(file_lock(folder / _LOCK_FILE, wait_s=0))
