@@ -8,7 +8,7 @@ HOME_DIR ?= demo-home
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui quick durations test test-slow lint docs format clean browser bench
+.PHONY: help demo ui quick durations test test-slow lint docs format clean browser postgres bench
 
 help: ## show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,8 +30,7 @@ demo: $(VENV)/.demo-installed ## phantom cohort -> every asset, headless, with a
 
 ui: $(VENV)/.demo-installed ## the Dagster UI over the demo's home, on http://127.0.0.1:3000
 	@test -f $(HOME_DIR)/dataset.yaml || $(BIN)/radiobject-assets demo --home $(HOME_DIR)
-	DAGSTER_HOME=$(abspath $(HOME_DIR))/dagster RADIOBJECT_DATASET=$(abspath $(HOME_DIR))/dataset.yaml \
-		$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p $${PORT:-3000}
+	$(BIN)/radiobject-assets up --dataset $(HOME_DIR)/dataset.yaml --home $(HOME_DIR)/dagster --port $${PORT:-3000}
 
 # The browser test needs Chromium: installed where the system allows it, else the test skips with a reason.
 browser:
@@ -39,6 +38,13 @@ browser:
 		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get -qq update >/dev/null 2>&1 && \
 		  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium chromium-driver \
 		  >/dev/null 2>&1; } || echo "Chromium can't be installed here: the browser test will skip"
+
+# The test of the server deployment needs a Postgres: installed where the system allows it, else the test skips.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get -qq update >/dev/null 2>&1 && \
+		  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends postgresql \
+		  >/dev/null 2>&1; } || echo "Postgres can't be installed here: the test of the deployment will skip"
 
 # Files are chosen by what `make durations` measured: 230 s of work for one process, over two minutes for two.
 # Whole runs (tests/platform, tests/cases, tests/ui) take minutes each: `make test` has them.
@@ -50,10 +56,10 @@ quick: $(VENV)/.dev-installed ## tests that answer in three minutes, for people 
 durations: $(VENV)/.dev-installed ## measure what `make quick` chooses by (nothing else should run)
 	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -p tests.quick $(QUICK) --record-durations
 
-test: $(VENV)/.dev-installed browser ## every test but the slow ones
+test: $(VENV)/.dev-installed browser postgres ## every test but the slow ones
 	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -m "not slow"
 
-test-slow: $(VENV)/.dev-installed browser ## every test
+test-slow: $(VENV)/.dev-installed browser postgres ## every test
 	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile
 
 lint: $(VENV)/.dev-installed ## style, types, import contracts

@@ -16,11 +16,13 @@ from typing import Any
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
+from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.forgetting.forget_job import build_forget_job
 from radiobject_assets.platform.assets import build_assets
 from radiobject_assets.platform.automation import build_arrival_job, build_sensors, with_conditions
 from radiobject_assets.platform.automation.schedules import build_schedules
 from radiobject_assets.platform.checks import build_checks
+from radiobject_assets.platform.history_retention import build_history_schedule
 from radiobject_assets.resources import (
     ComputeResource,
     DatasetResource,
@@ -29,6 +31,8 @@ from radiobject_assets.resources import (
 )
 
 DATASET_VARIABLE = "RADIOBJECT_DATASET"
+MEMORY_VARIABLE = "RADIOBJECT_MEMORY_MB"
+WORKERS_VARIABLE = "RADIOBJECT_WORKERS"
 DEMO_HOME = Path("demo-home")
 
 
@@ -61,25 +65,46 @@ def build_definitions(
             asset_checks=checks,
             jobs=[job, build_forget_job(assets, checks)],
             sensors=build_sensors(settings, job, assets),
-            schedules=build_schedules(settings),
+            schedules=[*build_schedules(settings), build_history_schedule()],
             resources={**build_resources(settings), **(overrides or {})},
             executor=dg.in_process_executor,
         )
 
 
 def build_resources(settings: DatasetSettings) -> dict[str, Any]:
-    """The resources of a data set; S3 options come from the usual AWS variables."""
-    memory = MemoryBudgetResource(total_mb=int(os.environ.get("RADIOBJECT_MEMORY_MB", "2048")))
+    """The resources of a data set; S3 options come from the usual AWS variables.
+
+    Raises
+    ------
+    ConfigurationError
+        A variable of the environment is no number, or too small.
+    """
+    memory = MemoryBudgetResource(total_mb=_number(MEMORY_VARIABLE, default=2048, least=64, what="MB"))
     return {
         "dataset": DatasetResource.of(settings),
         "memory": memory,
-        "compute": ComputeResource(workers=int(os.environ.get("RADIOBJECT_WORKERS", "0"))),
+        "compute": ComputeResource(
+            workers=_number(WORKERS_VARIABLE, default=0, least=0, what="processes; 0: one for each core")
+        ),
         "storage": StorageResource(
             memory=memory,
-            region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
-            endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"),
+            region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None,
+            endpoint_url=os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None,
         ),
     }
+
+
+def _number(name: str, *, default: int, least: int, what: str) -> int:
+    # empty is absent: so do files of variables (docker's --env-file) say that there is none
+    text = os.environ.get(name, "").strip()
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) < least:
+        raise ConfigurationError(
+            f"{name} is {text!r}: it must be a whole number of at least {least} ({what}); "
+            f"without it, {default} is taken"
+        )
+    return int(text)
 
 
 def find_dataset_file() -> Path | None:

@@ -64,6 +64,29 @@ def demo(
         raise typer.Exit(1)
 
 
+@app.command(epilog="Example: `radiobject-assets up --dataset demo-home/dataset.yaml`")
+def up(
+    dataset: Annotated[
+        Path | None,
+        typer.Option(help="dataset.yaml; without it the one here, that of RADIOBJECT_DATASET or the demo's."),
+    ] = None,
+    home: Annotated[
+        Path | None,
+        typer.Option(help="Folder of Dagster's history; without it `dagster` beside dataset.yaml."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on. There is no log-in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 3000,
+) -> None:
+    """Watch the landing zone and show the Dagster UI, until it is stopped (Ctrl-C).
+
+    The history is kept, and what was requested goes on after a restart. One run at a time; for a server with
+    several users see `docker-compose.yml`.
+    """
+    from radiobject_assets.cli.up import become_dagster
+
+    become_dagster(dataset, home, host, port)
+
+
 @app.command(
     epilog="Example: `radiobject-assets ingest incoming/ --store s3://bucket/store --dataset dataset.yaml`"
 )

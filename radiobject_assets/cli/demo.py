@@ -191,8 +191,7 @@ def print_summary(summary: DemoSummary, console: Console) -> None:
 def _command_for_the_ui(home: Path) -> str:
     if Path("Makefile").is_file() and home == DEMO_HOME.resolve():
         return "make ui"
-    settings = f"DAGSTER_HOME={home / 'dagster'} RADIOBJECT_DATASET={home / 'dataset.yaml'}"
-    return f"{settings} dagster dev -m radiobject_assets.definitions -h 127.0.0.1"
+    return f"radiobject-assets up --dataset {home / 'dataset.yaml'}"
 
 
 def _found(overview: Overview) -> Table:

@@ -38,7 +38,7 @@ def _use_s3_variables() -> None:
     """Take endpoint and region from the usual AWS variables, as the Dagster resources do."""
     from radiobject_assets.store import S3Config, configure
 
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     # servers other than Amazon's seldom answer to bucket names in the host
     addressing = S3Config(endpoint=endpoint, use_virtual_addressing=endpoint is None)

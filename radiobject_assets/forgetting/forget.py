@@ -20,6 +20,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from radiobject_assets.curation.kept import renew_manifests
 from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.forgetting.cached_patches import caches_with, remove_caches
 from radiobject_assets.forgetting.dagster_events import (
@@ -177,6 +178,7 @@ def forget_person(
     # the mark is nobody's id: with it alone, what a killed call left behind is removed
     delete_subjects(uri, {*ids, mark}, ctx)
     _note_snapshot(house)
+    renew_manifests(tables.storage, uri, settings=house.dataset.config, ctx=ctx)
     tell("caches")
     n_caches = remove_caches(work / "patches", found.traces)
     n_files = _remove_work(work, journal.arrivals)

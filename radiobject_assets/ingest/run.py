@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from radiobject_assets.dataset.dataset_yaml import TileExtents, TileOrientation
@@ -64,6 +64,8 @@ OnProgress = Callable[[int, int, str], None]
 COMMIT_EVERY = 64
 # A power cut costs at most the work of this time, and of the volumes in flight.
 COMMIT_AFTER_S = 60.0
+# Logs are kept for years with each run: a line now and then shows that it goes on.
+TELL_EVERY_S = 60.0
 # Below this much decoding in all, starting worker processes costs more than they save.
 IN_PROCESS_BYTES = 128 * MB
 # Room for what is resident before any voxel: this process (its imports are 108 MB of it, measured), then each
@@ -136,7 +138,7 @@ def run_ingest(
             outcomes[series] = replace(outcomes[series], detail=told)
     left_behind -= {(o.collection or "", o.obs_id or "") for o in outcomes.values() if o.status in IN_STORE}
     rest = plan.outcomes()
-    return IngestReport(
+    made = IngestReport(
         outcomes=tuple(
             outcomes.get(p.series, default) for p, default in zip(plan.planned, rest, strict=True)
         ),
@@ -146,6 +148,14 @@ def run_ingest(
         peak_rss_mb=peak.peak_rss_mb,
         budget_mb=budget.total_mb,
     )
+    if selected:
+        written, updated, unchanged = (made.counts[name] for name in ("written", "updated", "unchanged"))
+        log.info(
+            "%d series in %.1f s: %d written, %d updated, %d unchanged, %d not taken in; %.0f MB at most",
+            *(len(selected), made.seconds, written, updated, unchanged),
+            *(len(selected) - written - updated - unchanged, made.peak_rss_mb),
+        )
+    return made
 
 
 def obs_columns_of(planned: Iterable[PlannedSeries], collection: str) -> list[Column]:
@@ -164,9 +174,13 @@ class _Progress:
     report: OnProgress | None
     done: int
     total: int
+    told_at: float = field(default_factory=time.monotonic)
 
     def step(self, collection: str | None) -> None:
         self.done += 1
+        if time.monotonic() - self.told_at > TELL_EVERY_S:
+            log.info("%d of %d series are done", self.done, self.total)
+            self.told_at = time.monotonic()
         if self.report is not None:
             self.report(self.done, self.total, collection or "")
 

@@ -26,11 +26,14 @@ a public name of each first, then run the tests that are named here.
 `AssetCheckExecutionRecordStatus`
     The states that this history tells apart, planned among them, which says nothing yet. Public results of
     checks are passed or failed. Tests: tests/platform/test_line.py.
+`DagsterEventType`, `event_tables`
+    Public is the removal of whole runs with what they made; history_retention removes what is told of steps.
+    Tests: tests/platform/test_history_retention.py.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.definitions.data_version import (
@@ -43,6 +46,9 @@ from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.events import DagsterEventType
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+if TYPE_CHECKING:
+    from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+
 __all__ = [
     "CODE_VERSION_TAG",
     "DATA_VERSION_TAG",
@@ -51,6 +57,7 @@ __all__ = [
     "EvaluationOfEverything",
     "PartitionKeyFilter",
     "UnresolvedAssetJobDefinition",
+    "event_tables",
     "get_input_data_version_tag",
 ]
 
@@ -82,3 +89,15 @@ class EvaluationOfEverything(dg.AssetCheckResult):
             severity=self.severity,
             description=self.description,
         )
+
+
+def event_tables(instance: dg.DagsterInstance) -> tuple[SqlEventLogStorage, Any] | None:
+    """The storage of events and its table for SQLAlchemy; None where it is not in a database.
+
+    SQLAlchemy is loaded here, and not with every import of the definitions: 0.6 s.
+    """
+    from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+    from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+
+    storage = instance.event_log_storage
+    return (storage, SqlEventLogStorageTable) if isinstance(storage, SqlEventLogStorage) else None

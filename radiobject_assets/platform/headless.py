@@ -21,6 +21,7 @@ import dagster as dg
 from radiobject_assets.errors import ConfigurationError, LockedError
 from radiobject_assets.platform.arrivals.runs import why_it_ended
 from radiobject_assets.platform.automation.sensors import ARRIVALS_SENSOR, FOLLOW_UP_SENSOR, TRY_NOW
+from radiobject_assets.platform.instance_settings import prepare_instance
 from radiobject_assets.resources import HEART_TAG, Heartbeat
 from radiobject_assets.system.locks import file_lock
 
@@ -29,33 +30,6 @@ _INTERRUPTED = "DagsterExecutionInterruptedError"
 _LOCK_FILE = "headless.lock"
 # Silent console: the event log has everything, and a summary follows.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-_INSTANCE_SETTINGS = """\
-# Written once; change it freely.
-telemetry:
-  enabled: false
-nux:
-  enabled: false
-# What decoders print may quote header values, which name patients: it is not kept.
-compute_logs:
-  module: dagster.core.storage.noop_compute_log_manager
-  class: NoOpComputeLogManager
-# SQLite suits one run at a time, and so does one memory budget. With Postgres, raise it.
-concurrency:
-  runs:
-    max_concurrent_runs: 1
-    # one run for a partition, also where somebody starts a second one by hand
-    tag_concurrency_limits:
-      - {key: dagster/partition, value: {applyLimitPerUniqueValue: true}, limit: 1}
-# Runs that do not start, or do not end when they are told to. Those whose process dies are ended by the
-# arrivals sensor, and asked for again by it: Dagster's own retries would know neither why nor how often.
-run_monitoring:
-  enabled: true
-  start_timeout_seconds: 180
-  cancel_timeout_seconds: 180
-run_retries:
-  enabled: false
-"""
 
 
 @dataclass(frozen=True)
@@ -102,10 +76,7 @@ def open_instance(folder: Path) -> Iterator[dg.DagsterInstance]:
     ConfigurationError
         Another process is at work on it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = folder / "dagster.yaml"
-    if not settings.is_file():
-        settings.write_text(_INSTANCE_SETTINGS, encoding="utf-8")
+    prepare_instance(folder)
     with ExitStack() as held:
         try:
             held.enter_context(file_lock(folder / _LOCK_FILE, wait_s=0))

@@ -46,7 +46,7 @@ class Home:
 
     def run(self) -> Pass:
         with open_instance(self.path / "dagster") as instance:
-            return run_pass(build_definitions(self.settings), instance, self.path / "dagster")
+            return run_pass(build_definitions(self.settings), instance)
 
     @contextmanager
     def house(self) -> Iterator[House]:

@@ -236,7 +236,7 @@ def test_a_false_name_is_found(kind: str, said: str) -> None:
 
 def test_every_variable_of_compose_is_in_the_example_that_is_to_be_copied() -> None:
     asked = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
-    assert asked == set(re.findall(r"^(\w+)=", (ROOT / "deploy/example.env").read_text(), re.M))
+    assert asked <= set(re.findall(r"^#?(\w+)=", (ROOT / "deploy/example.env").read_text(), re.M))
 
 
 def test_every_script_and_entry_point_leads_to_something() -> None:
@@ -245,4 +245,5 @@ def test_every_script_and_entry_point_leads_to_something() -> None:
         targets.update({f"{group} {name}": target for name, target in named.items()})
     for name, target in targets.items():
         module, _, attribute = target.partition(":")
-        assert hasattr(importlib.import_module(module), attribute), name
+        found = importlib.import_module(module)
+        assert not attribute or hasattr(found, attribute), name

@@ -45,7 +45,7 @@ class Home:
 
     def run_pass(self) -> Pass:
         with open_instance(self.folder / "dagster") as instance:
-            return run_pass(self.definitions(), instance, self.folder / "dagster")
+            return run_pass(self.definitions(), instance)
 
     def obs(self, name: str) -> list[dict[str, object]]:
         return RadiObject(self.store_uri).collection(name).to_obs().reset_index().to_dict("records")

@@ -113,7 +113,7 @@ def test_no_name_of_any_script_is_in_anything_that_the_platform_wrote(
     with caplog.at_level(logging.DEBUG):
         definitions = build_definitions(load_dataset(tmp_path / "dataset.yaml"))
         with open_instance(tmp_path / "dagster") as instance:
-            done = run_pass(definitions, instance, tmp_path / "dagster")
+            done = run_pass(definitions, instance)
     assert [run.problem for run in done.runs if not run.succeeded] == []
     assert len(done.arrivals) == 2
     told = (caplog.text + "".join(capfd.readouterr()) + decoded(tmp_path / "store")).encode()

@@ -27,7 +27,7 @@ def arrive(home: Path, number: int) -> None:
 def one_pass(home: Path) -> None:
     definitions = build_definitions(load_dataset(home / "dataset.yaml"))
     with open_instance(home / "dagster") as instance:
-        run_pass(definitions, instance, home / "dagster")
+        run_pass(definitions, instance)
 
 
 def latest(home: Path, name: str) -> dict[str, object]:

@@ -24,7 +24,7 @@ def one_pass(home: Path) -> Pass:
         }
     )
     with open_instance(home / "dagster") as instance:
-        done = run_pass(build_definitions(dataset), instance, home / "dagster")
+        done = run_pass(build_definitions(dataset), instance)
     assert done.failed == ()
     return done
 

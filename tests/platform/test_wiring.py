@@ -156,3 +156,23 @@ def test_the_options_of_dagster_aws_are_taken_over_whole_and_its_secrets_are_not
     assert set(S3Resource.model_fields) <= {*StorageResource.model_fields, *SECRET_OPTIONS}
     with pytest.raises(ConfigurationError, match="taken from the environment"):
         StorageResource.like(S3Resource(aws_secret_access_key="hush"), memory)
+
+
+@pytest.mark.parametrize("text", ["two", "-1", "12", "1.5", "2 GB"])
+def test_a_memory_budget_that_is_no_number_is_told_in_one_line(
+    dataset: DatasetSettings, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("RADIOBJECT_MEMORY_MB", text)
+    with pytest.raises(ConfigurationError, match=r"RADIOBJECT_MEMORY_MB is .* whole number") as caught:
+        build_definitions(dataset)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_variable_without_a_value_counts_as_absent(
+    dataset: DatasetSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RADIOBJECT_MEMORY_MB", "RADIOBJECT_WORKERS", "AWS_ENDPOINT_URL", "AWS_REGION"):
+        monkeypatch.setenv(name, "")
+    resources = build_definitions(dataset).resources or {}
+    assert resources["memory"].total_mb == 2048
+    assert resources["storage"].endpoint_url is None

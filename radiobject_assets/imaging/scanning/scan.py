@@ -8,6 +8,7 @@ none unless it is refused as a whole.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,6 +45,8 @@ from radiobject_assets.system.temporary import temporary_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+log = logging.getLogger(__name__)
 
 __all__ = ["Record", "ScanResult", "Unreadable", "find_files", "pixel_digest", "scan", "scan_file"]
 
@@ -169,6 +172,10 @@ def scan(
     niftis = with_visits(niftis)
     niftis = with_channel_names(niftis, (item.path for item in unreadable), texts)
     instances = _with_pixel_digests(instances)
+    log.info(
+        "%d files read: %d DICOM instances, %d other images, %d without an image",
+        *(len(roots), len(instances), len(niftis), len(unreadable)),
+    )
     return ScanResult(
         tuple(sorted(instances, key=_place)),
         tuple(sorted(niftis, key=_place)),

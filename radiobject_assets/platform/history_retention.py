@@ -1,0 +1,95 @@
+"""What Dagster remembers of runs that ended well long ago: what they made, what was checked, not each step.
+
+A run of an arrival leaves a hundred events, of which a dozen say what was made. The others tell how the run
+went on, which is of interest while it runs and soon after, and are most of the database in the end. Runs that
+failed keep everything.
+"""
+
+# No postponed annotations: Dagster reads the types of `context` and of the configuration when it decorates.
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from radiobject_assets.platform.automation.sensors import ARRIVAL_JOB, FOLLOW_UP_SENSOR
+from radiobject_assets.platform.dagster_internals import DagsterEventType, event_tables
+
+KEEP_DAYS = 30
+HISTORY_JOB = "forget_old_steps"
+_AT_ONCE = 500
+_TOLD_OF_STEPS = [
+    kind.value
+    for kind in (
+        *(DagsterEventType.STEP_START, DagsterEventType.STEP_INPUT, DagsterEventType.STEP_OUTPUT),
+        *(DagsterEventType.STEP_SUCCESS, DagsterEventType.LOADED_INPUT, DagsterEventType.HANDLED_OUTPUT),
+        *(DagsterEventType.STEP_WORKER_STARTING, DagsterEventType.STEP_WORKER_STARTED),
+        *(DagsterEventType.RESOURCE_INIT_STARTED, DagsterEventType.RESOURCE_INIT_SUCCESS),
+        DagsterEventType.ENGINE_EVENT,
+    )
+]
+
+
+def forget_steps(instance: dg.DagsterInstance, before: datetime) -> int:
+    """Remove events of steps, and messages, of this platform's runs that ended well before a time.
+
+    Materializations, checks, observations and the runs themselves stay, and everything of other runs.
+
+    Returns
+    -------
+    The number of events that were removed; 0 where Dagster's storage is not in a database.
+    """
+    found = event_tables(instance)
+    if found is None:
+        return 0
+    storage, table = found
+    events = table.c
+    told = events.dagster_event_type.in_(_TOLD_OF_STEPS) | events.dagster_event_type.is_(None)
+    ours = (
+        dg.RunsFilter(job_name=ARRIVAL_JOB, statuses=[dg.DagsterRunStatus.SUCCESS]),
+        dg.RunsFilter(job_name=HISTORY_JOB, statuses=[dg.DagsterRunStatus.SUCCESS]),
+        dg.RunsFilter(tags={"dagster/sensor_name": FOLLOW_UP_SENSOR}, statuses=[dg.DagsterRunStatus.SUCCESS]),
+    )
+    removed = 0
+    for chosen in ours:
+        cursor: str | None = None
+        while runs := instance.get_run_records(filters=chosen, limit=_AT_ONCE, cursor=cursor):
+            cursor = runs[-1].dagster_run.run_id
+            for record in runs:
+                if record.end_time is None or record.end_time >= before.timestamp():
+                    continue
+                run_id = record.dagster_run.run_id
+                with storage.run_connection(run_id) as connection:
+                    done = connection.execute(table.delete().where((events.run_id == run_id) & told))
+                    removed += done.rowcount
+    return removed
+
+
+class HowLong(dg.Config):
+    """How long the steps of a run are remembered."""
+
+    keep_days: int = KEEP_DAYS
+
+
+def build_history_schedule() -> dg.ScheduleDefinition:
+    """The job that forgets old steps, every night."""
+
+    @dg.op(name="forget_steps", description="Removes events of steps of runs that ended well long ago.")
+    def forget(context: dg.OpExecutionContext, config: HowLong) -> None:
+        before = datetime.now(UTC) - timedelta(days=config.keep_days)
+        removed = forget_steps(context.instance, before)
+        context.log.info(f"{removed} events of steps older than {config.keep_days} days were removed")
+
+    @dg.job(
+        name=HISTORY_JOB,
+        executor_def=dg.in_process_executor,
+        description=f"Forgets how runs went that ended well more than {KEEP_DAYS} days ago. What they made, "
+        "what was checked, and runs that failed are kept.",
+    )
+    def job() -> None:
+        forget()
+
+    return dg.ScheduleDefinition(
+        job=job,
+        cron_schedule="17 3 * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Every night: keeps Dagster's database small.",
+    )
