@@ -209,7 +209,7 @@ def test_a_table_of_splits_that_was_changed_is_found_with_the_right_advice(home:
 @pytest.mark.parametrize(
     ("file", "checks", "words"),
     [
-        ("splits.parquet", {"splits": "no_leakage"}, ("table of splits is not there", "put it back")),
+        ("splits.parquet", {"splits": "no_leakage"}, ("table of splits is not there", "Materialize splits")),
         ("snapshot.json", {"splits": "no_leakage"}, ("no snapshot is known", "Materialize dataset")),
     ],
 )
