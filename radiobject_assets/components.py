@@ -103,6 +103,7 @@ class RadiologyDataset(dg.Component):
             assets=made.assets,
             asset_checks=made.asset_checks,
             jobs=made.jobs,
+            schedules=made.schedules,
             sensors=made.sensors,
             resources=made.resources,
         )

@@ -138,3 +138,10 @@ def written(word: str) -> set[bytes]:
         coded = base64.b64encode(b" " * before + word.encode())
         found.add(coded[4 : len(coded) - 4])
     return {text for text in found if len(text) >= 8}
+
+
+def said_complete(delivery: Path) -> None:
+    """Say anew that a folder or an archive is complete: a marker speaks for what was there when it came."""
+    marker = delivery / "_COMPLETE" if delivery.is_dir() else delivery.with_name(f"{delivery.name}_COMPLETE")
+    marker.unlink(missing_ok=True)
+    marker.touch()

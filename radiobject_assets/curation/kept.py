@@ -78,9 +78,9 @@ def keep_snapshot(
     with temporary_folder() as folder:
         cards = write_cards(whole_state(store_uri, snapshot, ctx), folder, settings, splits=splits)
         manifest = folder / MANIFEST_FILE
-        storage.write_file(name, manifest)
         for file, suffix in (("README.md", ".md"), ("croissant.json", ".croissant.json")):
             storage.write_file(name.removesuffix(".jsonl") + suffix, folder / file)
+        storage.write_file(name, manifest)  # last: whoever finds it takes its cards for written
         changes = None
         if before is not None:
             with kept_manifest(storage, before) as earlier:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from radiobject_assets.diagnostics import kinds
-from radiobject_assets.diagnostics.findings import Finding, Kind
+from radiobject_assets.diagnostics.findings import Finding, Kind, Severity
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.diagnostics.row_digests import ROW_DIGEST, changed_parts
 from radiobject_assets.errors import StorageError
@@ -102,7 +102,8 @@ def withdraw_unsound(
         obs_ids whose source is there: no other row is deleted, since nothing would come in its place.
     """
     report = check_collections(store_uri, collections, arrival=arrival, outcomes=outcomes, ctx=ctx)
-    unsound = {finding.obs_id for finding in report.findings}.intersection(can_be_made)
+    broken = {finding.obs_id for finding in report.findings if finding.kind.severity is Severity.ERROR}
+    unsound = broken.intersection(can_be_made)
     store = RadiObject(store_uri, ctx=ctx)
     withdrawn = 0
     for name in store.collection_names:

@@ -12,6 +12,7 @@ beside `DagsterInstance.delete_run` its tables are written here, by their names 
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ _AT_WORK = (
 )
 _ENDED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 _AT_ONCE = 500
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 
 def event_database(instance: dg.DagsterInstance) -> Any:
@@ -45,13 +47,22 @@ def event_database(instance: dg.DagsterInstance) -> Any:
 
 
 def runs_at_work(
-    instance: dg.DagsterInstance, partitions: Collection[str], keys: Collection[dg.AssetKey], own: str
+    instance: dg.DagsterInstance,
+    partitions: Collection[str],
+    keys: Collection[dg.AssetKey],
+    jobs: Collection[str],
+    own: str,
 ) -> int:
-    """How many runs are working on these arrivals, or on one of the assets that are made of all arrivals."""
+    """How many runs are working on these arrivals, on an asset that is made of all arrivals, or on a job that
+    looks at all volumes."""
     found = instance.get_runs(filters=dg.RunsFilter(statuses=list(_AT_WORK)))
     return sum(
         run.run_id != own
-        and (run.tags.get(PARTITION_TAG) in partitions or not set(keys).isdisjoint(run.asset_selection or ()))
+        and (
+            run.tags.get(PARTITION_TAG) in partitions
+            or run.job_name in jobs
+            or not set(keys).isdisjoint(run.asset_selection or ())
+        )
         for run in found
     )
 
@@ -135,15 +146,16 @@ def runs_of(instance: dg.DagsterInstance, partitions: Collection[str], traces: T
         found |= {run.run_id for run in instance.get_runs(filters=filters)}
     needles = [needle.encode() for needle in traces.needles()]
     for path in _run_files(instance):
-        if path.stem not in found and _has_one(path, needles):
+        if path.stem not in found and _has_one(path, needles, traces):
             found.add(path.stem)
     with event_database(instance) as connection:
         for needle in traces.needles():
             rows = connection.execute(
-                sa.text("SELECT DISTINCT run_id FROM event_logs WHERE event LIKE :text ESCAPE '!'"),
+                sa.text("SELECT run_id, event FROM event_logs WHERE event LIKE :text ESCAPE '!'"),
                 {"text": f"%{_escaped(needle)}%"},
             )
-            found |= {str(run_id) for (run_id,) in rows if run_id}
+            # the database finds it in longer words too, and in other cases
+            found |= {str(run_id) for run_id, event in rows if run_id and traces.in_text(_as_read(event))}
     return found
 
 
@@ -210,9 +222,21 @@ def _run_files(instance: dg.DagsterInstance) -> list[Path]:
     return sorted(path for path in history.glob("*.db") if path.stem != "index")
 
 
-def _has_one(path: Path, needles: Collection[bytes]) -> bool:
+def _has_one(path: Path, needles: Collection[bytes], traces: Traces) -> bool:
     content = b"".join(p.read_bytes() for p in (path, path.with_name(f"{path.name}-wal")) if p.is_file())
-    return any(needle in content for needle in needles)
+    return any(needle in content for needle in needles) and traces.in_text(
+        _as_read(content.decode("utf-8", errors="replace"))
+    )
+
+
+def _as_read(text: str) -> str:
+    """A text, and what it says where JSON writes other scripts as escapes."""
+    plain = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+    return (
+        text
+        if plain == text
+        else f"{text}\n{plain.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')}"
+    )
 
 
 def _remove_files(instance: dg.DagsterInstance, run_id: str) -> None:

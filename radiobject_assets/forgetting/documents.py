@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from radiobject_assets.forgetting.traces import Traces
 from radiobject_assets.store import MissingError, Storage
 
-# Voxels and files of the landing zone have rules of their own.
-_APART = ("patches/", "copies/", "previews/", "forgetting/")
+# Voxels, files of the landing zone and manifests (made anew from the store) have rules of their own.
+_APART = ("patches/", "copies/", "previews/", "forgetting/", "manifests/")
 _IN_LINES = frozenset({".csv", ".tsv", ".jsonl"})
 _TEXT = frozenset({".txt", ".md", ".html", ".htm", ".log", ".yaml", ".yml", ".xml", ".svg"})
 _NOTHING = object()

@@ -34,11 +34,12 @@ from radiobject_assets.forgetting.deleted_rows import write_anew
 from radiobject_assets.forgetting.documents import clear_documents, documents_with
 from radiobject_assets.forgetting.journal import Journal
 from radiobject_assets.forgetting.landing_files import clear_landing
-from radiobject_assets.forgetting.person import PersonFound, look
+from radiobject_assets.forgetting.person import PersonFound, look_for_person
 from radiobject_assets.imaging.scanning.scan import ScanResult
 from radiobject_assets.ingest.dataset_release import release_of
 from radiobject_assets.ingest.refused import files_of_subjects, set_apart
 from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key
+from radiobject_assets.platform.automation.schedules import STANDING_JOB
 from radiobject_assets.resources import DatasetResource, StorageResource
 from radiobject_assets.store import (
     Storage,
@@ -117,7 +118,7 @@ class Forgotten:
 def would_go(house: House, mark: str) -> Forgotten:
     """What `forget_person` would remove; nothing is changed but that the store gets a key for marks."""
     is_theirs = _by_mark(house, mark)
-    found = look(house.dataset, house.storage, is_theirs)
+    found = look_for_person(house.dataset, house.storage, is_theirs)
     runs = 0 if house.instance is None else len(runs_of(house.instance, found.arrivals, found.traces))
     return Forgotten(
         mark,
@@ -157,7 +158,7 @@ def forget_person(
     ensure_store(uri, ctx=ctx)
     tables, work = house.dataset.tables(house.storage), house.dataset.work.root
     is_theirs = _by_mark(house, mark)
-    found = look(house.dataset, house.storage, is_theirs)
+    found = look_for_person(house.dataset, house.storage, is_theirs)
     journal = Journal.open(tables, mark, landing=landing).with_arrivals(found.arrivals)
     before = Forgotten(
         mark,
@@ -220,7 +221,7 @@ def _wait_for_nobody(house: House, journal: Journal, own_run: str) -> None:
     if house.instance is None:
         return
     late = [asset_key(house.dataset.config, name) for name in _OF_ALL_ARRIVALS]
-    if count := runs_at_work(house.instance, journal.arrivals, late, own_run):
+    if count := runs_at_work(house.instance, journal.arrivals, late, [STANDING_JOB], own_run):
         raise ConfigurationError(
             f"{count} runs are working on what the person came with, or on what is made of all arrivals; "
             "wait for them, or cancel them in Dagster if their process is dead, then forget once more"
@@ -304,7 +305,7 @@ def _set_apart(house: House, journal: Journal, found: PersonFound) -> None:
 def _prove(house: House, found: PersonFound, own_run: str) -> None:
     uri, ctx = house.dataset.config.store_uri, house.storage.ctx
     left = sum(found.traces.is_theirs(subject) for subject in subjects_in_files(uri, ctx))
-    again = look(house.dataset, house.storage, found.traces.is_theirs)
+    again = look_for_person(house.dataset, house.storage, found.traces.is_theirs)
     left += again.n_volumes + len(again.arrivals)
     left += sum(1 for storage in house.documents for _ in documents_with(storage, found.traces))
     left += len(caches_with(house.dataset.work.root / "patches", found.traces))

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic import Field
 
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
 from radiobject_assets.platform.assets.privacy import shielded
+from radiobject_assets.platform.automation.sensors import data_set_of
 from radiobject_assets.resources import DatasetResource, StorageResource
 
 FORGET_JOB = "forget"
@@ -24,7 +27,9 @@ class WhomToForget(dg.Config):
 
 
 def build_forget_job(
-    assets: Sequence[dg.AssetsDefinition], checks: Sequence[dg.AssetChecksDefinition]
+    settings: DatasetSettings,
+    assets: Sequence[dg.AssetsDefinition],
+    checks: Sequence[dg.AssetChecksDefinition],
 ) -> dg.JobDefinition:
     """The job that forgets people in a data set with these assets and checks."""
 
@@ -62,6 +67,7 @@ def build_forget_job(
 
     @dg.job(
         name=FORGET_JOB,
+        tags={DATA_SET_TAG: data_set_of(settings)},
         executor_def=dg.in_process_executor,
         description="Forget people: voxels, rows, tables, pictures, patches, history. Get their marks with "
         "`radiobject-assets forget SUBJECT`.",

@@ -34,7 +34,9 @@ class PersonFound:
     n_rows: int = 0
 
 
-def look(dataset: DatasetResource, storage: StorageResource, is_theirs: Callable[[str], bool]) -> PersonFound:
+def look_for_person(
+    dataset: DatasetResource, storage: StorageResource, is_theirs: Callable[[str], bool]
+) -> PersonFound:
     """Find a person by a predicate of subjects' ids, wherever the store and the tables have them."""
     found = PersonFound(Traces(is_theirs))
     _in_store(dataset.config.store_uri, storage, found)
@@ -92,15 +94,13 @@ def _take(rows: pd.DataFrame, found: PersonFound, others: pd.DataFrame) -> None:
 
 
 def _in_scans(dataset: DatasetResource, tables: WorkingTables, found: PersonFound) -> None:
-    """Their files, and the UIDs of their instances; also in arrivals whose series were never judged."""
+    """Their files, and the UIDs of their instances; also where the newest scan was not judged yet."""
     config, traces = dataset.config, found.traces
     for name in tables.below("arrivals"):
         parts = PurePosixPath(name).parts
         if parts[-1] != "scan.parquet":
             continue
         key = parts[1]
-        if key not in found.arrivals and tables.has(tables.series(key)):
-            continue  # its table of series would have named them
         try:
             scan = ScanResult.from_table(tables.arrow(name))
         except MissingError:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.imaging.files.archives import file_on_disk
 from radiobject_assets.imaging.files.path_text import path_text
 from radiobject_assets.imaging.files.unreadable import Unreadable
 from radiobject_assets.imaging.reasons import Reason
@@ -95,6 +96,12 @@ def set_apart(found: ScanResult, files: Collection[Path], place: Path | None) ->
         + [u.path for u in found.unreadable if u.path in files]
         + [path for n in found.niftis if n.path in files for path in (n.path, *n.files)]
     )
+    if place is not None:
+        # as they lie on disk: the members of an archive are one, which is others' as well where it holds more
+        everything = [*(i.path for i in found.instances), *(n.path for n in found.niftis)]
+        everything += [u.path for u in found.unreadable]
+        others = {file_on_disk(path) for path in everything if path not in files}
+        paths = dict.fromkeys(one for path in paths if (one := file_on_disk(path)) not in others)
     apart = [
         Unreadable(path if place is None else place / f"set-apart-{n}", Reason.SUBJECT_FORGOTTEN, _DETAIL)
         for n, path in enumerate(paths, start=sum(u.detail == _DETAIL for u in found.unreadable))

@@ -21,6 +21,7 @@ from radiobject_assets.landing.settling import Seen, seen_now
 
 # What was walked so lately is not walked again for nothing.
 _REST_S = 60.0
+_AT_ONCE = 16
 # Ready to be settled; never looked at; changed.
 _READY, _NEW, _CHANGED = range(3)
 
@@ -96,10 +97,13 @@ def look(
         elif one.is_settled and not 0 <= now_s - one.walked_s < _REST_S:
             # what was quiet for a month will hardly grow now
             calm.append((-(now_s - one.walked_s) / (_REST_S + max(0.0, one.walked_s - one.since_s)), key))
-    wanted = [there[key] for _, _, key in sorted(urgent)]
+    # who waits longest first: what grows without end must not hold back the others
+    wanted = [there[key] for _, _, key in sorted(urgent, key=lambda one: (one[1], one[0], one[2]))]
     wanted += _as_many_as_fit((there[key] for _, key in sorted(calm)), known, zone.walk_at_once)
     walked = 0
-    for arrival, state in zone.states(wanted):
+    # a zone looks in an order of its own: some at a time, so that this order is kept when time runs out
+    parts = (wanted[start : start + _AT_ONCE] for start in range(0, len(wanted), _AT_ONCE))
+    for arrival, state in (one for part in parts for one in zone.states(part)):
         key, before = arrival.key, known.get(arrival.key)
         if state is None:
             known[key] = replace(before or Seen(), is_settled=False, since_s=now_s)

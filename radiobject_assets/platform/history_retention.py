@@ -10,8 +10,12 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from radiobject_assets.platform.automation.sensors import ARRIVAL_JOB, FOLLOW_UP_SENSOR
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
+from radiobject_assets.platform.automation.schedules import STANDING_JOB
+from radiobject_assets.platform.automation.sensors import ARRIVAL_JOB, FOLLOW_UP_SENSOR, data_set_of
 from radiobject_assets.platform.dagster_internals import DagsterEventType, event_tables
+from radiobject_assets.resources import DatasetResource
 
 KEEP_DAYS = 30
 HISTORY_JOB = "forget_old_steps"
@@ -45,6 +49,7 @@ def forget_steps(instance: dg.DagsterInstance, before: datetime) -> int:
     told = events.dagster_event_type.in_(_TOLD_OF_STEPS) | events.dagster_event_type.is_(None)
     ours = (
         dg.RunsFilter(job_name=ARRIVAL_JOB, statuses=[dg.DagsterRunStatus.SUCCESS]),
+        dg.RunsFilter(job_name=STANDING_JOB, statuses=[dg.DagsterRunStatus.SUCCESS]),
         dg.RunsFilter(job_name=HISTORY_JOB, statuses=[dg.DagsterRunStatus.SUCCESS]),
         dg.RunsFilter(tags={"dagster/sensor_name": FOLLOW_UP_SENSOR}, statuses=[dg.DagsterRunStatus.SUCCESS]),
     )
@@ -69,17 +74,19 @@ class HowLong(dg.Config):
     keep_days: int = KEEP_DAYS
 
 
-def build_history_schedule() -> dg.ScheduleDefinition:
+def build_history_schedule(settings: DatasetSettings) -> dg.ScheduleDefinition:
     """The job that forgets old steps, every night."""
 
     @dg.op(name="forget_steps", description="Removes events of steps of runs that ended well long ago.")
-    def forget(context: dg.OpExecutionContext, config: HowLong) -> None:
+    def forget(context: dg.OpExecutionContext, config: HowLong, dataset: DatasetResource) -> None:
+        # `dataset` is what gives a run its heartbeat
         before = datetime.now(UTC) - timedelta(days=config.keep_days)
         removed = forget_steps(context.instance, before)
         context.log.info(f"{removed} events of steps older than {config.keep_days} days were removed")
 
     @dg.job(
         name=HISTORY_JOB,
+        tags={DATA_SET_TAG: data_set_of(settings)},
         executor_def=dg.in_process_executor,
         description=f"Forgets how runs went that ended well more than {KEEP_DAYS} days ago. What they made, "
         "what was checked, and runs that failed are kept.",

@@ -18,7 +18,7 @@ from radiobject_assets.landing.local_zone import LooseFiles
 from radiobject_assets.platform.assets.arrival import scan_of
 from radiobject_assets.platform.assets.collections import waiting_by_arrival
 from radiobject_assets.platform.assets.history import is_warning
-from radiobject_assets.platform.assets.partitions import asset_key
+from radiobject_assets.platform.assets.partitions import asset_key, collection_names
 from radiobject_assets.platform.assets.splits import current_splits
 from radiobject_assets.platform.dagster_internals import AssetCheckExecutionRecordStatus
 from radiobject_assets.resources import DatasetResource, WorkingTables
@@ -118,7 +118,7 @@ def read_overview(
         patches=_patch_caches(dataset, instance),
         checks=count_checks(definitions, instance),
         pictures=tuple(sorted((resource.work.root / "previews").rglob("*.png"))),
-        waiting=sum(len(labels) for labels in waiting_by_arrival(tables, volumes).values()),
+        waiting=sum(len(labels) for labels in waiting_by_arrival(tables, collection_names(dataset)).values()),
         loose=landing.loose_files(),
         unlisted=() if dataset.collects_by_modality else tuple(sorted(volumes.keys() - dataset.collections)),
     )

@@ -9,9 +9,14 @@ from typing import Any
 from radiobject_assets.dataset.dataset_yaml import PatchesConfig, SplitConfig
 
 
-def split_version(split: SplitConfig) -> str:
-    """Code version of the splits: of the program, and of `split`."""
-    return f"2-{_digest(split)}"
+def split_version(split: SplitConfig, patches: PatchesConfig | None) -> str:
+    """Code version of the splits: of the program, of `split`, and of whom `patches` can train on.
+
+    A subject's place is firm once training can use it: where that changes, firm places must be noted before
+    patches are cut.
+    """
+    used = "" if patches is None else f"-{_digest(patches, {'image', 'labels', 'point'})}"
+    return f"2-{_digest(split)}{used}"
 
 
 def patches_version(patches: PatchesConfig) -> str:
@@ -19,7 +24,7 @@ def patches_version(patches: PatchesConfig) -> str:
     return f"1-{_digest(patches)}"
 
 
-def _digest(section: Any) -> str:
+def _digest(section: Any, keys: set[str] | None = None) -> str:
     # without defaults, so that a key that a later version adds changes nothing
-    text = json.dumps(section.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+    text = json.dumps(section.model_dump(mode="json", exclude_defaults=True, include=keys), sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()

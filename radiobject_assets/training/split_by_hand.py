@@ -51,8 +51,8 @@ def read_division_by_hand(path: Path, splits: Collection[str]) -> dict[str, str]
     split = next((name for name in SPLIT_COLUMNS if name in rows), None)
     if subject is None or split is None:
         raise ConfigurationError(
-            f"{where}: needs a column `subject` and a column `split` (or `fold`); it has "
-            f"{', '.join(rows.columns)}"
+            # what stands in its first line is not told: without headings it names subjects
+            f"{where}: needs a column `subject` and a column `split` (or `fold`)"
         )
     found: dict[str, str] = {}
     for line, (name, value) in enumerate(zip(rows[subject], rows[split], strict=True), start=2):
@@ -63,7 +63,7 @@ def read_division_by_hand(path: Path, splits: Collection[str]) -> dict[str, str]
         if not name:
             raise ConfigurationError(f"{where}, line {line}: a split without a subject")
         if value not in splits:
-            raise ConfigurationError(f"{where}, line {line}: no split {value!r}; use {', '.join(splits)}")
+            raise ConfigurationError(f"{where}, line {line}: no such split; use {', '.join(splits)}")
         if found.setdefault(name, value) != value:
             raise ConfigurationError(f"{where}, line {line}: this subject has another split above")
     return found

@@ -29,7 +29,8 @@ def test_nothing_of_a_person_is_left_in_any_object(
     client = get_session().create_client("s3", region_name="us-east-1", endpoint_url=s3_server.endpoint)
     prefix = secrets.token_hex(6)
     make_cohort(tmp_path / "cohort", subjects=2, shape=(48, 48, 24))
-    for path in (tmp_path / "cohort").rglob("*"):
+    files = (tmp_path / "cohort").rglob("*")
+    for path in sorted(files, key=lambda path: path.name == "_COMPLETE"):  # the marker comes last
         if path.is_file():
             name = f"{prefix}/landing/{path.relative_to(tmp_path / 'cohort').as_posix()}"
             client.put_object(Bucket=s3_server.bucket, Key=name, Body=path.read_bytes())

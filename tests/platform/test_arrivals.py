@@ -20,6 +20,7 @@ from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
 from radiobject_assets.platform.headless import Pass, open_instance, run_pass
 from radiobject_assets.resources import HEART_TAG, Heartbeat
 from radiobject_assets.store import RadiObject
+from tests.planted import said_complete
 
 SHAPE = (48, 48, 24)
 
@@ -145,6 +146,7 @@ def test_what_is_left_behind_stands_as_a_check_and_can_be_asked_for_again(home: 
     for path in (home / "landing" / "late-001").rglob("*"):
         if path.is_file() and path.name != "_COMPLETE":
             path.write_bytes(b"\x00garbage" * 9)
+    said_complete(home / "landing" / "late-001")
     one_pass(home)
     key = dg.AssetCheckKey(dg.AssetKey(["demo", "raw_dicom"]), "nothing_left_behind")
     definitions = build_definitions(home / "dataset.yaml")
@@ -188,6 +190,7 @@ def test_a_damaged_volume_is_found_kept_out_of_the_splits_and_written_anew(home:
     _damage_ct_of(home, "phantom-001")
 
     (home / "landing" / "late-001" / "readme.txt").write_text("look again", encoding="utf-8")
+    said_complete(home / "landing" / "late-001")
     found = one_pass(home)
     assert [(run.what, run.succeeded) for run in found.arrivals] == [("late-001", False)]
     assert "ct_integrity" in found.arrivals[0].problem

@@ -24,6 +24,7 @@ from radiobject_assets.dataset.dataset_yaml import load_dataset
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.platform.headless import open_instance, run_pass
+from tests.planted import said_complete
 
 SECRET = "correct-horse-battery-staple"
 CONFIDENTIAL = ("scan.parquet", "columns-left-out.txt")
@@ -63,6 +64,8 @@ def hostile(landing: Path) -> list[Path]:
         for path in sorted(made[1].rglob("*")):
             packed.write(path, f"{SCRIPTS[3]}/{path.relative_to(made[1])}")
     shutil.rmtree(made[1])
+    for delivery in (made[0], archive):
+        said_complete(delivery)
     return [made[0], archive]
 
 

@@ -11,7 +11,7 @@ from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig
 from radiobject_assets.errors import ConfigurationError, IngestError
 from radiobject_assets.landing.local_zone import LandingZone, arrival_key
 from radiobject_assets.landing.settling import MARKER_GRACE_S
-from radiobject_assets.platform.arrivals.looking import look, remember, remembered
+from radiobject_assets.platform.arrivals.looking import look_at_landing, remember, remembered
 
 LATER = time.time() + 3600
 
@@ -26,33 +26,33 @@ def zone(tmp_path: Path) -> LandingZone:
 
 
 def test_quiet_arrivals_are_settled_and_others_wait(zone: LandingZone) -> None:
-    assert sorted(look(zone, {}, now_s=LATER).settled) == ["batch-001", "batch-002", "batch-003"]
-    soon = look(zone, {}, now_s=time.time())
+    assert sorted(look_at_landing(zone, {}, now_s=LATER).settled) == ["batch-001", "batch-002", "batch-003"]
+    soon = look_at_landing(zone, {}, now_s=time.time())
     assert not soon.settled
     assert soon.unsettled == {"batch-001", "batch-002", "batch-003"}
 
 
 def test_a_marker_settles_an_arrival_and_is_no_content_of_it(zone: LandingZone) -> None:
-    before = look(zone, {}, now_s=LATER).settled["batch-002"]
+    before = look_at_landing(zone, {}, now_s=LATER).settled["batch-002"]
     (zone.path / "batch-002" / "_COMPLETE").touch()
     now = time.time()
-    first = look(zone, {}, now_s=now)
-    assert look(zone, first.seen, now_s=now + MARKER_GRACE_S).settled == {"batch-002": before}
+    first = look_at_landing(zone, {}, now_s=now)
+    assert look_at_landing(zone, first.seen, now_s=now + MARKER_GRACE_S).settled == {"batch-002": before}
 
 
 def test_an_added_file_is_another_version_when_it_has_been_quiet(zone: LandingZone) -> None:
-    before = look(zone, {}, now_s=LATER)
+    before = look_at_landing(zone, {}, now_s=LATER)
     (zone.path / "batch-002" / "late.dcm").write_bytes(b"more")
-    soon = look(zone, before.seen, now_s=LATER + 1)
+    soon = look_at_landing(zone, before.seen, now_s=LATER + 1)
     assert soon.unsettled == {"batch-002"}
-    after = look(zone, soon.seen, now_s=LATER + 62).settled
+    after = look_at_landing(zone, soon.seen, now_s=LATER + 62).settled
     assert {key for key in after if after[key] != before.settled[key]} == {"batch-002"}
 
 
 def test_what_was_seen_is_remembered_and_its_loss_is_no_error(zone: LandingZone, tmp_path: Path) -> None:
     kept = tmp_path / "work" / "looked.json"
     assert remembered(kept) == {}
-    found = look(zone, {}, now_s=LATER)
+    found = look_at_landing(zone, {}, now_s=LATER)
     remember(kept, found.seen)
     assert remembered(kept) == dict(found.seen)
     kept.write_text("{", encoding="utf-8")
@@ -61,7 +61,7 @@ def test_what_was_seen_is_remembered_and_its_loss_is_no_error(zone: LandingZone,
 
 def test_an_empty_arrival_is_not_settled(zone: LandingZone) -> None:
     (zone.path / "batch-009").mkdir()
-    found = look(zone, {}, now_s=LATER)
+    found = look_at_landing(zone, {}, now_s=LATER)
     assert found.empty == {"batch-009"}
     assert "batch-009" not in found.settled
 
@@ -70,7 +70,7 @@ def test_files_that_belong_to_no_arrival_are_told_by_kind_and_without_their_name
     for name in ("stray.dcm", "Doe.Jane", "drop.zip_COMPLETE", "scan.nii.gz", "IM0001", "other.nii.gz"):
         (zone.path / name).write_bytes(b"x")
     (zone.path / "drop.zip").write_bytes(b"PK")
-    loose = look(zone, {}, now_s=LATER).loose
+    loose = look_at_landing(zone, {}, now_s=LATER).loose
     assert loose.kinds == {".dcm": 1, ".nii.gz": 2, "of another kind": 1, "without suffix": 1}
     assert "5 files lie in the landing zone itself" in str(loose)
     assert "Jane" not in str(loose)
@@ -79,19 +79,19 @@ def test_files_that_belong_to_no_arrival_are_told_by_kind_and_without_their_name
 def test_an_archive_is_an_arrival_of_its_own_and_settles_as_a_folder_does(zone: LandingZone) -> None:
     for name in ("Doe_Jane.zip", "drop.tar", "drop.TAR.GZ", "drop.tgz"):
         (zone.path / name).write_bytes(b"parcel")
-    first = look(zone, {}, now_s=LATER)
+    first = look_at_landing(zone, {}, now_s=LATER)
     assert len(first.settled) == 7
     assert first.loose.count == 0
     assert not any("Doe" in key for key in first.present)
     (zone.path / "drop.tar").write_bytes(b"another parcel")
     key = arrival_key("drop.tar", None)
-    assert look(zone, {}, now_s=LATER).settled[key] != first.settled[key]
+    assert look_at_landing(zone, {}, now_s=LATER).settled[key] != first.settled[key]
     assert zone.find(key).place == zone.path / "drop.tar"
     (zone.path / "drop.tar_COMPLETE").touch()
     now = time.time()
-    soon = look(zone, {}, now_s=now)
+    soon = look_at_landing(zone, {}, now_s=now)
     assert key in soon.unsettled
-    assert list(look(zone, soon.seen, now_s=now + MARKER_GRACE_S).settled) == [key]
+    assert list(look_at_landing(zone, soon.seen, now_s=now + MARKER_GRACE_S).settled) == [key]
 
 
 def test_a_folder_that_may_be_named_after_a_patient_is_shown_as_a_token() -> None:

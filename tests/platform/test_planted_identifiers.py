@@ -30,6 +30,7 @@ from radiobject_assets.platform.headless import open_instance, run_pass
 from radiobject_assets.store import RadiObject
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
+from tests.planted import said_complete
 
 WORD = "ZZPLANTEDZZ"
 SECRET = "correct-horse-battery-staple"
@@ -63,6 +64,7 @@ def hostile_arrival(landing: Path, *, patient_id: str | None) -> Path:
     for number, path in enumerate(sorted(folder.rglob("*"))[:20]):
         if path.is_file() and path.suffix == "" and not path.name.startswith("_"):
             path.rename(path.with_name(f"{WORD}^{number}"))
+    said_complete(folder)
     return folder
 
 

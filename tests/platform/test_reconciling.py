@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from radiobject_assets.landing.local_zone import LooseFiles
 from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow, ArrivalTable, TickState
 from radiobject_assets.platform.arrivals.left_behind import left_behind
-from radiobject_assets.platform.arrivals.looking import Look
+from radiobject_assets.platform.arrivals.looking import LandingLook
 from radiobject_assets.platform.arrivals.reconciling import (
     EndedRun,
     LivingRun,
@@ -44,7 +44,7 @@ class Platform:
     def tick(
         self, living: Sequence[LivingRun] = (), ended: Sequence[EndedRun] = (), room: int = 64, **more: Any
     ) -> tuple[Request, ...]:
-        seen = Look(
+        seen = LandingLook(
             present=frozenset({*self.settled, *self.unsettled}),
             settled=self.settled,
             unsettled=frozenset(self.unsettled),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import SimpleITK as sitk
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
@@ -48,3 +49,34 @@ def test_a_delivery_that_moves_to_another_name_and_zone_keeps_its_volumes(tmp_pa
     assert list(after["volume"]) == list(before["volume"])
     assert list(after["obs_id"]) == list(before["obs_id"])
     assert set(after["arrival"]) == {"april"}
+
+
+def put(folder: Path, seed: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    voxels = np.random.default_rng(seed).integers(0, 999, (6, 7, 8)).astype("i2")
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(folder / "sub-0_T1w.nii.gz"))
+
+
+@pytest.mark.parametrize("keeps_folder", [False, True])
+def test_a_name_that_is_used_again_takes_nothing_from_the_delivery_that_had_it(
+    tmp_path: Path, keeps_folder: bool
+) -> None:
+    (tmp_path / "other").mkdir()
+    landing = tmp_path / "landing"
+    put(landing / "incoming", 1)
+    one_pass(tmp_path)
+    before = rows(tmp_path)
+    if keeps_folder:
+        (landing / "april").mkdir()
+        (landing / "incoming" / "sub-0_T1w.nii.gz").rename(landing / "april" / "sub-0_T1w.nii.gz")
+    else:
+        (landing / "incoming").rename(landing / "april")
+    one_pass(tmp_path)
+    assert list(rows(tmp_path)["arrival"]) == ["april"]
+    put(landing / "incoming", 2)
+    one_pass(tmp_path)
+    after = rows(tmp_path).set_index("arrival")
+    assert sorted(after.index) == ["april", "incoming"]
+    assert after.loc["april", "volume"] == before.loc[0, "volume"]
+    assert after.loc["incoming", "voxel_digest"] != after.loc["april", "voxel_digest"]
+    assert one_pass(tmp_path).runs == ()

@@ -138,7 +138,7 @@ def test_the_line_runs_from_a_landing_zone_on_s3(zone: S3LandingZone, tmp_path: 
         assert run_pass(definitions, instance).runs == ()
     assert done.failed == ()
     assert [run.what for run in done.arrivals] == ["drop"]
-    assert overview.checks.failures == ("splits: every_split_is_filled",)  # one subject for three splits
+    assert overview.checks.failures == ("splits: splits_are_usable",)  # one subject for three splits
     assert overview.subjects == 1
     ct = RadiObject(str(tmp_path / "store")).collection("ct")
     rows = ct.to_obs().reset_index().set_index("series_uid")

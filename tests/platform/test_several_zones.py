@@ -11,7 +11,7 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import IngestError
 from radiobject_assets.landing.local_zone import Landing, arrival_key
 from radiobject_assets.landing.watching import look
-from radiobject_assets.platform.arrivals.looking import look as look_to_reconcile
+from radiobject_assets.platform.arrivals.looking import look_at_landing
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 
 LATER = time.time() + 86_400
@@ -47,17 +47,17 @@ def test_one_trusted_name_in_two_zones_is_said_and_neither_takes_the_others_plac
     deliver(tmp_path / "in", "one", "two")
     (tmp_path / "more").mkdir()
     both = zones(tmp_path, "in", "more")
-    first = look_to_reconcile(both, {}, now_s=LATER)
+    first = look_at_landing(both, {}, now_s=LATER)
     assert sorted(first.settled) == ["one", "two"]
     deliver(tmp_path / "more", "two")
-    second = look_to_reconcile(both, first.seen, now_s=LATER + 100)
+    second = look_at_landing(both, first.seen, now_s=LATER + 100)
     assert sorted(second.settled) == ["one"]
     assert "two" in second.present
     assert "two: in several landing zones" in "; ".join(second.summary())
     with pytest.raises(IngestError, match="rename one of them"):
         both.fetch("two")
     (tmp_path / "more" / "two").rename(tmp_path / "more" / "three")
-    third = look_to_reconcile(both, second.seen, now_s=LATER + 200)
+    third = look_at_landing(both, second.seen, now_s=LATER + 200)
     assert sorted(third.settled) == ["one", "three", "two"]
 
 

@@ -10,6 +10,8 @@ it is known by its content: the same subject, collection and bytes are the same 
   find two volumes with one content.
 - Labels are those of their image: masks of many images are equal (all empty, say), so they are known only
   where the image that they lie on is, or by their path.
+- A name that is used again by another delivery: its image gets an id of its own, and takes nothing away from
+  the one that was renamed.
 - Two subjects are never merged.
 """
 
@@ -112,12 +114,16 @@ class _Finder:
     def find(self, planned: PlannedSeries) -> None:
         collection, subject = planned.collection or "", planned.subject_id
         rows = self._rows.get((collection, subject), ())
-        if any(row[OBS_ID] == planned.obs_id for row in rows):
+        own = next((row for row in rows if row[OBS_ID] == planned.obs_id), None)
+        if own is not None and not self._is_anothers(planned, own):
             return
         possible = [row for row in rows if self._may_be(planned, row)]
         digest = self._digest(planned.series) if possible else None
         same = [row for row in possible if digest is not None and row["source_digest"] == digest]
         if not same:
+            if own is not None:
+                key = f"{volume_key(planned.series, self._arrival)}\0{self._digest(planned.series)}"
+                self.ids[id(planned)] = obs_id_of(subject, collection, key)
             return
         row = min(same, key=lambda row: (not self._has_its_path(planned, row), row[OBS_ID]))
         self._taken.add((collection, subject, row[OBS_ID]))
@@ -143,6 +149,13 @@ class _Finder:
         if is_labels and not self._of_its_image(planned, row):
             return False
         return self._is_gone(row) or _is_named_alike(planned, row)
+
+    def _is_anothers(self, planned: PlannedSeries, own: Mapping[str, Any]) -> bool:
+        """Whether the volume of this id is that of a delivery which had this name before, and was renamed."""
+        if not self._arrival or (own["arrival"] or "") in ("", self._arrival):
+            return False
+        digest = self._digest(planned.series)
+        return digest is not None and digest != own["source_digest"]
 
     def _of_its_image(self, labels: PlannedSeries, row: Mapping[str, Any]) -> bool:
         image = (row["labels_of_collection"] or "", labels.subject_id, row["labels_of"] or "")

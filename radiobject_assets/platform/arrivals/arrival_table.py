@@ -125,6 +125,11 @@ class ArrivalTable:
         return [content.decode("utf-8") for content in self._tables.storage.read_many(names)]
 
 
+def vanished(tables: WorkingTables) -> frozenset[str]:
+    """Arrivals whose files are no longer there, though their folder may be."""
+    return frozenset(key for key, row in ArrivalTable(tables).rows.items() if row.vanished_since_s)
+
+
 def _shard(key: str) -> str:
     number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=2).digest()) % _N_SHARDS
     return f"{_FOLDER}/rows-{number:02}.json"

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Look:
+class LandingLook:
     """What one look found."""
 
     present: frozenset[str]
@@ -60,13 +60,13 @@ class Look:
         return parts
 
 
-def look(
+def look_at_landing(
     zone: Landing,
     seen: Mapping[str, Seen],
     *,
     now_s: float,
     out_of_time: Callable[[], bool] = lambda: False,
-) -> Look:
+) -> LandingLook:
     """Look at the landing zone once (`landing.watching.look`).
 
     Raises
@@ -76,7 +76,7 @@ def look(
     """
     found = watching.look(zone, seen, now_s=now_s, out_of_time=out_of_time)
     there = (*found.settled, *found.unsettled, *found.empty, *found.clashes)
-    return Look(
+    return LandingLook(
         present=frozenset(there),
         settled={key: found.seen[key].version for key in found.settled},
         unsettled=frozenset(found.unsettled),

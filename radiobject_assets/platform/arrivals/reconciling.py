@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow, ErrorKind
-from radiobject_assets.platform.arrivals.looking import Look
+from radiobject_assets.platform.arrivals.looking import LandingLook
 
 DEATHS_BY_CHANCE = 3
 """A run that was killed in the same step more often than that in a row is probably what kills it."""
@@ -72,7 +72,7 @@ def wanted_version(content: str, settings: str) -> str:
 
 def observe(
     rows: Mapping[str, ArrivalRow],
-    seen: Look,
+    seen: LandingLook,
     *,
     settings: str,
     images: Mapping[str, str],
@@ -103,13 +103,9 @@ def observe(
         if row.wanted != wanted:  # other content is another chance
             row = _fresh(replace(row, wanted=wanted, wanted_since_s=now_s))
         known[key] = row
-    for key in seen.unsettled:
+    for key in (*seen.unsettled, *(key for key in seen.clashes if key in known)):
         row = known.get(key, ArrivalRow())
         known[key] = replace(row, unsettled_since_s=row.unsettled_since_s or now_s)
-    for new, old in seen.moved.items():
-        # the same delivery under another name: once it is taken in there, the old name says nothing
-        if known[new].is_achieved and old in known and not known[old].asked:
-            del known[old]
     for key in seen.empty & known.keys():
         known[key] = replace(known[key], wanted="", unsettled_since_s=0.0)
     for key, row in list(known.items()):
@@ -127,6 +123,18 @@ def observe(
                 row = _fresh(replace(row, wanted_since_s=row.wanted_since_s or now_s))
         known[key] = row
     return known
+
+
+def without_moved(rows: Mapping[str, ArrivalRow], moved: Mapping[str, str]) -> dict[str, ArrivalRow]:
+    """The rows without those of deliveries that were taken in under another name: the old one says nothing.
+
+    Parameters
+    ----------
+    moved
+        Of a look: the key now, and the one before.
+    """
+    old = {before for now, before in moved.items() if now in rows and rows[now].is_achieved}
+    return {key: row for key, row in rows.items() if key not in old or row.asked}
 
 
 def unresolved(
@@ -149,6 +157,7 @@ def reconcile(
     now_s: float,
     delays_s: Sequence[float],
     is_impatient: bool = False,
+    looked_up: Collection[str] | None = None,
 ) -> Reconciled:
     """What became of what was asked for, and what to ask for now.
 
@@ -170,6 +179,8 @@ def reconcile(
         Seconds to wait before each try after the first; after the last one an arrival is given up.
     is_impatient
         Ask now for what waits for its next try, and for what was given up.
+    looked_up
+        Arrivals whose latest run was looked for: only they are asked for. None: all were.
     """
     known = dict(rows)
     alive = {run.key: run for run in living if run.key in known}
@@ -190,7 +201,11 @@ def reconcile(
             known[key] = replace(row, asked="")
         elif is_impatient and not row.is_achieved:
             known[key] = _fresh(row)
-    chosen = _due(known, room, now_s, delays_s)
+    chosen = [
+        key
+        for key in _due(known, room, now_s, delays_s)
+        if looked_up is None or is_impatient or key in looked_up
+    ]
     requests = []
     for key, token in zip(chosen, tokens, strict=False):
         row = known[key]
@@ -265,12 +280,20 @@ def _due(rows: Mapping[str, ArrivalRow], room: int, now_s: float, delays_s: Sequ
 def _after(
     row: ArrivalRow, end: EndedRun, is_answer: bool, now_s: float, delays_s: Sequence[float]
 ) -> ArrivalRow:
+    before = row
     row = replace(row, asked="", run_id=end.run_id)
     if end.fate == "success" and (end.achieved or not is_answer):
         row = _fresh(replace(row, error="", error_kind=""))
         if end.achieved:
             row = replace(row, achieved=end.achieved, tried_images=end.images if is_answer else row.images)
-        return replace(row, wanted_since_s=0.0 if row.is_achieved else row.wanted_since_s)
+        if row.is_achieved:
+            return replace(row, wanted_since_s=0.0)
+        if not end.achieved or end.achieved != before.achieved:
+            return row
+        # made of the same other files or by the same other settings as last time (dataset.yaml was edited,
+        # and not reloaded): not again at once, for that may stay so
+        n = before.disturbed + 1
+        return replace(row, disturbed=n, next_try_s=now_s + delays_s[min(n, len(delays_s)) - 1])
     if end.fate == "success":
         end = replace(end, error="its run made only a part of its assets", error_kind="item")
     row = replace(row, error=end.error, error_kind=end.error_kind)

@@ -12,6 +12,8 @@ from radiobject_assets.platform.arrivals.reconciling import EndedRun, LivingRun,
 from radiobject_assets.platform.dagster_internals import DATA_VERSION_TAG
 from radiobject_assets.resources import HEART_TAG, Heartbeat
 
+ARRIVAL_VERSION_TAG = "radiobject/arrival_version"
+"""The version of an arrival that a run was asked for: of its content, and of the settings."""
 DATA_SET_TAG = "radiobject/data_set"
 REQUEST_TAG = "radiobject/request"
 IMAGES_TAG = "radiobject/images"
@@ -81,8 +83,15 @@ class RunsOfDataSet:
             if self._is_of_arrival(run)
         ]
 
-    def ended(self, keys: Sequence[str]) -> list[EndedRun]:
-        """Of each of these arrivals the run that was started last, if it has come to an end."""
+    def ended(self, keys: Sequence[str], known: Mapping[str, str] | None = None) -> list[EndedRun]:
+        """Of each of these arrivals the run that was started last, if it has come to an end.
+
+        Parameters
+        ----------
+        known
+            Runs whose end is known, by arrival: they are left out.
+        """
+        known = known or {}
         found: dict[str, EndedRun] = {}
         for start in range(0, len(keys), _AT_ONCE):
             wanted = {_PARTITION_TAG: list(keys[start : start + _AT_ONCE])}
@@ -90,7 +99,8 @@ class RunsOfDataSet:
             for run in self.instance.get_runs(dg.RunsFilter(tags=wanted), limit=_AT_ONCE * 10):
                 if self._is_of_arrival(run):
                     newest.setdefault(run.tags[_PARTITION_TAG], run)
-            found.update({key: self._end(run) for key, run in newest.items() if run.is_finished})
+            news = {k: run for k, run in newest.items() if run.is_finished and known.get(k) != run.run_id}
+            found.update({key: self._end(run) for key, run in news.items()})
         return list(found.values())
 
     def _runs(self, statuses: Iterable[dg.DagsterRunStatus]) -> list[dg.DagsterRun]:
@@ -101,7 +111,8 @@ class RunsOfDataSet:
         named = run.tags.get(DATA_SET_TAG)
         if named is not None:
             return named == self.data_set
-        return bool(self.keys & (run.asset_selection or frozenset()))
+        checked = {key.asset_key for key in run.asset_check_selection or ()}
+        return bool(self.keys & {*(run.asset_selection or ()), *checked})
 
     def _is_of_arrival(self, run: dg.DagsterRun) -> bool:
         if _PARTITION_TAG not in run.tags or not self._is_ours(run):

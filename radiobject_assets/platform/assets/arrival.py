@@ -7,17 +7,18 @@ from that table.
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from radiobject_assets import __version__
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.errors import NotMadeYetError
+from radiobject_assets.errors import NotMadeYetError, StorageError
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.ingest.settings import scan_version, settings_version
 from radiobject_assets.landing.local_zone import Arrival
-from radiobject_assets.platform.arrivals.runs import SETTINGS_METADATA
+from radiobject_assets.platform.arrivals.runs import ARRIVAL_VERSION_TAG, SETTINGS_METADATA
 from radiobject_assets.platform.assets.materialization_metadata import (
     counted,
     data_version_of,
@@ -61,12 +62,16 @@ def scan_of(tables: WorkingTables, key: str) -> "ScanResult":
 def plan_of(dataset: DatasetResource, storage: StorageResource, key: str) -> "IngestPlan":
     """The plan for an arrival, from the kept scan: no file of the arrival is opened.
 
-    Labels may belong to an image that came in earlier, so the store is asked for it.
+    Labels may belong to an image that came in earlier, so the store is asked for it. So it is for people who
+    were forgotten after the scan was kept.
     """
     from radiobject_assets.ingest.plan import plan_ingest
+    from radiobject_assets.ingest.refused import refused_subjects, without_refused
     from radiobject_assets.ingest.stored.holdings import images_for_labels
 
-    config, found = dataset.config, scan_of(dataset.tables(storage), key)
+    config = dataset.config
+    refused = refused_subjects(config, config.store_uri, storage.ctx)
+    found = without_refused(scan_of(dataset.tables(storage), key), config, key, refused, Path(key))
     images = images_for_labels(config.store_uri, found)
     return plan_ingest(found, config, arrival=key, known_images=images)
 
@@ -110,6 +115,11 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
         with shielded(dataset.work.arrival(key)):
             zone = dataset.landing(storage)
             state = zone.state(zone.find(key))
+            asked = context.run.tags.get(ARRIVAL_VERSION_TAG, "")
+            if asked and asked.partition(":")[0] != state.version:
+                raise StorageError(
+                    "the arrival has changed since it was asked for; it is taken in when it is quiet again"
+                )
             with measuring(memory.budget()) as measurement:
                 arrival = zone.fetch(key)
                 tables = dataset.tables(storage)

@@ -10,6 +10,7 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import CollectionConfig, DatasetSettings
 from radiobject_assets.ingest.settings import settings_version
+from radiobject_assets.platform.arrivals.arrival_table import vanished
 from radiobject_assets.platform.assets.arrival import plan_of
 from radiobject_assets.platform.assets.history import has_failed
 from radiobject_assets.platform.assets.materialization_metadata import content_digest, measuring, table
@@ -135,7 +136,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
                     plan,
                     config.store_uri,
                     collections=selected,
-                    present=zone.listing().keys,
+                    present=zone.listing().keys - vanished(tables),
                     budget=memory.budget(),
                     compute=compute.compute(),
                 )

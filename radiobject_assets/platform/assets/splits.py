@@ -61,7 +61,7 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
         group_name=TRAINING_GROUP,
         kinds={"parquet"},
         owners=settings.owners,
-        code_version=split_version(settings.split),
+        code_version=split_version(settings.split, settings.patches),
         description="Subjects divided into "
         + ", ".join(f"{name} {share:.0%}" for name, share in settings.split.shares.items())
         + ". Whom training used once keeps the split for good; subjects of arrivals that failed their check "

@@ -136,7 +136,7 @@ def code_version_tags(settings: DatasetSettings) -> dict[str, str]:
 
     A failed attempt leaves no other trace of it.
     """
-    versions = {"splits": split_version(settings.split)}
+    versions = {"splits": split_version(settings.split, settings.patches)}
     if settings.patches is not None:
         versions["patch_cache"] = patches_version(settings.patches)
     return {f"{_CODE_TAG}/{name}": version for name, version in versions.items()}
@@ -153,11 +153,11 @@ def _was_made_by_another(
     selection = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition] if partition else None)
     records = instance.fetch_materializations(selection, limit=1).records
     made = records[0] if records else None
-    if made is not None and made.run_id == attempt_run_id and made.asset_materialization is not None:
+    # who asked comes first: a run reads dataset.yaml anew, and the code server's sensors do at a reload only
+    run = instance.get_run_by_id(attempt_run_id)
+    known = None if run is None else run.tags.get(f"{_CODE_TAG}/{key.path[-1]}")
+    if known is None and made is not None and made.run_id == attempt_run_id and made.asset_materialization:
         known = (made.asset_materialization.tags or {}).get(CODE_VERSION_TAG)
-    else:  # it failed
-        run = instance.get_run_by_id(attempt_run_id)
-        known = None if run is None else run.tags.get(f"{_CODE_TAG}/{key.path[-1]}")
     return known is not None and code_version is not None and known != code_version
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
+from radiobject_assets.platform.assets.partitions import collection_names
+from radiobject_assets.platform.automation.sensors import data_set_of
 from radiobject_assets.platform.checks.standing import VERIFY_TAG, standing_keys
+from radiobject_assets.platform.dagster_internals import UnresolvedAssetJobDefinition
 
 STANDING_JOB = "standing_checks"
 HOURLY, NIGHTLY = "standing_checks_hourly", "verification_nightly"
@@ -15,25 +19,35 @@ _NIGHT_S = 2 * 3600
 _HOUR_S = 20
 
 
-def build_schedules(settings: DatasetSettings) -> list[dg.ScheduleDefinition]:
-    """The schedules of the standing checks."""
-    job = dg.define_asset_job(
+def build_standing_job(settings: DatasetSettings) -> UnresolvedAssetJobDefinition:
+    """The job of all standing checks."""
+    return dg.define_asset_job(
         STANDING_JOB,
+        tags={DATA_SET_TAG: data_set_of(settings)},
         selection=dg.AssetSelection.checks(*standing_keys(settings)),
         executor_def=dg.in_process_executor,
         description="Every standing check: may I train on this?",
     )
+
+
+def build_schedules(settings: DatasetSettings) -> list[dg.ScheduleDefinition]:
+    """The schedules of the standing checks."""
     return [
         dg.ScheduleDefinition(
             name=name,
-            job=job,
+            job_name=STANDING_JOB,
             cron_schedule=cron,
             default_status=dg.DefaultScheduleStatus.RUNNING,
-            tags={VERIFY_TAG: str(seconds)},
+            tags={VERIFY_TAG: str(max(1, seconds // len(collection_names(settings))))},
             description=description,
         )
         for name, cron, seconds, description in (
             (HOURLY, "17 * * * *", _HOUR_S, "Every standing check, with a little of the full verification."),
-            (NIGHTLY, "43 1 * * *", _NIGHT_S, "Every standing check, with hours of the full verification."),
+            (
+                NIGHTLY,
+                "43 1 * * *",
+                _NIGHT_S,
+                "Every standing check, with two hours of the full verification.",
+            ),
         )
     ]

@@ -7,7 +7,13 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.platform.arrivals.reconciling import Request
-from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG, IMAGES_TAG, REQUEST_TAG, RunsOfDataSet
+from radiobject_assets.platform.arrivals.runs import (
+    ARRIVAL_VERSION_TAG,
+    DATA_SET_TAG,
+    IMAGES_TAG,
+    REQUEST_TAG,
+    RunsOfDataSet,
+)
 from radiobject_assets.platform.assets.materialization_metadata import counted, table
 from radiobject_assets.platform.assets.partitions import (
     LANDING_GROUP,
@@ -26,7 +32,6 @@ from radiobject_assets.resources import DatasetResource, StorageResource
 ARRIVALS_SENSOR = "arrivals_sensor"
 FOLLOW_UP_SENSOR = "follow_up_sensor"
 ARRIVAL_JOB = "process_arrival"
-ARRIVAL_VERSION_TAG = "radiobject/arrival_version"
 TRY_NOW = "now"
 """As the arrivals sensor's cursor: try what failed or was given up at the next tick. Anybody may set it."""
 _TRY_IN_TIME = "in time"  # not empty: Dagster takes that for the old one

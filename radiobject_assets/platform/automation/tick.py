@@ -19,13 +19,14 @@ from radiobject_assets.landing.local_zone import LooseFiles
 from radiobject_assets.landing.settling import MARKER_GRACE_S
 from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow, ArrivalTable
 from radiobject_assets.platform.arrivals.left_behind import LeftBehind, left_behind
-from radiobject_assets.platform.arrivals.looking import Look, look, remember, remembered
+from radiobject_assets.platform.arrivals.looking import LandingLook, look_at_landing, remember, remembered
 from radiobject_assets.platform.arrivals.reconciling import (
     Request,
     observe,
     reconcile,
     unresolved,
     wanted_version,
+    without_moved,
 )
 from radiobject_assets.platform.arrivals.runs import RunsOfDataSet
 from radiobject_assets.platform.assets.collections import waiting_by_arrival
@@ -99,11 +100,17 @@ def tick(
         left = left_behind(table.rows, now_s, config.arrivals.retry_after_s)
         return Ticked((), (), left, False, LooseFiles({}), False, problem)
     settings, out_of_time = settings_version(config), lambda: time.monotonic() > deadline
-    seen = look(zone, remembered(dataset.work.looks), now_s=now_s, out_of_time=out_of_time)
+    # what was made of other content than is wanted is walked anew soon: the look before was behind
+    doubtful = {key for key, row in table.rows.items() if row.achieved and not row.is_achieved}
+    last = {
+        key: replace(one, walked_s=0.0) if key in doubtful else one
+        for key, one in remembered(dataset.work.looks).items()
+    }
+    seen = look_at_landing(zone, last, now_s=now_s, out_of_time=out_of_time)
     if seen.wait_s is not None and seen.wait_s <= MARKER_GRACE_S and not _is_news(seen, table.rows, settings):
         time.sleep(seen.wait_s)  # a marker was only just written: that is not worth another tick
         now_s = clock()
-        seen = look(zone, seen.seen, now_s=now_s, out_of_time=out_of_time)
+        seen = look_at_landing(zone, seen.seen, now_s=now_s, out_of_time=out_of_time)
     waiting = waiting_by_arrival(dataset.tables(storage), collection_names(config))
     known = observe(
         table.rows,
@@ -121,16 +128,19 @@ def tick(
     # first who lives and then who ended: a run that ends in between is seen to live, and to end next time
     living, delays_s = runs.living(), config.arrivals.retry_after_s
     room = RUNS_AT_ONCE - len(living)
+    keys = unresolved(known, room, now_s, delays_s)
     done = reconcile(
         known,
         living,
-        runs.ended(unresolved(known, room, now_s, delays_s)),
+        runs.ended(keys, {key: row.run_id for key, row in known.items() if not row.asked}),
         room=room,
         tokens=[secrets.token_hex(8) for _ in range(RUNS_AT_ONCE)],
         now_s=now_s,
         delays_s=delays_s,
         is_impatient=is_impatient,
+        looked_up=frozenset(keys),
     )
+    done = replace(done, rows=without_moved(done.rows, seen.moved))
     table.save(done.rows)
     left = left_behind(done.rows, now_s, delays_s)
     told = _digest(left)
@@ -170,7 +180,7 @@ def _chances(
     return chances
 
 
-def _is_news(seen: Look, rows: Mapping[str, ArrivalRow], settings: str) -> bool:
+def _is_news(seen: LandingLook, rows: Mapping[str, ArrivalRow], settings: str) -> bool:
     known = {key: row.wanted for key, row in rows.items()}
     return any(known.get(key) != wanted_version(content, settings) for key, content in seen.settled.items())
 
@@ -186,7 +196,7 @@ def _digest(left: LeftBehind) -> str:
 
 
 def _summary(
-    requests: Collection[Request], *, living: int, n_ended: int, left: LeftBehind, seen: Look
+    requests: Collection[Request], *, living: int, n_ended: int, left: LeftBehind, seen: LandingLook
 ) -> str:
     parts = [f"{len(requests)} to take in", left.sentence()]
     if living:

@@ -41,10 +41,13 @@ def build_leakage_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
             present = rows[rows["obs_subject_id"].isin(splits["obs_subject_id"])]
             found = find_leakage(splits, present, groups)
             numbers = {"subjects": len(splits), "volumes": len(rows)}
-            if found.empty:
-                return result_of(Report(len(splits), "subjects"), numbers)
             kept = dataset.work.root / "leakage.parquet"
-            found.astype({"splits": str, "subjects": str}).to_parquet(kept)
+            if found.empty:
+                kept.unlink(missing_ok=True)
+                return result_of(Report(len(splits), "subjects"), numbers)
+            found.assign(**{name: found[name].map(json.dumps) for name in ("splits", "subjects")}).to_parquet(
+                kept
+            )
             findings = tuple(
                 Finding(
                     _KINDS.get(str(kind), kinds.ONE_PERSON_TWICE),

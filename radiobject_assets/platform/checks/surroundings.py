@@ -22,7 +22,11 @@ from radiobject_assets.platform.assets.history import data_versions, latest_of_p
 from radiobject_assets.platform.assets.partitions import asset_key, collection_names
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import current_splits
-from radiobject_assets.platform.dagster_internals import CODE_VERSION_TAG
+from radiobject_assets.platform.dagster_internals import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_TAG,
+    get_input_data_version_tag,
+)
 from radiobject_assets.resources import DatasetResource, StorageResource, WorkingTables
 from radiobject_assets.system.processes import usable_cores
 from radiobject_assets.training.recipe_versions import patches_version
@@ -110,6 +114,10 @@ def _caches(
 ) -> Sequence[CacheFacts]:
     config = dataset.config
     found = []
+    splits = asset_key(config, "splits")
+    latest = instance.get_latest_materialization_event(splits)
+    event = latest.asset_materialization if latest is not None else None
+    divided = ((event.tags if event is not None else None) or {}).get(DATA_VERSION_TAG)
     for split in config.split.shares:
         made = latest_of_partition(instance, asset_key(config, "patch_cache"), split)
         if made is None or config.patches is None:
@@ -122,7 +130,8 @@ def _caches(
                 is_there=Path(str(made.metadata["file"].value)).is_dir(),
                 is_current=snapshot is not None
                 and made.metadata["snapshot"].value == snapshot.name
-                and (made.tags or {}).get(CODE_VERSION_TAG) in (None, patches_version(config.patches)),
+                and (made.tags or {}).get(CODE_VERSION_TAG) in (None, patches_version(config.patches))
+                and (made.tags or {}).get(get_input_data_version_tag(splits)) in (None, divided),
             )
         )
     return found
