@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -37,17 +40,32 @@ def test_a_card_tells_what_is_in_the_snapshot_and_names_nobody(delivered: Delive
         assert not [name for name in delivered.identifiers if name in content]
 
 
+# In a process of its own: its logging closes the stream that was standard error when it was imported, which
+# under pytest is the capture of all later tests.
+_READ = """
+import json, sys
+import mlcroissant
+dataset = mlcroissant.Dataset(jsonld=sys.argv[1])
+issues = dataset.metadata.ctx.issues
+read = [record["entries/voxels"] for record in dataset.records("entries")]
+print(json.dumps({
+    "issues": [str(one) for one in (*issues.errors, *issues.warnings)],
+    "name": dataset.metadata.name,
+    "voxels": [one.decode() for one in read if isinstance(one, bytes)],
+}))
+"""
+
+
 def test_croissants_own_library_accepts_the_card_and_reads_the_manifest_by_it(folder: Path) -> None:
-    croissant = pytest.importorskip("mlcroissant")
-    dataset = croissant.Dataset(jsonld=folder / "croissant.json")
-    assert not dataset.metadata.ctx.issues.errors
-    assert not dataset.metadata.ctx.issues.warnings
-    assert dataset.metadata.name == "phantoms"
-    records = list(dataset.records("entries"))
+    if find_spec("mlcroissant") is None:
+        pytest.skip("mlcroissant is not installed")
+    command = [sys.executable, "-c", _READ, str(folder / "croissant.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["issues"] == []
+    assert told["name"] == "phantoms"
     lines = (folder / "manifest.jsonl").read_bytes().splitlines()
-    voxels = [json.loads(line)["voxels"] for line in lines if b'"voxels"' in line]
-    read = [record["entries/voxels"] for record in records]
-    assert [one.decode() for one in read if isinstance(one, bytes)] == voxels
+    assert told["voxels"] == [json.loads(line)["voxels"] for line in lines if b'"voxels"' in line]
 
 
 def test_values_of_few_subjects_are_counted_together(

@@ -160,7 +160,7 @@ def test_folds_by_hand_may_be_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("subject,split\nmeier,tset\n", "line 2: no split 'tset'; use train, test"),
+        ("subject,split\nmeier,tset\n", "line 2: no such split; use train, test"),
         ("subject,split\nmeier,test\nmeier,train\n", "line 3: this subject has another split above"),
         ("name,split\nmeier,test\n", "needs a column `subject`"),
         ("subject,split\n,test\n", "line 2: a split without a subject"),
