@@ -446,6 +446,8 @@ class DatasetSettings(_Section):
     @model_validator(mode="after")
     def _names_refer_to_something(self) -> DatasetSettings:
         names = ", ".join(self.collections) or "none"
+        if self.collects_by_modality and "volumes" in self.collections:
+            raise ValueError("collections.volumes: with collections by modality all volumes go by that name")
         for name, collection in self.collections.items():
             if not COLLECTION_NAME.fullmatch(name):
                 raise ValueError(

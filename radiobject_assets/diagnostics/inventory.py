@@ -14,6 +14,7 @@ INVENTORY_COLUMNS = (
     "spacing_x_mm", "spacing_y_mm", "spacing_z_mm", "slope", "intercept", "kind", "modality", "series_uid",
     "study_uid", "component", "arrival", "source_digest", "labels_of_collection", "labels_of", "voxel_digest",
     "index_digest", "voxel_bytes", "stored_bytes", "segments", "image_type",
+    "fourth_axis_values",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from radiobject_assets.dataset.dataset_yaml import PatchesConfig
 from radiobject_assets.diagnostics import kinds
 from radiobject_assets.diagnostics.findings import Finding, Report
 from radiobject_assets.diagnostics.rule_registry import CacheFacts, MemoryPeak
-from radiobject_assets.training.pairing import VolumeRow, pair_labels, volume_rows
+from radiobject_assets.training.pairing import VolumeRow, pairs_to_cut, volume_rows
 
 
 def trainable(
@@ -22,11 +22,13 @@ def trainable(
     if patches is None:
         return volume_rows(rows[rows["kind"] != "labels"]), [], {}
     images = volume_rows(rows[rows["collection"] == patches.image])
-    if patches.labels is None:
-        return images, [], {}
-    pairs, left_out = pair_labels(images, volume_rows(rows[rows["collection"] == patches.labels]))
+    of_labels = rows[rows["collection"] == patches.labels] if patches.labels is not None else None
+    pairs, left_out = pairs_to_cut(
+        images, volume_rows(of_labels) if of_labels is not None else None, patches.point
+    )
     reasons = pd.Series([str(one.reason) for one in left_out], dtype="str").value_counts()
-    return [i for i, _ in pairs], [label for _, label in pairs], {str(k): int(v) for k, v in reasons.items()}
+    labels = [label for _, label in pairs if label is not None]
+    return [image for image, _ in pairs], labels, {str(k): int(v) for k, v in reasons.items()}
 
 
 def labels_complete(rows: pd.DataFrame, patches: PatchesConfig | None) -> Report:
