@@ -6,6 +6,7 @@ They name files and subjects: where they lie is as confidential as the landing z
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,19 @@ class WorkingTables:
         import pandas as pd
 
         return pd.read_parquet(io.BytesIO(self.storage.read(name)))
+
+    def frames(self, names: Sequence[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Several tables, read together; what another process removed meanwhile is left out."""
+        import pandas as pd
+
+        from radiobject_assets.store import MissingError
+
+        try:
+            contents = list(zip(names, self.storage.read_many(names), strict=True))
+        except MissingError:
+            contents = [(name, self.storage.read(name)) for name in names if self.has(name)]
+        for name, content in contents:
+            yield name, pd.read_parquet(io.BytesIO(content))
 
     def text(self, name: str) -> str:
         """A text.

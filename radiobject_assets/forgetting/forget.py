@@ -21,6 +21,7 @@ from pathlib import Path
 import dagster as dg
 
 from radiobject_assets.curation.kept import renew_manifests
+from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.forgetting.cached_patches import caches_with, remove_caches
 from radiobject_assets.forgetting.dagster_events import (
@@ -286,7 +287,19 @@ def _forget_landing(house: House, journal: Journal, found: PersonFound) -> int:
             config.subjects,
             lambda subject_id: found.traces.is_theirs(release.subject(subject_id)),
         )
+    _drop_emptied(house, journal)
     return by_hand
+
+
+def _drop_emptied(house: House, journal: Journal) -> None:
+    """Partitions of arrivals that held nobody else: else they would be told as vanished for ever."""
+    config, name = house.dataset.config, arrival_partitions(house.dataset.config).name or ""
+    if house.instance is None:
+        return
+    there = house.dataset.landing(house.storage).listing().keys
+    for key in journal.arrivals:
+        if key not in there and read_inventory(config.store_uri, arrival=key, ctx=house.storage.ctx).empty:
+            house.instance.delete_dynamic_partition(name, key)
 
 
 def _set_apart(house: House, journal: Journal, found: PersonFound) -> None:

@@ -2,7 +2,6 @@
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 from collections.abc import Collection
-from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -47,15 +46,18 @@ def waiting_by_arrival(
 ) -> "dict[str, tuple[WaitingLabels, ...]]":
     """The labels of these collections that wait for their image, by the key of their arrival."""
     from radiobject_assets.ingest.labels_on_images.waiting import labels_of_rows
-    from radiobject_assets.store import MissingError
 
     found: dict[str, tuple[WaitingLabels, ...]] = {}
-    for name in tables.below("arrivals"):
-        _, arrival, file = name.split("/", 2)
-        if file.startswith("waiting-") and PurePosixPath(file).stem.removeprefix("waiting-") in collections:
-            with suppress(MissingError):  # another run took it away meanwhile
-                found[arrival] = found.get(arrival, ()) + labels_of_rows(tables.frame(name))
+    names = [name for name in tables.below("arrivals") if _is_waiting(name, collections)]
+    for name, rows in tables.frames(names):
+        arrival = name.split("/")[1]
+        found[arrival] = found.get(arrival, ()) + labels_of_rows(rows)
     return found
+
+
+def _is_waiting(name: str, collections: Collection[str]) -> bool:
+    file = PurePosixPath(name)
+    return file.name.startswith("waiting-") and file.stem.removeprefix("waiting-") in collections
 
 
 def kept_outcomes(tables: WorkingTables, arrival: str, collection: str) -> "pd.DataFrame | None":

@@ -102,12 +102,15 @@ def _verify(dataset: DatasetResource, storage: StorageResource, name: str, secon
     deadline = time.monotonic() + seconds
     by_modality = name == ALL_VOLUMES and name not in dataset.config.collections
     rows = read_inventory(uri, collections=None if by_modality else [name], ctx=storage.ctx)
+    landing = dataset.landing(storage)
+    there = set(rows["arrival"]) | (set() if landing.problem() else landing.listing().keys)
     done = verify_portion(
         uri,
         rows,
         tables.frame(tables.verified(name)) if tables.has(tables.verified(name)) else None,
         collection=name,
-        arrivals=arrivals_with_outcomes(tables, name),
+        # what came with a delivery that was taken away, and was deleted, is not missed
+        arrivals=[key for key in arrivals_with_outcomes(tables, name) if key in there],
         outcomes_of=lambda arrival: tables.frame(tables.outcomes(arrival, name)),
         now_ms=int(time.time() * 1000),
         out_of_time=lambda: time.monotonic() > deadline,
