@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig
+from radiobject_assets.dataset.arrival_section import ArrivalsConfig
 from radiobject_assets.landing.local_zone import LandingZone
 from radiobject_assets.landing.settling import Seen
 from radiobject_assets.landing.watching import Look, look

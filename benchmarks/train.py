@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.measure import RESULTS, show, wide_console, write_json
-from radiobject_assets.dataset.dataset_yaml import PatchesConfig
+from radiobject_assets.dataset.training_section import PatchesConfig
 from radiobject_assets.store import (
     RadiObject,
     commit_volumes,

@@ -19,18 +19,24 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from radiobject_assets.dataset import dataset_yaml
+from radiobject_assets.dataset import (
+    arrival_section,
+    collection_section,
+    dataset_yaml,
+    subject_section,
+    training_section,
+)
 
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("The whole file", dataset_yaml.DatasetSettings),
-    ("`collections.<name>`", dataset_yaml.CollectionConfig),
-    ("`collections.<name>.match`", dataset_yaml.MatchConfig),
-    ("`collections.<name>.tile` as extents", dataset_yaml.TileExtents),
-    ("`subjects`", dataset_yaml.SubjectsConfig),
-    ("`imaging`", dataset_yaml.ImagingConfig),
-    ("`arrivals`", dataset_yaml.ArrivalsConfig),
-    ("`split`", dataset_yaml.SplitConfig),
-    ("`patches`", dataset_yaml.PatchesConfig),
+    ("`collections.<name>`", collection_section.CollectionConfig),
+    ("`collections.<name>.match`", collection_section.MatchConfig),
+    ("`collections.<name>.tile` as extents", collection_section.TileExtents),
+    ("`subjects`", subject_section.SubjectsConfig),
+    ("`imaging`", arrival_section.ImagingConfig),
+    ("`arrivals`", arrival_section.ArrivalsConfig),
+    ("`split`", training_section.SplitConfig),
+    ("`patches`", training_section.PatchesConfig),
 )
 CHANGES = """\
 ## When it changes

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from radiobject_assets.dataset.dataset_yaml import PatchesConfig
+from radiobject_assets.dataset.training_section import PatchesConfig
 from radiobject_assets.diagnostics import kinds
 from radiobject_assets.diagnostics.findings import Finding, Report
 from radiobject_assets.diagnostics.rule_registry import CacheFacts, MemoryPeak

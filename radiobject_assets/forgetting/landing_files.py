@@ -8,7 +8,7 @@ from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 
-from radiobject_assets.dataset.dataset_yaml import SubjectsConfig
+from radiobject_assets.dataset.subject_section import SubjectsConfig
 from radiobject_assets.errors import IngestError
 from radiobject_assets.imaging.files.archives import file_on_disk
 from radiobject_assets.imaging.scanning.scan import ScanResult

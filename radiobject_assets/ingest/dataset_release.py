@@ -6,7 +6,8 @@ import os
 import re
 import unicodedata
 
-from radiobject_assets.dataset.dataset_yaml import DatasetSettings, SubjectsConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.dataset.subject_section import SubjectsConfig
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.imaging.files.volume_names import without_ending
 from radiobject_assets.imaging.release.deidentification import Release

@@ -10,7 +10,7 @@ import hashlib
 import re
 import unicodedata
 
-from radiobject_assets.dataset.dataset_yaml import SubjectsConfig
+from radiobject_assets.dataset.subject_section import SubjectsConfig
 from radiobject_assets.errors import IngestError
 from radiobject_assets.imaging.files.path_text import path_text
 from radiobject_assets.imaging.release.deidentification import PSEUDONYM

@@ -6,13 +6,9 @@ import fnmatch
 import re
 from pathlib import PurePosixPath
 
-from radiobject_assets.dataset.dataset_yaml import (
-    COLLECTION_NAME,
-    RESERVED_NAMES,
-    CollectionConfig,
-    DatasetSettings,
-    MatchConfig,
-)
+from radiobject_assets.dataset.collection_section import CollectionConfig, MatchConfig
+from radiobject_assets.dataset.dataset_yaml import RESERVED_NAMES, DatasetSettings
+from radiobject_assets.dataset.section import COLLECTION_NAME
 from radiobject_assets.imaging.files.path_text import path_text
 from radiobject_assets.imaging.nifti.bids import IMAGE_SUFFIXES, parse
 from radiobject_assets.imaging.nifti.header import NiftiFile

@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from radiobject_assets.dataset.dataset_yaml import CollectionConfig, DatasetSettings
+from radiobject_assets.dataset.collection_section import CollectionConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import SchemaError
 from radiobject_assets.imaging.axes import AXIS, COLUMNS, axis_attributes
 from radiobject_assets.imaging.dicom.tags import ISSUER_COLUMN

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from radiobject_assets.dataset.dataset_yaml import TileExtents, TileOrientation
+from radiobject_assets.dataset.collection_section import TileExtents, TileOrientation
 from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.imaging.dicom.instance import Instance
 from radiobject_assets.imaging.opening.unpacking import unpacked_together

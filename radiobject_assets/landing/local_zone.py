@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig
+from radiobject_assets.dataset.arrival_section import ArrivalsConfig
 from radiobject_assets.errors import ConfigurationError, IngestError
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig
+from radiobject_assets.dataset.arrival_section import ArrivalsConfig
 from radiobject_assets.errors import StorageError
 from radiobject_assets.landing.local_zone import (
     Arrival,

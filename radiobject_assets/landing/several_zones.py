@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
-from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig
+from radiobject_assets.dataset.arrival_section import ArrivalsConfig
 from radiobject_assets.errors import IngestError
 from radiobject_assets.landing.local_zone import Arrival, ArrivalState, Glance, Landing, Listing, LooseFiles
 

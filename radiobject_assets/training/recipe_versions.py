@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from radiobject_assets.dataset.dataset_yaml import PatchesConfig, SplitConfig
+from radiobject_assets.dataset.training_section import PatchesConfig, SplitConfig
 
 
 def split_version(split: SplitConfig, patches: PatchesConfig | None) -> str:

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from radiobject_assets.dataset.dataset_yaml import SplitConfig
+from radiobject_assets.dataset.training_section import SplitConfig
 from radiobject_assets.errors import AlignmentError, ConfigurationError
 from radiobject_assets.training.split_balance import Unit, place_units
 from radiobject_assets.training.split_units import units_of

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from radiobject_assets.dataset.dataset_yaml import PatchesConfig, SplitConfig
+from radiobject_assets.dataset.training_section import PatchesConfig, SplitConfig
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.training.pairing import pairs_to_cut, volume_rows
 from radiobject_assets.training.split_assignment import SubjectFacts

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from radiobject_assets.dataset.dataset_yaml import DatasetSettings, TileExtents, load_dataset
+from radiobject_assets.dataset.collection_section import TileExtents
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.errors import ConfigurationError
 
 GOOD = """\

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from radiobject_assets.dataset.dataset_yaml import DatasetSettings, PatchesConfig, load_dataset
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
+from radiobject_assets.dataset.training_section import PatchesConfig
 from radiobject_assets.errors import AlignmentError
 from radiobject_assets.ingest import IngestReport, ingest_sources
 from radiobject_assets.store import RadiObject

@@ -8,7 +8,7 @@ import pandas as pd
 import pydantic
 import pytest
 
-from radiobject_assets.dataset.dataset_yaml import SubjectsConfig
+from radiobject_assets.dataset.subject_section import SubjectsConfig
 from radiobject_assets.errors import IngestError
 from radiobject_assets.imaging.release.deidentification import Release
 from radiobject_assets.ingest.naming.subject_table import SubjectTable, read_subject_tables

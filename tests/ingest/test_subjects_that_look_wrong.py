@@ -14,7 +14,8 @@ import pytest
 import yaml
 from hypothesis import given, strategies as st
 
-from radiobject_assets.dataset.dataset_yaml import DatasetSettings, SubjectsConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.dataset.subject_section import SubjectsConfig
 from radiobject_assets.ingest.dataset_release import subject_in_file_name
 from radiobject_assets.ingest.naming.doubtful_subjects import doubtful_subjects
 from radiobject_assets.store import RadiObject

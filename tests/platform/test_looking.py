@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig
+from radiobject_assets.dataset.arrival_section import ArrivalsConfig
 from radiobject_assets.errors import ConfigurationError, IngestError
 from radiobject_assets.landing.local_zone import LandingZone, arrival_key
 from radiobject_assets.landing.settling import MARKER_GRACE_S

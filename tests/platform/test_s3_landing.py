@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from botocore.session import get_session
 
-from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig, DatasetSettings
+from radiobject_assets.dataset.arrival_section import ArrivalsConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.errors import IngestError, StorageError
 from radiobject_assets.landing.s3_zone import S3LandingZone

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from radiobject_assets.dataset.dataset_yaml import ArrivalsConfig
+from radiobject_assets.dataset.arrival_section import ArrivalsConfig
 from radiobject_assets.landing.local_zone import LandingZone
 from radiobject_assets.landing.settling import CLOCKS_DIFFER_S, MARKER_GRACE_S, Seen
 from radiobject_assets.landing.watching import Look, look

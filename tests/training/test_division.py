@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from radiobject_assets.dataset.dataset_yaml import PatchesConfig, SplitConfig
+from radiobject_assets.dataset.training_section import PatchesConfig, SplitConfig
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.training.split_assignment import (
     Division,

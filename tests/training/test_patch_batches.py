@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from radiobject_assets.dataset.dataset_yaml import PatchesConfig
+from radiobject_assets.dataset.training_section import PatchesConfig
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.system.memory import MemoryBudget
 from radiobject_assets.training.cache.build import build_patch_cache

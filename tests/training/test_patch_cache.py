@@ -11,7 +11,7 @@ import pytest
 from array_source import expected_patch
 from truth_store import AFFINE
 
-from radiobject_assets.dataset.dataset_yaml import PatchesConfig
+from radiobject_assets.dataset.training_section import PatchesConfig
 from radiobject_assets.errors import ConfigurationError, ShapeError, StorageError
 from radiobject_assets.system.memory import MemoryBudget
 from radiobject_assets.training.cache import build as cache_build

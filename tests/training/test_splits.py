@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, strategies as st
 
-from radiobject_assets.dataset.dataset_yaml import SplitConfig
+from radiobject_assets.dataset.training_section import SplitConfig
 from radiobject_assets.errors import AlignmentError, ConfigurationError
 from radiobject_assets.training.split_assignment import assign_splits
 from radiobject_assets.training.split_units import hash_fraction

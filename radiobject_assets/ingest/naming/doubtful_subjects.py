@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from radiobject_assets.dataset.dataset_yaml import SubjectsConfig
 from radiobject_assets.dataset.layouts import LAYOUTS
+from radiobject_assets.dataset.subject_section import SubjectsConfig
 from radiobject_assets.imaging.files.path_text import path_text
 from radiobject_assets.imaging.nifti.bids import parse
 from radiobject_assets.ingest.dataset_release import subject_in_file_name

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from radiobject_assets.dataset.dataset_yaml import ColumnKind, SubjectsConfig
+from radiobject_assets.dataset.subject_section import ColumnKind, SubjectsConfig
 from radiobject_assets.errors import IngestError
 from radiobject_assets.imaging.files.archives import split_member
 from radiobject_assets.imaging.files.unpacked_members import read_member

@@ -75,7 +75,7 @@ class VolumeTask:
     file: FilePlace | None = None
     """For NIfTI labels: where they lie, wherever the file that is read is now."""
     channels: LabelChannels = "quarantine"
-    """For labels with a fourth axis: what it is (`dataset_yaml.CollectionConfig.channels`)."""
+    """For labels with a fourth axis: what it is (`CollectionConfig.channels`)."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     config: RadiObjectConfig | None = None
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from radiobject_assets.dataset.dataset_yaml import CollectionConfig, DatasetSettings
+from radiobject_assets.dataset.collection_section import CollectionConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.platform.arrivals.arrival_table import vanished
 from radiobject_assets.platform.assets.arrival import plan_of

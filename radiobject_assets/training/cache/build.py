@@ -24,7 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from radiobject_assets.dataset.dataset_yaml import PatchesConfig
+from radiobject_assets.dataset.training_section import PatchesConfig
 from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.store import TileDBContext, make_ctx
 from radiobject_assets.system.durable_files import write_through
