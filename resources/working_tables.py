@@ -6,9 +6,14 @@ They name files and subjects: where they lie is as confidential as the landing z
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from radiobject_assets.errors import StorageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,9 +22,44 @@ if TYPE_CHECKING:
     from radiobject_assets.store import Storage
 
 
+TRIES = 30
+_PAUSE_S = 0.05
+
+
+def change_file(storage: Storage, name: str, change: Callable[[bytes | None], bytes | None]) -> bool:
+    """Put what `change` makes of a file into its place, unless another process did meanwhile; then again.
+
+    Parameters
+    ----------
+    change
+        Gets None where there is no file. If it gives back None, or what it got, nothing is written.
+
+    Returns
+    -------
+    False: others were faster every time.
+    """
+    from radiobject_assets.store import MissingError
+
+    for number in range(TRIES):
+        version = None
+        content: bytes | None = None
+        with suppress(MissingError):
+            content, version = storage.read_version(name)
+        made = change(content)
+        if made is None or made == content:
+            return True
+        if storage.publish(name, made) if version is None else storage.replace(name, made, version):
+            return True
+        time.sleep(random.random() * _PAUSE_S * (number + 1))
+    return False
+
+
 @dataclass(frozen=True)
 class WorkingTables:
     """Tables and texts by name, each read and written whole.
+
+    What one process alone makes anew is put (`put_frame`...); what is made of what is there is changed
+    (`change_frame`, `change_text`), since runs, checks and people are at work at the same time.
 
     A name is a path relative to the storage's root. The names that assets share are methods, here, once.
     """
@@ -48,6 +88,8 @@ class WorkingTables:
 
     snapshot = "snapshot.json"
     """Description of the latest snapshot."""
+    read_performance = "read_performance.json"
+    """What reading took, as multiples of a plain read, at the last checks."""
     splits = "splits.parquet"
     """Everybody who was ever given a split."""
 
@@ -110,6 +152,42 @@ class WorkingTables:
             It has not been written.
         """
         return self.storage.read(name).decode("utf-8")
+
+    def change_frame(self, name: str, change: Callable[[pd.DataFrame | None], pd.DataFrame]) -> None:
+        """Make a table of what it is, so that nothing is undone that another process writes meanwhile.
+
+        Parameters
+        ----------
+        change
+            Called with the table as it is (None: there is none); called again, on what is there then, if
+            another process was faster.
+
+        Raises
+        ------
+        StorageError
+            Others were faster every time.
+        """
+        import pandas as pd
+
+        def changed(content: bytes | None) -> bytes:
+            file = io.BytesIO()
+            change(None if content is None else pd.read_parquet(io.BytesIO(content))).to_parquet(file)
+            return file.getvalue()
+
+        self._change(name, changed)
+
+    def change_text(self, name: str, change: Callable[[str | None], str]) -> None:
+        """As `change_frame`, of a text."""
+        self._change(
+            name, lambda content: change(None if content is None else content.decode("utf-8")).encode("utf-8")
+        )
+
+    def _change(self, name: str, change: Callable[[bytes | None], bytes]) -> None:
+        if not change_file(self.storage, name, change):
+            raise StorageError(
+                f"{self.where(name)}: other processes changed it {TRIES} times while this one wanted to; "
+                "see which runs are at work on this data set, then run this again"
+            )
 
     def put_arrow(self, name: str, rows: pa.Table) -> None:
         """Write a table; an interrupted write leaves the old one."""

@@ -9,6 +9,7 @@ with a random name is left in the staging folder, where nobody looks for anythin
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -19,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from radiobject_assets.store.storage.errors import disk_errors
+from radiobject_assets.store.storage.errors import MissingError, disk_errors
 from radiobject_assets.store.storage.storage import Entry, Storage, checked, folder_prefix
 from radiobject_assets.system.durable_files import read_at, write_all
 from radiobject_assets.system.folders import in_folder, sync_path
@@ -32,6 +33,8 @@ STAGING = "tmp"
 # A folder is no file: S3 knows no others than these.
 _NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _PIECE_BYTES = 8 * 1024**2
+# It is held while one file is written: whoever waits for longer has a disk that hangs.
+_REPLACING_S = 60.0
 
 
 class LocalStorage(Storage):
@@ -71,7 +74,9 @@ class LocalStorage(Storage):
                     if entry.is_dir():
                         yield Entry(f"{inside}{entry.name}/", 0)
                     else:
-                        files.append(Entry(inside + entry.name, entry.stat().st_size))
+                        found = entry.stat()
+                        stamp = f"{found.st_ino}-{found.st_mtime_ns}-{found.st_size}"
+                        files.append(Entry(inside + entry.name, found.st_size, stamp))
 
     def read(self, path: str) -> bytes:
         """See `Storage`."""
@@ -167,6 +172,22 @@ class LocalStorage(Storage):
             with suppress(FileNotFoundError):
                 os.unlink(staged)
 
+    def read_version(self, path: str) -> tuple[bytes, str]:
+        """See `Storage`."""
+        content = self.read(path)
+        return content, _digest(content)
+
+    def replace(self, path: str, data: bytes, version: str) -> bool:
+        """See `Storage`."""
+        with self.lock(f"{STAGING}/replacing", wait_s=_REPLACING_S):
+            try:
+                if self.read_version(path)[1] != version:
+                    return False
+            except MissingError:
+                return False
+            self.write(path, data)
+            return True
+
     def remove(self, path: str) -> None:
         """See `Storage`."""
         target = self._at(path)
@@ -236,3 +257,7 @@ class LocalStorage(Storage):
 
     def _place(self, path: str) -> str:
         return f"{self.uri}/{path}".rstrip("/")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

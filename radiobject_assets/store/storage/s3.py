@@ -2,7 +2,7 @@
 
 A request that fails in passing is made again, longer apart each time; while the server asks to slow down,
 until the deadline. An object is put whole or not at all by S3 itself. To publish one is a PUT with
-`If-None-Match: *`, of which the server lets one succeed.
+`If-None-Match: *`, of which the server lets one succeed; to replace a version is one with `If-Match`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ class S3Storage(Storage):
         for page in self._pages(start, deadline, **more):
             for item in page.get("Contents", ()):
                 if not item["Key"].endswith("/"):  # else a mark that some programs make for a folder
-                    found.append(Entry(item["Key"].removeprefix(self._base), int(item["Size"])))
+                    path = item["Key"].removeprefix(self._base)
+                    found.append(Entry(path, int(item["Size"]), str(item.get("ETag", ""))))
             for item in page.get("CommonPrefixes", ()):
                 found.append(Entry(item["Prefix"].removeprefix(self._base), 0))
         return [entry for entry in found if after is None or entry.path > after]
@@ -112,13 +113,22 @@ class S3Storage(Storage):
             calls = [partial(self._got, path, span, deadline) for span in spans]
             return in_time(calls, deadline, self.parallel)
 
+    def read_version(self, path: str) -> tuple[bytes, str]:
+        """See `Storage`."""
+        checked(path)
+        with self._deadline("read", path) as deadline:
+            return in_time([partial(self._got_version, path, None, deadline)], deadline)[0]
+
     def _got(self, path: str, span: tuple[int, int] | None, deadline: Deadline) -> bytes:
         if span is not None and span[1] <= 0:
             return b""
+        return self._got_version(path, span, deadline)[0]
+
+    def _got_version(self, path: str, span: tuple[int, int] | None, deadline: Deadline) -> tuple[bytes, str]:
         where = {} if span is None else {"Range": f"bytes={span[0]}-{span[0] + span[1] - 1}"}
         moved = 0
 
-        def get() -> bytes:
+        def get() -> tuple[bytes, str]:
             nonlocal moved
             answer = self._s3.client.get_object(
                 Bucket=self._bucket, Key=self._base + path, **where, **self._s3.reading
@@ -128,7 +138,9 @@ class S3Storage(Storage):
                 moved = answer["ContentLength"]
             with answer["Body"] as body:
                 content = bytes(body.read())
-            return content if span is None else _cut(content, answer.get("ContentRange"), *span)
+            if span is not None:
+                content = _cut(content, answer.get("ContentRange"), *span)
+            return content, str(answer.get("ETag", ""))
 
         return self._tried("read", path, deadline, get)
 
@@ -210,16 +222,34 @@ class S3Storage(Storage):
         with self._deadline("publish", path, 2 * len(data)) as deadline:
             return in_time([partial(self._published, path, data, deadline)], deadline)[0]
 
+    def replace(self, path: str, data: bytes, version: str) -> bool:
+        """See `Storage`."""
+        self._check_size("replace", path, data)
+        with self._deadline("replace", path, 2 * len(data)) as deadline:
+            return in_time([partial(self._replaced, path, data, version, deadline)], deadline)[0]
+
+    def _replaced(self, path: str, data: bytes, version: str, deadline: Deadline) -> bool:
+        self._prove_versions(path, data, deadline)
+        return self._put_if("replace", path, data, deadline, {"IfMatch": version})
+
     def _published(self, path: str, data: bytes, deadline: Deadline) -> bool:
-        put = partial(self._put, path, data, IfNoneMatch="*")
+        return self._put_if("publish", path, data, deadline, {"IfNoneMatch": "*"})
+
+    def _put_if(
+        self, verb: str, path: str, data: bytes, deadline: Deadline, condition: Mapping[str, str]
+    ) -> bool:
+        put = partial(self._put, path, data, **condition)
         unsure = False
         failures = 0
         while True:
             deadline.check()
             answer = attempt(put)
             if isinstance(answer, Answer):
-                self._prove_conditions(put, path, deadline)
+                if verb == "publish":
+                    self._prove_conditions(put, path, deadline)
                 return True
+            if answer.missing and verb == "replace":
+                return False
             if answer.status == 412:
                 # Ours, if an earlier try came through whose answer was lost.
                 return unsure and self._lies_there(path, data, deadline)
@@ -230,7 +260,7 @@ class S3Storage(Storage):
             if not answer.passing or failures > self._s3.tries:
                 if unsure:  # one of the tries may still come to lie there
                     raise GivenUpError
-                self._fail("publish", path, answer)
+                self._fail(verb, path, answer)
             self._wait(deadline, answer, failures)
 
     def _lies_there(self, path: str, data: bytes, deadline: Deadline) -> bool:
@@ -254,6 +284,19 @@ class S3Storage(Storage):
             )
         if answer.status == 412:
             self._s3.conditional.add(self._bucket)
+
+    def _prove_versions(self, path: str, data: bytes, deadline: Deadline) -> None:
+        """As `_prove_conditions`, of `If-Match`: by a version that nothing has."""
+        if self._bucket in self._s3.versioned:
+            return
+        answer = attempt(partial(self._put, path, data, IfMatch=f'"{"0" * 32}"'))
+        if isinstance(answer, Answer):
+            raise StorageError(
+                f"cannot replace {self._place(path)}: this server ignores `If-Match`, so two processes could "
+                "undo what the other wrote; use one that honours conditional writes"
+            )
+        if answer.status == 412:
+            self._s3.versioned.add(self._bucket)
 
     def _put(self, path: str, data: bytes, **more: str) -> None:
         self._s3.client.put_object(
@@ -340,7 +383,7 @@ class S3Storage(Storage):
             if isinstance(answer, Answer):
                 return answer.value
             if answer.status == 416:  # the object ends before the range
-                return b""  # type: ignore[return-value]  # only reads have a range
+                return b"", ""  # type: ignore[return-value]  # only reads have a range
             failures += not answer.slow_down
             if not answer.passing or failures > self._s3.tries:
                 self._fail(verb, path, answer)

@@ -43,6 +43,8 @@ class S3Client:
     """Those of requests that put an object, `reading` among them."""
     conditional: set[str]
     """Buckets of which it is known that they honour conditions."""
+    versioned: set[str]
+    """The same of `If-Match`, which not every server honours that knows `If-None-Match`."""
 
 
 _lock = threading.Lock()
@@ -95,6 +97,7 @@ def _connect(settings: Mapping[str, str]) -> S3Client:
         reading=reading,
         writing={**reading, **_of_objects(s3)},
         conditional=set(),
+        versioned=set(),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from radiobject_assets.errors import StorageError
@@ -24,6 +24,8 @@ class Entry:
     """Relative to the storage's root; a folder's ends with a slash."""
     size: int
     """Bytes; 0 for a folder."""
+    stamp: str = field(default="", compare=False)
+    """Of a file: another whenever it was written anew (S3's ETag; on a disk its number, time and size)."""
 
 
 class Storage(ABC):
@@ -112,6 +114,32 @@ class Storage(ABC):
         -------
         Whether it is the caller's that is there now. Where the answer of S3 was lost, what lies there is
         compared: so `data` should hold something that nobody else writes, like a random token.
+
+        Raises
+        ------
+        DeadlineError
+            It was not to be found out in time; it may still come to lie there.
+        """
+
+    @abstractmethod
+    def read_version(self, path: str) -> tuple[bytes, str]:
+        """A whole file, and the version that it is, for `replace`.
+
+        Raises
+        ------
+        MissingError
+            There is none.
+        """
+
+    @abstractmethod
+    def replace(self, path: str, data: bytes, version: str) -> bool:
+        """Put a file in the place of just that version of it: by one of all who try by `replace`.
+
+        Returns
+        -------
+        Whether `data` is there now. False: another version was there, or none, and it was left alone. On a
+        disk a `write` at the same moment is not held off: files that are replaced are written by no other
+        way once they are there.
 
         Raises
         ------

@@ -225,3 +225,42 @@ def test_no_credential_is_in_a_pickle_or_a_text_of_it(storage: Storage) -> None:
     for text in (repr(storage), str(vars(storage)), repr(pickle.dumps(storage))):
         for canary in canaries:
             assert canary not in text
+
+
+def test_a_version_is_replaced_by_one_of_all_who_read_it(storage: Storage) -> None:
+    storage.write("a/table", b"first")
+    content, version = storage.read_version("a/table")
+    assert content == b"first"
+    assert storage.replace("a/table", b"second", version)
+    assert not storage.replace("a/table", b"late", version)
+    assert storage.read("a/table") == b"second"
+    with pytest.raises(MissingError):
+        storage.read_version("a/none")
+    storage.remove("a/table")
+    assert not storage.replace("a/table", b"late", version)
+    assert not storage.exists("a/table")
+
+
+def test_nothing_is_lost_of_what_many_add_to_one_file(storage: Storage) -> None:
+    storage.write("table", b"")
+
+    def add(number: int) -> None:
+        while True:
+            content, version = storage.read_version("table")
+            if storage.replace("table", content + b"%03d\n" % number, version):
+                return
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(add, range(40)))
+    assert sorted(storage.read("table").split()) == [b"%03d" % number for number in range(40)]
+
+
+def test_a_stamp_tells_a_file_that_was_written_anew(storage: Storage) -> None:
+    for name in ("a", "b"):
+        storage.write(name, b"one")
+    before = {entry.path: entry.stamp for entry in storage.list()}
+    storage.write("b", b"two")
+    after = {entry.path: entry.stamp for entry in storage.list()}
+    assert all(before.values())
+    assert after["a"] == before["a"]
+    assert after["b"] != before["b"]
