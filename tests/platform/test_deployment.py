@@ -105,9 +105,14 @@ def test_every_service_is_watched_bounded_and_reached_from_this_machine_alone() 
         assert said["restart"] == "unless-stopped"
         assert "no-new-privileges:true" in said["security_opt"]
         assert all(port.startswith("127.0.0.1:") for port in said.get("ports", ()))
-    assert [volume for volume in services["code"]["volumes"] if "/landing" in volume] == [
-        "landing:/data/landing:ro"
+    assert [volume for volume in services["code"]["volumes"] if "landing" in volume] == [
+        "/srv/data/landing:/data/landing:ro",
+        "landing:/landing:ro",
     ]
+    # a folder of one's own hides nothing of what lies in the usual one
+    elsewhere = compose({**NEEDED, "LANDING_DIR": "/srv/pacs"})["services"]["code"]["volumes"]
+    assert "/srv/data/landing:/data/landing:ro" in elsewhere
+    assert "/srv/pacs:/landing:ro" in elsewhere
     assert re.search(r"^USER dagster$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
 
 
