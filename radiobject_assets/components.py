@@ -72,8 +72,9 @@ class RadiologyDataset(dg.Component):
     the project's folder, in which `work` is made: keep both out of version control.
 
     **Resources** are `dataset`, `storage` (S3, from the usual AWS variables), `memory`
-    (`RADIOBJECT_MEMORY_MB`) and `compute` (`RADIOBJECT_WORKERS`): a project holds one such component, another
-    data set is a project (code location) of its own.
+    (`RADIOBJECT_MEMORY_MB`) and `compute` (`RADIOBJECT_WORKERS`). With a `name` the keys of resources and the
+    names of jobs and sensors begin with it (`radiology__process_arrival`), so that a project may
+    hold several.
     """
 
     def __init__(self, settings: DatasetSettings) -> None:
@@ -98,7 +99,7 @@ class RadiologyDataset(dg.Component):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The definitions of the data set. How steps are executed is left to the project."""
-        made = build_definitions(self.settings)
+        made = build_definitions(self.settings, beside_others=self.settings.name is not None)
         return dg.Definitions(
             assets=made.assets,
             asset_checks=made.asset_checks,

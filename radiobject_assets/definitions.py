@@ -23,6 +23,7 @@ from radiobject_assets.platform.automation import build_arrival_job, build_senso
 from radiobject_assets.platform.automation.schedules import build_schedules, build_standing_job
 from radiobject_assets.platform.checks import build_checks
 from radiobject_assets.platform.history_retention import build_history_schedule
+from radiobject_assets.platform.own_names import own_name
 from radiobject_assets.resources import (
     ComputeResource,
     DatasetResource,
@@ -37,7 +38,10 @@ DEMO_HOME = Path("demo-home")
 
 
 def build_definitions(
-    dataset: DatasetSettings | Path | str, overrides: Mapping[str, Any] | None = None
+    dataset: DatasetSettings | Path | str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    beside_others: bool = False,
 ) -> dg.Definitions:
     """Definitions of one data set.
 
@@ -47,6 +51,9 @@ def build_definitions(
         A description, or the path of a dataset.yaml.
     overrides
         Resources by key (`dataset`, `storage`, `memory`, `compute`) that take the place of the usual ones.
+    beside_others
+        For a code location that has other data sets too (`dg.Definitions.merge`): names of jobs, sensors,
+        schedules and resources begin with the data set's.
 
     Raises
     ------
@@ -54,7 +61,9 @@ def build_definitions(
         dataset.yaml is absent or wrong.
     """
     settings = dataset if isinstance(dataset, DatasetSettings) else load_dataset(dataset)
+    settings = settings.beside_others() if beside_others else settings
     job = build_arrival_job(settings)
+    resources = {**build_resources(settings), **(overrides or {})}
     with warnings.catch_warnings():
         # Partitioned checks and conditions in the code server are not final in Dagster; its range is pinned.
         for category in (dg.BetaWarning, dg.PreviewWarning):
@@ -66,7 +75,7 @@ def build_definitions(
             jobs=[job, build_standing_job(settings), build_forget_job(settings, assets, checks)],
             sensors=build_sensors(settings, job, assets),
             schedules=[*build_schedules(settings), build_history_schedule(settings)],
-            resources={**build_resources(settings), **(overrides or {})},
+            resources={own_name(settings, key): value for key, value in resources.items()},
             executor=dg.in_process_executor,
         )
 

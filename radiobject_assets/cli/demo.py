@@ -186,6 +186,11 @@ def print_summary(summary: DemoSummary, console: Console) -> None:
         f"interpreters included (budget for voxels: {summary.budget_mb} MB)"
     )
     console.print(f"\nLook at it in the browser:  [bold]{escape(_command_for_the_ui(summary.home))}[/]")
+    if done.standing_due:
+        console.print(
+            "Not run: the standing checks of the whole data set (may I train on this?). There they run every "
+            f"hour, or at once by the job {escape(', '.join(done.standing_due))}."
+        )
 
 
 def _command_for_the_ui(home: Path) -> str:

@@ -35,7 +35,10 @@ def forget_people(
     dataset: Annotated[Path, typer.Option(help="dataset.yaml of the data set.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without it, only say what would go.")] = False,
     landing: Annotated[
-        bool, typer.Option("--landing", help="Remove their files from the landing zone as well.")
+        bool,
+        typer.Option(
+            "--landing", help="Remove their files from the landing zone, and their lines of split.by_hand."
+        ),
     ] = False,
     allow: Annotated[
         bool, typer.Option("--allow", help="Forget nobody; let people who were forgotten come in again.")
@@ -88,7 +91,7 @@ def forget_people(
     if as_json:
         print_json({"done": yes, "people": [asdict(one) for one in found]})
     else:
-        _print(found, done=yes, landing=landing)
+        _print(found, done=yes, landing=landing, by_hand=config.split.by_hand)
     if others:
         warn(
             f"forgetting {len(others)} other people was interrupted; forget them once more: "
@@ -138,7 +141,7 @@ def _home(config: DatasetSettings, given: Path | None) -> Path:
     return home.expanduser().resolve()
 
 
-def _print(found: Sequence[Forgotten], *, done: bool, landing: bool) -> None:
+def _print(found: Sequence[Forgotten], *, done: bool, landing: bool, by_hand: str | None) -> None:
     heading = "forgotten" if done else "would go"
     table = table_of(
         heading, "volumes", "arrivals", "runs", "patch caches", "documents",
@@ -151,6 +154,12 @@ def _print(found: Sequence[Forgotten], *, done: bool, landing: bool) -> None:
     for one in found:
         if one.is_nobody:
             out.print(f"{one.mark}: nothing of such a person is here", highlight=False)
+        if one.split_lines and not (done and landing):
+            out.print(
+                f"{one.mark}: {one.split_lines} lines of {by_hand} (split.by_hand) name them; --landing "
+                "removes these too, or do it by hand",
+                highlight=False,
+            )
         if one.by_hand:
             out.print(
                 f"{one.mark}: {one.by_hand} files of the landing zone hold other people as well, or could "

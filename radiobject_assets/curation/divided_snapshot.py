@@ -7,6 +7,7 @@ gone from it. Reading it back moves nobody; recomputing could not promise that f
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
@@ -35,7 +36,8 @@ class DividedSnapshot:
 
     division: Division
     kept: pd.DataFrame
-    """The division with everybody who was divided before; `is_current` tells them apart."""
+    """The division with everybody who was divided before; `is_current` tells them apart. `snapshot` and
+    `distrusted` (a JSON list of arrivals) say what was divided."""
     left_out: int
     """Subjects with volumes of arrivals that are not to be trusted."""
 
@@ -93,7 +95,9 @@ def divide_snapshot(
         # who leaves and comes back must not change sides
         gone = previous[~previous["obs_subject_id"].isin(rows["obs_subject_id"])]
         rows = pd.concat([rows, gone.assign(is_current=False)], ignore_index=True)
-    rows = rows.assign(division=config.division).sort_values("obs_subject_id", ignore_index=True)
+    rows = rows.assign(
+        division=config.division, snapshot=snapshot, distrusted=json.dumps(sorted(distrusted_arrivals))
+    ).sort_values("obs_subject_id", ignore_index=True)
     _note_in_store(division.table, config.division, uri, ctx)
     return DividedSnapshot(division, rows, len(left_out))
 

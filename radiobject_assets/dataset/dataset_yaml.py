@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from radiobject_assets.dataset.arrival_section import ArrivalsConfig, ImagingConfig
 from radiobject_assets.dataset.collection_section import CollectionConfig
@@ -86,6 +86,7 @@ class DatasetSettings(Section):
     patches: PatchesConfig | None = None
     """Which patches are cut; without it there is no patch cache."""
     folder: Path = Field(default=Path(), exclude=True)
+    _is_beside_others: bool = PrivateAttr(default=False)
 
     @field_validator("landing")
     @classmethod
@@ -155,6 +156,25 @@ class DatasetSettings(Section):
                         f"patches.{key}: {target!r} is of kind {self.collections[target].kind}, not {kind}"
                     )
         return self
+
+    def beside_others(self) -> DatasetSettings:
+        """The same, for a Dagster code location that it shares with other data sets.
+
+        Raises
+        ------
+        ConfigurationError
+            It has no name to tell its jobs and sensors by.
+        """
+        if self.name is None:
+            raise ConfigurationError("a data set that shares a code location with others needs a `name`")
+        made = self.model_copy()
+        made._is_beside_others = True
+        return made
+
+    @property
+    def is_beside_others(self) -> bool:
+        """Whether it shares a Dagster code location with other data sets."""
+        return self._is_beside_others
 
     def _located(self, value: str) -> str:
         if "://" in value:

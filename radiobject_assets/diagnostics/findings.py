@@ -13,8 +13,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+_SHOWN_DIGITS = 10
 # Pieces of evidence of each kind in a summary; the table has all.
 _EVIDENCE = 2
+
+
+def shown_token(token: str) -> str:
+    """A volume's token as findings show it: long enough to be nobody else's in one store."""
+    return token[:_SHOWN_DIGITS]
 
 
 class Severity(StrEnum):

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from radiobject_assets.diagnostics import kinds
-from radiobject_assets.diagnostics.findings import Finding, Kind, Severity
+from radiobject_assets.diagnostics.findings import Finding, Kind, Severity, shown_token
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.diagnostics.row_digests import ROW_DIGEST, changed_parts
 from radiobject_assets.errors import StorageError
@@ -262,7 +262,7 @@ def about_volume(kind: Kind, row: Any, evidence: str = "") -> Finding:
     """A finding about the volume of an inventory row."""
     return Finding(
         kind,
-        f"volume {str(row.volume)[:10]}",
+        f"volume {shown_token(str(row.volume))}",
         evidence,
         collection=str(getattr(row, "collection", "") or ""),
         arrival=row.arrival if isinstance(row.arrival, str) else "",

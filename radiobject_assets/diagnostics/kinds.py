@@ -258,6 +258,13 @@ CACHE_OLD = Kind(
     "Training would see what dataset.yaml and the store said before.",
     Mend("Materialize patch_cache for the partition {split}.", is_safe=True),
 )
+CACHE_OF_OTHERS = Kind(
+    "cache_of_others",
+    _ERROR,
+    "a patch cache with subjects that are not in its split",
+    "Who is in two caches is trained and tested on: the test score would be a memory test.",
+    Mend("Materialize patch_cache for the partition {split}; until then don't train on it.", is_safe=True),
+)
 PATCHES_DIFFER = Kind(
     "patches_differ",
     _ERROR,
@@ -289,6 +296,19 @@ ONE_PERSON_TWICE = Kind(
         "work/leakage.parquet names them: give both the same id (or leave one out) and let their deliveries "
         "come in again.",
         is_safe=True,
+    ),
+)
+GROUP_DIVIDED = Kind(
+    "group_in_two_splits",
+    _ERROR,
+    "a group (a family, a site) of `split.group_by` is in two splits",
+    "Who belongs together looks alike: the test score would be better than on strangers. Until it is put "
+    "right no patch cache is built.",
+    Mend(
+        "work/leakage.parquet names the groups and their subjects. Put each group into one split with "
+        "`split.by_hand` (or correct the group in the subjects' table), then materialize splits; "
+        "`split.division` raised by one divides everybody anew.",
+        is_safe=False,
     ),
 )
 UNASSIGNED = Kind(
@@ -328,6 +348,25 @@ SLOW_READS = Kind(
     Mend(
         "Train from the patch cache on local disk; for a store far away, look at the network.", is_safe=True
     ),
+)
+READS_SLOWED = Kind(
+    "reads_slowed",
+    _WARN,
+    "patches read much slower than they used to, on a machine that is as fast as before",
+    "Something between the store and this machine has changed. The data is right.",
+    Mend(
+        "See whether the store was moved, its disk is nearly full or failing, or the network is slower; many "
+        "small commits are merged by `radiobject_assets.store.consolidate(store)`. If it is to stay so, this "
+        "warning ends by itself once half of the last hundred measurements are like this one.",
+        is_safe=True,
+    ),
+)
+NOT_MEASURED = Kind(
+    "not_measured",
+    _WARN,
+    "collections that training reads and that have no volume to measure",
+    "Nothing is known of how they read.",
+    Mend("Deliver images of {collection}, or correct `patches` in dataset.yaml.", is_safe=True),
 )
 
 OF_ARRAYS = {

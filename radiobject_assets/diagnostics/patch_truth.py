@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from radiobject_assets.store import RadiObject, TileDBContext
@@ -67,6 +68,23 @@ def compare_patches(
         largest = max(largest, *differences)
         wrong += any(difference > _rounding(patch.image) for difference in differences)
     return PatchTruth(len(cache), count, wrong, largest)
+
+
+def subjects_elsewhere(cache_path: Path, splits: pd.DataFrame, split: str) -> int:
+    """How many subjects have patches in the cache of a split that they are not in.
+
+    Parameters
+    ----------
+    splits
+        `obs_subject_id`, `split`.
+
+    Raises
+    ------
+    StorageError
+        The cache can't be opened.
+    """
+    there = set(PatchCache(cache_path).index.column("obs_subject_id").to_pylist())
+    return len(there - set(splits.loc[splits["split"] == split, "obs_subject_id"]))
 
 
 def _largest_difference(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from radiobject_assets.diagnostics.yardstick import plain_read_ms
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store import RadiObject, TileDBContext, Volume
 
@@ -44,6 +45,8 @@ class ReadPerformance:
     slowest_patch_ms: float
     mb_per_s: float
     """Patch bytes returned a second."""
+    times_plain_read: float
+    """`patch_ms` as a multiple of what a plain file of as many bytes takes on this machine at this time."""
     amplification: float
     """Voxels that are decoded for each voxel of a patch, on average."""
 
@@ -140,6 +143,9 @@ def measure_reads(
         open_ms=round(statistics.median(open_ms), 2),
         patch_ms=round(statistics.median(patch_ms), 2),
         slowest_patch_ms=round(max(patch_ms), 2),
+        times_plain_read=round(
+            statistics.median(patch_ms) / plain_read_ms(max(1, n_bytes // max(1, samples))), 3
+        ),
         mb_per_s=round(n_bytes / 2**20 / (sum(patch_ms) / 1000), 1),
         amplification=round(read_amplification(patch_voxels, tiles, opened[0].shape), 2),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from radiobject_assets.diagnostics import kinds
-from radiobject_assets.diagnostics.findings import Finding, Report
+from radiobject_assets.diagnostics.findings import Finding, Report, shown_token
 from radiobject_assets.diagnostics.integrity_rules import (
     about_volume,
     geometry_is_sound,
@@ -47,7 +47,7 @@ def rows_and_arrays(store_uri: str, rows: pd.DataFrame, ctx: TileDBContext | Non
                 Finding(
                     kinds.ORPHAN_ARRAY,
                     f"arrays of {name}",
-                    f"{len(tokens)}, for instance {sorted(tokens)[0][:10]}",
+                    f"{len(tokens)}, for instance {shown_token(sorted(tokens)[0])}",
                     collection=name,
                 )
             )

@@ -99,11 +99,24 @@ def to_restore(
     return found
 
 
-def _verdict(instance: dg.DagsterInstance, check: dg.AssetCheckKey, partition: str | None) -> list[Restored]:
+def verdicts_of(
+    instance: dg.DagsterInstance, checks: Iterable[dg.AssetCheckKey], runs: Collection[str]
+) -> list[Restored]:
+    """The last verdicts without a partition that were given in these runs: a check whose history is gone
+    would count as never done until its next turn."""
+    return [one for check in checks for one in _verdict(instance, check, None, runs)]
+
+
+def _verdict(
+    instance: dg.DagsterInstance,
+    check: dg.AssetCheckKey,
+    partition: str | None,
+    runs: Collection[str] | None = None,
+) -> list[Restored]:
     history = instance.event_log_storage.get_asset_check_execution_history(
         check, limit=1, status=_ENDED, partition_filter=PartitionKeyFilter(key=partition)
     )
-    if not history:
+    if not history or (runs is not None and history[0].run_id not in runs):
         return []
     event = history[0].event
     said = event.dagster_event.event_specific_data if event and event.dagster_event else None

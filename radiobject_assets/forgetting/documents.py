@@ -8,13 +8,16 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from radiobject_assets.errors import StorageError
 from radiobject_assets.forgetting.traces import Traces
+from radiobject_assets.resources.working_tables import change_file
 from radiobject_assets.store import MissingError, Storage
 
 # Voxels, files of the landing zone and manifests (made anew from the store) have rules of their own.
@@ -40,10 +43,14 @@ def clear_documents(storage: Storage, traces: Traces) -> int:
             continue
         if kept is None:
             storage.remove(name)
-        else:
-            storage.write(name, kept)
+        elif not change_file(storage, name, partial(_kept, name, traces)):
+            raise StorageError(f"{storage.uri}/{name}: others write it all the time; forget once more")
         changed += 1
     return changed
+
+
+def _kept(name: str, traces: Traces, content: bytes | None) -> bytes | None:
+    return None if content is None else _without(name, content, traces)
 
 
 def _documents(storage: Storage) -> Iterator[tuple[str, bytes]]:

@@ -4,7 +4,7 @@
 2. *Store.* Rows and voxels, in the present, in snapshots, and in what killed writers left.
 3. *Caches, pictures, reports, copies.* What can be made again is removed whole.
 4. *History.* Dagster's events of the arrivals that they came with; what others need is said anew.
-5. *Landing zone*, where asked.
+5. *Landing zone* and the table of `split.by_hand`, where asked.
 6. *Tables.* Last, because they tell where the rest is.
 7. *Look again.* In every file, and in the database: what is still there is an error, not a message.
 """
@@ -30,8 +30,10 @@ from radiobject_assets.forgetting.dagster_events import (
     runs_at_work,
     runs_of,
     to_restore,
+    verdicts_of,
 )
 from radiobject_assets.forgetting.deleted_rows import write_anew
+from radiobject_assets.forgetting.division_by_hand import clear_by_hand, lines_by_hand
 from radiobject_assets.forgetting.documents import clear_documents, documents_with
 from radiobject_assets.forgetting.journal import Journal
 from radiobject_assets.forgetting.landing_files import clear_landing
@@ -41,6 +43,7 @@ from radiobject_assets.ingest.dataset_release import release_of
 from radiobject_assets.ingest.refused import files_of_subjects, set_apart
 from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key
 from radiobject_assets.platform.automation.schedules import STANDING_JOB
+from radiobject_assets.platform.own_names import own_name
 from radiobject_assets.resources import DatasetResource, StorageResource
 from radiobject_assets.store import (
     Storage,
@@ -107,13 +110,15 @@ class Forgotten:
     """Tables, pictures and reports that are written anew or removed."""
     landing_files: int = 0
     """Files in the landing zone; they go only where that is asked for."""
+    split_lines: int = 0
+    """Lines of `split.by_hand`; they go only where the landing files go."""
     by_hand: int = 0
     """Archives of the landing zone that hold other people as well: take the person out of them by hand."""
 
     @property
     def is_nobody(self) -> bool:
         """Whether nothing of such a person was found."""
-        return not (self.volumes or self.rows or self.arrivals or self.documents)
+        return not (self.volumes or self.rows or self.arrivals or self.documents or self.split_lines)
 
 
 def would_go(house: House, mark: str) -> Forgotten:
@@ -130,6 +135,7 @@ def would_go(house: House, mark: str) -> Forgotten:
         patch_caches=len(caches_with(house.dataset.work.root / "patches", found.traces)),
         documents=sum(1 for storage in house.documents for _ in documents_with(storage, found.traces)),
         landing_files=sum(len(files) for files in found.files.values()),
+        split_lines=lines_by_hand(house.dataset.config, is_theirs),
     )
 
 
@@ -143,7 +149,7 @@ def forget_person(
     mark
         `ForgottenSubjects.mark` of the subject's id.
     landing
-        Remove their files from the landing zone as well.
+        Remove their files from the landing zone as well, and their lines from the table of `split.by_hand`.
     own_run
         Id of the run that this is done in, which is not removed.
 
@@ -160,13 +166,15 @@ def forget_person(
     tables, work = house.dataset.tables(house.storage), house.dataset.work.root
     is_theirs = _by_mark(house, mark)
     found = look_for_person(house.dataset, house.storage, is_theirs)
-    journal = Journal.open(tables, mark, landing=landing).with_arrivals(found.arrivals)
+    journal = Journal.open(tables, mark, landing=landing).found(found.arrivals, found.arrays)
+    found.know_arrays(journal.arrays)
     before = Forgotten(
         mark,
         volumes=found.n_volumes,
         rows=found.n_rows,
         arrivals=len(journal.arrivals),
         landing_files=sum(map(len, found.files.values())),
+        split_lines=lines_by_hand(house.dataset.config, is_theirs),
     )
     if before.is_nobody and Journal.read(tables, mark) is None and not _is_named(house, found):
         return before  # a slip of the pen must not keep somebody out who comes later
@@ -190,6 +198,8 @@ def forget_person(
         journal, n_runs = _forget_history(house, house.instance, journal, found, own_run)
     tell("landing")
     by_hand = _forget_landing(house, journal, found) if journal.landing else 0
+    if journal.landing:
+        clear_by_hand(house.dataset.config, is_theirs)
     tell("tables")
     _set_apart(house, journal, found)
     documents = sum(clear_documents(storage, found.traces) for storage in house.documents)
@@ -221,8 +231,10 @@ def _is_named(house: House, found: PersonFound) -> bool:
 def _wait_for_nobody(house: House, journal: Journal, own_run: str) -> None:
     if house.instance is None:
         return
-    late = [asset_key(house.dataset.config, name) for name in _OF_ALL_ARRIVALS]
-    if count := runs_at_work(house.instance, journal.arrivals, late, [STANDING_JOB], own_run):
+    config = house.dataset.config
+    jobs = [STANDING_JOB, *([own_name(config.beside_others(), STANDING_JOB)] if config.name else [])]
+    late = [asset_key(config, name) for name in _OF_ALL_ARRIVALS]
+    if count := runs_at_work(house.instance, journal.arrivals, late, jobs, own_run):
         raise ConfigurationError(
             f"{count} runs are working on what the person came with, or on what is made of all arrivals; "
             "wait for them, or cancel them in Dagster if their process is dead, then forget once more"
@@ -234,11 +246,17 @@ def _note_snapshot(house: House) -> None:
     tables = house.dataset.tables(house.storage)
     if not tables.has(tables.snapshot):
         return
-    note = json.loads(tables.text(tables.snapshot))
-    for snapshot in list_snapshots(house.dataset.config.store_uri, ctx=house.storage.ctx):
-        if snapshot.name == note.get("name") and snapshot.digest != note.get("digest"):
-            note.update(digest=snapshot.digest, counts=dict(snapshot.counts))
-            tables.put_text(tables.snapshot, json.dumps(note, indent=2))
+    snapshots = list_snapshots(house.dataset.config.store_uri, ctx=house.storage.ctx)
+
+    def renewed(text: str | None) -> str:
+        note = json.loads(text or "{}")
+        for snapshot in snapshots:
+            if snapshot.name == note.get("name") and snapshot.digest != note.get("digest"):
+                note.update(digest=snapshot.digest, counts=dict(snapshot.counts))
+                return json.dumps(note, indent=2)
+        return text or ""
+
+    tables.change_text(tables.snapshot, renewed)
 
 
 def _remove_work(work: Path, arrivals: Sequence[str]) -> int:
@@ -262,6 +280,8 @@ def _forget_history(
         new = to_restore(
             instance, house.assets, house.checks, journal.arrivals, secrets.token_hex(8), unchanged
         )
+        going = runs_of(instance, journal.arrivals, found.traces) - {own_run}
+        new += verdicts_of(instance, house.checks, going)
         journal = replace(journal, restored=tuple(new))
         journal.keep(tables)  # a verdict that is lost would be a doubt that is lost
     runs = remove_history(instance, house.assets, set(journal.arrivals), found.traces, own_run)

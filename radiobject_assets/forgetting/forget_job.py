@@ -11,6 +11,7 @@ from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.automation.sensors import data_set_of
+from radiobject_assets.platform.own_names import own_name, with_own_resources
 from radiobject_assets.resources import DatasetResource, StorageResource
 
 FORGET_JOB = "forget"
@@ -23,7 +24,10 @@ class WhomToForget(dg.Config):
         description="Marks of subjects (`f-` and 24 digits), as `radiobject-assets forget SUBJECT` prints "
         "them without --yes. Never an id: a run's configuration is kept and shown."
     )
-    landing: bool = Field(default=False, description="Remove their files from the landing zone as well.")
+    landing: bool = Field(
+        default=False,
+        description="Remove their files from the landing zone, and their lines of split.by_hand.",
+    )
 
 
 def build_forget_job(
@@ -34,10 +38,11 @@ def build_forget_job(
     """The job that forgets people in a data set with these assets and checks."""
 
     @dg.op(
-        name="forget_people",
+        name=own_name(settings, "forget_people"),
         description="Remove everything of some people, and look for it once more. What was interrupted is "
         "finished by running the job again with the same configuration.",
     )
+    @with_own_resources(settings)
     def forget_people(
         context: dg.OpExecutionContext,
         config: WhomToForget,
@@ -60,13 +65,15 @@ def build_forget_job(
                 context.log.info(
                     f"{mark}: {done.volumes} volumes, {done.arrivals} arrivals, {done.runs} runs; none left"
                 )
+                if done.split_lines and not config.landing:
+                    context.log.warning(f"{done.split_lines} lines of split.by_hand still name the person")
                 if done.by_hand:
                     context.log.warning(
                         f"{done.by_hand} archives of the landing zone hold other people as well"
                     )
 
     @dg.job(
-        name=FORGET_JOB,
+        name=own_name(settings, FORGET_JOB),
         tags={DATA_SET_TAG: data_set_of(settings)},
         executor_def=dg.in_process_executor,
         description="Forget people: voxels, rows, tables, pictures, patches, history. Get their marks with "

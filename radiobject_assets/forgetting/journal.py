@@ -41,6 +41,9 @@ class Journal:
     began: str
     arrivals: tuple[str, ...] = ()
     """Keys of the arrivals that they came with."""
+    arrays: tuple[str, ...] = ()
+    """Tokens of their arrays: once the store has forgotten them, nothing else tells which findings in
+    Dagster's history were about them. Not in the receipt."""
     landing: bool = False
     """Whether their files in the landing zone go as well."""
     restored: tuple[Restored, ...] = field(default=())
@@ -63,7 +66,7 @@ class Journal:
             return None
         content.pop("format", None)
         restored = tuple(Restored(**one) for one in content.pop("restored", ()))
-        return cls(**{**content, "arrivals": tuple(content["arrivals"]), "restored": restored})
+        return cls(**{**content, "restored": restored, **_tuples(content)})
 
     @classmethod
     def unfinished(cls, tables: WorkingTables) -> tuple[str, ...]:
@@ -76,13 +79,21 @@ class Journal:
         """Write it; an interrupted write leaves the old one."""
         tables.put_text(_name(self.mark), json.dumps({"format": _FORMAT, **asdict(self)}, indent=2))
 
-    def with_arrivals(self, keys: Iterable[str]) -> Journal:
-        """With more arrivals."""
-        return replace(self, arrivals=tuple(sorted({*self.arrivals, *keys})))
+    def found(self, arrivals: Iterable[str], arrays: Iterable[str]) -> Journal:
+        """With more arrivals, and tokens of arrays."""
+        return replace(
+            self,
+            arrivals=tuple(sorted({*self.arrivals, *arrivals})),
+            arrays=tuple(sorted({*self.arrays, *arrays})),
+        )
 
     def done(self) -> Journal:
         """As the receipt that it is in the end."""
-        return replace(self, restored=(), finished=_now())
+        return replace(self, restored=(), arrays=(), finished=_now())
+
+
+def _tuples(content: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(content.get(name, ())) for name in ("arrivals", "arrays")}
 
 
 def _name(mark: str) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from radiobject_assets.diagnostics.findings import shown_token
 from radiobject_assets.forgetting.traces import SUBJECT_KEYS, Traces
 from radiobject_assets.imaging.scanning.scan import ScanResult
 from radiobject_assets.ingest.refused import files_of_subjects
 from radiobject_assets.resources import DatasetResource, StorageResource, WorkingTables
-from radiobject_assets.store import MissingError, RadiObject, is_store, subjects_in_files
+from radiobject_assets.store import MissingError, RadiObject, arrays_of_subjects, is_store, subjects_in_files
 
 _UNIQUE = ("series_uid", "study_uid", "series_token", "volume")
 """Columns whose values are a person's alone."""
@@ -30,8 +31,16 @@ class PersonFound:
     """Their files in the landing zone, or in the copy of it, by arrival."""
     collections: dict[str, set[str]] = field(default_factory=dict)
     """By arrival the collections that have a volume of theirs."""
+    arrays: set[str] = field(default_factory=set)
+    """Tokens of their arrays, in any state of the store."""
     n_volumes: int = 0
     n_rows: int = 0
+
+    def know_arrays(self, tokens: Iterable[str]) -> None:
+        """Note tokens of theirs: whole as tables have them, and as findings show them."""
+        for token in tokens:
+            self.arrays.add(token)
+            self.traces.digests |= {token, shown_token(token)}
 
 
 def look_for_person(
@@ -51,6 +60,7 @@ def _in_store(uri: str, storage: StorageResource, found: PersonFound) -> None:
         return
     traces = found.traces
     traces.subjects |= set(filter(traces.is_theirs, subjects_in_files(uri, storage.ctx)))
+    found.know_arrays(arrays_of_subjects(uri, traces.subjects, storage.ctx))
     store = RadiObject(uri, ctx=storage.ctx)
     for name in store.collection_names:
         obs = store.collection(name).to_obs().reset_index()

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ import dagster as dg
 
 from radiobject_assets.errors import ConfigurationError, LockedError
 from radiobject_assets.platform.arrivals.runs import why_it_ended
+from radiobject_assets.platform.automation.schedules import STANDING_JOB
 from radiobject_assets.platform.automation.sensors import ARRIVALS_SENSOR, FOLLOW_UP_SENSOR, TRY_NOW
 from radiobject_assets.platform.instance_settings import prepare_instance
+from radiobject_assets.platform.own_names import is_called
 from radiobject_assets.resources import HEART_TAG, Heartbeat
 from radiobject_assets.system.locks import file_lock
 
@@ -51,6 +54,9 @@ class Pass:
     sensor_says: str
     arrivals: tuple[RunOutcome, ...]
     follow_ups: tuple[RunOutcome, ...]
+    standing_due: tuple[str, ...] = ()
+    """Names of the jobs of standing checks that nobody ran for an hour: a pass takes arrivals in, and leaves
+    these to the schedules of a daemon, or to whoever runs them."""
 
     @property
     def runs(self) -> tuple[RunOutcome, ...]:
@@ -100,9 +106,33 @@ def run_pass(definitions: dg.Definitions, instance: dg.DagsterInstance, on_run: 
         Progress.
     """
     tell = on_run or (lambda what, number, total: None)
-    says, arrivals = _settle(definitions, instance, tell, ARRIVALS_SENSOR, TRY_NOW)
-    _, follow_ups = _settle(definitions, instance, tell, FOLLOW_UP_SENSOR, None)
-    return Pass(says, tuple(arrivals), tuple(follow_ups))
+    says: list[str] = []
+    arrivals: list[RunOutcome] = []
+    follow_ups: list[RunOutcome] = []
+    for sensor in _sensors(definitions, ARRIVALS_SENSOR):  # one of each data set
+        said, runs = _settle(definitions, instance, tell, sensor, TRY_NOW)
+        says.append(said)
+        arrivals += runs
+    for sensor in _sensors(definitions, FOLLOW_UP_SENSOR):
+        follow_ups += _settle(definitions, instance, tell, sensor, None)[1]
+    due = tuple(name for name in _standing_jobs(definitions) if _is_due(instance, name))
+    return Pass("; ".join(filter(None, says)), tuple(arrivals), tuple(follow_ups), due)
+
+
+def _standing_jobs(definitions: dg.Definitions) -> list[str]:
+    names = definitions.get_repository_def().job_names
+    return sorted(name for name in names if is_called(name, STANDING_JOB))
+
+
+def _is_due(instance: dg.DagsterInstance, job: str) -> bool:
+    since = datetime.now(UTC) - timedelta(hours=1)
+    chosen = dg.RunsFilter(job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS], created_after=since)
+    return not instance.get_run_records(chosen, limit=1)
+
+
+def _sensors(definitions: dg.Definitions, plain: str) -> list[str]:
+    repository = definitions.get_repository_def()
+    return sorted(one.name for one in repository.sensor_defs if is_called(one.name, plain))
 
 
 def _settle(

@@ -6,7 +6,9 @@ failed keep everything.
 """
 
 # No postponed annotations: Dagster reads the types of `context` and of the configuration when it decorates.
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import dagster as dg
 
@@ -15,6 +17,7 @@ from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
 from radiobject_assets.platform.automation.schedules import STANDING_JOB
 from radiobject_assets.platform.automation.sensors import ARRIVAL_JOB, FOLLOW_UP_SENSOR, data_set_of
 from radiobject_assets.platform.dagster_internals import DagsterEventType, event_tables
+from radiobject_assets.platform.own_names import own_name, with_own_resources
 from radiobject_assets.resources import DatasetResource
 
 KEEP_DAYS = 30
@@ -32,8 +35,13 @@ _TOLD_OF_STEPS = [
 ]
 
 
-def forget_steps(instance: dg.DagsterInstance, before: datetime) -> int:
+def forget_steps(instance: dg.DagsterInstance, before: datetime, named: Callable[[str], str] = str) -> int:
     """Remove events of steps, and messages, of this platform's runs that ended well before a time.
+
+    Parameters
+    ----------
+    named
+        What jobs and sensors are called (`own_names.own_name`).
 
     Materializations, checks, observations and the runs themselves stay, and everything of other runs.
 
@@ -48,10 +56,12 @@ def forget_steps(instance: dg.DagsterInstance, before: datetime) -> int:
     events = table.c
     told = events.dagster_event_type.in_(_TOLD_OF_STEPS) | events.dagster_event_type.is_(None)
     ours = (
-        dg.RunsFilter(job_name=ARRIVAL_JOB, statuses=[dg.DagsterRunStatus.SUCCESS]),
-        dg.RunsFilter(job_name=STANDING_JOB, statuses=[dg.DagsterRunStatus.SUCCESS]),
-        dg.RunsFilter(job_name=HISTORY_JOB, statuses=[dg.DagsterRunStatus.SUCCESS]),
-        dg.RunsFilter(tags={"dagster/sensor_name": FOLLOW_UP_SENSOR}, statuses=[dg.DagsterRunStatus.SUCCESS]),
+        dg.RunsFilter(job_name=named(ARRIVAL_JOB), statuses=[dg.DagsterRunStatus.SUCCESS]),
+        dg.RunsFilter(job_name=named(STANDING_JOB), statuses=[dg.DagsterRunStatus.SUCCESS]),
+        dg.RunsFilter(job_name=named(HISTORY_JOB), statuses=[dg.DagsterRunStatus.SUCCESS]),
+        dg.RunsFilter(
+            tags={"dagster/sensor_name": named(FOLLOW_UP_SENSOR)}, statuses=[dg.DagsterRunStatus.SUCCESS]
+        ),
     )
     removed = 0
     for chosen in ours:
@@ -77,15 +87,19 @@ class HowLong(dg.Config):
 def build_history_schedule(settings: DatasetSettings) -> dg.ScheduleDefinition:
     """The job that forgets old steps, every night."""
 
-    @dg.op(name="forget_steps", description="Removes events of steps of runs that ended well long ago.")
+    @dg.op(
+        name=own_name(settings, "forget_steps"),
+        description="Removes events of steps of runs that ended well long ago.",
+    )
+    @with_own_resources(settings)
     def forget(context: dg.OpExecutionContext, config: HowLong, dataset: DatasetResource) -> None:
         # `dataset` is what gives a run its heartbeat
         before = datetime.now(UTC) - timedelta(days=config.keep_days)
-        removed = forget_steps(context.instance, before)
+        removed = forget_steps(context.instance, before, partial(own_name, settings))
         context.log.info(f"{removed} events of steps older than {config.keep_days} days were removed")
 
     @dg.job(
-        name=HISTORY_JOB,
+        name=own_name(settings, HISTORY_JOB),
         tags={DATA_SET_TAG: data_set_of(settings)},
         executor_def=dg.in_process_executor,
         description=f"Forgets how runs went that ended well more than {KEEP_DAYS} days ago. What they made, "

@@ -9,6 +9,7 @@ from .format.correspondence import (
 )
 from .format.deletion import (
     DeletionReport as DeletionReport,
+    arrays_of_subjects as arrays_of_subjects,
     delete_subjects as delete_subjects,
     subjects_in_files as subjects_in_files,
 )

@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
-from radiobject_assets.dataset.training_section import PatchesConfig, SplitConfig
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.dataset.training_section import PatchesConfig
 
 
-def split_version(split: SplitConfig, patches: PatchesConfig | None) -> str:
-    """Code version of the splits: of the program, of `split`, and of whom `patches` can train on.
+def split_version(dataset: DatasetSettings) -> str:
+    """Code version of the splits: of the program, of `split` with what its hand-made table says now, and of
+    whom `patches` can train on.
 
     A subject's place is firm once training can use it: where that changes, firm places must be noted before
     patches are cut.
     """
+    split, patches = dataset.split, dataset.patches
     used = "" if patches is None else f"-{_digest(patches, {'image', 'labels', 'point'})}"
-    return f"2-{_digest(split)}{used}"
+    said = "" if split.by_hand is None else f"-{_content(dataset.folder / split.by_hand)}"
+    return f"2-{_digest(split)}{said}{used}"
 
 
 def patches_version(patches: PatchesConfig) -> str:
     """Code version of a patch cache: of the program, and of `patches`."""
     return f"1-{_digest(patches)}"
+
+
+def _content(file: Path) -> str:
+    try:
+        return hashlib.blake2b(file.read_bytes(), digest_size=6).hexdigest()
+    except OSError:
+        return "unreadable"  # whoever divides by it says why
 
 
 def _digest(section: Any, keys: set[str] | None = None) -> str:

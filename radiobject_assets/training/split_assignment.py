@@ -96,8 +96,17 @@ def assign_splits(
     AlignmentError
         `previous` has one subject in two splits.
     ConfigurationError
-        `previous` names a split that is not in `config`.
+        `previous` names a split that is not in `config`, or `config` asks for what ids alone can't give:
+        groups, strata, or a division by hand.
     """
+    beyond = [key for key in ("group_by", "stratify_by", "by_hand") if getattr(config, key)]
+    if beyond:
+        raise ConfigurationError(
+            f"assign_splits divides by ids and fractions alone and would ignore "
+            f"{' and '.join(f'split.{key}' for key in beyond)}: take the platform's division, the column "
+            "`assigned_split` of obs_meta, or make one with "
+            "radiobject_assets.curation.divided_snapshot.divide_snapshot"
+        )
     facts = dict.fromkeys(subject_ids, SubjectFacts())
     return divide_subjects(facts, config, previous).table[list(SPLIT_COLUMNS)]
 

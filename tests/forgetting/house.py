@@ -63,7 +63,7 @@ class Home:
 
 
 def make_home(path: Path, *, pseudonyms: bool = False, subjects: int = 4) -> Home:
-    path.mkdir(parents=True)
+    path.mkdir(parents=True, exist_ok=True)
     yaml = DATASET_YAML
     if pseudonyms:
         yaml = yaml.replace("subjects:\n", "subjects:\n  key: pseudonym\n  columns: [age, sex]\n")

@@ -18,7 +18,7 @@ from radiobject_assets.definitions import build_definitions
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.forgetting.forget import forget_person, would_go
 from radiobject_assets.platform.assets.history import failed_arrivals
-from radiobject_assets.store import RadiObject, create_snapshot, forgetting_key, list_snapshots
+from radiobject_assets.store import RadiObject, create_snapshot, forgetting_key, list_snapshots, update_obs
 
 SECRET = "correct-horse-battery-staple"
 
@@ -111,6 +111,27 @@ def test_the_landing_zone_is_cleared_of_one_person_where_that_is_asked_for(home:
     assert set(volumes["obs_subject_id"]) <= set(others)
 
 
+@pytest.mark.parametrize("landing", [False, True])
+def test_lines_of_a_division_by_hand_are_told_and_removed_where_that_is_asked_for(
+    home: Home, landing: bool
+) -> None:
+    subject, other, *_ = home.subjects()
+    settings = home.path / "dataset.yaml"
+    settings.write_text(settings.read_text().replace("split:\n", "split:\n  by_hand: hand.tsv\n"))
+    table = home.path / "hand.tsv"
+    table.write_text(f"Subject\tsplit\n{subject}\ttrain\n{other}\ttest\n")
+    words = (mark_of(home, subject), "--yes", *(["--landing"] if landing else []))
+    done = command(home, *words)
+    assert done.returncode == 0, done.stderr
+    if landing:
+        assert "hand.tsv" not in done.stdout
+        assert table.read_text() == f"Subject\tsplit\n{other}\ttest\n"
+    else:
+        assert "1 lines of hand.tsv" in " ".join(done.stdout.split())
+        assert subject in table.read_text()
+    assert subject not in done.stdout + done.stderr
+
+
 def test_a_dry_run_tells_counts_and_marks_and_removes_nothing(home: Home) -> None:
     subject = home.subjects()[0]
     done = command(home, "-", given=f"{subject}\n")
@@ -183,6 +204,34 @@ def test_a_doubt_about_an_arrival_outlives_its_history(home: Home) -> None:
         forget_person(house, mark_of(home, subject))
         assert failed_arrivals(house.instance, [ct]) == ["batch-001"]
         assert house.instance.get_materialized_partitions(ct) == made
+
+
+def test_findings_about_a_person_are_forgotten_and_no_check_counts_as_never_done(home: Home) -> None:
+    subject = home.subjects()[0]
+    obs = RadiObject(home.store).collection("ct").to_obs().reset_index()
+    mine = obs[obs["obs_subject_id"] == subject].iloc[0]
+    update_obs(f"{home.store}/collections/ct", {(subject, mine["obs_id"]): {"slope": 2.0}})
+    job = build_definitions(home.settings).resolve_job_def("standing_checks")
+    with dg.DagsterInstance.from_config(str(home.path / "dagster")) as instance:
+        verdicts = {
+            (one.asset_key, one.check_name): one.passed
+            for one in job.execute_in_process(instance=instance).get_asset_check_evaluations()
+        }
+    assert verdicts[dg.AssetKey(["demo", "ct"]), "volumes_verified"] is False
+    shown = {str(mine["volume"])[:10]}
+    assert {Path(name).parts[0] for name in places_of(home, shown, set())} == {"store", "dagster", "work"}
+    with home.house() as house:
+        assert house.instance is not None
+        forget_person(house, mark_of(home, subject))
+        # the store revokes the tokens, so that no killed writer brings an array back; they name nobody
+        assert {Path(name).parent.name for name in places_of(home, shown, set())} == {"revoked"}
+        kept = {}
+        for key in verdicts:
+            history = house.instance.event_log_storage.get_asset_check_execution_history(
+                dg.AssetCheckKey(*key), limit=1
+            )
+            kept[key] = bool(history) and history[0].status.value == "SUCCEEDED"
+    assert kept == verdicts
 
 
 def test_nobody_is_forgotten_while_a_run_works_on_their_arrival(home: Home) -> None:

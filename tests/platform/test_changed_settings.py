@@ -34,6 +34,19 @@ def rows(home: Path, name: str) -> list[dict[str, object]]:
     return RadiObject(str(home / "store")).collection(name).to_obs().reset_index().to_dict("records")
 
 
+def test_another_division_by_hand_makes_the_splits_stale(tmp_path: Path) -> None:
+    def code_version() -> str | None:
+        definitions = build_definitions(dataset(tmp_path, split={"by_hand": "hand.tsv"}))
+        return definitions.resolve_asset_graph().get(dg.AssetKey("splits")).code_version
+
+    found = [code_version()]
+    for split in ("train", "test"):
+        (tmp_path / "hand.tsv").write_text(f"subject\tsplit\none\t{split}\n")
+        found.append(code_version())
+    assert len(set(found)) == 3
+    assert code_version() == found[-1]
+
+
 def versions(instance: dg.DagsterInstance, name: str) -> list[str]:
     found = instance.fetch_materializations(dg.AssetKey(name), limit=10).records
     return [(r.asset_materialization.tags or {})["dagster/data_version"] for r in found]  # type: ignore[union-attr]  # a materialization has it

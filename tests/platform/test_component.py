@@ -89,6 +89,22 @@ def test_eight_lines_of_yaml_are_a_data_set(project: Path, environment: dict[str
 
 
 @pytest.mark.timeout(1200)
+def test_two_components_are_two_data_sets_of_one_project(project: Path, environment: dict[str, str]) -> None:
+    first = project / "src" / "chest" / "defs" / "radiology" / "defs.yaml"
+    text = first.read_text(encoding="utf-8")
+    second = first.parent.parent / "heart" / "defs.yaml"
+    second.parent.mkdir()
+    text = text.replace("name: radiology", "name: heart-ct").replace("landing: landing", "landing: other")
+    second.write_text(text.replace("store: store", "store: other-store"), encoding="utf-8")
+    make_subject(project / "landing", 1, shape=(48, 48, 24))
+    make_subject(project / "other", 2, shape=(48, 48, 24))
+    script = SCRIPT.split("cache =")[0].replace("from radiobject_assets.training import patch_loader\n", "")
+    run([sys.executable, "-c", script], project, environment)
+    assert (project / "store" / "state.json").is_file()
+    assert (project / "other-store" / "state.json").is_file()
+
+
+@pytest.mark.timeout(1200)
 def test_from_a_fresh_project_to_a_batch(project: Path, environment: dict[str, str]) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
     for number in (1, 2, 3):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from radiobject_assets.dataset.dataset_yaml import load_dataset
+from radiobject_assets.diagnostics.inventory import read_inventory
+from radiobject_assets.diagnostics.verification_portions import Progress, unsound_arrivals, verify_portion
 from radiobject_assets.phantom.cohort import make_subject
+from radiobject_assets.platform.headless import open_instance
+from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 from radiobject_assets.store import RadiObject, commit_volumes, ensure_collection, stage_volume, update_obs
 from tests.platform.small_home import DATASET, Home, restore
 
@@ -207,19 +213,123 @@ def test_a_table_of_splits_that_was_changed_is_found_with_the_right_advice(home:
 
 
 @pytest.mark.parametrize(
-    ("file", "checks", "words"),
+    ("file", "asset", "name", "severity", "words"),
     [
-        ("splits.parquet", {"splits": "no_leakage"}, ("table of splits is not there", "Materialize splits")),
-        ("snapshot.json", {"splits": "no_leakage"}, ("no snapshot is known", "Materialize dataset")),
+        (
+            *("splits.parquet", "splits", "no_leakage", dg.AssetCheckSeverity.ERROR),
+            ("table of splits is not there", "Materialize splits"),
+        ),
+        (
+            *("snapshot.json", "dataset", "read_performance", dg.AssetCheckSeverity.WARN),
+            ("no snapshot is known", "Materialize dataset"),
+        ),
     ],
 )
 def test_a_deleted_table_is_told_with_what_makes_it_again(
-    home: Home, file: str, checks: dict[str, str], words: tuple[str, ...]
+    home: Home, file: str, asset: str, name: str, severity: dg.AssetCheckSeverity, words: tuple[str, ...]
 ) -> None:
     (home.folder / "work" / file).unlink()
-    for asset, name in checks.items():
-        text = found(home.check(asset, name)[name])
-        assert all(word in text for word in words)
+    text = found(home.check(asset, name)[name], severity)
+    assert all(word in text for word in words)
+
+
+def test_reads_that_became_slower_than_the_machine_explains_are_told(home: Home) -> None:
+    kept = home.folder / "work" / "read_performance.json"
+    for _ in range(2):
+        assert home.check("dataset", "read_performance")["read_performance"].passed
+    past = json.loads(kept.read_text())
+    assert len(past["ct"]["times_plain_read"]) >= 2
+    past["ct"]["times_plain_read"] = [ratio / 1000 for ratio in past["ct"]["times_plain_read"]] * 8
+    kept.write_text(json.dumps(past))
+    text = found(home.check("dataset", "read_performance")["read_performance"], dg.AssetCheckSeverity.WARN)
+    assert "much slower than they used to" in text
+    assert "seg" not in text
+
+
+def test_what_training_reads_and_is_not_there_is_not_green(home: Home) -> None:
+    seg = RadiObject(home.store_uri).collection("seg")
+    seg.delete(seg.obs_ids)
+    assert home.materialize("dataset")
+    text = found(home.check("dataset", "read_performance")["read_performance"], dg.AssetCheckSeverity.WARN)
+    assert "no volume to measure" in text
+
+
+def change_splits(home: Home, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    path = home.folder / "work" / "splits.parquet"
+    change(pd.read_parquet(path)).to_parquet(path)
+
+
+def test_a_subject_with_volumes_that_is_in_no_split_is_found(home: Home) -> None:
+    change_splits(home, lambda rows: rows[rows["obs_subject_id"] != "phantom-004"])
+    text = found(home.check("splits", "no_leakage")["no_leakage"])
+    assert "subjects with volumes that are in no split" in text
+    assert "Materialize splits" in text
+
+
+def test_a_group_in_two_splits_is_told_as_what_it_is(home: Home) -> None:
+    change_splits(home, lambda rows: rows.assign(groups='["family=1"]'))
+    text = found(home.check("splits", "no_leakage")["no_leakage"])
+    assert "a group (a family, a site)" in text
+    assert "one person" not in text
+
+
+def test_a_patch_cache_of_people_who_are_in_another_split_now_is_found(home: Home) -> None:
+    assert home.check("patch_cache", "patches_match_volumes")["patches_match_volumes"].passed
+    other = {"train": "test", "test": "train"}
+    change_splits(home, lambda rows: rows.assign(split=rows["split"].map(other)))
+    text = found(home.check("patch_cache", "patches_match_volumes")["patches_match_volumes"])
+    assert "subjects that are not in its split" in text
+    assert "Materialize patch_cache for the partition train" in text
+
+
+def test_a_patch_cache_is_of_the_snapshot_that_was_divided(home: Home) -> None:
+    """Between the two assets another snapshot is made: it has volumes of somebody whom nobody divided."""
+    first = RadiObject(home.store_uri).collection("ct").iloc[0]
+    add_volume(home, "newer", first.to_numpy(stored=True) + 1)
+    assert home.materialize("dataset")
+    for split in ("train", "test"):
+        assert home.materialize("patch_cache", partition=split)
+    assert home.check("patch_cache", "patches_match_volumes")["patches_match_volumes"].passed
+    # the cache is as good as the splits, and both are of an earlier data set
+    evaluation = home.check("patch_cache", "patches_are_there")["patches_are_there"]
+    assert "earlier data set" in found(evaluation, dg.AssetCheckSeverity.WARN)
+    assert home.check("splits", "no_leakage")["no_leakage"].passed
+    with open_instance(home.folder / "dagster") as instance:
+        made = instance.get_latest_materialization_event(dg.AssetKey("patch_cache"))
+    assert made is not None
+    assert made.asset_materialization is not None
+    assert made.asset_materialization.metadata["snapshot"].value == "snapshot-0001"
+
+
+def test_what_a_verification_saw_before_an_arrival_was_made_again_does_not_come_back(home: Home) -> None:
+    """A portion looks at a damaged row; while it goes on, the arrival is mended; then the portion ends."""
+    change_row(home, "ct", slope=2.0)
+    tables = DatasetResource.of(load_dataset(home.folder / "dataset.yaml")).tables(
+        StorageResource(memory=MemoryBudgetResource())
+    )
+    name = tables.verified("ct")
+    found(home.check("ct", "volumes_verified")["volumes_verified"])  # so that the arrival's next run mends it
+    arrival = str(home.obs("ct")[0]["arrival"])
+    rows = read_inventory(home.store_uri, collections=["ct"])
+
+    def keep(merge: Progress) -> None:
+        assert home.materialize("ct", partition=arrival)
+        tables.change_frame(name, merge)
+
+    report = verify_portion(
+        home.store_uri,
+        rows,
+        tables.frame(name),
+        collection="ct",
+        arrivals=sorted(set(rows["arrival"])),
+        outcomes_of=lambda key: tables.frame(tables.outcomes(key, "ct")),
+        now_ms=lambda: int(time.time() * 1000),
+        out_of_time=lambda: False,
+        keep=keep,
+    )
+    assert not [one for one in report.findings if one.arrival == arrival]
+    assert unsound_arrivals(tables.frame(name)) == set()
+    assert home.check("ct", "volumes_verified")["volumes_verified"].passed
 
 
 def test_a_damaged_patch_is_found(home: Home) -> None:
@@ -338,7 +448,6 @@ def test_quarantined_series_are_told_over_all_arrivals(home: Home) -> None:
 
 
 def test_a_peak_above_the_budget_is_told(home: Home) -> None:
-    from radiobject_assets.platform.headless import open_instance
 
     with open_instance(home.folder / "dagster") as instance:
         instance.report_runless_asset_event(

@@ -93,3 +93,12 @@ def test_a_previous_split_that_is_gone_is_named():
 def test_no_subjects_give_an_empty_table():
     assert list(assign_splits([], CONFIG).columns) == ["obs_subject_id", "split"]
     assert assign_splits([], CONFIG).empty
+
+
+@pytest.mark.parametrize(
+    "more", [{"group_by": ["family"]}, {"stratify_by": "sex"}, {"by_hand": "splits.tsv"}], ids=str
+)
+def test_what_ids_alone_can_not_give_is_refused_instead_of_ignored(more: dict[str, object]) -> None:
+    config = SplitConfig.model_validate(more)
+    with pytest.raises(ConfigurationError, match=f"split.{next(iter(more))}.*assigned_split"):
+        assign_splits(["a", "b"], config)

@@ -27,6 +27,7 @@ from radiobject_assets.platform.assets.materialization_metadata import (
 )
 from radiobject_assets.platform.assets.partitions import LANDING_GROUP, arrival_partitions, asset_key
 from radiobject_assets.platform.assets.privacy import public_outcomes, shielded
+from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import (
     DatasetResource,
     MemoryBudgetResource,
@@ -99,6 +100,7 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
         description="Every file of an arrival, recognised by its content: DICOM instances, NIfTI images, and "
         "what can't be read. Headers only; later assets plan from the table that is kept here.",
     )
+    @with_own_resources(settings)
     def raw_dicom(
         context: dg.AssetExecutionContext,
         dataset: DatasetResource,
@@ -162,6 +164,7 @@ def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
         description="The series of an arrival: where each goes, and its verdict (ingestable, or quarantined "
         "with a reason).",
     )
+    @with_own_resources(settings)
     def series(
         context: dg.AssetExecutionContext,
         dataset: DatasetResource,

@@ -23,6 +23,7 @@ from radiobject_assets.platform.assets.partitions import (
 )
 from radiobject_assets.platform.assets.pictures import preview_metadata
 from radiobject_assets.platform.assets.privacy import public_outcomes, shielded
+from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import (
     ComputeResource,
     DatasetResource,
@@ -92,6 +93,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
         tags={"radiobject/kind": collection.kind} if collection else {},
         description=_description(name, collection),
     )
+    @with_own_resources(settings)
     def volumes(
         context: dg.AssetExecutionContext,
         dataset: DatasetResource,
@@ -133,8 +135,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
                     )
                     if tables.has(tables.verified(name)):
                         # the check on this partition says next whether it is sound now
-                        table_of = tables.frame(tables.verified(name))
-                        tables.put_frame(tables.verified(name), looked_at_anew(table_of, key))
+                        tables.change_frame(tables.verified(name), lambda kept: looked_at_anew(kept, key))
                 report = run_ingest(
                     plan,
                     config.store_uri,

@@ -9,7 +9,8 @@ from radiobject_assets.platform.assets.materialization_metadata import measuring
 from radiobject_assets.platform.assets.partitions import TRAINING_GROUP, asset_key, split_partitions
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
-from radiobject_assets.platform.assets.splits import current_splits
+from radiobject_assets.platform.assets.splits import pinned_splits
+from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 from radiobject_assets.training.recipe_versions import patches_version
 
@@ -31,6 +32,7 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
         + " x ".join(map(str, settings.patches.size_voxels))
         + " voxels, uncompressed and memory-mapped, from the snapshot's volumes of one split.",
     )
+    @with_own_resources(settings)
     def patch_cache(
         context: dg.AssetExecutionContext,
         dataset: DatasetResource,
@@ -45,12 +47,15 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
             if config.patches is None:
                 raise ConfigurationError("dataset.yaml has no `patches` any more; reload the code location")
             with measuring(memory.budget()) as measurement:
-                note = SnapshotNote.read(dataset.tables(storage))
-                table = current_splits(dataset.tables(storage))
+                tables = dataset.tables(storage)
+                divided = pinned_splits(tables)
+                # not the newest: splits that were made of another snapshot know nobody who came since
+                snapshot = divided.snapshot or SnapshotNote.read(tables).name
+                table = divided.rows
                 subjects = table.loc[table["split"] == split, "obs_subject_id"].tolist()
                 cache = build_patch_cache(
                     config.store_uri,
-                    snapshot=note.name,
+                    snapshot=snapshot,
                     subjects=subjects,
                     patches=config.patches,
                     out_dir=dataset.work.patch_cache(split),
@@ -63,7 +68,8 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
                     "patches": cache.n_patches,
                     "bytes": cache.bytes,
                     "subjects": len(subjects),
-                    "snapshot": note.name,
+                    "snapshot": snapshot,
+                    "splits": divided.digest,
                     "file": dg.MetadataValue.path(str(cache.path)),
                     **measurement.metadata(),
                 },

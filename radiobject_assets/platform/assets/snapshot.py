@@ -20,6 +20,7 @@ from radiobject_assets.platform.assets.partitions import (
     every_arrival,
 )
 from radiobject_assets.platform.assets.privacy import shielded
+from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import (
     DatasetResource,
     MemoryBudgetResource,
@@ -85,6 +86,7 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
         "The same content gives the same snapshot. Its manifest (digests of every volume, no identifier) and "
         "its data card lie beside the store, under `manifests`.",
     )
+    @with_own_resources(settings)
     def snapshot(
         context: dg.AssetExecutionContext,
         dataset: DatasetResource,

@@ -1,6 +1,8 @@
 """Who is trained on and who is tested on: the asset `splits`."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -16,6 +18,7 @@ from radiobject_assets.platform.assets.materialization_metadata import (
 from radiobject_assets.platform.assets.partitions import TRAINING_GROUP, asset_key
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
+from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import (
     DatasetResource,
     MemoryBudgetResource,
@@ -30,8 +33,38 @@ if TYPE_CHECKING:
     from radiobject_assets.training.split_assignment import Division
 
 
+@dataclass(frozen=True)
+class PinnedSplits:
+    """A division with what was divided, read as one."""
+
+    rows: "pd.DataFrame"
+    """As `current_splits`."""
+    snapshot: str
+    """Name of the snapshot; empty in tables of before it was noted."""
+    distrusted_arrivals: tuple[str, ...]
+    """Arrivals whose subjects were left out."""
+
+    @property
+    def digest(self) -> str:
+        """Of who is where, and of the snapshot."""
+        pairs = self.rows[["obs_subject_id", "split"]].to_dict(orient="records")
+        return data_version_of([self.snapshot, *pairs])
+
+
 def current_splits(tables: WorkingTables) -> "pd.DataFrame":
-    """The subjects of the latest snapshot: `obs_subject_id`, `split`, `groups` (a JSON list), `is_trainable`.
+    """The subjects of the latest division: `obs_subject_id`, `split`, `groups` (a JSON list), `is_trainable`.
+
+    Raises
+    ------
+    NotMadeYetError
+        Nobody was divided yet, or the table is gone.
+    """
+    return pinned_splits(tables).rows
+
+
+def pinned_splits(tables: WorkingTables) -> PinnedSplits:
+    """The latest division, with the snapshot that it is of: that a newer one was made meanwhile changes
+    nothing here.
 
     Raises
     ------
@@ -44,12 +77,16 @@ def current_splits(tables: WorkingTables) -> "pd.DataFrame":
             public="the table of splits is not there: none was made yet, or it was deleted",
             advice="Materialize splits. Who was placed before keeps the split, which the store remembers.",
         )
-    rows = tables.frame(tables.splits)
-    rows = rows[rows["is_current"].astype(bool)].reset_index(drop=True)
+    everybody = tables.frame(tables.splits)
+    rows = everybody[everybody["is_current"].astype(bool)].reset_index(drop=True)
     if "groups" not in rows:  # written before there were any
         rows = rows.assign(groups="[]", is_trainable=True)
     texts = ["obs_subject_id", "split", "groups"]  # a table without rows has columns of no type
-    return rows[texts].astype("str").assign(is_trainable=rows["is_trainable"].astype(bool))
+    known = rows[texts].astype("str").assign(is_trainable=rows["is_trainable"].astype(bool))
+    if "snapshot" not in everybody or everybody.empty:
+        return PinnedSplits(known, "", ())
+    first = everybody.iloc[0]  # all say the same
+    return PinnedSplits(known, str(first["snapshot"]), tuple(json.loads(first["distrusted"])))
 
 
 def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
@@ -61,16 +98,17 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
         group_name=TRAINING_GROUP,
         kinds={"parquet"},
         owners=settings.owners,
-        code_version=split_version(settings.split, settings.patches),
+        code_version=split_version(settings),
         description="Subjects divided into "
         + ", ".join(f"{name} {share:.0%}" for name, share in settings.split.shares.items())
         + ". Whom training used once keeps the split for good; subjects of arrivals that failed their check "
         "are left out.",
     )
+    @with_own_resources(settings)
     def splits(
         dataset: DatasetResource, storage: StorageResource, memory: MemoryBudgetResource
     ) -> dg.MaterializeResult[None]:
-        from radiobject_assets.curation.divided_snapshot import divide_snapshot
+        from radiobject_assets.curation.divided_snapshot import DividedSnapshot, divide_snapshot
         from radiobject_assets.curation.kept import keep_snapshot
 
         with shielded(dataset.work.root):
@@ -78,14 +116,22 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
             tables = dataset.tables(storage)
             with measuring(memory.budget()) as measurement:
                 note = SnapshotNote.read(tables)
-                divided = divide_snapshot(
-                    config,
-                    note.name,
-                    known=tables.frame(tables.splits) if tables.has(tables.splits) else None,
-                    distrusted_arrivals=note.distrusted_arrivals,
-                    ctx=storage.ctx,
-                )
-                tables.put_frame(tables.splits, divided.kept)
+                done: list[DividedSnapshot] = []
+
+                def divide(known: "pd.DataFrame | None") -> "pd.DataFrame":
+                    done.append(
+                        divide_snapshot(
+                            config,
+                            note.name,
+                            known=known,
+                            distrusted_arrivals=note.distrusted_arrivals,
+                            ctx=storage.ctx,
+                        )
+                    )
+                    return done[-1].kept
+
+                tables.change_frame(tables.splits, divide)
+                divided = done[-1]
                 kept = keep_snapshot(
                     tables.storage,
                     config.store_uri,

@@ -11,6 +11,7 @@ from radiobject_assets.platform.assets.arrival import plan_of
 from radiobject_assets.platform.assets.materialization_metadata import data_version_of, measuring
 from radiobject_assets.platform.assets.partitions import STORE_GROUP, arrival_partitions, asset_key
 from radiobject_assets.platform.assets.privacy import shielded
+from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 
 
@@ -27,6 +28,7 @@ def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
         code_version=f"1-{settings_version(settings)}",
         description=f"One row for each subject of an arrival, with what `{settings.subjects.table}` says.",
     )
+    @with_own_resources(settings)
     def subjects(
         context: dg.AssetExecutionContext,
         dataset: DatasetResource,

@@ -19,6 +19,7 @@ from radiobject_assets.platform.automation.sensors import (
 from radiobject_assets.platform.checks.nothing_left import LEFT_BEHIND_CHECK
 from radiobject_assets.platform.checks.standing import keys_apart_from_arrivals
 from radiobject_assets.platform.dagster_internals import UnresolvedAssetJobDefinition
+from radiobject_assets.platform.own_names import own_name
 
 
 def build_arrival_job(settings: DatasetSettings) -> UnresolvedAssetJobDefinition:
@@ -31,7 +32,7 @@ def build_arrival_job(settings: DatasetSettings) -> UnresolvedAssetJobDefinition
     # a standing check is about all arrivals: it is no part of the run of one
     standing = dg.AssetCheckKey(asset_key(settings, "raw_dicom"), LEFT_BEHIND_CHECK)
     return dg.define_asset_job(
-        ARRIVAL_JOB,
+        own_name(settings, ARRIVAL_JOB),
         selection=arrival - dg.AssetSelection.checks(standing, *keys_apart_from_arrivals(settings)),
         tags={DATA_SET_TAG: data_set_of(settings)},
         partitions_def=arrival_partitions(settings),
@@ -62,4 +63,4 @@ def build_sensors(
 ) -> list[dg.SensorDefinition]:
     """The sensors for arrivals and for what follows from them."""
     keys = [key for asset in assets for key in asset.keys]
-    return [build_arrivals_sensor(settings, job, keys), build_follow_up_sensor(settings)]
+    return [build_arrivals_sensor(settings, job, keys), build_follow_up_sensor(settings, keys)]

@@ -137,7 +137,7 @@ def code_version_tags(settings: DatasetSettings) -> dict[str, str]:
 
     A failed attempt leaves no other trace of it.
     """
-    versions = {"splits": split_version(settings.split, settings.patches)}
+    versions = {"splits": split_version(settings)}
     if settings.patches is not None:
         versions["patch_cache"] = patches_version(settings.patches)
     return {f"{_CODE_TAG}/{name}": version for name, version in versions.items()}

@@ -16,9 +16,6 @@ from radiobject_assets.platform.arrivals.runs import (
 )
 from radiobject_assets.platform.assets.materialization_metadata import counted, table
 from radiobject_assets.platform.assets.partitions import (
-    LANDING_GROUP,
-    STORE_GROUP,
-    TRAINING_GROUP,
     arrival_assets,
     arrival_partitions,
     asset_key,
@@ -27,6 +24,7 @@ from radiobject_assets.platform.automation.conditions import code_version_tags
 from radiobject_assets.platform.automation.tick import Ticked, tick
 from radiobject_assets.platform.checks.nothing_left import evaluation
 from radiobject_assets.platform.dagster_internals import UnresolvedAssetJobDefinition
+from radiobject_assets.platform.own_names import own_name, with_own_resources
 from radiobject_assets.resources import DatasetResource, StorageResource
 
 ARRIVALS_SENSOR = "arrivals_sensor"
@@ -56,7 +54,7 @@ def build_arrivals_sensor(
     partitions = arrival_partitions(settings)
 
     @dg.sensor(
-        name=ARRIVALS_SENSOR,
+        name=own_name(settings, ARRIVALS_SENSOR),
         job=job,
         minimum_interval_seconds=settings.arrivals.look_every_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
@@ -65,6 +63,7 @@ def build_arrivals_sensor(
         "labels waited for, a run that failed or was killed. Ends runs whose process has died. Set its "
         f"cursor to `{TRY_NOW}` to have what failed tried at once.",
     )
+    @with_own_resources(settings)
     def arrivals_sensor(
         context: dg.SensorEvaluationContext, dataset: DatasetResource, storage: StorageResource
     ) -> dg.SensorResult:
@@ -93,7 +92,7 @@ def _runs_of(
     return RunsOfDataSet(
         instance=instance,
         data_set=data_set_of(settings),
-        arrival_job=ARRIVAL_JOB,
+        arrival_job=own_name(settings, ARRIVAL_JOB),
         raw_dicom=asset_key(settings, "raw_dicom"),
         arrival_keys=frozenset(asset_key(settings, name) for name in arrival_assets(settings)),
         keys=keys,
@@ -134,15 +133,17 @@ def _told(
     return news
 
 
-def build_follow_up_sensor(settings: DatasetSettings) -> dg.AutomationConditionSensorDefinition:
-    """The sensor that evaluates the conditions of `automation.conditions`.
+def build_follow_up_sensor(
+    settings: DatasetSettings, keys: Iterable[dg.AssetKey]
+) -> dg.AutomationConditionSensorDefinition:
+    """The sensor that evaluates the conditions of `automation.conditions` of these assets.
 
     It runs in the code server, because the conditions are the project's own; and it asks for runs, not for
     backfills, so that one split is one run.
     """
     return dg.AutomationConditionSensorDefinition(
-        name=FOLLOW_UP_SENSOR,
-        target=dg.AssetSelection.groups(LANDING_GROUP, STORE_GROUP, TRAINING_GROUP),
+        name=own_name(settings, FOLLOW_UP_SENSOR),
+        target=dg.AssetSelection.assets(*keys),  # a group may have assets of others
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=30,
         use_user_code_server=True,

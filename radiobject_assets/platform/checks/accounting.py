@@ -10,6 +10,7 @@ from radiobject_assets.platform.assets.arrival import plan_of
 from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.platform.dagster_internals import EvaluationOfEverything
+from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import DatasetResource, StorageResource
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def build_accounting_check(settings: DatasetSettings) -> dg.AssetChecksDefinitio
         description="The arrival's files are those of its series, the unreadable ones and its tables. "
         "Without a partition: of every arrival that is in the landing zone and was scanned.",
     )
+    @with_own_resources(settings)
     def every_file_accounted_for(
         context: dg.AssetCheckExecutionContext, dataset: DatasetResource, storage: StorageResource
     ) -> dg.AssetCheckResult:

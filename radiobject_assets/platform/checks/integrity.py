@@ -17,6 +17,7 @@ from radiobject_assets.platform.assets.partitions import (
 )
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.platform.dagster_internals import EvaluationOfEverything
+from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 
 
@@ -33,6 +34,7 @@ def build_integrity_check(settings: DatasetSettings, name: str) -> dg.AssetCheck
         "digest; rows are as written; affines are sound; labels lie on their image's grid. Without a "
         "partition: of all volumes.",
     )
+    @with_own_resources(settings)
     def integrity(
         context: dg.AssetCheckExecutionContext,
         dataset: DatasetResource,

@@ -10,11 +10,16 @@ from radiobject_assets.diagnostics import kinds
 from radiobject_assets.diagnostics.findings import Finding, Report
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
-from radiobject_assets.platform.assets.splits import current_splits
+from radiobject_assets.platform.assets.splits import pinned_splits
 from radiobject_assets.platform.checks.outcome import check_result, result_of
+from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import DatasetResource, StorageResource
 
-_KINDS = {"subject_in_two_splits": kinds.SUBJECT_TWICE, "unassigned_subject": kinds.UNASSIGNED}
+_KINDS = {
+    "subject_in_two_splits": kinds.SUBJECT_TWICE,
+    "unassigned_subject": kinds.UNASSIGNED,
+    "shared_group": kinds.GROUP_DIVIDED,
+}
 """By the kinds of `find_leakage`; all others say that two ids are one person."""
 
 
@@ -25,21 +30,29 @@ def build_leakage_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
         asset=asset_key(settings, "splits"),
         name="no_leakage",
         blocking=True,
-        description="No subject, group, study, series or identical image is in two splits.",
+        description="No subject, group, study, series or identical image is in two splits, and everybody who "
+        "was to be divided is in one.",
     )
+    @with_own_resources(settings)
     def no_leakage(dataset: DatasetResource, storage: StorageResource) -> dg.AssetCheckResult:
         def rule() -> dg.AssetCheckResult:
             from radiobject_assets.diagnostics.inventory import read_inventory
             from radiobject_assets.training.split_leakage import find_leakage
 
             config = dataset.config
-            note = SnapshotNote.read(dataset.tables(storage))
-            rows = read_inventory(config.store_uri, snapshot=note.name, ctx=storage.ctx)
-            splits = current_splits(dataset.tables(storage))
-            # who was left out on purpose is in no split and so on no side
+            tables = dataset.tables(storage)
+            divided = pinned_splits(tables)
+            splits = divided.rows
+            # of what was divided: who came since is in no split yet, and in no patch cache
+            snapshot, distrusted = divided.snapshot, divided.distrusted_arrivals
+            if not snapshot:  # a table of before it was noted, or of nobody
+                note = SnapshotNote.read(tables)
+                snapshot, distrusted = note.name, note.distrusted_arrivals
+            rows = read_inventory(config.store_uri, snapshot=snapshot, ctx=storage.ctx)
             groups = dict(zip(splits["obs_subject_id"], map(json.loads, splits["groups"]), strict=True))
-            present = rows[rows["obs_subject_id"].isin(splits["obs_subject_id"])]
-            found = find_leakage(splits, present, groups)
+            left_out = set(rows.loc[rows["arrival"].isin(distrusted), "obs_subject_id"])
+            on_purpose = rows["obs_subject_id"].isin(left_out - set(splits["obs_subject_id"]))
+            found = find_leakage(splits, rows[~on_purpose], groups)
             numbers = {"subjects": len(splits), "volumes": len(rows)}
             kept = dataset.work.root / "leakage.parquet"
             if found.empty:

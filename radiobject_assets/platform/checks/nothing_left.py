@@ -16,6 +16,7 @@ from radiobject_assets.platform.arrivals.left_behind import LeftBehind, left_beh
 from radiobject_assets.platform.assets.materialization_metadata import table
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.checks.outcome import check_result, failed, passed
+from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import DatasetResource, StorageResource
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def build_left_behind_check(settings: DatasetSettings) -> dg.AssetChecksDefiniti
         description="Every arrival of the landing zone is taken in as it lies there, or on its way. Told "
         "anew by the sensor whenever that changes, and every day.",
     )
+    @with_own_resources(settings)
     def nothing_left_behind(dataset: DatasetResource, storage: StorageResource) -> dg.AssetCheckResult:
         def rule() -> dg.AssetCheckResult:
             rows = ArrivalTable(dataset.tables(storage)).rows

@@ -12,8 +12,11 @@ from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.platform.assets.history import latest_of_partition
 from radiobject_assets.platform.assets.materialization_metadata import measuring
 from radiobject_assets.platform.assets.partitions import asset_key, split_partitions
+from radiobject_assets.platform.assets.splits import pinned_splits
 from radiobject_assets.platform.checks.outcome import check_result, result_of
+from radiobject_assets.platform.checks.surroundings import is_of
 from radiobject_assets.platform.dagster_internals import EvaluationOfEverything
+from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 
 
@@ -24,9 +27,11 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
         asset=asset_key(settings, "patch_cache"),
         name="patches_match_volumes",
         partitions_def=split_partitions(settings),
-        description="Some patches and their labels are cut from the volumes again and compared. "
+        description="Some patches and their labels are cut from the volumes again and compared, and every "
+        "subject of a cache is in its split today. "
         "Without a partition: of every split that has a cache.",
     )
+    @with_own_resources(settings)
     def patches_match_volumes(
         context: dg.AssetCheckExecutionContext,
         dataset: DatasetResource,
@@ -36,13 +41,14 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
         splits = [context.partition_key] if context.has_partition_key else list(settings.split.shares)
 
         def rule() -> dg.AssetCheckResult:
-            from radiobject_assets.diagnostics.patch_truth import compare_patches
+            from radiobject_assets.diagnostics.patch_truth import compare_patches, subjects_elsewhere
 
             config = dataset.config
             if config.patches is None:
                 raise ConfigurationError("dataset.yaml has no `patches` any more; reload the code location")
             patches = compared = wrong = 0
             largest, findings = 0.0, []
+            divided = pinned_splits(dataset.tables(storage))
             with measuring(memory.budget()) as measurement:
                 for split in splits:
                     made = latest_of_partition(context.instance, asset_key(settings, "patch_cache"), split)
@@ -55,6 +61,16 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
                         labels=config.patches.labels,
                         ctx=storage.ctx,
                     )
+                    elsewhere = subjects_elsewhere(
+                        Path(str(made.metadata["file"].value)), divided.rows, split
+                    )
+                    if elsewhere:
+                        evidence = f"{elsewhere} subjects of other splits, or of none"
+                        findings.append(
+                            Finding(kinds.CACHE_OF_OTHERS, f"patch cache of {split}", evidence, split=split)
+                        )
+                    elif "splits" in made.metadata and not is_of(made, divided):
+                        findings.append(Finding(kinds.CACHE_OLD, f"patch cache of {split}", split=split))
                     patches, compared = patches + found.n_patches, compared + found.n_compared
                     wrong, largest = wrong + found.n_wrong, max(largest, found.largest_difference)
                     if not found.is_true:

@@ -1,7 +1,10 @@
 """Read performance: whether the patches that training asks for read as fast as their layout allows."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -12,7 +15,13 @@ from radiobject_assets.platform.assets.materialization_metadata import table
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.checks.outcome import check_result, result_of
-from radiobject_assets.resources import DatasetResource, StorageResource
+from radiobject_assets.platform.own_names import with_own_resources
+from radiobject_assets.resources import DatasetResource, StorageResource, WorkingTables
+
+if TYPE_CHECKING:
+    from radiobject_assets.diagnostics.read_performance import ReadPerformance
+
+READING_CHECK = "read_performance"
 
 
 def build_reading_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
@@ -22,11 +31,12 @@ def build_reading_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
 
     @dg.asset_check(
         asset=asset_key(settings, "dataset"),
-        name="read_performance",
+        name=READING_CHECK,
         description="Random patches of "
         + (" and ".join(sorted(cut_from)) if cut_from else "each collection")
-        + " are read and timed.",
+        + " are read and timed, beside a plain file of as many bytes; that ratio is compared with its past.",
     )
+    @with_own_resources(settings)
     def read_performance(dataset: DatasetResource, storage: StorageResource) -> dg.AssetCheckResult:
         def rule() -> dg.AssetCheckResult:
             import pandas as pd
@@ -47,10 +57,11 @@ def build_reading_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
             for one in measured:
                 numbers[f"{one.collection}_patch_ms"] = one.patch_ms
                 numbers[f"{one.collection}_mb_per_s"] = one.mb_per_s
+                numbers[f"{one.collection}_times_plain_read"] = one.times_plain_read
                 numbers[f"{one.collection}_amplification"] = one.amplification
             if measured:
                 numbers["reads"] = table(pd.DataFrame([asdict(one) for one in measured]))
-            findings = tuple(
+            findings = [
                 Finding(
                     kinds.COARSE_TILES if one.tiles_are_coarse else kinds.SLOW_READS,
                     f"collection {one.collection}",
@@ -59,9 +70,39 @@ def build_reading_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
                 )
                 for one in measured
                 if one.problem
-            )
-            return result_of(Report(len(measured), "collections", findings), numbers)
+            ]
+            findings += _slowed(dataset.tables(storage), measured)
+            findings += [
+                Finding(kinds.NOT_MEASURED, f"collection {name}", collection=name)
+                for name in sorted((cut_from or set()) - names)
+            ]
+            return result_of(Report(len(measured), "collections", tuple(findings)), numbers)
 
         return check_result(rule, work=dataset.work.root, severity=dg.AssetCheckSeverity.WARN)
 
     return read_performance
+
+
+def _slowed(tables: WorkingTables, measured: "Sequence[ReadPerformance]") -> list[Finding]:
+    """Collections that read slower than they used to; what was measured now becomes part of their past."""
+    from radiobject_assets.diagnostics.yardstick import KEPT, usual_factor
+
+    found: dict[str, Finding] = {}
+
+    def remember(text: str | None) -> str:
+        found.clear()
+        kept = json.loads(text or "{}")
+        for one in measured:
+            of = [list(one.patch_voxels), list(one.tile_voxels)]
+            past = kept.get(one.collection, {})
+            ratios = past.get("times_plain_read", []) if past.get("of") == of else []
+            if factor := usual_factor(ratios, one.times_plain_read):
+                evidence = f"{factor:.0f} times as long as usual, {one.patch_ms:.1f} ms a patch"
+                found[one.collection] = Finding(
+                    kinds.READS_SLOWED, f"collection {one.collection}", evidence, collection=one.collection
+                )
+            kept[one.collection] = {"of": of, "times_plain_read": [*ratios, one.times_plain_read][-KEPT:]}
+        return json.dumps(kept)
+
+    tables.change_text(tables.read_performance, remember)
+    return list(found.values())

@@ -14,8 +14,10 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics.findings import Report
 from radiobject_assets.diagnostics.rule_registry import RULES, StandingRule
 from radiobject_assets.platform.assets.partitions import ALL_VOLUMES, asset_key, collection_names
+from radiobject_assets.platform.checks.collected_outcomes import collect_outcomes
 from radiobject_assets.platform.checks.outcome import check_result, result_of
-from radiobject_assets.platform.checks.surroundings import arrivals_with_outcomes, inspection_of
+from radiobject_assets.platform.checks.surroundings import inspection_of
+from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import DatasetResource, StorageResource
 
 VERIFY_TAG = "radiobject/verify_seconds"
@@ -61,6 +63,7 @@ def standing_keys(settings: DatasetSettings) -> list[dg.AssetCheckKey]:
 
 def _build_check(settings: DatasetSettings, rule: StandingRule, name: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=asset_key(settings, name), name=rule.name, description=rule.description)
+    @with_own_resources(settings)
     def standing(
         context: dg.AssetCheckExecutionContext, dataset: DatasetResource, storage: StorageResource
     ) -> dg.AssetCheckResult:
@@ -80,6 +83,7 @@ def _build_verification(settings: DatasetSettings, name: str) -> dg.AssetChecksD
         "was written, its array and its row say the same, the row is the one that was written, nothing that "
         "came is gone, and its values are plausible. Goes on where it stopped.",
     )
+    @with_own_resources(settings)
     def volumes_verified(
         context: dg.AssetCheckExecutionContext, dataset: DatasetResource, storage: StorageResource
     ) -> dg.AssetCheckResult:
@@ -104,17 +108,17 @@ def _verify(dataset: DatasetResource, storage: StorageResource, name: str, secon
     rows = read_inventory(uri, collections=None if by_modality else [name], ctx=storage.ctx)
     landing = dataset.landing(storage)
     there = set(rows["arrival"]) | (set() if landing.problem() else landing.listing().keys)
-    done = verify_portion(
+    outcomes = collect_outcomes(tables, name, dataset.work.root).by_arrival()
+    return verify_portion(
         uri,
         rows,
         tables.frame(tables.verified(name)) if tables.has(tables.verified(name)) else None,
         collection=name,
         # what came with a delivery that was taken away, and was deleted, is not missed
-        arrivals=[key for key in arrivals_with_outcomes(tables, name) if key in there],
-        outcomes_of=lambda arrival: tables.frame(tables.outcomes(arrival, name)),
-        now_ms=int(time.time() * 1000),
+        arrivals=outcomes.keys() & there,
+        outcomes_of=outcomes.__getitem__,
+        now_ms=lambda: int(time.time() * 1000),
         out_of_time=lambda: time.monotonic() > deadline,
+        keep=lambda merge: tables.change_frame(tables.verified(name), merge),
         ctx=storage.ctx,
     )
-    tables.put_frame(tables.verified(name), done.progress)
-    return done.report

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from radiobject_assets.diagnostics.rule_registry import (
-    NO_OUTCOMES,
     CacheFacts,
     Inspection,
     MemoryPeak,
@@ -21,7 +20,8 @@ from radiobject_assets.errors import NotMadeYetError
 from radiobject_assets.platform.assets.history import data_versions, latest_of_partition
 from radiobject_assets.platform.assets.partitions import asset_key, collection_names
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
-from radiobject_assets.platform.assets.splits import current_splits
+from radiobject_assets.platform.assets.splits import PinnedSplits, pinned_splits
+from radiobject_assets.platform.checks.collected_outcomes import collect_outcomes
 from radiobject_assets.platform.dagster_internals import (
     CODE_VERSION_TAG,
     DATA_VERSION_TAG,
@@ -49,11 +49,11 @@ def inspection_of(
     settings, tables = dataset.config, dataset.tables(storage)
     snapshot = SnapshotNote.read(tables) if tables.has(tables.snapshot) else None
     surroundings = Surroundings(
-        outcomes=lambda collection: outcomes_of(tables, collection),
+        outcomes=lambda collection: collect_outcomes(tables, collection, dataset.work.root).rows,
         arrivals=lambda: {arrival.key for arrival in dataset.landing(storage).arrivals()},
         changed=lambda: _changed(dataset, storage, instance),
         splits=lambda: _splits(tables),
-        caches=lambda: _caches(dataset, instance, snapshot),
+        caches=lambda: _caches(dataset, instance, snapshot, _pinned(tables)),
         peaks=lambda: _peaks(dataset, instance),
     )
     return Inspection(
@@ -63,26 +63,6 @@ def inspection_of(
         surroundings=surroundings,
         ctx=storage.ctx,
     )
-
-
-def arrivals_with_outcomes(tables: WorkingTables, collection: str) -> list[str]:
-    """Keys of the arrivals whose outcomes for a collection were kept."""
-    end = tables.outcomes("", collection).rpartition("/")[2]
-    return [name.split("/")[1] for name in tables.below("arrivals") if name.endswith(f"/{end}")]
-
-
-def outcomes_of(tables: WorkingTables, collection: str) -> pd.DataFrame:
-    """What became of all series that were meant for a collection, with the key of their arrival."""
-    import pandas as pd
-
-    found = [
-        tables.frame(tables.outcomes(key, collection)).assign(arrival=key)
-        for key in arrivals_with_outcomes(tables, collection)
-    ]
-    found = [frame for frame in found if len(frame)]
-    if not found:
-        return pd.DataFrame({name: pd.Series(dtype="str") for name in NO_OUTCOMES})
-    return pd.concat(found, ignore_index=True)
 
 
 def _changed(
@@ -103,19 +83,27 @@ def _changed(
 
 
 def _splits(tables: WorkingTables) -> pd.DataFrame | None:
+    divided = _pinned(tables)
+    return None if divided is None else divided.rows
+
+
+def _pinned(tables: WorkingTables) -> PinnedSplits | None:
     try:
-        return current_splits(tables)
+        return pinned_splits(tables)
     except NotMadeYetError:
         return None
 
 
 def _caches(
-    dataset: DatasetResource, instance: dg.DagsterInstance, snapshot: SnapshotNote | None
+    dataset: DatasetResource,
+    instance: dg.DagsterInstance,
+    snapshot: SnapshotNote | None,
+    splits: PinnedSplits | None,
 ) -> Sequence[CacheFacts]:
     config = dataset.config
     found = []
-    splits = asset_key(config, "splits")
-    latest = instance.get_latest_materialization_event(splits)
+    key = asset_key(config, "splits")
+    latest = instance.get_latest_materialization_event(key)
     event = latest.asset_materialization if latest is not None else None
     divided = ((event.tags if event is not None else None) or {}).get(DATA_VERSION_TAG)
     for split in config.split.shares:
@@ -131,10 +119,17 @@ def _caches(
                 is_current=snapshot is not None
                 and made.metadata["snapshot"].value == snapshot.name
                 and (made.tags or {}).get(CODE_VERSION_TAG) in (None, patches_version(config.patches))
-                and (made.tags or {}).get(get_input_data_version_tag(splits)) in (None, divided),
+                and (made.tags or {}).get(get_input_data_version_tag(key)) in (None, divided)
+                # what Dagster says of the inputs is from before the run read them
+                and ("splits" not in made.metadata or is_of(made, splits)),
             )
         )
     return found
+
+
+def is_of(made: dg.AssetMaterialization, splits: PinnedSplits | None) -> bool:
+    """Whether a patch cache was cut for the division that there is now, and of its snapshot."""
+    return splits is not None and made.metadata["splits"].value == splits.digest
 
 
 def _peaks(dataset: DatasetResource, instance: dg.DagsterInstance) -> Sequence[MemoryPeak]:

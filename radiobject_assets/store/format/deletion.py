@@ -90,6 +90,20 @@ def subjects_in_files(store_uri: str | os.PathLike[str], ctx: Context = None) ->
     return frozenset({*search.subjects, *(owner for owner in owners.values() if owner)} - {_UNREADABLE})
 
 
+def arrays_of_subjects(
+    store_uri: str | os.PathLike[str], ids: Iterable[str], ctx: Context = None
+) -> frozenset[str]:
+    """Tokens of all arrays of these subjects that any file of a store knows, whatever state it belongs to."""
+    where, wanted = normalise(store_uri), set(ids)
+    state = check_format(where, ctx, STORE_FORMAT)
+    if not wanted:
+        return frozenset()
+    log, context = store_log(where, ctx), reference(ctx).get()
+    found = Search(log, wanted).run(state)
+    unnamed = _unnamed_arrays(log, state, found.named, wanted, {}, context)
+    return frozenset(token for of in (found.tokens, unnamed) for tokens in of.values() for token in tokens)
+
+
 def _unnamed_arrays(
     log: Log, state: State, named: Tokens, ids: set[str], owners: dict[str, str | None], ctx: tiledb.Ctx
 ) -> Tokens:
