@@ -306,8 +306,8 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
         "a shorter volume beside its rest looks whole",
     ),
     (
-        "Images of the series' kind and size without position, orientation, spacing or pixels, or of its kind "
-        "without Rows, Columns or PhotometricInterpretation: with every part that they may belong to",
+        "Images of the series' kind and size without position, orientation, spacing or pixels, or of its "
+        "kind without Rows, Columns or PhotometricInterpretation: with every part that they may belong to",
         "parts_differ",
         "they may be its missing slices",
     ),
