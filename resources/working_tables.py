@@ -82,6 +82,10 @@ class WorkingTables:
         """The arrival's labels of one collection that wait for their image; there only if some do."""
         return f"arrivals/{arrival}/waiting-{collection}.parquet"
 
+    def copies(self, arrival: str, collection: str) -> str:
+        """A mark that images of an arrival are copies of another's volumes (its outcomes say which)."""
+        return f"arrivals/{arrival}/copies-{collection}"
+
     def verified(self, collection: str) -> str:
         """When each volume of a collection was last verified, and what was found."""
         return f"verified/{collection}.parquet"

@@ -212,8 +212,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         left_out=False,
     ),
     Reason.NON_LINEAR_RESCALE: Explanation(
-        "The table that maps stored values to physical ones (Modality LUT) is damaged, so the values mean "
-        "nothing.",
+        "The table that maps stored values to physical ones (Modality LUT) is damaged, or of the line "
+        "(RescaleSlope and RescaleIntercept) one half is absent, so the values mean nothing.",
         "Export the original images.",
     ),
     Reason.SIZE_MISMATCH: Explanation(

@@ -29,7 +29,7 @@ from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
 from radiobject_assets.ingest.report import IN_STORE, IngestReport, SeriesOutcome, Status
 from radiobject_assets.ingest.stored.holdings import Holdings
 from radiobject_assets.ingest.stored.joined import withdraw_parts
-from radiobject_assets.ingest.stored.recognised import recognised
+from radiobject_assets.ingest.stored.recognised import Holders, recognised
 from radiobject_assets.ingest.stored.refresh import RowChange, write_changes
 from radiobject_assets.ingest.work.volume_pool import Failure, Task, run_tasks
 from radiobject_assets.ingest.work.volume_task import (
@@ -88,6 +88,7 @@ def run_ingest(
     *,
     collections: Collection[str] | None = None,
     present: Collection[str] | None = None,
+    holders: Holders = lambda collection: {},
     budget: MemoryBudget,
     compute: Compute,
     on_progress: OnProgress | None = None,
@@ -103,6 +104,8 @@ def run_ingest(
     present
         Keys of the arrivals whose files are there still: a volume of any other is that of this arrival, if
         the same image has come with it. None: not known.
+    holders
+        See `recognised`.
     budget, compute
         Memory for voxels in flight, and the processes that decode.
 
@@ -115,13 +118,16 @@ def run_ingest(
     """
     started = time.monotonic()
     ensure_store(store_uri)
-    known = recognised(plan, collections, store_uri, digest_of_files, present, get_tiledb_ctx())
+    known = recognised(plan, collections, store_uri, digest_of_files, present, get_tiledb_ctx(), holders)
     plan = known.plan
     selected = plan.selected(collections)
     names = sorted({planned.collection or "" for planned in selected})
     uris = {
         name: ensure_collection(store_uri, name, columns=obs_columns_of(selected, name)) for name in names
     }
+    for (name, subject, obs_id), arrival in known.handed_on.items():
+        if name in uris:
+            write_changes(uris[name], [RowChange(subject, obs_id, {"arrival": arrival})], get_tiledb_ctx())
     outcomes: dict[Series, SeriesOutcome] = {}
     left_behind: set[tuple[str, str]] = set()
     with PeakMemory() as peak:

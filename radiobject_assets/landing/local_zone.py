@@ -11,7 +11,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,10 +174,18 @@ class Landing(ABC):
         """
 
     @abstractmethod
-    def states(self, arrivals: Iterable[Arrival]) -> Iterator[tuple[Arrival, ArrivalState | None]]:
+    def states(
+        self, arrivals: Iterable[Arrival], out_of_time: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[Arrival, ArrivalState | None]]:
         """What is there now, one arrival after the other, in an order that suits the zone.
 
         None: it was taken away, or closed to us, while we looked.
+
+        Parameters
+        ----------
+        out_of_time
+            Asked while a long listing is read (S3): then the rest is left out, and the next call in this
+            process goes on with that listing.
         """
 
     @abstractmethod
@@ -307,7 +315,9 @@ class LandingZone(Landing):
             number += 1
         return Glance(digest.hexdigest(), tuple(found) if len(found) <= _MAX_INNER else None)
 
-    def states(self, arrivals: Iterable[Arrival]) -> Iterator[tuple[Arrival, ArrivalState | None]]:
+    def states(
+        self, arrivals: Iterable[Arrival], out_of_time: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[Arrival, ArrivalState | None]]:
         """See `Landing`; in the order in which they are given.
 
         An archive's marker is a file of its name and the marker's beside it (`drop.zip_COMPLETE`).

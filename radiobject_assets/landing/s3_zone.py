@@ -13,7 +13,7 @@ import json
 import shutil
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -111,11 +111,20 @@ class S3LandingZone(Landing):
         """On S3 there is no cheaper look than at everything."""
         return Glance("", ())
 
-    def states(self, arrivals: Iterable[Arrival]) -> Iterator[tuple[Arrival, ArrivalState | None]]:
-        """See `Landing`; in the order of S3, so that neighbours are told by one request."""
+    def states(
+        self, arrivals: Iterable[Arrival], out_of_time: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[Arrival, ArrivalState | None]]:
+        """See `Landing`; in the order of S3, so that neighbours are told by one request.
+
+        A listing that took several looks may tell of objects at several times. So it is no proof that nothing
+        changed: a second one must say the same, and `raw_dicom` asks once more before it reads them.
+        """
         listed = _Pages(self.objects)
         for arrival in sorted(arrivals, key=lambda one: _order(one.source)):
-            yield arrival, self._state(arrival, listed.beginning_with(arrival.source))
+            found = listed.beginning_with(arrival.source, out_of_time)
+            if found is None:
+                return
+            yield arrival, self._state(arrival, found)
 
     def fetch(self, key: str) -> Arrival:
         """The arrival as files: copied unless the copy is complete and its objects are as they were.
@@ -215,6 +224,10 @@ class S3LandingZone(Landing):
             shutil.rmtree(old)
 
 
+_BEGUN: dict[tuple[str, str], list[S3Object]] = {}
+"""Objects of prefixes of which there was no time to list all, for the next look in this process."""
+
+
 class _Pages:
     """The zone's objects, page by page: what lies side by side is told by one request."""
 
@@ -224,12 +237,15 @@ class _Pages:
         self._keys: list[bytes] = []
         self._is_last = False
 
-    def beginning_with(self, source: str) -> list[S3Object]:
+    def beginning_with(self, source: str, out_of_time: Callable[[], bool]) -> list[S3Object] | None:
+        """All objects; None where there was no time for that, and the next call goes on."""
         first = _order(source)
-        if not (self._keys and self._keys[0] <= first and (self._is_last or first <= self._keys[-1])):
+        found = _BEGUN.pop((self._objects.uri, source), [])
+        if found:
+            self._turn(found[-1].key)
+        elif not (self._keys and self._keys[0] <= first and (self._is_last or first <= self._keys[-1])):
             # what comes after a folder's own key is in it; an archive's key itself must come after
             self._turn(source if source.endswith("/") else source[:-1])
-        found: list[S3Object] = []
         while True:
             at = bisect_left(self._keys, first)
             while at < len(self._page) and self._page[at].key.startswith(source):
@@ -237,6 +253,9 @@ class _Pages:
                 at += 1
             if at < len(self._page) or self._is_last:
                 return found
+            if found and out_of_time():
+                _BEGUN[self._objects.uri, source] = found
+                return None
             self._turn(self._page[-1].key)
 
     def _turn(self, after: str) -> None:

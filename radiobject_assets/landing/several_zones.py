@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -30,10 +30,12 @@ class LandingZones(Landing):
         kept = tuple(arrival for arrival in arrivals if counts[arrival.key] == 1)
         return Listing(kept, LooseFiles(kinds), clashes)
 
-    def states(self, arrivals: Iterable[Arrival]) -> Iterator[tuple[Arrival, ArrivalState | None]]:
+    def states(
+        self, arrivals: Iterable[Arrival], out_of_time: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[Arrival, ArrivalState | None]]:
         """See `Landing`; zone by zone."""
         for number, own in groupby(sorted(arrivals, key=lambda a: a.zone), key=lambda a: a.zone):
-            yield from self.zones[number].states(list(own))
+            yield from self.zones[number].states(list(own), out_of_time)
 
     def glance(self, arrival: Arrival, inner: tuple[int, ...] | None) -> Glance:
         """As its own zone's."""

@@ -13,10 +13,10 @@ everything and the wait for another quiet period.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from radiobject_assets.landing.local_zone import Arrival, Glance, Landing, LooseFiles
+from radiobject_assets.landing.local_zone import Arrival, ArrivalState, Glance, Landing, LooseFiles
 from radiobject_assets.landing.settling import Seen, seen_now
 
 # What was walked so lately is not walked again for nothing.
@@ -59,6 +59,7 @@ def look(
     *,
     now_s: float,
     out_of_time: Callable[[], bool] = lambda: False,
+    glanced_enough: Callable[[], bool] = lambda: False,
 ) -> Look:
     """Look at the landing zone once.
 
@@ -72,6 +73,8 @@ def look(
         The looker's clock, in seconds since the epoch. It may jump: quiet periods then begin anew.
     out_of_time
         Asked before each arrival. At least one is looked at, so that looks get on.
+    glanced_enough
+        Asked before each glance: those that are left wait for the next look, so that there is time to walk.
 
     Raises
     ------
@@ -83,7 +86,9 @@ def look(
     there = {arrival.key: arrival for arrival in listing.arrivals}
     present = listing.keys
     known = {key: _as_of_now(one, key in present, now_s) for key, one in seen.items()}
-    glances, is_complete = _glances(zone, listing.arrivals, known, int(now_s), out_of_time)
+    glances, is_complete = _glances(
+        zone, listing.arrivals, known, int(now_s), lambda: glanced_enough() or out_of_time()
+    )
     urgent: list[tuple[int, float, str]] = []
     calm: list[tuple[float, str]] = []
     for key, glance in glances.items():
@@ -101,9 +106,7 @@ def look(
     wanted = [there[key] for _, _, key in sorted(urgent, key=lambda one: (one[1], one[0], one[2]))]
     wanted += _as_many_as_fit((there[key] for _, key in sorted(calm)), known, zone.walk_at_once)
     walked = 0
-    # a zone looks in an order of its own: some at a time, so that this order is kept when time runs out
-    parts = (wanted[start : start + _AT_ONCE] for start in range(0, len(wanted), _AT_ONCE))
-    for arrival, state in (one for part in parts for one in zone.states(part)):
+    for arrival, state in _walks(zone, wanted, out_of_time):
         key, before = arrival.key, known.get(arrival.key)
         if state is None:
             known[key] = replace(before or Seen(), is_settled=False, since_s=now_s)
@@ -130,6 +133,16 @@ def look(
         is_complete=is_complete,
         wait_s=min(waits, default=None),
     )
+
+
+def _walks(
+    zone: Landing, wanted: Sequence[Arrival], out_of_time: Callable[[], bool]
+) -> Iterator[tuple[Arrival, ArrivalState | None]]:
+    # a zone looks in an order of its own: some at a time, so that this order is kept when time runs out
+    for start in range(0, len(wanted), _AT_ONCE):
+        if start and out_of_time():
+            return
+        yield from zone.states(wanted[start : start + _AT_ONCE], out_of_time)
 
 
 def _emptied(before: Seen, glance: Glance, now_s: float) -> Seen:

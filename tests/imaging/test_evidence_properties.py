@@ -7,7 +7,7 @@ only `exact` is right leaves no doubt about any voxel, so refusing it would be w
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import changed_evidence as evidence
@@ -15,7 +15,8 @@ import changed_series as changed
 import numpy as np
 import pytest
 from changed_series import Change, NotApplicableError
-from good_series import Good, Planes, attributes_of, darkened, load_good, outcome
+from good_series import Good, Planes, attributes_of, darkened, load_good, load_mosaic, outcome
+from silent_planes import WHOLE, keywords, lacking, patterns
 
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.imaging.series.series_building import build_series
@@ -244,6 +245,53 @@ def test_many_changes_are_exact_or_refused_as_a_whole(shared_data: Path, tmp_pat
                     wrong.append(f"{name} {change.__name__} (seed {seed}): {found}")
         wrong += two_changes_of(good, 60 if few else 600, 29, tmp_path / "pairs")
         assert not wrong, f"{len(wrong)} wrong\n" + "\n".join(wrong[:200])
+
+
+OF_A_PLANE = (
+    "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "Rows", "PhotometricInterpretation",
+    "RescaleSlope", "RescaleIntercept", "ImageType", "EchoTime", "SeriesNumber", "SliceThickness",
+    "SpacingBetweenSlices", "SeriesInstanceUID", "SOPInstanceUID", "InstanceNumber", "BitsStored",
+    "PixelData",
+)  # fmt: skip
+"""Attributes by which planes are placed, told apart and scaled."""
+
+
+def wrong_where_some_lack(good: Good, names: Iterable[str], folder: Path) -> list[str]:
+    """What is wrong after some planes of a series have lost an attribute."""
+    wrong = []
+    for name, pattern in itertools.product(names, patterns(good)):
+        planes = lacking(good, name, pattern)
+        found = "refused" if planes is None else outcome(good, planes, folder / f"{name} {pattern}")
+        right = {"exact", "refused"}
+        if pattern in WHOLE or good.name == SEVERAL:
+            right |= {"divided"}
+        if good.name in DIFFUSION:
+            right |= {"weighted"}
+        if found not in right:
+            wrong.append(f"{good.name}, {pattern} without {name}: {found}")
+    return wrong
+
+
+@pytest.mark.parametrize("name", ["mr_ge_fmri4d", "mr_siemens_phase"])
+def test_what_some_planes_lack_never_lets_the_others_pass_as_the_whole(
+    shared_data: Path, tmp_path: Path, name: str
+) -> None:
+    for good in series_of(shared_data, (name,)):
+        wrong = wrong_where_some_lack(good, OF_A_PLANE, tmp_path)
+        assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*STACKS, *IN_TIME, *DIFFUSION, SEVERAL, "mr_siemens_mosaic_fmri4d"])
+def test_whatever_some_planes_lack_never_lets_the_others_pass_as_the_whole(
+    shared_data: Path, tmp_path: Path, name: str
+) -> None:
+    """The long form: every attribute of the headers."""
+    if not (shared_data / "series" / name).is_dir():
+        return
+    good = load_mosaic(shared_data, name) if "mosaic" in name else load_good(shared_data, name)
+    wrong = wrong_where_some_lack(good, OF_A_PLANE if name == SEVERAL else keywords(good), tmp_path)
+    assert not wrong, "\n".join(wrong)
 
 
 def test_every_second_slice_under_another_uid_is_no_volume_of_its_own_without_a_word(

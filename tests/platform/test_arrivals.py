@@ -16,10 +16,12 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.phantom.cohort import make_subject
+from radiobject_assets.platform.arrivals.arrival_table import ArrivalTable
+from radiobject_assets.platform.arrivals.left_behind import left_behind
 from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
 from radiobject_assets.platform.headless import Pass, open_instance, run_pass
-from radiobject_assets.resources import HEART_TAG, Heartbeat
-from radiobject_assets.store import RadiObject
+from radiobject_assets.resources import HEART_TAG, Heartbeat, WorkingTables
+from radiobject_assets.store import RadiObject, open_storage
 from tests.planted import said_complete
 
 SHAPE = (48, 48, 24)
@@ -166,6 +168,27 @@ def test_what_is_left_behind_stands_as_a_check_and_can_be_asked_for_again(home: 
     assert not evaluation.passed
     assert "1 lost" in (evaluation.description or "")
     assert "delete its partition" in (evaluation.description or "")
+
+
+@pytest.mark.parametrize(("is_damaged", "kind"), [(True, "lost"), (False, "vanished")])
+def test_an_emptied_folder_is_told_though_what_was_seen_of_it_is_lost_too(
+    home: Path, is_damaged: bool, kind: str
+) -> None:
+    add(home, 1)
+    folder = home / "landing" / "late-001"
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "_COMPLETE"]
+    if is_damaged:
+        for path in files:
+            path.write_bytes(b"\x00garbage" * 9)
+    said_complete(folder)
+    one_pass(home)
+    for path in files:
+        path.unlink()
+    said_complete(folder)
+    (home / "work" / "looked.json").unlink()
+    one_pass(home)
+    rows = ArrivalTable(WorkingTables(open_storage(str(home / "work")))).rows
+    assert [(item.key, item.kind) for item in left_behind(rows, 0.0, (60.0,)).items] == [("late-001", kind)]
 
 
 def test_a_lost_table_or_instance_repeats_no_voxel_work(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,31 @@ def test_a_name_that_is_used_again_takes_nothing_from_the_delivery_that_had_it(
     assert after.loc["april", "volume"] == before.loc[0, "volume"]
     assert after.loc["incoming", "voxel_digest"] != after.loc["april", "voxel_digest"]
     assert one_pass(tmp_path).runs == ()
+
+
+def test_a_copy_keeps_its_volume_when_the_delivery_that_it_was_copied_from_is_replaced(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "other").mkdir()
+    landing = tmp_path / "landing"
+    put(landing / "incoming", 1)
+    one_pass(tmp_path)
+    before = rows(tmp_path)
+    shutil.copytree(landing / "incoming", landing / "april")
+    one_pass(tmp_path)
+    assert list(rows(tmp_path)["volume"]) == list(before["volume"])  # a copy is no second volume
+    shutil.rmtree(landing / "incoming")
+    put(landing / "incoming", 2)
+    one_pass(tmp_path)
+    after = rows(tmp_path).set_index("arrival")
+    assert sorted(after.index) == ["april", "incoming"]
+    assert after.loc["april", "volume"] == before.loc[0, "volume"]
+    assert after.loc["april", "voxel_digest"] == before.loc[0, "voxel_digest"]
+    assert after.loc["incoming", "voxel_digest"] != after.loc["april", "voxel_digest"]
+    assert one_pass(tmp_path).runs == ()
+    shutil.rmtree(landing / "incoming")
+    put(landing / "incoming", 3)
+    one_pass(tmp_path)
+    again = rows(tmp_path).set_index("arrival")
+    assert sorted(again.index) == ["april", "incoming"]
+    assert again.loc["april", "voxel_digest"] == before.loc[0, "voxel_digest"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,23 @@ def test_prefixes_and_archives_are_arrivals_and_other_objects_are_loose(zone: S3
     again = look(zone, changed.seen, now_s=LATER + 122)
     assert sorted(again.settled) == sorted(found.settled)
     assert {key for key in again.settled if again.seen[key].version != found.seen[key].version} == {"two"}
+
+
+def test_a_prefix_that_is_too_large_for_one_look_is_listed_in_several(zone: S3LandingZone) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: put(zone, f"many/IM{number:04d}"), range(2300)))
+    put(zone, "one/IM1")
+    seen: Mapping[str, Seen] = {}
+    settled: list[set[str]] = []
+    while not settled or settled[-1] != {"many", "one"}:
+        found = look(zone, seen, now_s=LATER + len(settled), out_of_time=lambda: True)
+        seen = found.seen
+        settled.append(set(found.settled))
+        assert len(settled) < 9
+    assert sum("many" not in each for each in settled) >= 2
+    assert found.seen["many"].n_files == 2300
+    many = next(arrival for arrival in zone.arrivals() if arrival.key == "many")
+    assert found.seen["many"].version == zone.state(many).version
 
 
 def test_an_arrival_that_still_comes_waits_unless_it_is_marked(zone: S3LandingZone) -> None:

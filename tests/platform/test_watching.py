@@ -13,6 +13,7 @@ import pytest
 from radiobject_assets.dataset.arrival_section import ArrivalsConfig
 from radiobject_assets.landing.local_zone import LandingZone
 from radiobject_assets.landing.settling import CLOCKS_DIFFER_S, MARKER_GRACE_S, Seen
+from radiobject_assets.landing.steady_clock import SteadyClock
 from radiobject_assets.landing.watching import Look, look
 
 LATER = time.time() + 86_400
@@ -96,6 +97,73 @@ def test_many_new_arrivals_are_handed_out_as_there_is_time(zone: LandingZone) ->
         rounds += 1
         assert rounds <= 43
     assert len(found.empty) == 40
+
+
+def test_glances_leave_time_for_what_they_tell_of(zone: LandingZone) -> None:
+    found = look(zone, {}, now_s=LATER)
+    for name in NAMES:
+        (zone.path / name / "study" / "series" / "late").write_bytes(b"x")
+    told = []
+    for number in range(1, 60):
+        found = look(zone, found.seen, now_s=LATER + 61 * number, glanced_enough=lambda: True)
+        assert not found.is_complete
+        told.append({key for key, one in found.seen.items() if one.n_files == 4})
+        if len(told[-1]) == 3:
+            break
+    assert told[-1] == set(NAMES)
+    assert max(len(later - before) for before, later in zip([set(), *told], told, strict=False)) == 1
+
+
+class Machine:
+    """A machine whose clocks a test sets."""
+
+    def __init__(self, folder: Path) -> None:
+        self.wall_s, self.awake_s, self.start = time.time(), 1000.0, "first"
+        self.clock = SteadyClock(
+            folder / "clock.json", lambda: self.wall_s, lambda: self.awake_s, lambda: self.start
+        )
+
+    def works(self, seconds: float) -> None:
+        self.wall_s += seconds
+        self.awake_s += seconds
+
+
+def test_a_clock_that_is_put_forward_and_a_machine_that_sleeps_settle_nothing(
+    zone: LandingZone, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    machine = Machine(tmp_path_factory.mktemp("work"))
+    found = look(zone, {}, now_s=machine.clock())
+    assert not found.settled
+    machine.works(10)
+    machine.wall_s += 7200  # by NTP, or while it slept
+    found = again(zone, found, machine.clock())
+    assert not found.settled
+    (zone.path / "aa" / "late").write_bytes(b"x")
+    machine.works(40)
+    found = again(zone, found, machine.clock())
+    assert found.unsettled == NAMES
+    machine.works(20)
+    found = again(zone, found, machine.clock())
+    assert found.settled == ("bb", "cc")
+    machine.start, machine.awake_s = "second", 5.0  # it was started anew, an hour later
+    machine.wall_s += 3600
+    machine.works(70)
+    assert again(zone, found, machine.clock()).settled == NAMES
+
+
+def test_the_looker_s_clock_comes_back_to_the_wall_clock_and_survives_its_loss(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    assert machine.clock() == machine.wall_s
+    for jump in (600.0, -600.0):
+        machine.wall_s += jump
+        shown = [machine.clock()]
+        for _ in range(300):
+            machine.works(30)
+            shown.append(machine.clock())
+            assert 26 < shown[-1] - shown[-2] < 34
+        assert shown[-1] == pytest.approx(machine.wall_s)
+    (tmp_path / "clock.json").write_text("{", encoding="utf-8")
+    assert machine.clock() == machine.wall_s
 
 
 def test_a_renamed_delivery_is_known_for_the_one_that_is_gone(zone: LandingZone) -> None:

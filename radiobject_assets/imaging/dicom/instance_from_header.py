@@ -27,7 +27,7 @@ from radiobject_assets.imaging.dicom.label_headers import (
 )
 from radiobject_assets.imaging.dicom.lookup_tables import PixelMapping, pixel_mapping
 from radiobject_assets.imaging.dicom.mfsplit import scan_attributes, source_series_of
-from radiobject_assets.imaging.dicom.real_world import real_world_attributes
+from radiobject_assets.imaging.dicom.real_world import half_a_rescale, real_world_attributes
 from radiobject_assets.imaging.dicom.terms import in_terms
 from radiobject_assets.imaging.dicom.tracer import tracer_attributes
 from radiobject_assets.imaging.dicom.vendor import ImageFrames, Vendor
@@ -149,7 +149,7 @@ def instance_from_header(
         segmentation_type=e.text(t.SEGMENTATION_TYPE),
         max_fraction=e.integer(t.MAX_FRACTION) or 0,
         segments_overlap=e.text(t.SEGMENTS_OVERLAP),
-        detail=mapped.detail,
+        detail=mapped.detail or (_half_rescaled(e) if has_pixels else ""),
         table=mapped.kind,
         table_bits=mapped.bits,
         source_series=source_series_of(e),
@@ -158,6 +158,15 @@ def instance_from_header(
         concatenation=_concatenation(e),
         frame_of_reference_uid=frame_of_reference(e),
     )
+
+
+def _half_rescaled(e: Elements) -> str:
+    if t.MODALITY_LUT in e.values or e.text(t.SOP_CLASS_UID) == RTDOSE_STORAGE:
+        return ""  # they have values of another kind
+    groups = [group for each in (t.SHARED_GROUPS, t.FRAME_GROUPS) for group in e.items(each)]
+    macros = [macro for group in groups if (macro := group.first(t.PIXEL_TRANSFORMATION)) is not None]
+    absent = next(filter(None, map(half_a_rescale, (e, *macros))), "")
+    return f"has half a rescale: {absent} is absent, or no number" if absent else ""
 
 
 def _is_multiframe(e: Elements) -> bool:

@@ -70,6 +70,17 @@ def rescale_of(elements: Elements | None) -> tuple[float, float]:
     return (slope if usable and slope is not None else 1.0), offset
 
 
+def half_a_rescale(elements: Elements) -> str:
+    """What is absent of RescaleSlope and RescaleIntercept where one is there; "" where both or none are.
+
+    Each needs the other (PS3.3 C.11.1): a line of which half was lost, or is no number, gives other values.
+    """
+    slope, intercept = elements.number(t.SLOPE), elements.number(t.INTERCEPT)
+    if (slope is None) == (intercept is None):
+        return ""
+    return "RescaleSlope" if slope is None else "RescaleIntercept"
+
+
 def _line(items: Sequence[Elements]) -> tuple[float, float] | None:
     """The one line that all items of a mapping say."""
     lines = set()

@@ -10,10 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from radiobject_assets.imaging.dicom import tags as t
 from radiobject_assets.imaging.dicom.elements import Elements
 from radiobject_assets.imaging.dicom.gradient_directions import Direction
 from radiobject_assets.imaging.dicom.instance import Frame
 from radiobject_assets.imaging.source import AttributeValue
+
+_TILED = frozenset({"MOSAIC", "VFRAME"})
+"""In the ImageType of slices that are tiled into one image."""
 
 RestsOn = Literal["real file", "published data", "standard", "vendor documentation", "nothing"]
 """What a rule was held against.
@@ -121,7 +125,9 @@ class Vendor:
         whole
             The image as if it were one slice.
         """
-        return ImageFrames((whole,))
+        # whose tiles they are is known by the maker alone, and de-identification may take its name away
+        is_tiled = not _TILED.isdisjoint(elements.text(t.IMAGE_TYPE).upper().split("\\"))
+        return ImageFrames((whole,), -1 if is_tiled else 0)
 
     def attributes(
         self, elements: Elements, found: ImageFrames, *, has_pixels: bool

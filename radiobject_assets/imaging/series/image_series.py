@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, combinations
 from pathlib import Path
 
 from radiobject_assets.imaging.dicom.duplicates import without_duplicates
@@ -26,7 +26,8 @@ from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.series.evidence.agreement import text_of_all
 from radiobject_assets.imaging.series.evidence.dividing import Component, divide, what_differs
 from radiobject_assets.imaging.series.evidence.plane import Plane, planes_of
-from radiobject_assets.imaging.series.evidence.siblings import one_stack
+from radiobject_assets.imaging.series.evidence.rules import TRACE
+from radiobject_assets.imaging.series.evidence.siblings import one_stack, united
 from radiobject_assets.imaging.series.evidence.stacking import Stacked, stack
 from radiobject_assets.imaging.series.record import Series, quarantined, series_key
 from radiobject_assets.imaging.series.volume_attributes import attributes_of_volume
@@ -66,7 +67,7 @@ def image_series(
         problem = Problem(Reason.MIXED_IDENTITY, f"one series UID is used for {len(identities)} {what}")
         return [quarantined(uid, "", "image", [*instances, *without_pixels], problem)]
     kept, conflicts, copies = without_duplicates(instances)
-    described = [i for i in kept if i.frames]
+    described = [i for i in kept if i.frames and _is_measured(i)]
     components = divide([plane for instance in described for plane in planes_of(instance)])
     three_planes = _orthogonal_orientations([c.planes[0].frame.orientation for c in components]) >= 3 and all(
         len({plane.frame.position for plane in c.planes}) <= _MOST_LOCALIZER_SLICES for c in components
@@ -85,6 +86,8 @@ def image_series(
     rest = [i for i in frameless if i not in lost]
     if rest:
         problem = problem_of(rest[0]) or Problem(Reason.SIZE_MISMATCH, "the instance describes no frame")
+        if len(rest) > 1:
+            problem = replace(problem, detail=f"{len(rest)} instances: {problem.detail}")
         name = "no_frames" if result_series else ""
         result_series.append(quarantined(uid, name, "image", rest, problem))
     left = [i for i in without_pixels if i not in lost]
@@ -94,19 +97,26 @@ def image_series(
     return result_series
 
 
+def _is_measured(instance: Instance) -> bool:
+    """Whether Rows, Columns and PhotometricInterpretation are there: without, nobody knows what it shows."""
+    return instance.rows > 0 and instance.columns > 0 and bool(instance.photometric)
+
+
 def _completes(instance: Instance, judged: Sequence[_Judged]) -> bool:
-    """Whether an instance without frames, or without pixels, is of the kind and size of a volume's slices."""
+    """Whether an instance without frames, pixels or size may be one of a volume's slices: of its kind, and of
+    its size as far as that is told."""
     return any(
         instance.sop_class_uid == first.sop_class_uid
         and first.sop_class_uid not in SECONDARY_CAPTURE
-        and (instance.columns, instance.rows) == (first.columns, first.rows)
+        and instance.columns in (first.columns, 0)
+        and instance.rows in (first.rows, 0)
         for first in (each.component.planes[0].instance for each in judged)
     )
 
 
 def _with_their_rest(uid: str, judged: Sequence[_Judged], lost: Sequence[Instance]) -> list[Series]:
     """Every component as a series; parts of one stack together, held back under one reason."""
-    groups = one_stack([each.component for each in judged])
+    groups = _with_traces(one_stack([each.component for each in judged]), judged)
     of_component = {id(component): group for group in groups for component in group}
     result: list[Series] = []
     done: set[int] = set()
@@ -122,6 +132,21 @@ def _with_their_rest(uid: str, judged: Sequence[_Judged], lost: Sequence[Instanc
     if lost and result:
         return [_lacking(uid, result, lost)]
     return result
+
+
+def _with_traces(groups: list[list[Component]], judged: Sequence[_Judged]) -> list[list[Component]]:
+    """The groups; trace images and the volumes with directions as one where either is no volume.
+
+    A direction that was lost makes an image one of a trace.
+    """
+    if not judged or not judged[0].component.planes[0].vendor.traces_apart:
+        return groups
+    for one, other in combinations(judged, 2):
+        if what_differs(one.component, other.component) == [TRACE.elements] and (
+            isinstance(one.result, Problem) or isinstance(other.result, Problem)
+        ):
+            groups = united(groups, one.component, other.component)
+    return groups
 
 
 def _held_back(uid: str, name: str, parts: Sequence[_Judged]) -> Series:
@@ -147,7 +172,7 @@ def _lacking(uid: str, found: Sequence[Series], lost: Sequence[Instance]) -> Ser
     instances = list({instance.path: instance for instance in every}.values())
     problem = Problem(
         Reason.PARTS_DIFFER,
-        f"{len(lost)} of {len(instances)} images of the series came without pixels or place",
+        f"{len(lost)} of {len(instances)} images of the series came without pixels, size or place",
     )
     also = _distinct([Problem(s.reason, s.detail) for s in found if s.reason is not None])
     held = quarantined(uid, "", "image", instances, problem)

@@ -79,6 +79,7 @@ def build_series(
         found.extend(_other_series(uid, others, alone=len(others) == len(group)))
         if len(images_of[uid]) + len(empty[uid]) + len(others) < len(group):
             labels.append((uid, [i for i in group if kind_of(i) == "labels"]))
+    found = _without_nameless(found)
     referable, refused = images_here(found, known_images), refused_images(found)
     for uid, group in labels:
         found.extend(label_series(uid, group, referable, refused, policy))
@@ -124,6 +125,52 @@ def _image_series(
             return alone
     told = told_members(images)
     return [replace(part, attributes={**part.attributes, **told}) for part in parts] if told else parts
+
+
+def _without_nameless(found: Sequence[Series]) -> list[Series]:
+    """The series, without those that images which lost their SeriesInstanceUID may complete.
+
+    Such an image is a series of its own, as far as anybody can know: a volume of its own, or a slice that
+    another series lacks. It may be one of any of its patient, study, kind, size and (if told) SeriesNumber;
+    if it is a volume itself, it may be a point of one with the same SeriesNumber.
+    """
+    nameless = [s for s in found if s.kind == "image" and not s.series_uid]
+    if not nameless:
+        return list(found)
+    images = [series for series in found if series.kind == "image"]
+    return [_held(series, nameless if series.series_uid else images) for series in found]
+
+
+def _held(series: Series, others: Sequence[Series]) -> Series:
+    if series.kind != "image" or series.verdict != "ingestable" or not series.instances:
+        return series
+    own = series.instances[0]
+    strays = [
+        i
+        for each in others
+        if each is not series
+        for i in each.instances
+        if _kin(i) == _kin(own) and _same_number(i, own, told=each.verdict == "ingestable")
+    ]
+    if not strays:
+        return series
+    problem = Problem(
+        Reason.PARTS_DIFFER,
+        f"it and {len(strays)} images of its study, kind and size may be one series: some have no"
+        " SeriesInstanceUID",
+    )
+    held = quarantined(series.series_uid, series.component, "image", series.instances, problem)
+    return replace(held, files=series.files)
+
+
+def _same_number(one: Instance, other: Instance, *, told: bool) -> bool:
+    """Whether both have one SeriesNumber, or (unless it must be `told`) one of them none."""
+    numbers = {i.attributes.get("series_number") for i in (one, other)}
+    return len(numbers) == 1 and None not in numbers if told else len(numbers - {None}) < 2
+
+
+def _kin(i: Instance) -> tuple[object, ...]:
+    return i.patient_id, i.study_uid, i.sop_class_uid, i.rows, i.columns
 
 
 def _is_volume(series: Series) -> bool:

@@ -12,6 +12,8 @@ it is known by its content: the same subject, collection and bytes are the same 
   where the image that they lie on is, or by their path.
 - A name that is used again by another delivery: its image gets an id of its own, and takes nothing away from
   the one that was renamed.
+- An image that is replaced where another delivery has a copy of the old one: the volume is that delivery's
+  from now on, and the new image gets an id of its own.
 - Two subjects are never merged.
 """
 
@@ -20,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from radiobject_assets.imaging.series.record import Series
@@ -42,6 +45,8 @@ _READ = (
 
 _Place = tuple[str, str, str]
 """Collection, subject and id of a volume."""
+COPY = "a copy of what the store has from another place"
+Holders = Callable[[str], Mapping[tuple[str, str], Collection[str]]]
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class Recognised:
     plan: IngestPlan
     copies: Mapping[Series, str]
     """Of those whose old source is there still: what is to be told."""
+    handed_on: Mapping[tuple[str, str, str], str]
+    """Volumes (collection, subject, id) that are another arrival's from now on: its key."""
 
 
 def recognised(
@@ -60,6 +67,7 @@ def recognised(
     digest: Callable[[Series], str | None],
     present: Collection[str] | None,
     ctx: TileDBContext,
+    holders: Holders = lambda collection: {},
 ) -> Recognised:
     """Find the volumes of a plan's images by content.
 
@@ -75,19 +83,21 @@ def recognised(
     present
         Keys of the arrivals whose files are there still; None: that is not known (the command line). Then
         what has the same name is the same image.
+    holders
+        Of a collection, the arrivals that have copies of volumes of another: by subject and id of the volume.
     """
     mine = [p for p in plan.selected(collections) if not p.series.series_uid]
     if any(p.is_labels for p in mine):
         images = [p for p in plan.selected(None) if not p.is_labels and not p.series.series_uid]
         mine = [*images, *(p for p in mine if p.is_labels)]
     if not mine:
-        return Recognised(plan, {})
-    finder = _Finder(plan, _rows(store_uri, mine, ctx), digest, present)
+        return Recognised(plan, {}, {})
+    finder = _Finder(plan, _rows(store_uri, mine, ctx), digest, present, holders)
     for planned in sorted(mine, key=lambda p: p.is_labels):  # images first: labels go by theirs
         finder.find(planned)
     ids = finder.ids
     renamed = tuple(replace(p, obs_id=ids[id(p)]) if id(p) in ids else p for p in plan.planned)
-    return Recognised(replace(plan, planned=renamed), finder.copies)
+    return Recognised(replace(plan, planned=renamed), finder.copies, finder.handed_on)
 
 
 class _Finder:
@@ -97,6 +107,7 @@ class _Finder:
         rows: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]],
         digest: Callable[[Series], str | None],
         present: Collection[str] | None,
+        holders: Holders,
     ) -> None:
         self._arrival = plan.arrival
         self._rows = rows
@@ -110,6 +121,8 @@ class _Finder:
         self._taken: set[_Place] = set()
         self.ids: dict[int, str] = {}
         self.copies: dict[Series, str] = {}
+        self.handed_on: dict[_Place, str] = {}
+        self._holders = cache(holders)
 
     def find(self, planned: PlannedSeries) -> None:
         collection, subject = planned.collection or "", planned.subject_id
@@ -131,7 +144,7 @@ class _Finder:
         if not planned.is_labels:
             self._images.add((collection, subject, row[OBS_ID]))
         if not self._is_gone(row):
-            self.copies[planned.series] = "a copy of what the store has from another place"
+            self.copies[planned.series] = COPY
 
     def _may_be(self, planned: PlannedSeries, row: Mapping[str, Any]) -> bool:
         place = (planned.collection or "", planned.subject_id, row[OBS_ID])
@@ -151,11 +164,25 @@ class _Finder:
         return self._is_gone(row) or _is_named_alike(planned, row)
 
     def _is_anothers(self, planned: PlannedSeries, own: Mapping[str, Any]) -> bool:
-        """Whether the volume of this id is that of a delivery which had this name before, and was renamed."""
-        if not self._arrival or (own["arrival"] or "") in ("", self._arrival):
+        """Whether the volume of this id is that of a delivery which had this name before, and was renamed, or
+        of one which has a copy of what was replaced here."""
+        if not self._arrival or not own["arrival"]:
+            return False
+        holder = self._holder(planned, own) if own["arrival"] == self._arrival else ""
+        if holder is None:
             return False
         digest = self._digest(planned.series)
-        return digest is not None and digest != own["source_digest"]
+        if digest is None or digest == own["source_digest"]:
+            return False
+        if holder:
+            self.handed_on[planned.collection or "", planned.subject_id, own[OBS_ID]] = holder
+        return True
+
+    def _holder(self, planned: PlannedSeries, row: Mapping[str, Any]) -> str | None:
+        """The arrival that has a copy of a volume of this one, and is there still."""
+        holding = self._holders(planned.collection or "").get((planned.subject_id, row[OBS_ID]), ())
+        there = {key for key in holding if self._present is None or key in self._present} - {self._arrival}
+        return min(there, default=None)
 
     def _of_its_image(self, labels: PlannedSeries, row: Mapping[str, Any]) -> bool:
         image = (row["labels_of_collection"] or "", labels.subject_id, row["labels_of"] or "")

@@ -66,6 +66,7 @@ def look_at_landing(
     *,
     now_s: float,
     out_of_time: Callable[[], bool] = lambda: False,
+    glanced_enough: Callable[[], bool] = lambda: False,
 ) -> LandingLook:
     """Look at the landing zone once (`landing.watching.look`).
 
@@ -74,7 +75,7 @@ def look_at_landing(
     ConfigurationError, StorageError
         The landing zone can't be listed.
     """
-    found = watching.look(zone, seen, now_s=now_s, out_of_time=out_of_time)
+    found = watching.look(zone, seen, now_s=now_s, out_of_time=out_of_time, glanced_enough=glanced_enough)
     there = (*found.settled, *found.unsettled, *found.empty, *found.clashes)
     return LandingLook(
         present=frozenset(there),

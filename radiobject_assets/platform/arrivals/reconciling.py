@@ -106,10 +106,12 @@ def observe(
     for key in (*seen.unsettled, *(key for key in seen.clashes if key in known)):
         row = known.get(key, ArrivalRow())
         known[key] = replace(row, unsettled_since_s=row.unsettled_since_s or now_s)
-    for key in seen.empty & known.keys():
-        known[key] = replace(known[key], wanted="", unsettled_since_s=0.0)
+    # of an empty folder files were wanted once: they are gone, also where the look has forgotten them
+    emptied = {key for key in seen.empty & known.keys() if known[key].wanted or known[key].achieved}
+    for key in seen.empty & known.keys() - emptied:
+        known[key] = replace(known[key], unsettled_since_s=0.0)
     for key, row in list(known.items()):
-        if key not in seen.present:
+        if key not in seen.present or key in emptied:
             if key not in partitions and not row.asked:
                 del known[key]
                 continue

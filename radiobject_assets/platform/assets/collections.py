@@ -68,6 +68,30 @@ def kept_outcomes(tables: WorkingTables, arrival: str, collection: str) -> "pd.D
     return tables.frame(name) if tables.has(name) else None
 
 
+def holders_of_copies(tables: WorkingTables, collection: str, but: str) -> dict[tuple[str, str], set[str]]:
+    """Arrivals that have copies of volumes which another brought: by subject and id, for one collection.
+
+    Parameters
+    ----------
+    but
+        Key of the arrival that asks.
+    """
+    from radiobject_assets.ingest.stored.recognised import COPY
+
+    found: dict[tuple[str, str], set[str]] = {}
+    for name in tables.below("arrivals"):
+        arrival = PurePosixPath(name).parent.name
+        if name != tables.copies(arrival, collection) or arrival == but:
+            continue
+        rows = kept_outcomes(tables, arrival, collection)
+        if rows is None:
+            continue
+        copies = rows.loc[rows["detail"] == COPY, ["subject_id", "obs_id"]]
+        for subject, obs_id in copies.itertuples(index=False):
+            found.setdefault((str(subject), str(obs_id)), set()).add(arrival)
+    return found
+
+
 def unsound(tables: WorkingTables, collection: str) -> set[str]:
     """Arrivals of which the standing verification found a volume unsound."""
     from radiobject_assets.diagnostics.verification_portions import unsound_arrivals
@@ -110,6 +134,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
         from radiobject_assets.ingest.report import outcomes_table
         from radiobject_assets.ingest.run import run_ingest
         from radiobject_assets.ingest.stored.moved import withdraw_moved
+        from radiobject_assets.ingest.stored.recognised import COPY
         from radiobject_assets.store import ensure_store, hold_pseudonyms
 
         key = context.partition_key
@@ -141,6 +166,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
                     config.store_uri,
                     collections=selected,
                     present=zone.listing().keys - vanished(tables),
+                    holders=lambda _: holders_of_copies(tables, name, key),
                     budget=memory.budget(),
                     compute=compute.compute(),
                 )
@@ -155,6 +181,10 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
             kept = outcomes_table(outcomes, identifiers=True, sources=named)
             rows = read_inventory(config.store_uri, collections=selected, arrival=key, ctx=storage.ctx)
             tables.put_frame(tables.outcomes(key, name), with_row_digests(kept, rows, earlier))
+            if any(outcome.detail == COPY for outcome in outcomes):
+                tables.put_text(tables.copies(key, name), "")
+            else:
+                tables.remove(tables.copies(key, name))
             counts = report.counts
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(content_digest(config.store_uri, selected, key, storage.ctx)),

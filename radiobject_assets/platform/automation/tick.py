@@ -11,12 +11,14 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.landing.local_zone import LooseFiles
 from radiobject_assets.landing.settling import MARKER_GRACE_S
+from radiobject_assets.landing.steady_clock import SteadyClock
 from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow, ArrivalTable
 from radiobject_assets.platform.arrivals.left_behind import LeftBehind, left_behind
 from radiobject_assets.platform.arrivals.looking import LandingLook, look_at_landing, remember, remembered
@@ -100,17 +102,24 @@ def tick(
         left = left_behind(table.rows, now_s, config.arrivals.retry_after_s)
         return Ticked((), (), left, False, LooseFiles({}), False, problem)
     settings, out_of_time = settings_version(config), lambda: time.monotonic() > deadline
+    # of the time for looking no more than half goes to glances: what they tell of must be looked at as well
+    look = partial(
+        look_at_landing,
+        out_of_time=out_of_time,
+        glanced_enough=lambda: time.monotonic() > deadline - budget_s / 2,
+    )
+    quiet_clock = SteadyClock(dataset.work.looks.with_name("clock.json"), wall=clock)
     # what was made of other content than is wanted is walked anew soon: the look before was behind
     doubtful = {key for key, row in table.rows.items() if row.achieved and not row.is_achieved}
     last = {
         key: replace(one, walked_s=0.0) if key in doubtful else one
         for key, one in remembered(dataset.work.looks).items()
     }
-    seen = look_at_landing(zone, last, now_s=now_s, out_of_time=out_of_time)
+    seen = look(zone, last, now_s=quiet_clock())
     if seen.wait_s is not None and seen.wait_s <= MARKER_GRACE_S and not _is_news(seen, table.rows, settings):
         time.sleep(seen.wait_s)  # a marker was only just written: that is not worth another tick
         now_s = clock()
-        seen = look_at_landing(zone, seen.seen, now_s=now_s, out_of_time=out_of_time)
+        seen = look(zone, seen.seen, now_s=quiet_clock())
     waiting = waiting_by_arrival(dataset.tables(storage), collection_names(config))
     known = observe(
         table.rows,

@@ -163,8 +163,10 @@ def _is_mosaic(elements: Elements) -> bool:
     Software that takes mosaics apart (XA) may leave the word in ImageType: a slice that nothing describes
     as a mosaic, and that is smaller than two tiles of its AcquisitionMatrix, is a slice.
     """
-    if "MOSAIC" not in elements.text(t.IMAGE_TYPE).upper().split("\\"):
-        return False
+    image_type = elements.text(t.IMAGE_TYPE).upper().split("\\")
+    if "MOSAIC" not in image_type:
+        counted = _first_int(read_csa(elements.raw(_CSA)).get("NumberOfImagesInMosaic", ()))
+        return image_type == [""] and bool(elements.integer(_MOSAIC_TILES) or counted)
     if not _MOSAIC_ELEMENTS.isdisjoint(elements.values):
         return True
     matrix = max(elements.numbers(t.ACQUISITION_MATRIX), default=0)
@@ -178,7 +180,8 @@ def _mosaic_frames(elements: Elements, whole: Frame) -> tuple[Frame, ...]:
     counted = _first_int(csa.get("NumberOfImagesInMosaic", ()))
     tiles = elements.integer(_MOSAIC_TILES) or counted or len(times)
     rows, columns = elements.integer(t.ROWS) or 0, elements.integer(t.COLUMNS) or 0
-    gap_mm = elements.number(t.SPACING_BETWEEN_SLICES) or elements.number(t.SLICE_THICKNESS) or 0.0
+    # never SliceThickness instead: slices with a gap between them would be put too near to each other
+    gap_mm = elements.number(t.SPACING_BETWEEN_SLICES) or 0.0
     if (
         not 1 < tiles <= MAX_TILES
         or gap_mm <= 0

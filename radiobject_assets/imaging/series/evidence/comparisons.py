@@ -62,9 +62,20 @@ def text_of(attribute: str) -> Callable[[Plane], Hashable]:
     return lambda plane: str(plane.says(attribute) or "")
 
 
-def echo_labels(planes: Sequence[Plane]) -> list[Hashable]:
-    found = within(lambda plane: plane.frame.echo_time_ms, ECHO_TOLERANCE_MS)(planes)
-    return [0 if label is None else label for label in found]
+def where_told(labels: Labels, nothing: Hashable = "") -> Labels:
+    """What says nothing has the label of all others where they have one; where they have several, none."""
+
+    def found(planes: Sequence[Plane]) -> list[Hashable]:
+        every = labels(planes)
+        told = set(every) - {nothing}
+        return [next(iter(told))] * len(every) if len(told) == 1 else every
+
+    return found
+
+
+def component_or_none(plane: Plane) -> str | None:
+    """The complex component; None where no ImageType says that it is magnitude."""
+    return plane.frame.component if plane.frame.component or plane.image_type else None
 
 
 def orientation_labels(planes: Sequence[Plane]) -> list[Hashable]:
@@ -122,12 +133,6 @@ def scaled_voxels(plane: Plane, other: Plane) -> float:
 def unit_of(plane: Plane) -> str:
     """The unit of a plane's values, as PET's Units or RescaleType says it; "" where nothing does."""
     return str(plane.says("pixel_units") or plane.says("rescale_type") or "")
-
-
-def unit_labels(planes: Sequence[Plane]) -> list[Hashable]:
-    units = [unit_of(plane) for plane in planes]
-    # what says nothing contradicts nothing: where one unit is named, it is that of all
-    return list(units) if len(set(units) - {""}) > 1 else [""] * len(units)
 
 
 def kinds_of(image_type: str) -> tuple[str, ...]:

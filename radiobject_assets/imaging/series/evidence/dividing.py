@@ -15,6 +15,7 @@ from radiobject_assets.imaging.series.evidence.rules import (
     DIVIDING,
     IN_PLACE,
     LAST,
+    PLACING,
     POLARITY,
     TRACE,
     Rule,
@@ -63,6 +64,25 @@ def what_differs(one: Component, other: Component) -> list[str]:
     """Elements by which two components were told apart."""
     pairs = zip(_ORDER, one.differs, other.differs, strict=True)
     return [rule.elements for rule, mine, theirs in pairs if mine != theirs]
+
+
+def only_place_differs(one: Component, other: Component) -> bool:
+    """Whether two components were told apart by their place in space alone."""
+    return all(
+        rule in PLACING
+        for rule, mine, theirs in zip(_ORDER, one.differs, other.differs, strict=True)
+        if mine != theirs
+    )
+
+
+def silence_alone_differs(one: Component, other: Component) -> bool:
+    """Whether all that tells two components apart is what the header of one of them does not say."""
+    differing = [
+        rule.nothing in (mine, theirs)
+        for rule, mine, theirs in zip(_ORDER, one.differs, other.differs, strict=True)
+        if mine != theirs
+    ]
+    return bool(differing) and all(differing)
 
 
 def _named(parts: list[tuple[_Key, list[Plane]]]) -> list[Component]:

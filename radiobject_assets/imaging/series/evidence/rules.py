@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from radiobject_assets.imaging.series.evidence.comparisons import (
     CORNER_VOXELS,
     ECHO_TOLERANCE_MS,
     Labels,
+    component_or_none,
     direction_name,
     each,
-    echo_labels,
     image_type_name,
     kinds_of,
     measured,
@@ -24,7 +25,8 @@ from radiobject_assets.imaging.series.evidence.comparisons import (
     spacing_labels,
     spacing_name,
     text_of,
-    unit_labels,
+    unit_of,
+    where_told,
     within,
 )
 from radiobject_assets.imaging.series.evidence.plane import Plane
@@ -41,6 +43,10 @@ class Effect(StrEnum):
     REFUSED = "a contradiction: all are held back"
 
 
+NEVER: Final = object()
+"""No label: of rules whose label always says something."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """One row of the table.
@@ -53,6 +59,9 @@ class Rule:
         Why it is so: the standard, a tool, or the data that showed it.
     labels, name
         Of rules that divide: who agrees with whom, and how a part is called ("" for no name).
+    nothing
+        The label of planes whose header lacks what every image of this kind should have; None of the labels
+        where its absence tells something (an image without a direction of flow is no part of one with it).
     """
 
     elements: str
@@ -61,6 +70,7 @@ class Rule:
     rests_on: str
     labels: Labels | None = None
     name: Callable[[Hashable, Plane], str] = lambda value, plane: str(value)
+    nothing: Hashable = NEVER
 
 
 _STANDARD = "PS3.3 "
@@ -69,7 +79,9 @@ COMPLEX = Rule(
     Effect.VOLUME,
     "the same component: magnitude, phase, real, imaginary",
     _STANDARD + "C.8.13.3.1.1; dcm2niix; mr_philips_dualecho, mr_siemens_phase of the reference images",
-    each(lambda p: p.frame.component),
+    where_told(each(component_or_none), None),
+    lambda value, plane: str(value or ""),
+    nothing=None,
 )
 POLARITY = Rule(
     "(0019,109C), (0019,10B3) of GE: rows of pepolar volumes that are stored in reverse order",
@@ -85,6 +97,25 @@ TRACE = Rule(
     "",
     "dcm2niix on Philips' series; no reference image has one",
 )
+PLACING: tuple[Rule, ...] = (
+    Rule(
+        "ImageOrientationPatient",
+        Effect.VOLUME,
+        f"no corner moves by more than {CORNER_VOXELS} voxel",
+        "SimpleITK and dcm2niix stack what is parallel but for noise",
+        orientation_labels,
+        direction_name,
+    ),
+    Rule(
+        "PixelSpacing",
+        Effect.VOLUME,
+        f"no corner moves by more than {CORNER_VOXELS} voxel",
+        "values of one series differ in the last digit once some were rewritten",
+        spacing_labels,
+        spacing_name,
+    ),
+)
+"""Rules on where planes are."""
 DIVIDING: tuple[Rule, ...] = (
     Rule(
         "Rows, Columns",
@@ -102,29 +133,15 @@ DIVIDING: tuple[Rule, ...] = (
         each(lambda p: (p.instance.samples, p.instance.photometric, p.instance.pixel_keyword)),
         pixels_name,
     ),
-    Rule(
-        "ImageOrientationPatient",
-        Effect.VOLUME,
-        f"no corner moves by more than {CORNER_VOXELS} voxel",
-        "SimpleITK and dcm2niix stack what is parallel but for noise",
-        orientation_labels,
-        direction_name,
-    ),
-    Rule(
-        "PixelSpacing",
-        Effect.VOLUME,
-        f"no corner moves by more than {CORNER_VOXELS} voxel",
-        "values of one series differ in the last digit once some were rewritten",
-        spacing_labels,
-        spacing_name,
-    ),
+    *PLACING,
     Rule(
         "EchoTime, EffectiveEchoTime",
         Effect.VOLUME,
         f"{ECHO_TOLERANCE_MS} ms",
         "dcm2niix; mr_philips_dualecho of the reference images",
-        echo_labels,
+        where_told(within(lambda p: p.frame.echo_time_ms, ECHO_TOLERANCE_MS), None),
         lambda value, plane: f"e{value + 1}" if isinstance(value, int) else "",
+        nothing=None,
     ),
     COMPLEX,
     Rule(
@@ -132,8 +149,9 @@ DIVIDING: tuple[Rule, ...] = (
         Effect.VOLUME,
         "equal",
         _STANDARD + "C.7.6.16.2.2.4: frames of one stack have one StackID",
-        each(lambda p: p.frame.stack),
+        where_told(each(lambda p: p.frame.stack)),
         lambda value, plane: f"stack{value}" if value else "",
+        nothing="",
     ),
     Rule(
         "mosaic or single slice",
@@ -154,6 +172,7 @@ IN_PLACE: tuple[Rule, ...] = (
         "copies of a series that kept its UID; mr_comp_* of the reference images",
         each(lambda p: p.says("series_number")),
         numbered("s"),
+        nothing=None,
     ),
     Rule(
         "ImageType, FrameType",
@@ -162,6 +181,7 @@ IN_PLACE: tuple[Rule, ...] = (
         "kinds of image at one position are no time points (field maps, ratios, water and fat, MPR)",
         each(lambda p: p.image_type),
         image_type_name,
+        nothing="",
     ),
     Rule(
         "EchoNumbers",
@@ -170,6 +190,7 @@ IN_PLACE: tuple[Rule, ...] = (
         "dcm2niix",
         each(lambda p: p.says("echo_number")),
         lambda value, plane: f"e{value}" if value else "",
+        nothing=None,
     ),
     Rule(
         "FlipAngle",
@@ -178,6 +199,7 @@ IN_PLACE: tuple[Rule, ...] = (
         "dcm2niix: angles of a T1 map",
         within(number_of("flip_angle_deg"), 0.05),
         measured("fa", "flip_angle_deg"),
+        nothing=None,
     ),
     Rule(
         "KVP",
@@ -186,6 +208,7 @@ IN_PLACE: tuple[Rule, ...] = (
         "dual energy CT: Hounsfield units of another voltage are other values",
         within(number_of("tube_voltage_kv"), 0.5),
         measured("", "tube_voltage_kv", "kv"),
+        nothing=None,
     ),
     Rule(
         "ConvolutionKernel",
@@ -194,6 +217,7 @@ IN_PLACE: tuple[Rule, ...] = (
         "two reconstructions of one scan (dcm2niix stacks them in time)",
         each(text_of("convolution_kernel")),
         plain_name,
+        nothing="",
     ),
     Rule(
         "SliceThickness",
@@ -202,6 +226,7 @@ IN_PLACE: tuple[Rule, ...] = (
         "thin and thick reconstructions of one scan",
         within(number_of("slice_thickness_mm"), 0.1, relative=True),
         measured("", "slice_thickness_mm", "mm"),
+        nothing=None,
     ),
     Rule(
         "VelocityEncodingDirection",
@@ -237,8 +262,9 @@ UNIT = Rule(
     Effect.VOLUME,
     "the same unit; what names none contradicts none",
     _STANDARD + "C.11.1.1.2, C.8.9.1: values of two units are two quantities",
-    unit_labels,
+    where_told(each(unit_of)),
     plain_name,
+    nothing="",
 )
 KIND = Rule(
     "a quantity that ImageType names (water, fat, ADC, ratio...)",
@@ -280,9 +306,42 @@ REFUSED: tuple[tuple[str, str, str], ...] = (
         "a shorter volume beside its rest looks whole",
     ),
     (
-        "Images of the series' kind and size without position, orientation, spacing or pixels",
+        "Images of the series' kind and size without position, orientation, spacing or pixels, or of its "
+        "kind without Rows, Columns or PhotometricInterpretation: with every part that they may belong to",
         "parts_differ",
         "they may be its missing slices",
+    ),
+    (
+        "Parts on one line of which one has too many images at some places, and another lacks just those",
+        "parts_differ",
+        "they were told apart wrongly, by what some images lack (archives drop images and elements: dcm2niix "
+        "issue 349)",
+    ),
+    (
+        "Parts on one line that differ in nothing but that one lacks an element which the other has "
+        "(ImageType, EchoTime, EchoNumbers, StackID, SeriesNumber, FlipAngle, KVP, kernel, thickness, unit)",
+        "parts_differ",
+        "nobody knows whose they are; no reference image is so",
+    ),
+    (
+        "Mosaics beside an image of their kind and size that is none",
+        "parts_differ",
+        "a mosaic whose private elements were taken away is one of the others' points",
+    ),
+    (
+        "Philips' trace images beside volumes with directions, where either are no volume",
+        "parts_differ",
+        "an image that lost its direction looks like one of a trace",
+    ),
+    (
+        "Images without a SeriesInstanceUID, of the patient, study, kind, size and number of another series",
+        "parts_differ",
+        "they may be its slices, or its points (PS3.3 C.7.3.1: every image has one)",
+    ),
+    (
+        "One of RescaleSlope and RescaleIntercept without the other",
+        "non_linear_rescale",
+        "PS3.3 C.11.1: each is required where the other is",
     ),
     (
         "A rescale in some images and none in others",
