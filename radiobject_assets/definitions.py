@@ -20,8 +20,8 @@ from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.forgetting.forget_job import build_forget_job
 from radiobject_assets.platform.assets import build_assets
 from radiobject_assets.platform.automation import build_arrival_job, build_sensors, with_conditions
+from radiobject_assets.platform.automation.archive_sensor import build_fetch_job, build_sources_sensor
 from radiobject_assets.platform.automation.schedules import build_schedules, build_standing_job
-from radiobject_assets.platform.automation.sources import build_fetch_job, build_sources_sensor
 from radiobject_assets.platform.checks import build_checks
 from radiobject_assets.platform.history_retention import build_history_schedule
 from radiobject_assets.resources import (

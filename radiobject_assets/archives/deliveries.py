@@ -30,7 +30,7 @@ Held = dict[str, set[str]]
 """Tokens of instances, by token of their series."""
 
 
-def token(uid: str) -> str:
+def uid_token(uid: str) -> str:
     """What a study, series or instance goes by: a digest of its UID."""
     return hashlib.blake2b(uid.strip(" \0").encode(), digest_size=12).hexdigest()
 
@@ -121,12 +121,14 @@ class Delivery:
         if self.staged.is_dir():
             shutil.rmtree(self._next, ignore_errors=True)
             make_folder(os.fspath(self._next))
-            for folder in (self.visible, self.staged):
-                for series, file in _files(folder):
-                    _link(file, self._next / series / file.name)
-            for folder in {file.parent for _, file in _files(self._next)}:
+            # whatever lies in the arrival, also what others put there
+            for file in self.visible.rglob("*"):
+                if file.is_file() and file != self.visible / self.marker:
+                    _link(file, self._next / file.relative_to(self.visible))
+            for series, file in _files(self.staged):
+                _link(file, self._next / series / file.name)
+            for folder in {self._next, *(path for path in self._next.rglob("*") if path.is_dir())}:
                 sync_path(folder)
-            sync_path(self._next)
             if self.visible.exists():
                 os.rename(self.visible, self._last)
             os.rename(self._next, self.visible)

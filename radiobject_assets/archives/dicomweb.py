@@ -89,7 +89,7 @@ class Archive:
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
         self._name, self._source = name, source
         self._client = DICOMwebClient(
-            source.url,
+            source.url.rstrip("/"),
             session=_session(source, folder),
             callback=_with_a_length,
             permissive_uid=True,

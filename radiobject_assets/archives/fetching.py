@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from radiobject_assets.archives.counting import SeriesCount, count_series
-from radiobject_assets.archives.deliveries import Delivery, Held, source_folder, token
+from radiobject_assets.archives.deliveries import Delivery, Held, source_folder, uid_token
 from radiobject_assets.archives.dicomweb import Archive, ListedSeries, ListedStudy
 from radiobject_assets.archives.study_notes import (
     TOLD_AFTER,
@@ -170,7 +170,7 @@ class _Pass:
         except ArchiveError as error:
             return replace(self.done, problem=str(error))
         self.done = replace(self.done, studies=len(found.studies), problem=found.doubt)
-        notes = {one: read_note(self.landing, self.name, token(one.uid)) for one in found.studies}
+        notes = {one: read_note(self.landing, self.name, uid_token(one.uid)) for one in found.studies}
         due = [study for study, note in notes.items() if self._is_due(study, note, is_impatient)]
         for study in notes.keys() - set(due):
             self._tell_short(notes[study].short)
@@ -206,7 +206,7 @@ class _Pass:
         return is_new and self.clock() - note.since_s >= self.source.quiet_period_s
 
     def _study(self, study: ListedStudy, note: StudyNote) -> None:
-        delivery = Delivery(self.landing, self.name, token(study.uid), self.marker)
+        delivery = Delivery(self.landing, self.name, uid_token(study.uid), self.marker)
         every, began_s = self.archive.series(study.uid), self.clock()
         wanted = [series for series in every if series.is_wanted]
         listed = {s: self.archive.instances(study.uid, s.uid) for s in wanted}
@@ -252,7 +252,7 @@ class _Pass:
     def _whole(
         self, delivery: Delivery, note: StudyNote, delivered: Held, listed: dict[ListedSeries, list[str]]
     ) -> StudyNote:
-        known = {token(uid) for uids in listed.values() for uid in uids}
+        known = {uid_token(uid) for uids in listed.values() for uid in uids}
         withdrawn = len(set().union(*delivered.values()) - known) if delivered else 0
         self.done = replace(self.done, withdrawn=self.done.withdrawn + withdrawn)
         if not delivery.staged.exists():
@@ -277,18 +277,18 @@ class _Pass:
         waiting = delivery.waiting()
         counts = []
         for series, uids in listed.items():
-            name = token(series.uid)
+            name = uid_token(series.uid)
             counts.append(
                 count_series(
                     name,
-                    series.announced,
-                    [token(uid) for uid in uids],
+                    series.announced if self.source.numbers == "hold" else None,
+                    [uid_token(uid) for uid in uids],
                     delivered=delivered.get(name, ()),
                     waiting=waiting.get(name, ()),
                 )
             )
         others = [series.announced for series in every if not series.is_wanted]
-        if study.announced is not None and None not in others:
+        if self.source.numbers == "hold" and study.announced is not None and None not in others:
             # a list of series that was cut short would look whole
             there = sum(one.listed for one in counts) + sum(number or 0 for number in others)
             if there != study.announced:
@@ -298,9 +298,9 @@ class _Pass:
     def _series(
         self, study: str, series: ListedSeries, listed: Collection[str], delivery: Delivery, delivered: Held
     ) -> None:
-        name = token(series.uid)
+        name = uid_token(series.uid)
         here = delivery.waiting().get(name, set()) | delivered.get(name, set())
-        missing = {token(uid): uid for uid in listed if token(uid) not in here}
+        missing = {uid_token(uid): uid for uid in listed if uid_token(uid) not in here}
         problem: ArchiveError | None = None
         if not here:
             try:
@@ -326,7 +326,7 @@ class _Pass:
         with pydicom_quietly():
             instance = str(dataset.get("SOPInstanceUID", ""))
             cut = is_cut(dataset)
-        wanted = InstanceTokens(token(study), token(series), token(instance))
+        wanted = InstanceTokens(uid_token(study), uid_token(series), uid_token(instance))
         if wanted.instance in here:
             self.done = replace(self.done, duplicates=self.done.duplicates + 1)
             return
@@ -355,5 +355,5 @@ class _Pass:
 
 
 def _digest(listed: Collection[Collection[str]]) -> str:
-    uids = sorted({token(uid) for one in listed for uid in one})
+    uids = sorted({uid_token(uid) for one in listed for uid in one})
     return hashlib.blake2b("\n".join(uids).encode(), digest_size=12).hexdigest()

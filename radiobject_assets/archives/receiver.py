@@ -12,6 +12,7 @@ import ssl
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,7 @@ def _serve(
 ) -> None:
     for noisy in ("pynetdicom", "pydicom"):  # they log what senders say
         logging.getLogger(noisy).setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module="pydicom")
     desk = _Desk(config, reception)
     try:
         server = _entity(config).start_server(

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from radiobject_assets.archives.deliveries import Delivery, source_folder, token
+from radiobject_assets.archives.deliveries import Delivery, source_folder, uid_token
 from radiobject_assets.archives.study_notes import notes_folder, read_note, write_note
 from radiobject_assets.archives.whole_instances import tokens_of
 from radiobject_assets.dataset.dataset_yaml import RECEIVED
@@ -94,7 +94,7 @@ class Reception:
         tokens = tokens_of(file)
         if tokens is None:
             return NOT_UNDERSTOOD
-        if tokens.instance != token(instance_uid):
+        if tokens.instance != uid_token(instance_uid):
             return DOES_NOT_MATCH
         delivery = self._delivery(tokens.study)
         try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from radiobject_assets.archives.deliveries import token
+from radiobject_assets.archives.deliveries import uid_token
 from radiobject_assets.imaging.dicom.instance import Instance
 from radiobject_assets.imaging.pixels.acceptance import IMAGE_CLASSES
 from radiobject_assets.imaging.scanning.scan import scan_file
@@ -32,7 +32,7 @@ def tokens_of(file: Path) -> InstanceTokens | None:
     if not isinstance(record, Instance):
         return None
     uids = (record.study_uid, record.series_uid, record.sop_instance_uid)
-    return InstanceTokens(*map(token, uids)) if all(uids) else None
+    return InstanceTokens(*map(uid_token, uids)) if all(uids) else None
 
 
 def is_cut(dataset: Dataset) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -48,6 +48,9 @@ class SourceConfig(Section):
     quiet_period_s: Annotated[float, Field(ge=0)] = 300.0
     """Seconds for which the archive must list the same instances of a study before it is delivered: a study
     may still be coming in there. 0: at once."""
+    numbers: Literal["hold", "pass_over"] = "hold"
+    """An archive's numbers of instances that differ from its lists hold a study back. `pass_over`: they are
+    known to be wrong there, and its lists alone count."""
     username_env: Variable | None = None
     """Environment variable with the name of the user (HTTP basic authentication)."""
     password_env: Variable | None = None

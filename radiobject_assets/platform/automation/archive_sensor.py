@@ -12,6 +12,7 @@ import dagster as dg
 
 from radiobject_assets.archives.study_notes import read_last_pass
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.errors import RadiObjectError
 from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.automation.sensors import data_set_of
@@ -28,7 +29,7 @@ _LIVING = [
 
 
 def build_fetch_job(settings: DatasetSettings) -> dg.JobDefinition:
-    """The job that makes one pass over every source that is due."""
+    """The job that makes one pass over every source that is due; started by hand, over all of them."""
 
     @dg.op(
         name="fetch_studies",
@@ -39,15 +40,28 @@ def build_fetch_job(settings: DatasetSettings) -> dg.JobDefinition:
     def fetch_studies(context: dg.OpExecutionContext, dataset: DatasetResource) -> None:
         from radiobject_assets.archives.fetching import SourcePass, fetch
 
-        config, done = dataset.config, list[SourcePass]()
+        config, done, failed = dataset.config, list[SourcePass](), list[Exception]()
+        by_hand = _SENSOR_TAG not in context.run.tags
         with shielded(dataset.work.root):
             for name, source in config.sources.items():
-                if due_in_s(config, name, time.time()) > 0:
+                if not by_hand and due_in_s(config, name, time.time()) > 0:
                     continue
-                place = config.delivery_place(source.into)
-                one = fetch(name, source, place, folder=config.folder, marker=config.arrivals.complete_marker)
+                try:
+                    one = fetch(
+                        name,
+                        source,
+                        config.delivery_place(source.into),
+                        folder=config.folder,
+                        marker=config.arrivals.complete_marker,
+                        is_impatient=by_hand,
+                    )
+                except (RadiObjectError, OSError) as error:
+                    failed.append(error)  # the other sources are asked all the same
+                    continue
                 (context.log.info if one.is_sound else context.log.warning)(one.sentence())
                 done.append(one)
+            if failed:
+                raise failed[0]
         context.add_output_metadata(
             {f"{one.source}_{key}": value for one in done for key, value in _figures(one).items()}
         )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _DATASET = typer.Option(help="dataset.yaml with `sources` and `receiver`.")
 
 
-def fetch(
+def fetch_studies(
     source: Annotated[
         list[str] | None, typer.Argument(help="Sources by name; all, without one.", metavar="SOURCE...")
     ] = None,
@@ -53,12 +53,12 @@ def fetch(
 
 def _passes(settings: DatasetSettings, name: str, once: bool) -> Iterator[SourcePass]:
     """Passes over a source, as many as it takes."""
-    from radiobject_assets.archives.fetching import fetch as fetch_from
+    from radiobject_assets.archives.fetching import fetch
 
     config = settings.sources[name]
     while True:
         with progress(f"studies of {name}") as report:
-            done = fetch_from(
+            done = fetch(
                 name,
                 config,
                 settings.delivery_place(config.into),
@@ -73,7 +73,7 @@ def _passes(settings: DatasetSettings, name: str, once: bool) -> Iterator[Source
         time.sleep(0 if done.left else done.wait_s or 0)
 
 
-def receive(
+def receive_studies(
     dataset: Annotated[Path, _DATASET] = Path("dataset.yaml"),
     host: Annotated[
         str | None, typer.Option(help="Address to listen on, in place of `receiver.host`.")
@@ -94,7 +94,7 @@ def receive(
     `receiver.quiet_period_s`. Killed at any time, it goes on where it was. Exit code 1: there is no such
     study. 2: could not run.
     """
-    from radiobject_assets.archives.receiver import receive as listen
+    from radiobject_assets.archives.receiver import receive
     from radiobject_assets.archives.receiving import close_study
     from radiobject_assets.dataset.source_section import ReceiverConfig
 
@@ -109,7 +109,7 @@ def receive(
             raise typer.Exit(1)
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    listen(
+    receive(
         config,
         landing,
         folder=settings.folder,
