@@ -8,7 +8,7 @@ HOME_DIR ?= demo-home
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo ui quick durations test test-slow lint docs format clean browser postgres bench
+.PHONY: help demo ui quick durations test test-slow lint docs format clean browser postgres orthanc bench
 
 help: ## show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,13 @@ postgres:
 		  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends postgresql \
 		  >/dev/null 2>&1; } || echo "Postgres can't be installed here: the test of the deployment will skip"
 
+# Tests of archives need an Orthanc and dcmtk: installed where the system allows it, else the tests skip.
+orthanc:
+	@command -v Orthanc >/dev/null && command -v storescu >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get -qq update >/dev/null 2>&1 && \
+		  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends orthanc \
+		  orthanc-dicomweb dcmtk >/dev/null 2>&1; } || echo "Orthanc can't be installed here: tests will skip"
+
 # Files are chosen by what `make durations` measured: 230 s of work for one process, over two minutes for two.
 # Whole runs (tests/platform, tests/cases, tests/ui) take minutes each: `make test` has them.
 QUICK := -m "not slow and not s3 and not browser" tests/foundation tests/imaging tests/store tests/ingest \
@@ -56,10 +63,10 @@ quick: $(VENV)/.dev-installed ## tests that answer in three minutes, for people 
 durations: $(VENV)/.dev-installed ## measure what `make quick` chooses by (nothing else should run)
 	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -p tests.quick $(QUICK) --record-durations
 
-test: $(VENV)/.dev-installed browser postgres ## every test but the slow ones
+test: $(VENV)/.dev-installed browser postgres orthanc ## every test but the slow ones
 	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -m "not slow"
 
-test-slow: $(VENV)/.dev-installed browser postgres ## every test
+test-slow: $(VENV)/.dev-installed browser postgres orthanc ## every test
 	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile
 
 lint: $(VENV)/.dev-installed ## style, types, import contracts

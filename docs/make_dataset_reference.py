@@ -23,6 +23,7 @@ from radiobject_assets.dataset import (
     arrival_section,
     collection_section,
     dataset_yaml,
+    source_section,
     subject_section,
     training_section,
 )
@@ -35,6 +36,8 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`subjects`", subject_section.SubjectsConfig),
     ("`imaging`", arrival_section.ImagingConfig),
     ("`arrivals`", arrival_section.ArrivalsConfig),
+    ("`sources.<name>`", source_section.SourceConfig),
+    ("`receiver`", source_section.ReceiverConfig),
     ("`split`", training_section.SplitConfig),
     ("`patches`", training_section.PatchesConfig),
 )

@@ -20,6 +20,7 @@ from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.forgetting.forget_job import build_forget_job
 from radiobject_assets.platform.assets import build_assets
 from radiobject_assets.platform.automation import build_arrival_job, build_sensors, with_conditions
+from radiobject_assets.platform.automation.archive_sensor import build_fetch_job, build_sources_sensor
 from radiobject_assets.platform.automation.schedules import build_schedules, build_standing_job
 from radiobject_assets.platform.checks import build_checks
 from radiobject_assets.platform.history_retention import build_history_schedule
@@ -69,11 +70,15 @@ def build_definitions(
         for category in (dg.BetaWarning, dg.PreviewWarning):
             warnings.simplefilter("ignore", category)
         assets, checks = build_assets(settings), build_checks(settings)
+        fetch_jobs = [build_fetch_job(settings)] if settings.sources else []
         return dg.Definitions(
             assets=with_conditions(settings, assets),
             asset_checks=checks,
-            jobs=[job, build_standing_job(settings), build_forget_job(settings, assets, checks)],
-            sensors=build_sensors(settings, job, assets),
+            jobs=[job, build_standing_job(settings), build_forget_job(settings, assets, checks), *fetch_jobs],
+            sensors=[
+                *build_sensors(settings, job, assets),
+                *(build_sources_sensor(settings, one) for one in fetch_jobs),
+            ],
             schedules=[*build_schedules(settings), build_history_schedule(settings)],
             resources={own_name(settings, key): value for key, value in resources.items()},
             executor=dg.in_process_executor,

@@ -118,3 +118,10 @@ class ImageReadError(IngestError):
 
     def __reduce__(self) -> tuple[type[ImageReadError], tuple[str, str, Path | None]]:
         return (type(self), (self.code, self.detail, self.path))
+
+
+class ArchiveError(RadiObjectError, RuntimeError):
+    """An archive gives no answer, or none that is of use; the message names the source and no UID."""
+
+    public = "an archive gives no answer that is of use"
+    speaks_openly = True

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from radiobject_assets.cli.archive_commands import fetch_studies, receive_studies
 from radiobject_assets.cli.curating import card, diff, manifest, match
 from radiobject_assets.cli.forget_command import forget_people
 from radiobject_assets.cli.ingest import IngestRequest, print_ingest, take_in
@@ -40,6 +41,10 @@ app.command("forget", epilog="Example: `radiobject-assets forget patient-7 --dat
     forget_people
 )
 app.add_typer(snapshots, name="snapshot")
+app.command("fetch", epilog="Example: `radiobject-assets fetch --dataset dataset.yaml`")(fetch_studies)
+app.command("receive", epilog="Example: `radiobject-assets receive --dataset dataset.yaml --host 0.0.0.0`")(
+    receive_studies
+)
 app.command(epilog="Example: `radiobject-assets manifest store/ --snapshot 2026-study -o 2026.jsonl`")(
     manifest
 )

@@ -16,10 +16,13 @@ from radiobject_assets.dataset.collection_section import CollectionConfig
 from radiobject_assets.dataset.keywords import OPTIONAL_KEYWORDS
 from radiobject_assets.dataset.layouts import LAYOUTS, with_layout
 from radiobject_assets.dataset.section import COLLECTION_NAME, Section, Several
+from radiobject_assets.dataset.source_section import ReceiverConfig, SourceConfig
 from radiobject_assets.dataset.subject_section import SubjectsConfig
 from radiobject_assets.dataset.training_section import PatchesConfig, SplitConfig
 from radiobject_assets.errors import ConfigurationError
 
+RECEIVED = "received"
+"""What arrivals of the receiver are called by, as those of a source by its name."""
 # Names that the Dagster assets of every data set already have.
 RESERVED_NAMES = frozenset({"raw_dicom", "series", "subjects", "dataset", "splits", "patch_cache", "profile"})
 
@@ -81,6 +84,12 @@ class DatasetSettings(Section):
     """What is kept of unusual images."""
     arrivals: ArrivalsConfig = Field(default_factory=ArrivalsConfig.model_construct)
     """When an arrival is complete, and how it is called."""
+    sources: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], SourceConfig] = Field(
+        default_factory=dict
+    )
+    """Archives that are asked for studies, by a name of yours (docs/guide/archives.md)."""
+    receiver: ReceiverConfig | None = None
+    """Who may send to `radiobject-assets receive`."""
     split: SplitConfig = Field(default_factory=SplitConfig.model_construct)
     """How subjects are divided."""
     patches: PatchesConfig | None = None
@@ -122,6 +131,16 @@ class DatasetSettings(Section):
                     f"landing: {self.landings[number]!r} is, or lies in, another of the landing zones: its "
                     "images would come in twice"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _archives_have_a_place(self) -> DatasetSettings:
+        if RECEIVED in self.sources:
+            raise ValueError(f"sources.{RECEIVED}: the receiver's studies are called so; choose another")
+        for source in self.sources.values():
+            self.delivery_place(source.into)
+        if self.receiver is not None:
+            self.delivery_place(self.receiver.into)
         return self
 
     @model_validator(mode="after")
@@ -195,6 +214,22 @@ class DatasetSettings(Section):
     def landing_places(self) -> tuple[str, ...]:
         """The landing zones: absolute paths, and URIs on S3."""
         return tuple(self._located(place) for place in self.landings)
+
+    def delivery_place(self, into: str | None) -> Path:
+        """The landing zone that a source or the receiver with this `into` delivers into.
+
+        Raises
+        ------
+        ConfigurationError
+            There is none that is a local folder.
+        """
+        for place, located in zip(self.landings, self.landing_places, strict=True):
+            if (into is None or into == place) and not located.startswith("s3://"):
+                return Path(located)
+        raise ConfigurationError(
+            "archives deliver into a landing zone that is a local folder: name one in `landing` "
+            f"({'there is none' if into is None else f'{into!r} is none of them'})"
+        )
 
     @property
     def collects_by_modality(self) -> bool:

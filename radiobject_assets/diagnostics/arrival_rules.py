@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from radiobject_assets.archives.open_studies import OpenStudies
 from radiobject_assets.diagnostics import kinds
 from radiobject_assets.diagnostics.findings import Finding, Report
 from radiobject_assets.imaging.reasons import Reason
@@ -150,3 +151,16 @@ def sources_still_there(
     return Report(
         len(arrivals), "arrivals", tuple(findings), {"vanished": sum(k not in there for k in arrivals.index)}
     )
+
+
+def archives_sent_all(studies: OpenStudies) -> Report:
+    """Every study that archives announced, or that senders began to send, has come whole."""
+    findings = tuple(
+        Finding(
+            kinds.SENDER_LEFT if one.is_received else kinds.ARCHIVE_SHORT,
+            f"study {one.study} of {one.source}",
+            one.said,
+        )
+        for one in studies.found
+    )
+    return Report(studies.looked_at, "studies", findings, {"short_studies": len(findings)})

@@ -329,6 +329,29 @@ MEMORY_PEAK = Kind(
         is_safe=True,
     ),
 )
+ARCHIVE_SHORT = Kind(
+    "archive_short",
+    _WARN,
+    "an archive announces more than it sent",
+    "The study is held back, since a part is not taken for the whole: it is missing in the data set.",
+    Mend(
+        "Look whether the study is whole in the archive, and what its log says. It is asked for again by "
+        "itself, with longer and longer waits; the command asks at once.",
+        is_safe=True,
+        command="radiobject-assets fetch",
+    ),
+)
+SENDER_LEFT = Kind(
+    "sender_left",
+    _WARN,
+    "a sender broke off and has not come back",
+    "The study is held back, since nobody knows what is missing of it: it is missing in the data set.",
+    Mend(
+        "Send the study again: what is here already is recognized. If it is whole, "
+        "`radiobject-assets receive --deliver STUDY` delivers it as it is.",
+        is_safe=True,
+    ),
+)
 COARSE_TILES = Kind(
     "coarse_tiles",
     _WARN,

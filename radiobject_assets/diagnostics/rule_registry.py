@@ -18,6 +18,7 @@ from radiobject_assets.diagnostics.findings import Report, together
 if TYPE_CHECKING:
     import pandas as pd
 
+    from radiobject_assets.archives.open_studies import OpenStudies
     from radiobject_assets.store import TileDBContext
 
 NO_OUTCOMES = ("arrival", "series_uid", "obs_id", "collection", "status", "reason", "series_token")
@@ -59,6 +60,8 @@ class Surroundings:
     splits: Callable[[], pd.DataFrame | None] | None = None
     caches: Callable[[], Sequence[CacheFacts]] | None = None
     peaks: Callable[[], Sequence[MemoryPeak]] | None = None
+    studies: Callable[[], OpenStudies] | None = None
+    """What came from archives and senders, and what of it is not whole."""
 
 
 class Inspection:
@@ -111,8 +114,8 @@ class StandingRule:
     """A rule by its name."""
 
     name: str
-    guards: Literal["raw_dicom", "collection", "dataset", "splits", "patch_cache"]
-    """The asset that it speaks of."""
+    guards: Literal["raw_dicom", "archives", "collection", "dataset", "splits", "patch_cache"]
+    """The asset that it speaks of; `archives`: raw_dicom, of a data set with `sources` or a `receiver`."""
     description: str
     look: Callable[[Inspection, str], Report]
     """Called with the inspection, and the name of the collection for rules that guard one."""
@@ -125,6 +128,14 @@ def _sources(of: Inspection, _: str) -> Report:
         return Report(0, "arrivals")
     changed = of.surroundings.changed() if of.surroundings.changed is not None else {}
     return arrival_rules.sources_still_there(of.rows, of.surroundings.arrivals(), changed)
+
+
+def _archives(of: Inspection, _: str) -> Report:
+    from radiobject_assets.diagnostics import arrival_rules
+
+    if of.surroundings.studies is None:
+        return Report(0, "studies")
+    return arrival_rules.archives_sent_all(of.surroundings.studies())
 
 
 def _series(of: Inspection, collection: str) -> Report:
@@ -207,6 +218,12 @@ RULES = (
         "raw_dicom",
         "The files that stored volumes were made from are still in the landing zone, as they were.",
         _sources,
+    ),
+    StandingRule(
+        "archives_sent_all",
+        "archives",
+        "Every study that an archive announced, or that a sender began to send, has come whole.",
+        _archives,
     ),
     StandingRule(
         "series_taken_in",

@@ -17,6 +17,8 @@ SHARED_MODULES = {"__init__", "__main__", "ingest", "store"}
 SHARED_MODULES |= {"errors"}
 # The room, and the module that says what its members have in common.
 SHARED_MODULES |= {"storage"}
+# The room of PACS and senders, and the module that opens ZIP and tar files: the field calls both archives.
+SHARED_MODULES |= {"archives"}
 # What a program runs.
 SHARED_NAMES = {"main"}
 

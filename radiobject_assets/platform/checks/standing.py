@@ -34,8 +34,8 @@ def build_standing_checks(settings: DatasetSettings) -> list[dg.AssetChecksDefin
     for rule in RULES:
         if rule.guards == "collection":
             checks += [_build_check(settings, rule, name) for name in collection_names(settings)]
-        elif rule.guards != "patch_cache" or settings.patches is not None:
-            checks.append(_build_check(settings, rule, rule.guards))
+        elif asset := _guarded(settings, rule):
+            checks.append(_build_check(settings, rule, asset))
     return [*checks, *(_build_verification(settings, name) for name in collection_names(settings))]
 
 
@@ -51,9 +51,16 @@ def keys_apart_from_arrivals(settings: DatasetSettings) -> list[dg.AssetCheckKey
         *(
             dg.AssetCheckKey(asset_key(settings, "raw_dicom"), r.name)
             for r in RULES
-            if r.guards == "raw_dicom"
+            if _guarded(settings, r) == "raw_dicom"
         ),
     ]
+
+
+def _guarded(settings: DatasetSettings, rule: StandingRule) -> str:
+    """The asset that a rule has its check on; "" where the data set has nothing that it could look at."""
+    if rule.guards == "archives":
+        return "raw_dicom" if settings.sources or settings.receiver else ""
+    return "" if rule.guards == "patch_cache" and settings.patches is None else rule.guards
 
 
 def standing_keys(settings: DatasetSettings) -> list[dg.AssetCheckKey]:

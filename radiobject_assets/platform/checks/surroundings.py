@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from radiobject_assets.archives.open_studies import open_studies
 from radiobject_assets.diagnostics.rule_registry import (
     CacheFacts,
     Inspection,
@@ -55,6 +56,7 @@ def inspection_of(
         splits=lambda: _splits(tables),
         caches=lambda: _caches(dataset, instance, snapshot, _pinned(tables)),
         peaks=lambda: _peaks(dataset, instance),
+        studies=lambda: open_studies(settings, time.time()),
     )
     return Inspection(
         settings.store_uri,

@@ -1,0 +1,139 @@
+"""What is known of each study of a source, beside where it waits: small JSON files, written whole.
+
+They hold tokens, counts and times alone. Losing one costs one more look at its study.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from radiobject_assets.archives.counting import SeriesCount
+from radiobject_assets.archives.deliveries import source_folder
+from radiobject_assets.system.durable_files import write_whole
+from radiobject_assets.system.folders import make_folder
+
+_log = logging.getLogger(__name__)
+TOLD_AFTER = 3
+"""Tries after which a study that stays short is told of."""
+TOLD_AFTER_S = 3600.0
+"""Seconds after which a study whose sender broke off is told of."""
+_LONGEST_S = 24 * 3600.0
+_PASS = "last-pass.json"
+
+
+@dataclass(frozen=True)
+class StudyNote:
+    """What is known of one study. Times are seconds since the epoch, by our clock."""
+
+    looked_s: float = 0.0
+    """When the archive was last asked for what the study has; of the receiver: when it was last sent of."""
+    announced: int | None = None
+    """NumberOfStudyRelatedInstances at that time."""
+    listed: str = ""
+    """Digest of what was listed."""
+    since_s: float = 0.0
+    """It was listed so since."""
+    delivered: str = ""
+    """`listed` of what was last delivered; "": nothing was."""
+    instances: int = 0
+    """How many the arrival has."""
+    tries: int = 0
+    """How often it stayed short since something last came."""
+    next_try_s: float = 0.0
+    short: tuple[SeriesCount, ...] = ()
+    """The series that are not whole."""
+    open_s: float = 0.0
+    """Of the receiver: since when an association that sent of it has not ended in order; 0: all have."""
+    refused: tuple[str, ...] = ()
+    """Of the receiver: instances that were refused and have not come since."""
+
+    def is_told(self, now_s: float) -> bool:
+        """Whether somebody should look at it."""
+        is_left = bool(self.open_s or self.refused) and now_s - self.looked_s > TOLD_AFTER_S
+        return is_left or bool(self.short and self.tries >= TOLD_AFTER)
+
+    def sentence(self) -> str:
+        """What is wrong with it, in words."""
+        if self.short:
+            return "; ".join(one.sentence() for one in self.short[:2])
+        refused = f", {len(self.refused)} instances were refused for want of room" if self.refused else ""
+        return f"the sender broke off and has not come back{refused}" if self.open_s else refused[2:]
+
+    def stayed_short(self, short: tuple[SeriesCount, ...], now_s: float, every_s: float) -> StudyNote:
+        """After a try that left it short: each wait is twice as long as the one before, a day at most."""
+        came = sum(one.received for one in short) > sum(one.received for one in self.short)
+        tries = 1 if came and self.short else self.tries + 1
+        wait_s = min(_LONGEST_S, every_s * 2 ** (tries - 1))
+        return replace(self, short=short, tries=tries, next_try_s=now_s + wait_s)
+
+
+def notes_folder(landing: Path, source: str) -> Path:
+    """Where the notes of a source lie."""
+    return source_folder(landing, source) / "notes"
+
+
+def read_note(landing: Path, source: str, study: str) -> StudyNote:
+    """The note of a study; an empty one where there is none."""
+    content = _read(_note(landing, source, study))
+    known = {field.name for field in fields(StudyNote)}
+    try:
+        told = {name: value for name, value in content.items() if name in known}
+        told["short"] = tuple(SeriesCount(**one) for one in told.get("short", ()))
+        told["refused"] = tuple(str(one) for one in told.get("refused", ()))
+        return StudyNote(**told)
+    except (TypeError, ValueError):
+        _log.warning("what is known of a study is damaged; it is looked at anew")
+        return StudyNote()
+
+
+def write_note(landing: Path, source: str, study: str, note: StudyNote) -> None:
+    """Keep the note of a study."""
+    path = _note(landing, source, study)
+    make_folder(str(path.parent))
+    default = asdict(StudyNote())
+    told = {name: value for name, value in asdict(note).items() if value != default[name]}
+    write_whole(path, json.dumps(told, separators=(",", ":")))
+
+
+def told_notes(landing: Path, source: str, now_s: float) -> Mapping[str, StudyNote]:
+    """Of all studies of a source those that somebody should look at, by token."""
+    found = {}
+    for path in sorted(notes_folder(landing, source).glob("*/*.json")):
+        # most are whole, and hold neither word
+        if any(word in path.read_text(encoding="utf-8") for word in ('"short"', '"open_s"', '"refused"')):
+            note = read_note(landing, source, path.stem)
+            if note.is_told(now_s):
+                found[path.stem] = note
+    return found
+
+
+def read_last_pass(landing: Path, source: str) -> Mapping[str, Any]:
+    """What the last pass over a source left to be told; empty where there was none."""
+    return _read(source_folder(landing, source) / _PASS)
+
+
+def write_last_pass(landing: Path, source: str, told: Mapping[str, Any]) -> None:
+    """Keep that."""
+    folder = source_folder(landing, source)
+    make_folder(str(folder))
+    write_whole(folder / _PASS, json.dumps(told))
+
+
+def _note(landing: Path, source: str, study: str) -> Path:
+    return notes_folder(landing, source) / study[:2] / f"{study}.json"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        _log.warning("what is known of an archive's studies is damaged; they are looked at anew")
+        return {}
