@@ -5,7 +5,8 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.platform.assets.materialization_metadata import measuring
+from radiobject_assets.platform.assets import descriptions
+from radiobject_assets.platform.assets.materialization_metadata import measuring, megabytes, with_unit
 from radiobject_assets.platform.assets.partitions import TRAINING_GROUP, asset_key, split_partitions
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
@@ -27,9 +28,7 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
         kinds={"numpy", "pytorch"},
         owners=settings.owners,
         code_version=patches_version(settings.patches),
-        description="Patches of "
-        + " x ".join(map(str, settings.patches.size_voxels))
-        + " voxels, uncompressed and memory-mapped, from the snapshot's volumes of one split.",
+        description=descriptions.of_patch_cache(settings),
     )
     def patch_cache(
         context: dg.AssetExecutionContext,
@@ -57,14 +56,17 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
                     budget=memory.budget(),
                     ctx=storage.ctx,
                 )
+            summary = f"{cache.n_patches} patches of {len(subjects)} subjects, {with_unit(cache.bytes)}"
+            context.log.info(summary)
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(cache.digest),
                 metadata={
+                    "summary": summary,
                     "patches": cache.n_patches,
-                    "bytes": cache.bytes,
                     "subjects": len(subjects),
                     "snapshot": note.name,
                     "file": dg.MetadataValue.path(str(cache.path)),
+                    "mb": megabytes(cache.bytes),
                     **measurement.metadata(),
                 },
             )

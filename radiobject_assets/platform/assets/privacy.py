@@ -82,6 +82,33 @@ def public_outcomes(outcomes: Sequence[SeriesOutcome]) -> pd.DataFrame:
     return rows
 
 
+def shown_outcomes(outcomes: Sequence[SeriesOutcome]) -> pd.DataFrame:
+    """Public outcomes as a page shows the first of them: what was held back on top, few columns."""
+    import pandas as pd
+
+    told = public_outcomes(outcomes)
+    told = told.sort_values("verdict", ascending=False, key=lambda v: v == "quarantined", kind="stable")
+    told = told.astype("object").where(told.notna(), "")
+    rows = [
+        {
+            "series": row.series_token,
+            "modality": row.modality,
+            "collection": row.collection,
+            "became": row.verdict if row.status == "not_selected" else row.status,
+            "why": _joined("; ", _joined(": ", row.reason, row.detail), row.also),
+            "image": _joined(", ", _joined(" ", row.shape, row.dtype), _joined(" ", row.spacing_mm, "mm")),
+        }
+        for row in told.itertuples(index=False)
+    ]
+    shown = pd.DataFrame(rows, columns=["series", "modality", "collection", "became", "why", "image"])
+    return shown.loc[:, [bool((shown[name] != "").any()) for name in shown]]
+
+
+def _joined(between: str, *parts: object) -> str:
+    """The parts that are not empty; nothing where the first is."""
+    return between.join(str(part) for part in parts if part) if parts[0] else ""
+
+
 def keep_full_report(error: Exception, folder: Path) -> Path:
     """Write the error with its traceback to the work folder; returns the file."""
     folder.mkdir(parents=True, exist_ok=True)

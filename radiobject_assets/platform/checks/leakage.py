@@ -11,6 +11,7 @@ from radiobject_assets.diagnostics.findings import Finding, Report
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import current_splits
+from radiobject_assets.platform.checks.descriptions import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.resources import DatasetResource, StorageResource
 
@@ -25,7 +26,11 @@ def build_leakage_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
         asset=asset_key(settings, "splits"),
         name="no_leakage",
         blocking=True,
-        description="No subject, group, study, series or identical image is in two splits.",
+        description=taught(
+            "No subject, group, study, series or identical image is in two splits, and every subject with "
+            "volumes is in one. While it is red, no patch cache is built.",
+            [kinds.SUBJECT_TWICE, kinds.ONE_PERSON_TWICE, kinds.UNASSIGNED],
+        ),
     )
     def no_leakage(dataset: DatasetResource, storage: StorageResource) -> dg.AssetCheckResult:
         def rule() -> dg.AssetCheckResult:
@@ -40,7 +45,7 @@ def build_leakage_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
             groups = dict(zip(splits["obs_subject_id"], map(json.loads, splits["groups"]), strict=True))
             present = rows[rows["obs_subject_id"].isin(splits["obs_subject_id"])]
             found = find_leakage(splits, present, groups)
-            numbers = {"subjects": len(splits), "volumes": len(rows)}
+            numbers = {"volumes": len(rows)}
             kept = dataset.work.root / "leakage.parquet"
             if found.empty:
                 kept.unlink(missing_ok=True)

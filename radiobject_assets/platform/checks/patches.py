@@ -12,6 +12,7 @@ from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.platform.assets.history import latest_of_partition
 from radiobject_assets.platform.assets.materialization_metadata import measuring
 from radiobject_assets.platform.assets.partitions import asset_key, split_partitions
+from radiobject_assets.platform.checks.descriptions import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.platform.dagster_internals import EvaluationOfEverything
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
@@ -24,8 +25,11 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
         asset=asset_key(settings, "patch_cache"),
         name="patches_match_volumes",
         partitions_def=split_partitions(settings),
-        description="Some patches and their labels are cut from the volumes again and compared. "
-        "Without a partition: of every split that has a cache.",
+        description=taught(
+            "Some patches and their labels are cut from the volumes again and compared, to the voxel. "
+            "Without a partition: of every split that has a cache.",
+            [kinds.PATCHES_DIFFER, kinds.CACHE_EMPTY],
+        ),
     )
     def patches_match_volumes(
         context: dg.AssetCheckExecutionContext,
@@ -68,10 +72,9 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
                         )
             numbers = {
                 "patches": patches,
-                "compared": compared,
                 "wrong": wrong,
                 "largest_difference": largest,
-                **measurement.metadata(),
+                **measurement.taken,
             }
             return result_of(Report(compared, "patches", tuple(findings)), numbers)
 

@@ -11,6 +11,7 @@ from radiobject_assets.diagnostics.findings import Finding, Report
 from radiobject_assets.platform.assets.materialization_metadata import table
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
+from radiobject_assets.platform.checks.descriptions import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.resources import DatasetResource, StorageResource
 
@@ -23,9 +24,13 @@ def build_reading_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=asset_key(settings, "dataset"),
         name="read_performance",
-        description="Random patches of "
-        + (" and ".join(sorted(cut_from)) if cut_from else "each collection")
-        + " are read and timed.",
+        description=taught(
+            "Random patches of "
+            + (" and ".join(sorted(cut_from)) if cut_from else "each collection")
+            + " are read from the store and timed: `patch_ms` each, `amplification` is what had to be read "
+            "for one voxel that was asked for. Training from the patch cache does not depend on it.",
+            [kinds.COARSE_TILES, kinds.SLOW_READS],
+        ),
     )
     def read_performance(dataset: DatasetResource, storage: StorageResource) -> dg.AssetCheckResult:
         def rule() -> dg.AssetCheckResult:
