@@ -26,6 +26,7 @@ from radiobject_assets.platform.assets.materialization_metadata import (
     in_words,
     measuring,
     megabytes,
+    some,
     table,
     unusual,
     with_unit,
@@ -133,10 +134,10 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
                 found = without_refused(images, dataset.config, key, refused, arrival.place)
                 tables.put_arrow(name, to_keep(found, stamps, version))
             reasons = Counter(item.reason for item in found.unreadable)
-            summary = f"{state.n_files} files ({with_unit(state.n_bytes)}): " + in_words(
+            summary = f"{some(state.n_files, 'file')} ({with_unit(state.n_bytes)}): " + in_words(
                 {
-                    "DICOM instances": len(found.instances),
-                    "NIfTI images": len(found.niftis),
+                    "DICOM": len(found.instances),
+                    "NIfTI": len(found.niftis),
                     "without an image": len(found.unreadable),
                 }
             )
@@ -234,7 +235,7 @@ def _explained(label: str, reasons: "Counter[Reason]") -> dict[str, dg.TableMeta
     import pandas as pd
 
     rows = [
-        {"reason": str(reason), "count": count, "what_to_do": f"{told.meaning} {told.action}"}
+        {"reason": f"{reason} ({count})", "what_to_do": f"{told.meaning} {told.action}"}
         for reason, count in reasons.most_common()
         if (told := EXPLANATIONS.get(reason))
     ]

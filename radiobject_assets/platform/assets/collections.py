@@ -20,6 +20,7 @@ from radiobject_assets.platform.assets.materialization_metadata import (
     in_words,
     measuring,
     megabytes,
+    some,
     table,
     unusual,
     with_unit,
@@ -175,13 +176,13 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
             }
             summary = in_words(
                 {
-                    "volumes written": counts["written"],
+                    "written": counts["written"],
                     "left as they were": counts["unchanged"],
                     **{what.replace("_", " "): count for what, count in rare.items()},
                     f"series quarantined ({', '.join(map(str, held))})": held.total(),
                 }
             )
-            summary = f"{summary or 'nothing of this arrival'}; {len(rows)} volumes, {with_unit(n_bytes)}"
+            summary = f"{some(len(rows), 'volume')}, {with_unit(n_bytes)}: {summary or 'nothing came'}"
             context.log.info(summary)
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(content_digest(config.store_uri, selected, key, storage.ctx)),
@@ -194,7 +195,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
                     "quarantined": held.total(),
                     **unusual(rare),
                     "size": f"{with_unit(n_bytes)} of voxels take {with_unit(n_stored)} in the store",
-                    **({"series": table(shown_outcomes(outcomes))} if outcomes else {}),
+                    **({"series": table(shown_outcomes(outcomes, name))} if outcomes else {}),
                     "voxels_mb": megabytes(n_bytes),
                     "stored_mb": megabytes(n_stored),
                     **measurement.metadata(),

@@ -131,8 +131,13 @@ def unusual(counts: Mapping[str, int]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
+def some(count: int, noun: str, plural: str = "") -> str:
+    """`1 file`, `2 files`."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
 def in_words(counts: Mapping[str, int]) -> str:
-    """`4 volumes written, 1 series quarantined`: the counts that are not zero."""
+    """`4 written, 1 series quarantined`: the counts that are not zero."""
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
@@ -158,6 +163,8 @@ def _cell(value: Any) -> str | int | float | bool | None:
 
     if value is None or (isinstance(value, float) and value != value) or value is pd.NA:
         return None
+    if isinstance(value, tuple):
+        return " x ".join(map(str, value))
     if hasattr(value, "item"):
         value = value.item()
     return value if isinstance(value, (str, int, float, bool)) else str(value)

@@ -6,7 +6,12 @@ import dagster as dg
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.platform.assets import descriptions
-from radiobject_assets.platform.assets.materialization_metadata import measuring, megabytes, with_unit
+from radiobject_assets.platform.assets.materialization_metadata import (
+    measuring,
+    megabytes,
+    some,
+    with_unit,
+)
 from radiobject_assets.platform.assets.partitions import TRAINING_GROUP, asset_key, split_partitions
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
@@ -56,7 +61,10 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
                     budget=memory.budget(),
                     ctx=storage.ctx,
                 )
-            summary = f"{cache.n_patches} patches of {len(subjects)} subjects, {with_unit(cache.bytes)}"
+            summary = (
+                f"{some(cache.n_patches, 'patch', 'patches')} of {some(len(subjects), 'subject')}, "
+                f"{with_unit(cache.bytes)}"
+            )
             context.log.info(summary)
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(cache.digest),

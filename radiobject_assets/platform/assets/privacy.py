@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -82,8 +82,14 @@ def public_outcomes(outcomes: Sequence[SeriesOutcome]) -> pd.DataFrame:
     return rows
 
 
-def shown_outcomes(outcomes: Sequence[SeriesOutcome]) -> pd.DataFrame:
-    """Public outcomes as a page shows the first of them: what was held back on top, few columns."""
+def shown_outcomes(outcomes: Sequence[SeriesOutcome], page: str = "") -> pd.DataFrame:
+    """Public outcomes as a page shows the first of them: what was held back on top, few columns.
+
+    Parameters
+    ----------
+    page
+        The collection that the page is of, which its rows need not say.
+    """
     import pandas as pd
 
     told = public_outcomes(outcomes)
@@ -92,16 +98,19 @@ def shown_outcomes(outcomes: Sequence[SeriesOutcome]) -> pd.DataFrame:
     rows = [
         {
             "series": row.series_token,
-            "modality": row.modality,
-            "collection": row.collection,
             "became": row.verdict if row.status == "not_selected" else row.status,
+            "collection": row.collection if row.collection != page else "",
             "why": _joined("; ", _joined(": ", row.reason, row.detail), row.also),
-            "image": _joined(", ", _joined(" ", row.shape, row.dtype), _joined(" ", row.spacing_mm, "mm")),
+            "image": ", ".join(str(part) for part in _image(row) if part),
         }
         for row in told.itertuples(index=False)
     ]
-    shown = pd.DataFrame(rows, columns=["series", "modality", "collection", "became", "why", "image"])
+    shown = pd.DataFrame(rows, columns=["series", "became", "collection", "why", "image"])
     return shown.loc[:, [bool((shown[name] != "").any()) for name in shown]]
+
+
+def _image(row: Any) -> tuple[str, ...]:
+    return row.modality, _joined(" ", row.shape, row.dtype), _joined(" ", row.spacing_mm, "mm")
 
 
 def _joined(between: str, *parts: object) -> str:

@@ -12,6 +12,7 @@ from radiobject_assets.platform.assets.materialization_metadata import (
     counted,
     data_version_of,
     measuring,
+    some,
     table,
     unusual,
 )
@@ -99,7 +100,7 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
             division = divided.division
             pairs = division.table[["obs_subject_id", "split"]].to_dict(orient="records")
             sides = division.table["split"].value_counts()
-            summary = f"{len(division.table)} subjects: " + ", ".join(
+            summary = f"{some(len(division.table), 'subject')}: " + ", ".join(
                 f"{name} {sides.get(name, 0)}" for name in config.split.shares
             )
             context.log.info(summary)

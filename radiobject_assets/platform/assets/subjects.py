@@ -13,6 +13,7 @@ from radiobject_assets.platform.assets.materialization_metadata import (
     data_version_of,
     in_words,
     measuring,
+    some,
     unusual,
 )
 from radiobject_assets.platform.assets.partitions import STORE_GROUP, arrival_partitions, asset_key
@@ -77,9 +78,10 @@ def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
                 "not_in_the_table": len(set(imaged) - described) if described else 0,
                 "columns_left_out": len(told.left_out),
             }
-            summary = f"{len(rows)} subjects, " + in_words(
+            more = in_words(
                 {"with images": len(imaged), **{name.replace("_", " "): n for name, n in rare.items()}}
             )
+            summary = some(len(rows), "subject") + (f", {more}" if more else "")
             context.log.info(summary)
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(data_version_of(rows.to_dict(orient="records"))),

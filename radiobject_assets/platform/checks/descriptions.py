@@ -10,7 +10,17 @@ from collections.abc import Iterable
 
 from radiobject_assets.diagnostics.findings import Kind, Severity
 
-_ANY = {"arrival": "of its arrival", "collection": "the collection", "split": "the split"}
+_ANY = {
+    "the partition {arrival}": "its partition",
+    "the delivery {arrival}": "its delivery",
+    "the partition {split}": "the partition of the split",
+    "partition {arrival}": "its partition",
+    "partition {split}": "the partition of the split",
+    "the split {split}": "the split",
+    "collections.{collection}.": "collections.<name>.",
+    "{collection}": "the collection",
+}
+"""What a mend says of one arrival, collection or split, of any."""
 
 
 def taught(looked_at: str, kinds: Iterable[Kind]) -> str:
@@ -25,7 +35,9 @@ def taught(looked_at: str, kinds: Iterable[Kind]) -> str:
     """
     rows: dict[tuple[str, str, str], list[str]] = {}
     for kind in kinds:
-        mend = kind.mend.action.format(**_ANY).replace("the partition of its arrival", "its partition")
+        mend = kind.mend.action
+        for of_one, of_any in _ANY.items():
+            mend = mend.replace(of_one, of_any)
         result = "red" if kind.severity is Severity.ERROR else "yellow"
         rows.setdefault((result, kind.why, mend), []).append(kind.problem)
     if not rows:
