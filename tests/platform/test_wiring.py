@@ -18,7 +18,7 @@ from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.platform.assets import build_assets
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.checks import build_checks
-from radiobject_assets.platform.checks.descriptions import taught
+from radiobject_assets.platform.checks.check_pages import taught
 from radiobject_assets.resources import ComputeResource, MemoryBudgetResource, StorageResource
 from radiobject_assets.resources.storage_resource import SECRET_OPTIONS
 

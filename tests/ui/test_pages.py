@@ -1,6 +1,7 @@
 """The pages of the UI after the demo, one for each asset and each check: what a person sees on them.
 
-With RADIOBJECT_SCREENSHOTS=docs/images the pictures of the README and the guide are made anew.
+With RADIOBJECT_SCREENSHOTS=FOLDER a picture of every page is kept there, to be looked at. Three of them are
+those of the README and the guide, in docs/images.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.ingest.settings import scan_version, settings_version
 from radiobject_assets.landing.local_zone import Arrival
 from radiobject_assets.platform.arrivals.runs import ARRIVAL_VERSION_TAG, SETTINGS_METADATA
-from radiobject_assets.platform.assets import descriptions
+from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.materialization_metadata import (
     data_version_of,
     in_words,
@@ -102,7 +102,7 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
         kinds={"dicom", "nifti"},
         owners=settings.owners,
         code_version=f"1-{scan_version(settings)}",
-        description=descriptions.RAW_DICOM,
+        description=asset_pages.RAW_DICOM,
     )
     def raw_dicom(
         context: dg.AssetExecutionContext,
@@ -171,7 +171,7 @@ def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
         kinds={"parquet"},
         owners=settings.owners,
         code_version=f"1-{settings_version(settings)}",
-        description=descriptions.SERIES,
+        description=asset_pages.SERIES,
     )
     def series(
         context: dg.AssetExecutionContext,

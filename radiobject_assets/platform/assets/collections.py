@@ -12,7 +12,7 @@ from radiobject_assets.dataset.collection_section import CollectionConfig
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.platform.arrivals.arrival_table import vanished
-from radiobject_assets.platform.assets import descriptions
+from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.arrival import plan_of
 from radiobject_assets.platform.assets.history import has_failed
 from radiobject_assets.platform.assets.materialization_metadata import (
@@ -101,7 +101,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
         owners=settings.owners,
         code_version=f"1-{settings_version(settings)}",
         tags={"radiobject/kind": collection.kind} if collection else {},
-        description=descriptions.of_collection(settings, name),
+        description=asset_pages.of_collection(settings, name),
     )
     def volumes(
         context: dg.AssetExecutionContext,

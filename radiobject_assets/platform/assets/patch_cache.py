@@ -5,7 +5,7 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.platform.assets import descriptions
+from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.materialization_metadata import (
     measuring,
     megabytes,
@@ -33,7 +33,7 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
         kinds={"numpy", "pytorch"},
         owners=settings.owners,
         code_version=patches_version(settings.patches),
-        description=descriptions.of_patch_cache(settings),
+        description=asset_pages.of_patch_cache(settings),
     )
     def patch_cache(
         context: dg.AssetExecutionContext,

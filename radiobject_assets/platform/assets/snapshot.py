@@ -10,7 +10,7 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import NotMadeYetError
-from radiobject_assets.platform.assets import descriptions
+from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.collections import unsound
 from radiobject_assets.platform.assets.history import failed_arrivals
 from radiobject_assets.platform.assets.materialization_metadata import (
@@ -88,7 +88,7 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
         kinds={"tiledb", "snapshot"},
         owners=settings.owners,
         code_version="2",
-        description=descriptions.DATASET,
+        description=asset_pages.DATASET,
     )
     def snapshot(
         context: dg.AssetExecutionContext,

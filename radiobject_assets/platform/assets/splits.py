@@ -7,7 +7,7 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import NotMadeYetError
-from radiobject_assets.platform.assets import descriptions
+from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.materialization_metadata import (
     counted,
     data_version_of,
@@ -65,7 +65,7 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
         kinds={"parquet"},
         owners=settings.owners,
         code_version=split_version(settings.split, settings.patches),
-        description=descriptions.of_splits(settings),
+        description=asset_pages.of_splits(settings),
     )
     def splits(
         context: dg.AssetExecutionContext,

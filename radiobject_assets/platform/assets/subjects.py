@@ -7,7 +7,7 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.ingest.settings import settings_version
-from radiobject_assets.platform.assets import descriptions
+from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.arrival import plan_of
 from radiobject_assets.platform.assets.materialization_metadata import (
     data_version_of,
@@ -32,7 +32,7 @@ def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
         kinds={"tiledb", "table"},
         owners=settings.owners,
         code_version=f"1-{settings_version(settings)}",
-        description=descriptions.SUBJECTS,
+        description=asset_pages.SUBJECTS,
     )
     def subjects(
         context: dg.AssetExecutionContext,

@@ -16,7 +16,7 @@ from radiobject_assets.platform.assets.partitions import (
     arrival_partitions,
     asset_key,
 )
-from radiobject_assets.platform.checks.descriptions import taught
+from radiobject_assets.platform.checks.check_pages import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.platform.dagster_internals import EvaluationOfEverything
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource

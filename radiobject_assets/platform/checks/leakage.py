@@ -11,7 +11,7 @@ from radiobject_assets.diagnostics.findings import Finding, Report
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import current_splits
-from radiobject_assets.platform.checks.descriptions import taught
+from radiobject_assets.platform.checks.check_pages import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.resources import DatasetResource, StorageResource
 

@@ -12,7 +12,7 @@ from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.platform.assets.history import latest_of_partition
 from radiobject_assets.platform.assets.materialization_metadata import measuring
 from radiobject_assets.platform.assets.partitions import asset_key, split_partitions
-from radiobject_assets.platform.checks.descriptions import taught
+from radiobject_assets.platform.checks.check_pages import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.platform.dagster_internals import EvaluationOfEverything
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource

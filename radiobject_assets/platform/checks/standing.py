@@ -15,7 +15,7 @@ from radiobject_assets.diagnostics import kinds
 from radiobject_assets.diagnostics.findings import Report
 from radiobject_assets.diagnostics.rule_registry import RULES, StandingRule
 from radiobject_assets.platform.assets.partitions import ALL_VOLUMES, asset_key, collection_names
-from radiobject_assets.platform.checks.descriptions import taught
+from radiobject_assets.platform.checks.check_pages import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.platform.checks.surroundings import arrivals_with_outcomes, inspection_of
 from radiobject_assets.resources import DatasetResource, StorageResource
