@@ -407,5 +407,11 @@ OF_ARRAYS = {
 }
 """By the codes of `store.VolumeProblem`."""
 
+OF_VOLUMES = (*OF_ARRAYS.values(), ROW_CHANGED, VOLUME_GONE, GEOMETRY, LABELS_OFF, ODD_SPACING)
+"""What the integrity of stored volumes is."""
+
+OF_VALUES = (NOT_FINITE, CONSTANT, IMPLAUSIBLE)
+"""What voxels can't be, or seldom are."""
+
 KINDS = {value.code: value for value in list(globals().values()) if isinstance(value, Kind)}
 """All of them, by code."""

@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.diagnostics.findings import Report, together
+from radiobject_assets.diagnostics import kinds
+from radiobject_assets.diagnostics.findings import Kind, Report, together
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,6 +120,8 @@ class StandingRule:
     description: str
     look: Callable[[Inspection, str], Report]
     """Called with the inspection, and the name of the collection for rules that guard one."""
+    kinds: tuple[Kind, ...] = ()
+    """What it may find, for the page that explains it."""
 
 
 def _sources(of: Inspection, _: str) -> Report:
@@ -218,6 +221,7 @@ RULES = (
         "raw_dicom",
         "The files that stored volumes were made from are still in the landing zone, as they were.",
         _sources,
+        (kinds.SOURCE_GONE, kinds.SOURCE_CHANGED),
     ),
     StandingRule(
         "archives_sent_all",
@@ -231,6 +235,7 @@ RULES = (
         "Over all arrivals: how many of the series that belong here are quarantined or were given up, and "
         "none is stored although it would be quarantined today.",
         _series,
+        (kinds.MOSTLY_QUARANTINED, kinds.GIVEN_UP, kinds.STORED_IN_DOUBT),
     ),
     StandingRule(
         "store_is_whole",
@@ -238,36 +243,42 @@ RULES = (
         "Every table is the file that was written, rows and arrays are one to one, affines and spacings are "
         "sound, labels lie on their image, and every volume says what it was made from.",
         _whole,
+        (kinds.TABLE_DAMAGED, kinds.ARRAY_MISSING, kinds.ORPHAN_ARRAY, kinds.NO_PROVENANCE),
     ),
     StandingRule(
         "images_once",
         "dataset",
         "No image is in the store under two ids, and no series UID under two subjects.",
         _once,
+        (kinds.DUPLICATE_VOXELS, kinds.DUPLICATE_SERIES),
     ),
     StandingRule(
         "labels_complete",
         "dataset",
         "Every image that patches are cut from has the labels that training needs.",
         _labels,
+        (kinds.LABELS_MISSING,),
     ),
     StandingRule(
         "memory_within_budget",
         "dataset",
         "No recent materialization took more memory than its budget.",
         _memory,
+        (kinds.MEMORY_PEAK,),
     ),
     StandingRule(
         "splits_are_usable",
         "splits",
         "Every split has something to train or test on, and every common class of labels.",
         _splits,
+        (kinds.SPLIT_EMPTY, kinds.CLASS_MISSING),
     ),
     StandingRule(
         "patches_are_there",
         "patch_cache",
         "Every split has a patch cache of today's data set and settings, with patches in it.",
         _caches,
+        (kinds.CACHE_MISSING, kinds.CACHE_EMPTY, kinds.CACHE_OLD),
     ),
 )
 """All of them, in the order of the lineage."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from radiobject_assets.diagnostics.inventory import read_inventory
-from radiobject_assets.imaging.preview import render_preview
+from radiobject_assets.imaging.preview import SOFT_TISSUE_HU, render_preview
 from radiobject_assets.store import RadiObject, TileDBContext, Volume
 
 MAX_VOLUMES = 3
@@ -21,14 +21,14 @@ _HEIGHT = 240
 Planes = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
-def picture_of_arrival(
+def pictures_of_arrival(
     store_uri: str,
     collections: Sequence[str] | None,
     arrival: str,
     *,
     ctx: TileDBContext | None = None,
-) -> bytes | None:
-    """A PNG of the first volumes that came with an arrival, one below the other; None if there are none.
+) -> list[bytes]:
+    """PNGs of the first volumes that came with an arrival.
 
     Images are cut through their middle. Labels are shown on the image that they belong to, cut through the
     middle of what is labelled.
@@ -38,22 +38,27 @@ def picture_of_arrival(
     tiles = []
     for row in rows.head(MAX_VOLUMES).itertuples(index=False):
         volume = store.collection(str(row.collection)).loc[row.obs_id]
-        image, labels = volume, None
+        image, labels, modality = volume, None, str(row.modality)
         if row.kind == "labels" and isinstance(row.labels_of, str) and row.labels_of:
             owner = store.collection(str(row.labels_of_collection))
             if row.labels_of in owner.obs_ids:
                 image, labels = owner.loc[row.labels_of], volume
-        tiles.append(picture(image, labels))
-    return _stacked(tiles) if tiles else None
+                modality = str(owner.get_obs_row_by_obs_id(row.labels_of)["modality"].iloc[0])
+        tiles.append(picture(image, labels, modality))
+    return tiles
 
 
-def picture(image: Volume, labels: Volume | None = None) -> bytes:
-    """A PNG of one volume: three planes, with its labels over them. Reads the planes, not the volume."""
+def picture(image: Volume, labels: Volume | None = None, modality: str = "") -> bytes:
+    """A PNG of one volume: three planes, with its labels over them. Reads the planes, not the volume.
+
+    CT is shown as the body is looked at (400 HU around 40), all else by the values that are there.
+    """
     shape = image.shape[:3]
     at = [size // 2 for size in shape] if labels is None else _middle_of_labels(labels)
     planes, spacing = _planes_ras(image, at)
     overlay = _planes_ras(labels, at)[0] if labels is not None else None
-    return render_preview(planes, overlay, spacing_mm=spacing, height=_HEIGHT)
+    window = SOFT_TISSUE_HU if modality == "CT" else None
+    return render_preview(planes, overlay, spacing_mm=spacing, height=_HEIGHT, window=window)
 
 
 def _planes_ras(volume: Volume, at: Sequence[int]) -> tuple[Planes, tuple[float, float, float]]:
@@ -95,7 +100,8 @@ def _middle_of_labels(labels: Volume) -> list[int]:
     ]
 
 
-def _stacked(pictures: Sequence[bytes]) -> bytes:
+def stacked(pictures: Sequence[bytes]) -> Image.Image:
+    """Pictures one below the other."""
     tiles = [Image.open(io.BytesIO(content)) for content in pictures]
     sheet = Image.new(
         "RGB",
@@ -106,6 +112,4 @@ def _stacked(pictures: Sequence[bytes]) -> bytes:
     for tile in tiles:
         sheet.paste(tile, (0, top))
         top += tile.height + _GAP
-    buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG", compress_level=6)
-    return buffer.getvalue()
+    return sheet

@@ -73,4 +73,4 @@ def test_an_error_inside_a_check_is_a_failed_check_with_the_advice_of_its_cause(
 
     result = check_result(rule, work=tmp_path)
     assert not result.passed
-    assert result.description == "the check could not be done: this arrival is gone. Put it back."
+    assert result.description == "the check could not be done: this arrival is gone.\n\nPut it back."

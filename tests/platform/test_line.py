@@ -188,8 +188,12 @@ def test_every_materialization_tells_time_and_memory_beside_the_budget(line: Lin
             assert event is not None
             assert event.asset_materialization is not None
             metadata = event.asset_materialization.metadata
-            for number in ("seconds", "peak_memory_mb", "memory_budget_mb"):
+            for number in ("seconds", "memory_above_idle_mb", "memory_budget_mb"):
                 assert isinstance(metadata[number].value, (int, float)), (name, number)
+            told = str(metadata["memory"].value)
+            assert "interpreters and libraries, which the budget does not count" in told
+            assert next(iter(metadata)) == "summary", "what happened stands first"
+            assert not any("bytes" in label for label in metadata), "people read MB"
             assert event.asset_materialization.tags["dagster/data_version"]
 
 

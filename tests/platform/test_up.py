@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import signal
 import subprocess
-import sys
-import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -21,46 +14,7 @@ from radiobject_assets.cli.demo import DATASET_YAML
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.store import RadiObject
 from tests.platform.deployed import ROOT, free_port, wait_until
-
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "radiobject_assets.cli", "up", *arguments]
-
-
-@contextmanager
-def up(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The command at work in a folder, ended as Ctrl-C ends it."""
-    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
-            command("--port", str(port)),
-            cwd=folder,
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(timeout=120)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def ask(port: int, query: str) -> Mapping[str, Any]:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/graphql",
-        data=json.dumps({"query": query}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)["data"]  # type: ignore[no-any-return]
+from tests.served import ENVIRONMENT, ask, command, up
 
 
 def runs(port: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import dagster as dg
@@ -11,10 +12,13 @@ from radiobject_assets import definitions as wiring
 from radiobject_assets.cli.demo import DATASET_YAML
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.definitions import build_definitions
+from radiobject_assets.diagnostics.findings import Kind
+from radiobject_assets.diagnostics.kinds import KINDS
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.platform.assets import build_assets
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.checks import build_checks
+from radiobject_assets.platform.checks.check_pages import taught
 from radiobject_assets.resources import ComputeResource, MemoryBudgetResource, StorageResource
 from radiobject_assets.resources.storage_resource import SECRET_OPTIONS
 
@@ -45,6 +49,15 @@ def test_every_asset_says_who_owns_it_what_it_is_and_which_code_made_it(dataset:
             assert spec.description
             assert spec.group_name in {"landing", "store", "training"}
             assert spec.code_version
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+def test_a_checks_page_says_of_any_arrival_what_a_finding_says_of_one(kind: Kind) -> None:
+    text = taught("It is well.", [kind])
+    assert kind.problem in text
+    assert kind.why in text
+    assert "{" not in text, "a place that was left open"
+    assert not re.search(r"\b(\w+ \w+) \1\b", text), "words twice"
 
 
 def test_integrity_and_leakage_block_and_speed_does_not(dataset: DatasetSettings) -> None:

@@ -1,23 +1,51 @@
-"""A real Dagster webserver over a small home that was really run, and a headless Chromium."""
+"""The UI as `make demo` and `make ui` leave and start it, every check evaluated, and a headless Chromium."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
-START_S = 180
+from radiobject_assets.definitions import build_definitions
+from radiobject_assets.platform.headless import open_instance
+from tests.platform.deployed import ROOT, free_port
+from tests.served import ENVIRONMENT, up, wait_for_page
+
+WAIT_S = 120
+KEPT = os.environ.get("RADIOBJECT_SCREENSHOTS")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A home that the demo's command made, and what the command printed."""
+
+    home: Path
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    # pictures that are kept show paths: none of this machine's
+    home = Path("/tmp/demo-home") if KEPT else tmp_path_factory.mktemp("demo")
+    home.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "radiobject_assets.cli", "demo", "--home", str(home)],
+        cwd=home,
+        env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return Demo(home, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="session")
@@ -31,59 +59,51 @@ def browser_binaries() -> tuple[str, str]:
 
 
 @pytest.fixture(scope="session")
-def served_home(tmp_path_factory: pytest.TempPathFactory, browser_binaries: tuple[str, str]) -> Iterator[str]:
-    """Address of the webserver."""
-    from radiobject_assets.cli.demo import run_demo
+def port(demo: Demo, browser_binaries: tuple[str, str]) -> Iterator[int]:
+    """Port of the UI."""
+    definitions = build_definitions(demo.home / "dataset.yaml")
+    with open_instance(demo.home / "dagster") as instance:
+        # an hour later the schedule has run these
+        for name in definitions.get_repository_def().job_names:
+            if "standing_checks" in name:
+                assert definitions.resolve_job_def(name).execute_in_process(instance=instance).success
+    chosen = free_port()
+    with up(demo.home, chosen) as process:
+        wait_for_page(chosen, process)
+        yield chosen
 
-    home = tmp_path_factory.mktemp("served")
-    assert not run_demo(home, shape=(64, 64, 32)).has_problems
-    port = _free_port()
-    environment = {
-        **os.environ,
-        "DAGSTER_HOME": str(home / "dagster"),
-        "RADIOBJECT_DATASET": str(home / "dataset.yaml"),
-    }
-    log = home / "webserver.log"
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            [
-                str(Path(sys.executable).parent / "dagster-webserver"),
-                *("-w", str(PROJECT_ROOT / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)),
-            ],
-            cwd=PROJECT_ROOT,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+
+@pytest.fixture(scope="session")
+def browser(browser_binaries: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    chromium, driver = browser_binaries
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--hide-scrollbars",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):
+        options.add_argument(flag)
+    opened = webdriver.Chrome(options=options, service=Service(driver))
+    opened.set_page_load_timeout(WAIT_S)
     try:
-        address = f"http://127.0.0.1:{port}"
-        _wait_for(address, server, log)
-        yield address
+        yield opened
     finally:
-        # the webserver starts a code server: both belong to the new session
-        os.killpg(server.pid, signal.SIGINT)
-        try:
-            server.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+        opened.quit()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            pytest.fail(f"the webserver ended: {log.read_text(errors='replace')[-2000:]}")
-        try:
-            with urllib.request.urlopen(f"{address}/server_info", timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.5)
-    pytest.fail(f"the webserver did not answer in {START_S} s: {log.read_text(errors='replace')[-2000:]}")
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the pictures of the pages go; with RADIOBJECT_SCREENSHOTS set they are kept there."""
+    return Path(KEPT) if KEPT else tmp_path_factory.mktemp("screenshots")

@@ -1,95 +1,169 @@
-"""The UI over a home that was run: lineage by name, a green check, plots and the preview picture."""
+"""The pages of the UI after the demo, one for each asset and each check: what a person sees on them.
+
+With RADIOBJECT_SCREENSHOTS=FOLDER a picture of every page is kept there, to be looked at. Three of them are
+those of the README and the guide, in docs/images.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# With this set, the pictures of the pages are kept (docs/images/lineage.png is one of them).
-KEPT = os.environ.get("RADIOBJECT_SCREENSHOTS")
+from tests.served import ask
+from tests.ui.conftest import WAIT_S, Demo
+
 # The group names as the UI spells them when all are expanded.
 EXPANDED = "%2C".join(f"global%40global%3A{name}" for name in ("landing", "store", "training"))
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(1800)]
 
-ASSETS = ("raw_dicom", "series", "ct", "seg", "t1w", "subjects", "dataset", "splits", "patch_cache")
-WAIT_S = 90
-
-
-@pytest.fixture(scope="module")
-def browser(browser_binaries: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    chromium, driver = browser_binaries
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--hide-scrollbars",
-        "--window-size=2900,1250",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(flag)
-    opened = webdriver.Chrome(options=options, service=Service(driver))
-    opened.set_page_load_timeout(WAIT_S)
-    try:
-        yield opened
-    finally:
-        opened.quit()
+LINE = ("raw_dicom", "series", "ct", "seg", "dataset", "splits", "patch_cache")
+"""In the order of the data's way."""
+COLLECTIONS = ("ct", "seg", "t1w")
+SAYS = {
+    "raw_dicom": r"\d+ files \([\d.]+ MB\): \d+ DICOM, \d NIfTI",
+    "series": r"\d+ series: \d+ ingestable, \d+ quarantined \(missing_slice\)",
+    "ct": r"\d volumes, [\d.]+ MB: \d written, 1 series quarantined \(missing_slice\)",
+    "seg": r"1 volume, [\d.]+ MB: 1 written",
+    "t1w": r"\d volumes, [\d.]+ MB: \d written",
+    "subjects": r"\d subjects, \d with images",
+    "dataset": r"snapshot-0001: 8 subjects, 9 ct, 7 seg, 8 t1w",
+    "splits": r"8 subjects: train 5, validation 2, test 1",
+    "patch_cache": r"\d+ patches of \d subjects?, [\d.]+ MB",
+}
+"""The first line of what the latest run tells, in words."""
+BROKEN = ("something went wrong", "Unexpected GraphQL error", "An unexpected error", "Not found")
+PAGE, WIDE = (1500, 1300), (2900, 1250)
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(KEPT) if KEPT else tmp_path_factory.mktemp("screenshots")
+def test_the_demo_prints_no_warning(demo: Demo) -> None:
+    assert demo.err == ""
+    assert "arning" not in demo.out
 
 
-def test_the_lineage_shows_every_asset_by_name(served_home: str, browser: Any, pictures: Path) -> None:
-    text = _opened(browser, f"{served_home}/asset-groups?expanded={EXPANDED}", *ASSETS)
-    for name in ASSETS:
-        assert name in text
+def test_the_lineage_shows_every_asset_by_name_from_left_to_right(
+    port: int, browser: Any, pictures: Path
+) -> None:
+    names = [path[-1] for path in _assets(port)]
+    text = _opened(browser, port, f"asset-groups?expanded={EXPANDED}", *names, size=WIDE)
+    for word in (*names, "landing", "store", "training"):
+        assert word in text
     _saved(browser, pictures / "lineage.png")
+    places = [_left_of(browser, name) for name in LINE]
+    assert places == sorted(places)
 
 
-def test_an_asset_shows_its_checks_as_passed(served_home: str, browser: Any, pictures: Path) -> None:
-    text = _opened(browser, f"{served_home}/assets/demo/splits?view=checks", "no_leakage", "Passed")
-    assert "no_leakage" in text
-    assert "Passed" in text
-    _saved(browser, pictures / "checks.png")
+def test_every_assets_page_teaches_and_says_first_what_happened(
+    port: int, browser: Any, pictures: Path, subtests_of: Callable[[str], Any]
+) -> None:
+    for path in _assets(port):
+        with subtests_of(path[-1]):
+            text = _opened(browser, port, f"assets/{'/'.join(path)}", "memory_budget_mb", "Downstream assets")
+            _is_sound(text)
+            assert "No description found" not in text
+            if path[-1] not in SAYS:
+                continue
+            for lesson in ("What it is.", "Made of", "When it is red"):
+                assert lesson in text
+            assert re.search(SAYS[path[-1]], text)
+            assert text.index("summary") < text.index("memory_budget_mb")
+            if path[-1] in COLLECTIONS:
+                assert _widths_of_pictures(browser)[0] >= 100, "the picture shows without a click"
 
 
-def test_an_asset_page_shows_numbers_and_a_preview(served_home: str, browser: Any, pictures: Path) -> None:
-    text = _opened(
-        browser, f"{served_home}/assets/demo/seg?view=partitions&partition=batch-001", "peak_memory_mb"
+def test_a_partitions_page_shows_its_pictures(port: int, browser: Any, pictures: Path) -> None:
+    for name in COLLECTIONS:
+        path = f"assets/demo/{name}?view=partitions&partition=batch-001"
+        text = _opened(browser, port, path, "memory_budget_mb", "preview_large", size=(1500, 1100))
+        _is_sound(text)
+        assert _widths_of_pictures(browser)[0] >= 100
+        _saved(browser, pictures / f"collection-{name}.png")
+        assert max(_widths_of_pictures(browser, large=True)) > 400
+        _saved(browser, pictures / f"picture-{name}.png")
+
+
+def test_every_checks_page_says_what_it_looks_at_and_what_came_of_it(
+    port: int, browser: Any, pictures: Path, subtests_of: Callable[[str], Any]
+) -> None:
+    for path, check in _checks(port):
+        with subtests_of(f"{path[-1]}-{check}"):
+            url = f"assets/{'/'.join(path)}?view=checks&checkDetail={check}"
+            text = _opened(browser, port, url, "Latest execution", "Timestamp")
+            _is_sound(text)
+            assert "No description provided" not in text
+            about = text[text.index("About\n") : text.index("Latest execution\n")]
+            assert len(about) > 120, about
+            told = text[text.index("Latest execution\n") : text.index("Evaluation result\n")]
+            assert re.search(r"\d+ [a-z]+|no volumes of this collection", told), told
+            if check == "labels_complete":
+                assert "images without the labels that training needs" in told
+                assert "Deliver their labels" in told
+                _saved(browser, pictures / "check.png")
+    assert {"integrity", "no_leakage", "volumes_verified"} <= {check for _, check in _checks(port)}
+
+
+def test_a_runs_page_says_what_was_done(port: int, browser: Any, pictures: Path) -> None:
+    found = ask(port, "{runsOrError {... on Runs {results {id jobName}}}}")["runsOrError"]["results"]
+    (run, *_) = [run["id"] for run in found if "process_arrival" in run["jobName"]]
+    text = _opened(browser, port, f"runs/{run}?logs=volumes", "written", size=(1900, 1200))
+    _is_sound(text)
+    assert re.search(r"INFO\s+\d volumes, [\d.]+ MB: \d written", text)
+    _saved(browser, pictures / "run.png")
+
+
+@pytest.fixture
+def subtests_of(browser: Any, pictures: Path) -> Iterator[Callable[[str], Any]]:
+    """Pages in turn: each that is not as it should be is told, and the others still come."""
+    wrong: list[str] = []
+
+    @contextlib.contextmanager
+    def page(name: str) -> Iterator[None]:
+        try:
+            yield
+        except AssertionError as error:
+            wrong.append(f"{name}: {error}")
+        _saved(browser, pictures / "pages" / f"{name}.png")
+
+    yield page
+    assert not wrong, "\n\n".join(wrong)
+
+
+def _assets(port: int) -> list[list[str]]:
+    nodes = ask(port, "{assetNodes {assetKey {path}}}")["assetNodes"]
+    assert len(nodes) >= len(SAYS)
+    return sorted(node["assetKey"]["path"] for node in nodes)
+
+
+def _checks(port: int) -> list[tuple[list[str], str]]:
+    query = "{assetNodes {assetKey {path} assetChecksOrError {... on AssetChecks {checks {name} }}}}"
+    return sorted(
+        (node["assetKey"]["path"], check["name"])
+        for node in ask(port, query)["assetNodes"]
+        for check in node["assetChecksOrError"].get("checks", ())
     )
-    for name in ("volumes", "peak_memory_mb", "memory_budget_mb", "preview"):
-        assert name in text
-    assert "phantom-" not in text
-    _saved(browser, pictures / "asset.png")
-    assert _width_of_preview(browser) > 100
-    _saved(browser, pictures / "preview.png")
 
 
-def _opened(browser: Any, address: str, *awaited: str) -> str:
+def _is_sound(text: str) -> None:
+    for word in BROKEN:
+        assert word not in text
+    assert "[Show JSON]" not in text
+    assert '{"' not in text, "raw JSON"
+    assert "phantom-" not in text, "an identifier"
+
+
+def _opened(browser: Any, port: int, path: str, *awaited: str, size: tuple[int, int] = PAGE) -> str:
     """The page's text once it has everything that is awaited."""
     from selenium.common.exceptions import TimeoutException
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
-    browser.get(address)
+    browser.set_window_size(*size)
+    browser.get(f"http://127.0.0.1:{port}/{path}")
 
     def text(opened: Any) -> str:
         return str(opened.find_element(By.TAG_NAME, "body").text)
@@ -99,18 +173,31 @@ def _opened(browser: Any, address: str, *awaited: str) -> str:
     return text(browser)
 
 
-def _width_of_preview(browser: Any) -> int:
-    """Pixels of the picture behind `[Show Markdown]`."""
+def _left_of(browser: Any, asset: str) -> int:
+    """Where an asset stands in the lineage, in pixels from the left."""
+    from selenium.webdriver.common.by import By
+
+    named = browser.find_elements(By.XPATH, f"//*[local-name()='foreignObject']//*[text()='{asset}']")
+    return max(int(one.rect["x"]) for one in named)
+
+
+def _widths_of_pictures(browser: Any, *, large: bool = False) -> list[int]:
+    """Pixels of the pictures on the page; with `large` after a click on the first `[Show Markdown]`."""
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
-    browser.find_element(By.XPATH, "//*[text()='[Show Markdown]']").click()
-    shown = WebDriverWait(browser, WAIT_S).until(
-        lambda opened: opened.find_element(By.CSS_SELECTOR, "img[src^='data:image/png']")
-    )
-    return int(shown.get_property("naturalWidth"))
+    chosen = "img[src^='data:image/']"
+    if large:
+        before = len(browser.find_elements(By.CSS_SELECTOR, chosen))
+        browser.find_element(By.XPATH, "//*[text()='[Show Markdown]']").click()
+        WebDriverWait(browser, WAIT_S).until(
+            lambda opened: len(opened.find_elements(By.CSS_SELECTOR, chosen)) > before
+        )
+    shown = WebDriverWait(browser, WAIT_S).until(lambda o: o.find_elements(By.CSS_SELECTOR, chosen))
+    return [int(one.get_property("naturalWidth")) for one in shown]
 
 
 def _saved(browser: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     browser.save_screenshot(str(path))
     assert path.stat().st_size > 20_000

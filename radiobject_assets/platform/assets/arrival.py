@@ -5,6 +5,7 @@ from that table.
 """
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +20,19 @@ from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.ingest.settings import scan_version, settings_version
 from radiobject_assets.landing.local_zone import Arrival
 from radiobject_assets.platform.arrivals.runs import ARRIVAL_VERSION_TAG, SETTINGS_METADATA
+from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.materialization_metadata import (
-    counted,
     data_version_of,
+    in_words,
     measuring,
+    megabytes,
+    some,
     table,
+    unusual,
+    with_unit,
 )
 from radiobject_assets.platform.assets.partitions import LANDING_GROUP, arrival_partitions, asset_key
-from radiobject_assets.platform.assets.privacy import public_outcomes, shielded
+from radiobject_assets.platform.assets.privacy import shielded, shown_outcomes
 from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import (
     DatasetResource,
@@ -97,8 +103,7 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
         kinds={"dicom", "nifti"},
         owners=settings.owners,
         code_version=f"1-{scan_version(settings)}",
-        description="Every file of an arrival, recognised by its content: DICOM instances, NIfTI images, and "
-        "what can't be read. Headers only; later assets plan from the table that is kept here.",
+        description=asset_pages.RAW_DICOM,
     )
     @with_own_resources(settings)
     def raw_dicom(
@@ -107,8 +112,6 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
         storage: StorageResource,
         memory: MemoryBudgetResource,
     ) -> dg.MaterializeResult[None]:
-        import pandas as pd
-
         from radiobject_assets.ingest.dataset_release import release_of
         from radiobject_assets.ingest.kept_scan import scan_again, to_keep
         from radiobject_assets.ingest.refused import refused_subjects, without_refused
@@ -132,18 +135,27 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
                 refused = refused_subjects(dataset.config, dataset.config.store_uri, storage.ctx)
                 found = without_refused(images, dataset.config, key, refused, arrival.place)
                 tables.put_arrow(name, to_keep(found, stamps, version))
-            reasons = pd.Series([str(item.reason) for item in found.unreadable], dtype="str").value_counts()
+            reasons = Counter(item.reason for item in found.unreadable)
+            summary = f"{some(state.n_files, 'file')} ({with_unit(state.n_bytes)}): " + in_words(
+                {
+                    "DICOM": len(found.instances),
+                    "NIfTI": len(found.niftis),
+                    "without an image": len(found.unreadable),
+                }
+            )
+            context.log.info(summary)
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(state.version),
                 metadata={
+                    "summary": summary,
                     "files": state.n_files,
-                    "bytes": state.n_bytes,
                     "dicom_instances": len(found.instances),
                     "nifti_images": len(found.niftis),
-                    "unreadable": len(found.unreadable),
-                    "unreadable_by_reason": table(counted({str(k): int(v) for k, v in reasons.items()})),
-                    SETTINGS_METADATA: settings_version(dataset.config),
+                    "without_an_image": len(found.unreadable),
+                    **_explained("why_without_an_image", reasons),
+                    "mb": megabytes(state.n_bytes),
                     **measurement.metadata(),
+                    SETTINGS_METADATA: settings_version(dataset.config),
                 },
             )
 
@@ -161,8 +173,7 @@ def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
         kinds={"parquet"},
         owners=settings.owners,
         code_version=f"1-{settings_version(settings)}",
-        description="The series of an arrival: where each goes, and its verdict (ingestable, or quarantined "
-        "with a reason).",
+        description=asset_pages.SERIES,
     )
     @with_own_resources(settings)
     def series(
@@ -186,20 +197,30 @@ def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
                 tables = dataset.tables(storage)
                 tables.put_frame(tables.series(key), rows)
             held = [outcome for outcome in outcomes if outcome.verdict == "quarantined"]
+            reasons = Counter(Reason(reason) for outcome in held for reason in outcome.reasons)
+            summary = f"{len(outcomes)} series: " + in_words(
+                {
+                    "ingestable": len(outcomes) - len(held),
+                    f"quarantined ({', '.join(reasons)})": len(held),
+                }
+            )
+            context.log.info(summary)
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(
                     data_version_of(rows.drop(columns="source", errors="ignore").to_dict(orient="records"))
                 ),
                 metadata={
+                    "summary": summary,
                     "series": len(outcomes),
                     "ingestable": len(outcomes) - len(held),
                     "quarantined": len(held),
-                    "instances": sum(outcome.n_instances for outcome in outcomes),
-                    "bytes": sum(outcome.voxel_bytes for outcome in outcomes),
-                    "verdicts": table(public_outcomes(outcomes)),
-                    "doubtful_subjects": sum(doubt.n_files for doubt in doubts),
+                    **_explained("why_quarantined", reasons),
+                    **unusual({"doubtful_subjects": sum(doubt.n_files for doubt in doubts)}),
                     **_what_looks_wrong(doubts),
-                    **_what_to_do(sorted({reason for outcome in held for reason in outcome.reasons})),
+                    "verdicts": table(shown_outcomes(outcomes)),
+                    "every_verdict": dg.MetadataValue.path(tables.where(tables.series(key))),
+                    "instances": sum(outcome.n_instances for outcome in outcomes),
+                    "voxels_mb": megabytes(sum(outcome.voxel_bytes for outcome in outcomes)),
                     **measurement.metadata(),
                 },
             )
@@ -212,10 +233,13 @@ def _what_looks_wrong(doubts: "Sequence[SubjectDoubt]") -> dict[str, dg.Markdown
     return {"subjects_that_look_wrong": dg.MetadataValue.md("\n".join(lines))} if lines else {}
 
 
-def _what_to_do(reasons: list[str]) -> dict[str, dg.MarkdownMetadataValue]:
-    lines = [
-        f"- **{reason}**: {explanation.meaning} {explanation.action}"
-        for reason in reasons
-        if (explanation := EXPLANATIONS.get(Reason(reason)))
+def _explained(label: str, reasons: "Counter[Reason]") -> dict[str, dg.TableMetadataValue]:
+    """Reasons with what they mean and what to do, most frequent first; Dagster folds no table away."""
+    import pandas as pd
+
+    rows = [
+        {"reason": f"{reason} ({count})", "what_to_do": f"{told.meaning} {told.action}"}
+        for reason, count in reasons.most_common()
+        if (told := EXPLANATIONS.get(reason))
     ]
-    return {"what_to_do": dg.MetadataValue.md("\n".join(lines))} if lines else {}
+    return {label: table(pd.DataFrame(rows))} if rows else {}

@@ -1,6 +1,7 @@
 """One asset for each collection of dataset.yaml: its volumes of one arrival, in the store."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+from collections import Counter
 from collections.abc import Collection
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -11,9 +12,19 @@ from radiobject_assets.dataset.collection_section import CollectionConfig
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.platform.arrivals.arrival_table import vanished
+from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.arrival import plan_of
 from radiobject_assets.platform.assets.history import has_failed
-from radiobject_assets.platform.assets.materialization_metadata import content_digest, measuring, table
+from radiobject_assets.platform.assets.materialization_metadata import (
+    content_digest,
+    in_words,
+    measuring,
+    megabytes,
+    some,
+    table,
+    unusual,
+    with_unit,
+)
 from radiobject_assets.platform.assets.partitions import (
     ALL_VOLUMES,
     STORE_GROUP,
@@ -22,7 +33,7 @@ from radiobject_assets.platform.assets.partitions import (
     collection_names,
 )
 from radiobject_assets.platform.assets.pictures import preview_metadata
-from radiobject_assets.platform.assets.privacy import public_outcomes, shielded
+from radiobject_assets.platform.assets.privacy import shielded, shown_outcomes
 from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import (
     ComputeResource,
@@ -115,7 +126,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
         owners=settings.owners,
         code_version=f"1-{settings_version(settings)}",
         tags={"radiobject/kind": collection.kind} if collection else {},
-        description=_description(name, collection),
+        description=asset_pages.of_collection(settings, name),
     )
     @with_own_resources(settings)
     def volumes(
@@ -186,25 +197,40 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
             else:
                 tables.remove(tables.copies(key, name))
             counts = report.counts
+            n_bytes, n_stored = int(rows["voxel_bytes"].sum()), int(rows["stored_bytes"].sum())
+            held = Counter(o.reason for o in outcomes if o.status == "quarantined")
+            rare = {
+                "updated": counts["updated"],
+                "withdrawn": withdrawn + moved.withdrawn,
+                "quarantined_but_stored": moved.in_doubt,
+                "waiting_for_their_image": len(waiting),
+            }
+            summary = in_words(
+                {
+                    "written": counts["written"],
+                    "left as they were": counts["unchanged"],
+                    **{what.replace("_", " "): count for what, count in rare.items()},
+                    f"series quarantined ({', '.join(map(str, held))})": held.total(),
+                }
+            )
+            summary = f"{some(len(rows), 'volume')}, {with_unit(n_bytes)}: {summary or 'nothing came'}"
+            context.log.info(summary)
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(content_digest(config.store_uri, selected, key, storage.ctx)),
                 metadata={
-                    "volumes": len(rows),
-                    "written": counts["written"],
-                    "updated": counts["updated"],
-                    "unchanged": counts["unchanged"],
-                    "withdrawn": withdrawn + moved.withdrawn,
-                    "quarantined": sum(o.status == "quarantined" for o in outcomes),
-                    "quarantined_but_stored": moved.in_doubt,
-                    "waiting_for_their_image": len(waiting),
-                    "bytes": int(rows["voxel_bytes"].sum()),
-                    "stored_bytes": int(rows["stored_bytes"].sum()),
-                    "store": dg.MetadataValue.text(config.store_uri),
+                    "summary": summary,
                     **preview_metadata(
                         config.store_uri, selected, key, dataset.work.preview(name, key), storage.ctx
                     ),
-                    "series": table(public_outcomes(outcomes)),
+                    "volumes": len(rows),
+                    "quarantined": held.total(),
+                    **unusual(rare),
+                    "size": f"{with_unit(n_bytes)} of voxels take {with_unit(n_stored)} in the store",
+                    **({"series": table(shown_outcomes(outcomes, name))} if outcomes else {}),
+                    "voxels_mb": megabytes(n_bytes),
+                    "stored_mb": megabytes(n_stored),
                     **measurement.metadata(),
+                    "store": dg.MetadataValue.text(config.store_uri),
                 },
             )
 
@@ -218,15 +244,3 @@ def _kind(collection: CollectionConfig | None) -> str:
         return "labels"
     modalities = collection.match.modalities
     return modalities[0].lower() if len(modalities) == 1 else "volume"
-
-
-def _description(name: str, collection: CollectionConfig | None) -> str:
-    if collection is None:
-        return "The volumes of an arrival, each in the collection that is named after its modality."
-    if collection.description:
-        return collection.description
-    if collection.kind == "labels":
-        return (
-            f"Label volumes of an arrival{f' for `{collection.labels_of}`' if collection.labels_of else ''}."
-        )
-    return f"Image volumes of an arrival that belong to `{name}`."

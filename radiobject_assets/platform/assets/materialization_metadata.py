@@ -1,4 +1,8 @@
-"""What every materialization tells: time, memory against the budget, tables. Never who a patient is."""
+"""What every materialization tells: time, memory against the budget, tables. Never who a patient is.
+
+Dagster shows metadata in the order in which it is given: first what happened in words, then the picture, the
+counts, the tables, and last what it took. Whole numbers and floats are plotted over time, by name.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +35,21 @@ class Measurement:
     peak_rss_mb: float = 0.0
     grown_mb: float = 0.0
 
+    @property
+    def taken(self) -> dict[str, float]:
+        """The time alone: of a check, whose memory is that of what it looks at."""
+        return {"seconds": round(self.seconds, 3)}
+
     def metadata(self) -> dict[str, Any]:
-        """Numbers only, so that Dagster plots them over time, the peak beside the budget."""
+        """What Dagster plots over time, what was taken beside the budget, and which memory that is.
+
+        The peak of the process tree is told in words alone: as a figure beside the budget it looked like a
+        breach, although most of it are interpreters and libraries, which no budget counts.
+        """
         return {
-            "seconds": round(self.seconds, 3),
-            "peak_memory_mb": self.peak_rss_mb,
+            **self.taken,
+            "memory": f"{self.grown_mb:.0f} MB for the data, of a budget of {self.budget.total_mb} MB; with "
+            f"interpreters and libraries, which the budget does not count, {self.peak_rss_mb:.0f} MB",
             "memory_above_idle_mb": self.grown_mb,
             "memory_budget_mb": self.budget.total_mb,
         }
@@ -97,6 +111,36 @@ def content_digest(
     return data_version_of(rows)
 
 
+def with_unit(n_bytes: float) -> str:
+    """Bytes as people read them: `860 kB`, `1.2 GB`."""
+    size, unit = float(n_bytes), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.3g} {unit}" if size < 100 else f"{size:.0f} {unit}"
+
+
+def megabytes(n_bytes: float) -> float:
+    """Bytes for a plot."""
+    return float(f"{n_bytes / 1e6:.4g}")
+
+
+def unusual(counts: Mapping[str, int]) -> dict[str, int]:
+    """Those counts that are not zero: what is mostly zero is shown when it is not."""
+    return {name: count for name, count in counts.items() if count}
+
+
+def some(count: int, noun: str, plural: str = "") -> str:
+    """`1 file`, `2 files`."""
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+    """`4 written, 1 series quarantined`: the counts that are not zero."""
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
 def counted(counts: Mapping[str, int]) -> pd.DataFrame:
     """Counts as a table of two columns."""
     import pandas as pd
@@ -119,6 +163,8 @@ def _cell(value: Any) -> str | int | float | bool | None:
 
     if value is None or (isinstance(value, float) and value != value) or value is pd.NA:
         return None
+    if isinstance(value, tuple):
+        return " x ".join(map(str, value))
     if hasattr(value, "item"):
         value = value.item()
     return value if isinstance(value, (str, int, float, bool)) else str(value)

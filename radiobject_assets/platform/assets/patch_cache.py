@@ -5,7 +5,13 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.platform.assets.materialization_metadata import measuring
+from radiobject_assets.platform.assets import asset_pages
+from radiobject_assets.platform.assets.materialization_metadata import (
+    measuring,
+    megabytes,
+    some,
+    with_unit,
+)
 from radiobject_assets.platform.assets.partitions import TRAINING_GROUP, asset_key, split_partitions
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
@@ -28,9 +34,7 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
         kinds={"numpy", "pytorch"},
         owners=settings.owners,
         code_version=patches_version(settings.patches),
-        description="Patches of "
-        + " x ".join(map(str, settings.patches.size_voxels))
-        + " voxels, uncompressed and memory-mapped, from the snapshot's volumes of one split.",
+        description=asset_pages.of_patch_cache(settings),
     )
     @with_own_resources(settings)
     def patch_cache(
@@ -62,15 +66,21 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
                     budget=memory.budget(),
                     ctx=storage.ctx,
                 )
+            summary = (
+                f"{some(cache.n_patches, 'patch', 'patches')} of {some(len(subjects), 'subject')}, "
+                f"{with_unit(cache.bytes)}"
+            )
+            context.log.info(summary)
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(cache.digest),
                 metadata={
+                    "summary": summary,
                     "patches": cache.n_patches,
-                    "bytes": cache.bytes,
                     "subjects": len(subjects),
                     "snapshot": snapshot,
                     "splits": divided.digest,
                     "file": dg.MetadataValue.path(str(cache.path)),
+                    "mb": megabytes(cache.bytes),
                     **measurement.metadata(),
                 },
             )

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -80,6 +80,42 @@ def public_outcomes(outcomes: Sequence[SeriesOutcome]) -> pd.DataFrame:
     unexpected = rows["reason"] == Reason.WORKER_DIED.value
     rows.loc[unexpected, "detail"] = "see work/arrivals for what it said"
     return rows
+
+
+def shown_outcomes(outcomes: Sequence[SeriesOutcome], page: str = "") -> pd.DataFrame:
+    """Public outcomes as a page shows the first of them: what was held back on top, few columns.
+
+    Parameters
+    ----------
+    page
+        The collection that the page is of, which its rows need not say.
+    """
+    import pandas as pd
+
+    told = public_outcomes(outcomes)
+    told = told.sort_values("verdict", ascending=False, key=lambda v: v == "quarantined", kind="stable")
+    told = told.astype("object").where(told.notna(), "")
+    rows = [
+        {
+            "series": row.series_token,
+            "became": row.verdict if row.status == "not_selected" else row.status,
+            "collection": row.collection if row.collection != page else "",
+            "why": _joined("; ", _joined(": ", row.reason, row.detail), row.also),
+            "image": ", ".join(str(part) for part in _image(row) if part),
+        }
+        for row in told.itertuples(index=False)
+    ]
+    shown = pd.DataFrame(rows, columns=["series", "became", "collection", "why", "image"])
+    return shown.loc[:, [bool((shown[name] != "").any()) for name in shown]]
+
+
+def _image(row: Any) -> tuple[str, ...]:
+    return row.modality, _joined(" ", row.shape, row.dtype), _joined(" ", row.spacing_mm, "mm")
+
+
+def _joined(between: str, *parts: object) -> str:
+    """The parts that are not empty; nothing where the first is."""
+    return between.join(str(part) for part in parts if part) if parts[0] else ""
 
 
 def keep_full_report(error: Exception, folder: Path) -> Path:

@@ -10,9 +10,16 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import NotMadeYetError
+from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.collections import unsound
 from radiobject_assets.platform.assets.history import failed_arrivals
-from radiobject_assets.platform.assets.materialization_metadata import counted, measuring, table
+from radiobject_assets.platform.assets.materialization_metadata import (
+    counted,
+    in_words,
+    measuring,
+    table,
+    unusual,
+)
 from radiobject_assets.platform.assets.partitions import (
     STORE_GROUP,
     asset_key,
@@ -82,9 +89,7 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
         kinds={"tiledb", "snapshot"},
         owners=settings.owners,
         code_version="2",
-        description="A snapshot of the whole store: a timestamp that stays readable, counts and a digest. "
-        "The same content gives the same snapshot. Its manifest (digests of every volume, no identifier) and "
-        "its data card lie beside the store, under `manifests`.",
+        description=asset_pages.DATASET,
     )
     @with_own_resources(settings)
     def snapshot(
@@ -123,23 +128,27 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
                 renew_manifests(tables.storage, uri, settings=dataset.config, ctx=storage.ctx)
             # of an earlier dataset.yaml, or written by others: nothing keeps them up to date
             unlisted = sorted(note.counts.keys() - {"subjects", *dataset.config.collections})
+            counts = {"subjects": note.counts.get("subjects", 0), **note.counts}
+            summary = f"{note.name}: {in_words(counts) or 'nothing yet'}"
+            summary += "" if is_new else "; nothing changed since it was made"
+            context.log.info(summary)
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(note.version),
                 metadata={
+                    "summary": summary,
                     "snapshot": note.name,
-                    "timestamp_ms": note.timestamp_ms,
-                    "digest": note.digest,
-                    "is_new": int(is_new),
-                    **{f"n_{name}": count for name, count in note.counts.items()},
-                    "distrusted_arrivals": len(distrusted),
+                    **{f"n_{name}": count for name, count in counts.items()},
+                    **unusual({"distrusted_arrivals": len(distrusted)}),
                     **_told(kept, tables),
                     **(
                         {"not_in_dataset_yaml": ", ".join(unlisted)}
                         if unlisted and not dataset.config.collects_by_modality
                         else {}
                     ),
-                    "store": dg.MetadataValue.text(uri),
                     **measurement.metadata(),
+                    "taken_at": dg.MetadataValue.timestamp(note.timestamp_ms / 1000),
+                    "digest": note.digest,
+                    "store": dg.MetadataValue.text(uri),
                 },
             )
 
@@ -150,15 +159,19 @@ def _told(kept: "KeptSnapshot", tables: WorkingTables) -> dict[str, Any]:
     """The manifest, the card, and what changed since the snapshot before."""
     changes = kept.changes
     return {
+        **(
+            {
+                "changes_since": kept.before,
+                "changes": table(counted(changes.counts)),
+                **unusual(changes.counts),
+            }
+            if changes is not None
+            else {}
+        ),
         "card": dg.MetadataValue.md(kept.cards.markdown),
         "manifest": dg.MetadataValue.path(tables.where(kept.manifest)),
         "manifest_digest": kept.cards.digests.digest,
         "content_digest": kept.cards.digests.content,
-        **(
-            {"changes_since": kept.before, "changes": table(counted(changes.counts)), **changes.counts}
-            if changes is not None
-            else {}
-        ),
     }
 
 

@@ -9,11 +9,14 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import NotMadeYetError
+from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.materialization_metadata import (
     counted,
     data_version_of,
     measuring,
+    some,
     table,
+    unusual,
 )
 from radiobject_assets.platform.assets.partitions import TRAINING_GROUP, asset_key
 from radiobject_assets.platform.assets.privacy import shielded
@@ -99,14 +102,14 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
         kinds={"parquet"},
         owners=settings.owners,
         code_version=split_version(settings),
-        description="Subjects divided into "
-        + ", ".join(f"{name} {share:.0%}" for name, share in settings.split.shares.items())
-        + ". Whom training used once keeps the split for good; subjects of arrivals that failed their check "
-        "are left out.",
+        description=asset_pages.of_splits(settings),
     )
     @with_own_resources(settings)
     def splits(
-        dataset: DatasetResource, storage: StorageResource, memory: MemoryBudgetResource
+        context: dg.AssetExecutionContext,
+        dataset: DatasetResource,
+        storage: StorageResource,
+        memory: MemoryBudgetResource,
     ) -> dg.MaterializeResult[None]:
         from radiobject_assets.curation.divided_snapshot import DividedSnapshot, divide_snapshot
         from radiobject_assets.curation.kept import keep_snapshot
@@ -142,15 +145,25 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
                 )
             division = divided.division
             pairs = division.table[["obs_subject_id", "split"]].to_dict(orient="records")
+            sides = division.table["split"].value_counts()
+            summary = f"{some(len(division.table), 'subject')}: " + ", ".join(
+                f"{name} {sides.get(name, 0)}" for name in config.split.shares
+            )
+            context.log.info(summary)
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(data_version_of([note.version, *pairs])),
                 metadata={
+                    "summary": summary,
                     "subjects": len(division.table),
-                    "trainable": division.trainable,
-                    "left_out": divided.left_out,
                     **_counts(division, config),
-                    "moved_by_hand": division.moved_by_hand,
-                    "moved_when_usable": division.moved_when_usable,
+                    "trainable": division.trainable,
+                    **unusual(
+                        {
+                            "left_out": divided.left_out,
+                            "moved_by_hand": division.moved_by_hand,
+                            "moved_when_usable": division.moved_when_usable,
+                        }
+                    ),
                     **({"empty_splits": ", ".join(division.empty)} if division.empty else {}),
                     "snapshot": note.name,
                     "card": dg.MetadataValue.md(kept.cards.markdown),

@@ -7,8 +7,15 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.ingest.settings import settings_version
+from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.arrival import plan_of
-from radiobject_assets.platform.assets.materialization_metadata import data_version_of, measuring
+from radiobject_assets.platform.assets.materialization_metadata import (
+    data_version_of,
+    in_words,
+    measuring,
+    some,
+    unusual,
+)
 from radiobject_assets.platform.assets.partitions import STORE_GROUP, arrival_partitions, asset_key
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.own_names import with_own_resources
@@ -26,7 +33,7 @@ def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
         kinds={"tiledb", "table"},
         owners=settings.owners,
         code_version=f"1-{settings_version(settings)}",
-        description=f"One row for each subject of an arrival, with what `{settings.subjects.table}` says.",
+        description=asset_pages.SUBJECTS,
     )
     @with_own_resources(settings)
     def subjects(
@@ -68,15 +75,24 @@ def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
                 hold_pseudonyms(config.store_uri, release.mark, ctx=storage.ctx)
                 write_subjects(config.store_uri, imaged, table, storage.ctx)
             described = set(table["obs_subject_id"])
+            rare = {
+                "without_images": len(described - set(imaged)),
+                "not_in_the_table": len(set(imaged) - described) if described else 0,
+                "columns_left_out": len(told.left_out),
+            }
+            more = in_words(
+                {"with images": len(imaged), **{name.replace("_", " "): n for name, n in rare.items()}}
+            )
+            summary = some(len(rows), "subject") + (f", {more}" if more else "")
+            context.log.info(summary)
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(data_version_of(rows.to_dict(orient="records"))),
                 metadata={
+                    "summary": summary,
                     "subjects": len(rows),
                     "with_images": len(imaged),
-                    "without_images": len(described - set(imaged)),
-                    "not_in_the_table": len(set(imaged) - described),
+                    **unusual(rare),
                     "columns": ", ".join(str(column) for column in rows.columns),
-                    "columns_left_out": len(told.left_out),
                     **({"left_out": told.told} if told.told else {}),
                     **measurement.metadata(),
                 },

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.diagnostics import kinds
 from radiobject_assets.platform.assets.arrival import plan_of
 from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key
+from radiobject_assets.platform.checks.check_pages import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.platform.dagster_internals import EvaluationOfEverything
 from radiobject_assets.platform.own_names import with_own_resources
@@ -24,8 +26,11 @@ def build_accounting_check(settings: DatasetSettings) -> dg.AssetChecksDefinitio
         asset=asset_key(settings, "series"),
         name="every_file_accounted_for",
         partitions_def=arrival_partitions(settings),
-        description="The arrival's files are those of its series, the unreadable ones and its tables. "
-        "Without a partition: of every arrival that is in the landing zone and was scanned.",
+        description=taught(
+            "Every file of an arrival is in exactly one series, or listed without an image, or a table of "
+            "its subjects. Without a partition: of every scanned arrival that is in the landing zone.",
+            [kinds.UNACCOUNTED],
+        ),
     )
     @with_own_resources(settings)
     def every_file_accounted_for(

@@ -6,15 +6,17 @@ from dataclasses import replace
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.diagnostics import kinds
 from radiobject_assets.diagnostics.findings import Report
 from radiobject_assets.platform.assets.collections import kept_outcomes
-from radiobject_assets.platform.assets.materialization_metadata import measuring
+from radiobject_assets.platform.assets.materialization_metadata import measuring, megabytes
 from radiobject_assets.platform.assets.partitions import (
     ALL_VOLUMES,
     INTEGRITY_CHECK,
     arrival_partitions,
     asset_key,
 )
+from radiobject_assets.platform.checks.check_pages import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.platform.dagster_internals import EvaluationOfEverything
 from radiobject_assets.platform.own_names import with_own_resources
@@ -30,9 +32,12 @@ def build_integrity_check(settings: DatasetSettings, name: str) -> dg.AssetCheck
         name=INTEGRITY_CHECK,
         partitions_def=arrival_partitions(settings),
         blocking=True,
-        description="Of one arrival: every row names an array as described, whose voxels have the row's "
-        "digest; rows are as written; affines are sound; labels lie on their image's grid. Without a "
-        "partition: of all volumes.",
+        description=taught(
+            "Of one arrival: every row names an array as described, whose voxels have the row's digest; "
+            "rows are as written; affines are sound; labels lie on their image's grid. Without a partition: "
+            "of all volumes. While it is red, the arrival's subjects are kept out of the splits.",
+            kinds.OF_VOLUMES,
+        ),
     )
     @with_own_resources(settings)
     def integrity(
@@ -53,13 +58,13 @@ def build_integrity_check(settings: DatasetSettings, name: str) -> dg.AssetCheck
             outcomes = kept_outcomes(dataset.tables(storage), key, name) if key is not None else None
             with measuring(memory.budget()) as measurement:
                 report = check_collections(uri, selected, arrival=key, outcomes=outcomes, ctx=storage.ctx)
-            numbers = {"volumes": report.n_volumes, "bytes": report.voxel_bytes, **measurement.metadata()}
+            numbers = {"voxels_mb": megabytes(report.voxel_bytes), **measurement.taken}
             # an arrival without volumes of this collection is nothing out of the ordinary
             if key is not None and report.n_volumes == 0 and report.is_sound:
                 return dg.AssetCheckResult(
                     passed=True,
                     description="this arrival has no volumes of this collection",
-                    metadata=numbers,
+                    metadata={"looked_at": 0, **numbers},
                 )
             # by its asset, which is one for all collections where these are made by modality
             findings = tuple(replace(finding, collection=name) for finding in report.findings)

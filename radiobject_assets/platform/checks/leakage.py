@@ -11,6 +11,7 @@ from radiobject_assets.diagnostics.findings import Finding, Report
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import pinned_splits
+from radiobject_assets.platform.checks.check_pages import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import DatasetResource, StorageResource
@@ -30,8 +31,11 @@ def build_leakage_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
         asset=asset_key(settings, "splits"),
         name="no_leakage",
         blocking=True,
-        description="No subject, group, study, series or identical image is in two splits, and everybody who "
-        "was to be divided is in one.",
+        description=taught(
+            "No subject, group, study, series or identical image is in two splits, and everybody who was to "
+            "be divided is in one. While it is red, no patch cache is built.",
+            [kinds.SUBJECT_TWICE, kinds.GROUP_DIVIDED, kinds.ONE_PERSON_TWICE, kinds.UNASSIGNED],
+        ),
     )
     @with_own_resources(settings)
     def no_leakage(dataset: DatasetResource, storage: StorageResource) -> dg.AssetCheckResult:
@@ -53,7 +57,7 @@ def build_leakage_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
             left_out = set(rows.loc[rows["arrival"].isin(distrusted), "obs_subject_id"])
             on_purpose = rows["obs_subject_id"].isin(left_out - set(splits["obs_subject_id"]))
             found = find_leakage(splits, rows[~on_purpose], groups)
-            numbers = {"subjects": len(splits), "volumes": len(rows)}
+            numbers = {"volumes": len(rows)}
             kept = dataset.work.root / "leakage.parquet"
             if found.empty:
                 kept.unlink(missing_ok=True)

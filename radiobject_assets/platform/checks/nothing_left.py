@@ -32,7 +32,10 @@ def build_left_behind_check(settings: DatasetSettings) -> dg.AssetChecksDefiniti
         asset=asset_key(settings, "raw_dicom"),
         name=LEFT_BEHIND_CHECK,
         description="Every arrival of the landing zone is taken in as it lies there, or on its way. Told "
-        "anew by the sensor whenever that changes, and every day.",
+        "anew by the sensor whenever that changes, and every day.\n\n"
+        "**When it is yellow or red**, the table says for each arrival that is not in since when, after how "
+        "many tries, with which error, and whether it is tried again by itself. What is wrong with the files "
+        "is put right in the landing zone: they are taken in again when they are quiet.",
     )
     @with_own_resources(settings)
     def nothing_left_behind(dataset: DatasetResource, storage: StorageResource) -> dg.AssetCheckResult:

@@ -18,7 +18,7 @@ from radiobject_assets.platform.assets.privacy import (
 )
 
 _SEVERITY = {Severity.ERROR: dg.AssetCheckSeverity.ERROR, Severity.WARN: dg.AssetCheckSeverity.WARN}
-_SHOWN = ("id", "problem", "evidence", "about", "collection", "arrival", "split", "why", "mend")
+_SHOWN = ("problem", "evidence", "about", "collection", "arrival", "split", "mend", "id")
 
 
 def check_result(
@@ -69,13 +69,12 @@ def failed(
     *,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
 ) -> dg.AssetCheckResult:
-    """A failed check with what to do about it."""
-    advice = {"what_to_do": dg.MetadataValue.md(what_to_do)} if what_to_do else {}
+    """A failed check with what to do about it: both in its description, which every page shows whole."""
     return dg.AssetCheckResult(
         passed=False,
         severity=severity,
-        description=sentences(problem, what_to_do),
-        metadata={"problem": problem, **advice, **(metadata or {})},
+        description="\n\n".join(filter(None, (sentences(problem), sentences(what_to_do)))),
+        metadata=metadata,
     )
 
 

@@ -13,6 +13,7 @@ from radiobject_assets.platform.assets.history import latest_of_partition
 from radiobject_assets.platform.assets.materialization_metadata import measuring
 from radiobject_assets.platform.assets.partitions import asset_key, split_partitions
 from radiobject_assets.platform.assets.splits import pinned_splits
+from radiobject_assets.platform.checks.check_pages import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.platform.checks.surroundings import is_of
 from radiobject_assets.platform.dagster_internals import EvaluationOfEverything
@@ -27,9 +28,12 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
         asset=asset_key(settings, "patch_cache"),
         name="patches_match_volumes",
         partitions_def=split_partitions(settings),
-        description="Some patches and their labels are cut from the volumes again and compared, and every "
-        "subject of a cache is in its split today. "
-        "Without a partition: of every split that has a cache.",
+        description=taught(
+            "Some patches and their labels are cut from the volumes again and compared, to the voxel, and "
+            "every subject of a cache is in its split today. "
+            "Without a partition: of every split that has a cache.",
+            [kinds.PATCHES_DIFFER, kinds.CACHE_OF_OTHERS, kinds.CACHE_OLD, kinds.CACHE_EMPTY],
+        ),
     )
     @with_own_resources(settings)
     def patches_match_volumes(
@@ -84,10 +88,9 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
                         )
             numbers = {
                 "patches": patches,
-                "compared": compared,
                 "wrong": wrong,
                 "largest_difference": largest,
-                **measurement.metadata(),
+                **measurement.taken,
             }
             return result_of(Report(compared, "patches", tuple(findings)), numbers)
 

@@ -14,6 +14,7 @@ from radiobject_assets.diagnostics.findings import Finding, Report
 from radiobject_assets.platform.assets.materialization_metadata import table
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
+from radiobject_assets.platform.checks.check_pages import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import DatasetResource, StorageResource, WorkingTables
@@ -32,9 +33,14 @@ def build_reading_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=asset_key(settings, "dataset"),
         name=READING_CHECK,
-        description="Random patches of "
-        + (" and ".join(sorted(cut_from)) if cut_from else "each collection")
-        + " are read and timed, beside a plain file of as many bytes; that ratio is compared with its past.",
+        description=taught(
+            "Random patches of "
+            + (" and ".join(sorted(cut_from)) if cut_from else "each collection")
+            + " are read from the store and timed, beside a plain file of as many bytes; that ratio is "
+            "compared with its past. `patch_ms` is the time of each, `amplification` what had to be read for "
+            "one voxel that was asked for. Training from the patch cache does not depend on it.",
+            [kinds.COARSE_TILES, kinds.SLOW_READS, kinds.READS_SLOWED, kinds.NOT_MEASURED],
+        ),
     )
     @with_own_resources(settings)
     def read_performance(dataset: DatasetResource, storage: StorageResource) -> dg.AssetCheckResult:

@@ -11,10 +11,12 @@ import time
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.diagnostics import kinds
 from radiobject_assets.diagnostics.findings import Report
 from radiobject_assets.diagnostics.rule_registry import RULES, StandingRule
 from radiobject_assets.platform.assets.partitions import ALL_VOLUMES, asset_key, collection_names
 from radiobject_assets.platform.checks.collected_outcomes import collect_outcomes
+from radiobject_assets.platform.checks.check_pages import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.platform.checks.surroundings import inspection_of
 from radiobject_assets.platform.own_names import with_own_resources
@@ -69,7 +71,9 @@ def standing_keys(settings: DatasetSettings) -> list[dg.AssetCheckKey]:
 
 
 def _build_check(settings: DatasetSettings, rule: StandingRule, name: str) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset=asset_key(settings, name), name=rule.name, description=rule.description)
+    @dg.asset_check(
+        asset=asset_key(settings, name), name=rule.name, description=taught(rule.description, rule.kinds)
+    )
     @with_own_resources(settings)
     def standing(
         context: dg.AssetCheckExecutionContext, dataset: DatasetResource, storage: StorageResource
@@ -86,9 +90,12 @@ def _build_verification(settings: DatasetSettings, name: str) -> dg.AssetChecksD
     @dg.asset_check(
         asset=asset_key(settings, name),
         name=VERIFIED,
-        description="Every volume of every arrival in turn, some each time: its voxels have the digest that "
-        "was written, its array and its row say the same, the row is the one that was written, nothing that "
-        "came is gone, and its values are plausible. Goes on where it stopped.",
+        description=taught(
+            "Every volume of every arrival in turn, some each time: its voxels have the digest that was "
+            "written, its array and its row say the same, the row is the one that was written, nothing that "
+            "came is gone, and its values are plausible. Goes on where it stopped.",
+            (*kinds.OF_VOLUMES, *kinds.OF_VALUES),
+        ),
     )
     @with_own_resources(settings)
     def volumes_verified(
