@@ -40,12 +40,14 @@ class WorkingTables:
 
     def waiting(self, arrival: str, collection: str) -> str:
         """The arrival's labels of one collection that wait for their image; there only if some do."""
-        return f"arrivals/{arrival}/waiting-{collection}.parquet"
+        return f"{self.waiting_folder}/{arrival}/{collection}.parquet"
 
     def verified(self, collection: str) -> str:
         """When each volume of a collection was last verified, and what was found."""
         return f"verified/{collection}.parquet"
 
+    waiting_folder = "waiting"
+    """Of labels that wait, and nothing else: each tick looks here, however many arrivals there are."""
     snapshot = "snapshot.json"
     """Description of the latest snapshot."""
     splits = "splits.parquet"

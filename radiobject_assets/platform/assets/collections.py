@@ -49,16 +49,11 @@ def waiting_by_arrival(
     from radiobject_assets.ingest.labels_on_images.waiting import labels_of_rows
 
     found: dict[str, tuple[WaitingLabels, ...]] = {}
-    names = [name for name in tables.below("arrivals") if _is_waiting(name, collections)]
+    names = [name for name in tables.below(tables.waiting_folder) if PurePosixPath(name).stem in collections]
     for name, rows in tables.frames(names):
-        arrival = name.split("/")[1]
+        arrival = PurePosixPath(name).parent.name
         found[arrival] = found.get(arrival, ()) + labels_of_rows(rows)
     return found
-
-
-def _is_waiting(name: str, collections: Collection[str]) -> bool:
-    file = PurePosixPath(name)
-    return file.name.startswith("waiting-") and file.stem.removeprefix("waiting-") in collections
 
 
 def kept_outcomes(tables: WorkingTables, arrival: str, collection: str) -> "pd.DataFrame | None":
@@ -139,7 +134,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
                     plan,
                     config.store_uri,
                     collections=selected,
-                    present=zone.listing().keys - vanished(tables),
+                    present=zone.keys() - vanished(tables),
                     budget=memory.budget(),
                     compute=compute.compute(),
                 )

@@ -33,6 +33,8 @@ from radiobject_assets.training.recipe_versions import patches_version
 
 # Materializations of each asset whose memory is looked at.
 _RECENT = 50
+# Tables of arrivals that are read together.
+_AT_ONCE = 256
 # An interpreter with its libraries is the same whatever the data, and comes on top of the budget.
 _WORKER_MB = 120
 # Walking the files of a large landing zone takes longer than anybody waits for a check.
@@ -75,11 +77,12 @@ def outcomes_of(tables: WorkingTables, collection: str) -> pd.DataFrame:
     """What became of all series that were meant for a collection, with the key of their arrival."""
     import pandas as pd
 
-    found = [
-        tables.frame(tables.outcomes(key, collection)).assign(arrival=key)
-        for key in arrivals_with_outcomes(tables, collection)
-    ]
-    found = [frame for frame in found if len(frame)]
+    names = [tables.outcomes(key, collection) for key in arrivals_with_outcomes(tables, collection)]
+    found = []
+    for start in range(0, len(names), _AT_ONCE):  # on S3 their requests are under way together
+        for name, frame in tables.frames(names[start : start + _AT_ONCE]):
+            if len(frame):
+                found.append(frame.assign(arrival=name.split("/")[1]))
     if not found:
         return pd.DataFrame({name: pd.Series(dtype="str") for name in NO_OUTCOMES})
     return pd.concat(found, ignore_index=True)
@@ -139,7 +142,16 @@ def _caches(
 
 def _peaks(dataset: DatasetResource, instance: dg.DagsterInstance) -> Sequence[MemoryPeak]:
     config = dataset.config
-    names = ("raw_dicom", "series", *collection_names(config), "subjects", "dataset", "splits", "patch_cache")
+    names = (
+        "raw_dicom",
+        "series",
+        *collection_names(config),
+        "subjects",
+        "dataset",
+        "splits",
+        "patch_cache",
+        "upkeep",
+    )
     allowed = _WORKER_MB * usable_cores()
     found = []
     for name in names:
