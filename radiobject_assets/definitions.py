@@ -20,7 +20,11 @@ from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.forgetting.forget_job import build_forget_job
 from radiobject_assets.platform.assets import build_assets
 from radiobject_assets.platform.automation import build_arrival_job, build_sensors, with_conditions
-from radiobject_assets.platform.automation.schedules import build_schedules, build_standing_job
+from radiobject_assets.platform.automation.schedules import (
+    build_schedules,
+    build_standing_job,
+    build_upkeep_job,
+)
 from radiobject_assets.platform.checks import build_checks
 from radiobject_assets.platform.history_retention import build_history_schedule
 from radiobject_assets.resources import (
@@ -63,7 +67,12 @@ def build_definitions(
         return dg.Definitions(
             assets=with_conditions(settings, assets),
             asset_checks=checks,
-            jobs=[job, build_standing_job(settings), build_forget_job(settings, assets, checks)],
+            jobs=[
+                job,
+                build_standing_job(settings),
+                build_upkeep_job(settings),
+                build_forget_job(settings, assets, checks),
+            ],
             sensors=build_sensors(settings, job, assets),
             schedules=[*build_schedules(settings), build_history_schedule(settings)],
             resources={**build_resources(settings), **(overrides or {})},

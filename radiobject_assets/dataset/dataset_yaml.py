@@ -18,10 +18,13 @@ from radiobject_assets.dataset.layouts import LAYOUTS, with_layout
 from radiobject_assets.dataset.section import COLLECTION_NAME, Section, Several
 from radiobject_assets.dataset.subject_section import SubjectsConfig
 from radiobject_assets.dataset.training_section import PatchesConfig, SplitConfig
+from radiobject_assets.dataset.upkeep_section import UpkeepConfig
 from radiobject_assets.errors import ConfigurationError
 
 # Names that the Dagster assets of every data set already have.
-RESERVED_NAMES = frozenset({"raw_dicom", "series", "subjects", "dataset", "splits", "patch_cache", "profile"})
+RESERVED_NAMES = frozenset(
+    {"raw_dicom", "series", "subjects", "dataset", "splits", "patch_cache", "profile", "upkeep"}
+)
 
 
 def check_store_uri(uri: str) -> str:
@@ -81,6 +84,8 @@ class DatasetSettings(Section):
     """What is kept of unusual images."""
     arrivals: ArrivalsConfig = Field(default_factory=ArrivalsConfig.model_construct)
     """When an arrival is complete, and how it is called."""
+    upkeep: UpkeepConfig = Field(default_factory=UpkeepConfig.model_construct)
+    """What the nightly upkeep removes."""
     split: SplitConfig = Field(default_factory=SplitConfig.model_construct)
     """How subjects are divided."""
     patches: PatchesConfig | None = None

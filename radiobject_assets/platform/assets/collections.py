@@ -23,6 +23,7 @@ from radiobject_assets.platform.assets.partitions import (
 )
 from radiobject_assets.platform.assets.pictures import preview_metadata
 from radiobject_assets.platform.assets.privacy import public_outcomes, shielded
+from radiobject_assets.platform.memory_pool import MEMORY_POOL
 from radiobject_assets.resources import (
     ComputeResource,
     DatasetResource,
@@ -82,6 +83,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
         deps=[asset_key(settings, upstream) for upstream in ("series", image_of_labels) if upstream],
         group_name=STORE_GROUP,
         kinds={"tiledb", _kind(collection)},
+        pool=MEMORY_POOL,
         owners=settings.owners,
         code_version=f"1-{settings_version(settings)}",
         tags={"radiobject/kind": collection.kind} if collection else {},
