@@ -13,7 +13,7 @@ from radiobject_assets.definitions import build_definitions
 from radiobject_assets.phantom.cohort import make_ct_series
 from radiobject_assets.platform.headless import open_instance, run_pass
 from radiobject_assets.store import RadiObject
-from radiobject_assets.training.cache.eviction import remove_caches, superseded
+from radiobject_assets.training.cache.eviction import evict_caches, superseded
 
 DATASET = """\
 collections:
@@ -60,7 +60,7 @@ def test_shared_shards_give_nothing_back(tmp_path: Path) -> None:
     old = cache(tmp_path, "old", made_days_ago=9)
     new = cache(tmp_path, "new", made_days_ago=8)
     (new / "taken-over.npy").hardlink_to(old / "shard-0.npy")
-    assert remove_caches([old]) == len("{}")
+    assert evict_caches([old]) == len("{}")
     assert (new / "taken-over.npy").read_bytes() == b"patches"
 
 

@@ -43,7 +43,7 @@ def build_upkeep(settings: DatasetSettings) -> dg.AssetsDefinition:
         memory: MemoryBudgetResource,
     ) -> dg.MaterializeResult[None]:
         from radiobject_assets.store import VacuumReport, consolidate, is_store, vacuum
-        from radiobject_assets.training.cache.eviction import remove_caches, superseded
+        from radiobject_assets.training.cache.eviction import evict_caches, superseded
 
         with shielded(dataset.work.root):
             config, uri = dataset.config, dataset.config.store_uri
@@ -62,7 +62,7 @@ def build_upkeep(settings: DatasetSettings) -> dg.AssetsDefinition:
                         before_s=before_s,
                     )
                 ]
-                freed = remove_caches(old)
+                freed = evict_caches(old)
             return dg.MaterializeResult(
                 metadata={
                     "bytes_freed": removed.bytes + freed,

@@ -30,7 +30,7 @@ def superseded(folder: Path, *, current: Collection[Path], before_s: float) -> l
     ]
 
 
-def remove_caches(caches: Collection[Path]) -> int:
+def evict_caches(caches: Collection[Path]) -> int:
     """Remove caches; returns the bytes that this gives back. Shards that another cache shares give none."""
     freed = 0
     for cache in caches:
