@@ -21,7 +21,11 @@ from radiobject_assets.forgetting.forget_job import build_forget_job
 from radiobject_assets.platform.assets import build_assets
 from radiobject_assets.platform.automation import build_arrival_job, build_sensors, with_conditions
 from radiobject_assets.platform.automation.archive_sensor import build_fetch_job, build_sources_sensor
-from radiobject_assets.platform.automation.schedules import build_schedules, build_standing_job
+from radiobject_assets.platform.automation.schedules import (
+    build_schedules,
+    build_standing_job,
+    build_upkeep_job,
+)
 from radiobject_assets.platform.checks import build_checks
 from radiobject_assets.platform.history_retention import build_history_schedule
 from radiobject_assets.platform.own_names import own_name
@@ -74,7 +78,13 @@ def build_definitions(
         return dg.Definitions(
             assets=with_conditions(settings, assets),
             asset_checks=checks,
-            jobs=[job, build_standing_job(settings), build_forget_job(settings, assets, checks), *fetch_jobs],
+            jobs=[
+                job,
+                build_standing_job(settings),
+                build_upkeep_job(settings),
+                build_forget_job(settings, assets, checks),
+                *fetch_jobs,
+            ],
             sensors=[
                 *build_sensors(settings, job, assets),
                 *(build_sources_sensor(settings, one) for one in fetch_jobs),

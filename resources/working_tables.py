@@ -80,7 +80,7 @@ class WorkingTables:
 
     def waiting(self, arrival: str, collection: str) -> str:
         """The arrival's labels of one collection that wait for their image; there only if some do."""
-        return f"arrivals/{arrival}/waiting-{collection}.parquet"
+        return f"{self.waiting_folder}/{arrival}/{collection}.parquet"
 
     def copies(self, arrival: str, collection: str) -> str:
         """A mark that images of an arrival are copies of another's volumes (its outcomes say which)."""
@@ -90,6 +90,8 @@ class WorkingTables:
         """When each volume of a collection was last verified, and what was found."""
         return f"verified/{collection}.parquet"
 
+    waiting_folder = "waiting"
+    """Of labels that wait, and nothing else: each tick looks here, however many arrivals there are."""
     snapshot = "snapshot.json"
     """Description of the latest snapshot."""
     read_performance = "read_performance.json"

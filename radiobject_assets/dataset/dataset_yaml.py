@@ -19,12 +19,15 @@ from radiobject_assets.dataset.section import COLLECTION_NAME, Section, Several
 from radiobject_assets.dataset.source_section import ReceiverConfig, SourceConfig
 from radiobject_assets.dataset.subject_section import SubjectsConfig
 from radiobject_assets.dataset.training_section import PatchesConfig, SplitConfig
+from radiobject_assets.dataset.upkeep_section import UpkeepConfig
 from radiobject_assets.errors import ConfigurationError
 
 RECEIVED = "received"
 """What arrivals of the receiver are called by, as those of a source by its name."""
 # Names that the Dagster assets of every data set already have.
-RESERVED_NAMES = frozenset({"raw_dicom", "series", "subjects", "dataset", "splits", "patch_cache", "profile"})
+RESERVED_NAMES = frozenset(
+    {"raw_dicom", "series", "subjects", "dataset", "splits", "patch_cache", "profile", "upkeep"}
+)
 
 
 def check_store_uri(uri: str) -> str:
@@ -90,6 +93,8 @@ class DatasetSettings(Section):
     """Archives that are asked for studies, by a name of yours (docs/guide/archives.md)."""
     receiver: ReceiverConfig | None = None
     """Who may send to `radiobject-assets receive`."""
+    upkeep: UpkeepConfig = Field(default_factory=UpkeepConfig.model_construct)
+    """What the nightly upkeep removes."""
     split: SplitConfig = Field(default_factory=SplitConfig.model_construct)
     """How subjects are divided."""
     patches: PatchesConfig | None = None

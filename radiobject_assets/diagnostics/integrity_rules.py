@@ -68,15 +68,16 @@ def check_collections(
     StorageError
         There is no store at that URI.
     """
-    every = read_inventory(store_uri, collections=collections, ctx=ctx)
-    rows = every if arrival is None else every[every["arrival"] == arrival]
+    rows = read_inventory(store_uri, collections=collections, arrival=arrival, ctx=ctx)
     store = RadiObject(store_uri, ctx=ctx)
     findings: list[Finding] = []
     findings += geometry_is_sound(rows)
     findings += labels_on_their_images(store_uri, rows, ctx)
     if outcomes is not None and arrival is not None:
         # another arrival may have brought the same series later: its row is there, and is that one's
-        findings += rows_as_written(every, outcomes, arrival, set(store.obs_subject_ids))
+        ids = {str(one) for one in outcomes["obs_id"].dropna()}
+        kept = read_inventory(store_uri, collections=collections, obs_ids=ids, ctx=ctx)
+        findings += rows_as_written(kept, outcomes, arrival, set(store.obs_subject_ids))
     for name, group in rows.groupby("collection", sort=True):
         findings += arrays_match_rows(store.collection(str(name)), group, ctx)
     return IntegrityReport(len(rows), int(rows["voxel_bytes"].sum()), tuple(findings))
@@ -143,7 +144,13 @@ def labels_on_their_images(
     named = rows["labels_of"].notna() & (rows["labels_of"] != "")
     if not named.any():
         return []
-    images = read_inventory(store_uri, collections=set(rows.loc[named, "labels_of_collection"]), ctx=ctx)
+    owners = rows.loc[named]
+    images = read_inventory(
+        store_uri,
+        collections=set(owners["labels_of_collection"]),
+        obs_ids=set(owners["labels_of"]),
+        ctx=ctx,
+    )
     return labels_on_image_grid(rows, images)
 
 

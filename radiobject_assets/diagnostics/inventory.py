@@ -24,6 +24,7 @@ def read_inventory(
     snapshot: str | None = None,
     collections: Collection[str] | None = None,
     arrival: str | None = None,
+    obs_ids: Collection[str] | None = None,
     columns: Collection[str] = (),
     ctx: TileDBContext | None = None,
 ) -> pd.DataFrame:
@@ -38,7 +39,9 @@ def read_inventory(
     collections
         Only these, where they exist; None: all.
     arrival
-        Only volumes that came with this arrival.
+        Only volumes that came with this arrival. What else is in the store is not read.
+    obs_ids
+        Only these volumes.
     columns
         Names of more columns, where a collection has them.
 
@@ -57,10 +60,13 @@ def read_inventory(
     for name in store.collection_names:
         if collections is not None and name not in collections:
             continue
-        rows = store.collection(name).to_obs().reset_index()
-        rows = rows[[column for column in wanted if column in rows]]
+        volumes = store.collection(name)
         if arrival is not None:
-            rows = rows[rows["arrival"] == arrival]
+            volumes = volumes.filter(f"arrival in {[arrival]!r}")
+        if obs_ids is not None:
+            volumes = volumes.filter(f"obs_id in {sorted(obs_ids)!r}")
+        rows = volumes.to_obs().reset_index()
+        rows = rows[[column for column in wanted if column in rows]]
         tables.append(rows.assign(collection=name))
     if not tables:
         return pd.DataFrame(columns=["collection", *INVENTORY_COLUMNS])

@@ -208,6 +208,10 @@ class Landing(ABC):
         """All arrivals by key. Hidden entries are left alone: tools keep half-copied files there."""
         return self.listing().arrivals
 
+    def keys(self) -> frozenset[str]:
+        """Keys of all that is there (`Listing.keys`)."""
+        return self.listing().keys
+
     def loose_files(self) -> LooseFiles:
         """Files in the landing zone itself that belong to no arrival."""
         return self.listing().loose
@@ -275,6 +279,24 @@ class LandingZone(Landing):
                 key = arrival_key(entry.name, self.settings.trusted_names, self.name)
                 found.append(Arrival(key, Path(entry.path), packed=packed, zone=self.number))
         return Listing(tuple(sorted(found, key=lambda arrival: arrival.key)), self._loose(files))
+
+    def keys(self) -> frozenset[str]:
+        """See `Landing`."""
+        trusted = self.settings.trusted_names
+        return frozenset(
+            arrival_key(entry.name, trusted, self.name)
+            for entry in self._entries()
+            if entry.is_dir() or (is_archive(entry.name) and entry.is_file())
+        )
+
+    def find(self, key: str) -> Arrival:
+        """See `Landing`. Only the one that is found is more than a name."""
+        for entry in self._entries():
+            if arrival_key(entry.name, self.settings.trusted_names, self.name) == key:
+                packed = is_archive(entry.name) and entry.is_file()
+                if packed or entry.is_dir():
+                    return Arrival(key, Path(entry.path), packed=packed, zone=self.number)
+        raise _gone(key)
 
     def problem(self) -> str:
         """Why the landing zone can't be looked at; "" if it can."""

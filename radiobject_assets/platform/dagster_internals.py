@@ -26,7 +26,7 @@ a public name of each first, then run the tests that are named here.
 `AssetCheckExecutionRecordStatus`
     The states that this history tells apart, planned among them, which says nothing yet. Public results of
     checks are passed or failed. Tests: tests/platform/test_line.py.
-`DagsterEventType`, `event_tables`
+`DagsterEventType`, `event_tables`, `shrink`
     Public is the removal of whole runs with what they made; history_retention removes what is told of steps.
     Tests: tests/platform/test_history_retention.py.
 """
@@ -59,6 +59,7 @@ __all__ = [
     "UnresolvedAssetJobDefinition",
     "event_tables",
     "get_input_data_version_tag",
+    "shrink",
 ]
 
 
@@ -101,3 +102,22 @@ def event_tables(instance: dg.DagsterInstance) -> tuple[SqlEventLogStorage, Any]
 
     storage = instance.event_log_storage
     return (storage, SqlEventLogStorageTable) if isinstance(storage, SqlEventLogStorage) else None
+
+
+def shrink(storage: SqlEventLogStorage, run_id: str) -> None:
+    """Give back the room of events that were removed, where a run's events are a file of their own (SQLite).
+
+    Postgres does so by itself.
+    """
+    import sqlite3
+    from contextlib import closing, suppress
+
+    from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+
+    if isinstance(storage, SqliteEventLogStorage):
+        # where somebody is reading it, it stays as large as it is
+        with (
+            closing(sqlite3.connect(storage.path_for_shard(run_id))) as connection,
+            suppress(sqlite3.OperationalError),
+        ):
+            connection.execute("VACUUM")

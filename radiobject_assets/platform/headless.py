@@ -140,7 +140,7 @@ def _settle(
 ) -> tuple[str, list[RunOutcome]]:
     outcomes: list[RunOutcome] = []
     while True:
-        found = _evaluate(definitions, instance, sensor, cursor)
+        found = evaluate_sensor(definitions, instance, sensor, cursor)
         for event in found.asset_events or []:
             instance.report_runless_asset_event(event)
         for change in found.dynamic_partitions_requests or []:
@@ -149,14 +149,15 @@ def _settle(
         requests = found.run_requests or []
         for number, request in enumerate(requests, start=1):
             tell(_named(request), len(outcomes) + 1, len(outcomes) + len(requests) - number + 1)
-            outcomes.append(_execute(definitions, instance, sensor, request))
+            outcomes.append(execute_request(definitions, instance, sensor, request))
         if not requests:
             return found.skip_message or "", outcomes
 
 
-def _evaluate(
-    definitions: dg.Definitions, instance: dg.DagsterInstance, name: str, cursor: str | None
+def evaluate_sensor(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, name: str, cursor: str | None = None
 ) -> Any:
+    """What one tick of a sensor returns."""
     sensor = definitions.resolve_sensor_def(name)
     repository = definitions.get_repository_def()
     resources = repository.get_top_level_resources()
@@ -173,9 +174,10 @@ def _evaluate(
             return sensor.evaluate_tick(context)
 
 
-def _execute(
+def execute_request(
     definitions: dg.Definitions, instance: dg.DagsterInstance, sensor: str, request: dg.RunRequest
 ) -> RunOutcome:
+    """Execute what a sensor asked for, in this process."""
     selection = list(request.asset_selection) if request.asset_selection else None
     job = (
         definitions.resolve_implicit_global_asset_job_def()

@@ -33,12 +33,16 @@ concurrency:
     # one run for a partition, also where somebody starts a second one by hand
     tag_concurrency_limits:
       - {key: dagster/partition, value: {applyLimitPerUniqueValue: true}, limit: 1}
+  # Steps that may fill the memory budget share the pool `memory_budget`; the arrivals sensor sets its limit.
+  pools:
+    granularity: op
 # Runs that do not start, or do not end when they are told to. Those whose process dies are ended by the
 # arrivals sensor, and asked for again by it: Dagster's own retries would know neither why nor how often.
 run_monitoring:
   enabled: true
   start_timeout_seconds: 180
   cancel_timeout_seconds: 180
+  free_slots_after_run_end_seconds: 60
 run_retries:
   enabled: false
 # Sensors look every 30 seconds: what they saw is not kept for ever.

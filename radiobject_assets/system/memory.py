@@ -15,8 +15,11 @@ from pathlib import Path
 from types import TracebackType
 
 from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.system.processes import groups_above
 
 MB = 1024 * 1024
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
@@ -58,6 +61,41 @@ class MemoryBudget:
     def tile_cache_bytes(self) -> int:
         """Bytes for the decoded-tile cache: an eighth of the budget."""
         return self.total_bytes // 8
+
+
+def usable_memory_mb() -> int:
+    """Mebibytes that this process and those beside it may use: the machine's, or its container's limit."""
+    import psutil
+
+    bytes_there = int(psutil.virtual_memory().total)
+    with contextlib.suppress(OSError):
+        bytes_there = min(bytes_there, memory_limit(_OWN_GROUPS.read_text(), _GROUPS))
+    return bytes_there // MB
+
+
+def memory_limit(own_groups: str, mounted: Path) -> int:
+    """Bytes that a process's control groups allow it; a very large number where nothing limits it.
+
+    Parameters
+    ----------
+    own_groups
+        What /proc/self/cgroup says.
+    mounted
+        Where the control groups are mounted: both generations are understood.
+    """
+    limits = [2**62]
+    for line in own_groups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            files = [folder / "memory.max" for folder in groups_above(mounted, path)]
+        elif "memory" in controllers.split(","):
+            files = [folder / "memory.limit_in_bytes" for folder in groups_above(mounted / "memory", path)]
+        else:
+            continue
+        for file in files:
+            with contextlib.suppress(OSError, ValueError):  # "max", or not there
+                limits.append(int(file.read_text()))
+    return min(limits)
 
 
 def tree_rss_bytes(pid: int | None = None) -> int:

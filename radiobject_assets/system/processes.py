@@ -44,14 +44,15 @@ def cpu_limit(own_groups: str, mounted: Path) -> float:
     for line in own_groups.splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            limits += [_limit_of(folder / "cpu.max") for folder in _with_those_above(mounted, path)]
+            limits += [_limit_of(folder / "cpu.max") for folder in groups_above(mounted, path)]
         elif "cpu" in controllers.split(","):
-            for folder in _with_those_above(mounted / "cpu", path):
+            for folder in groups_above(mounted / "cpu", path):
                 limits.append(_limit_of(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"))
     return min(limits)
 
 
-def _with_those_above(mounted: Path, group: str) -> Iterator[Path]:
+def groups_above(mounted: Path, group: str) -> Iterator[Path]:
+    """Folders of a control group and of those that it is in."""
     # In a container the path may be the host's, of which only the root is mounted.
     inside = PurePosixPath(group.lstrip("/"))
     return (mounted / folder for folder in (inside, *inside.parents))

@@ -5,6 +5,7 @@ The real ones, as processes on a real instance; everything that is started here 
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import shutil
@@ -219,6 +220,7 @@ def test_a_run_that_comes_back_to_life_after_it_was_ended_does_no_harm(tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_many_arrivals_come_while_everything_is_ended_again_and_again(
@@ -235,8 +237,74 @@ def test_many_arrivals_come_while_everything_is_ended_again_and_again(
         assert_all_is_there_once(platform, instance, arrivals)
 
 
+def seconds_to_take_in_all(
+    home: Path, storage: str, arrivals: int, chance: random.Random, kill_every_s: float | None
+) -> tuple[float, float, int]:
+    """Seconds until a run is asked for, which a restart costs; from then on until all arrivals are taken in,
+    which lie there from the start; and how often something was killed."""
+    home.mkdir()
+    begun = time.monotonic()
+    with served(home, storage) as (platform, instance):
+        for number in range(arrivals):
+            deliver(platform, number)
+        wait_until(lambda: bool(instance.get_runs(limit=1)), platform, "no run was asked for")
+        started = last = time.monotonic()
+        kills, pause_s = 0, (kill_every_s or 0.0) * chance.uniform(0.5, 1.5)
+        while platform.behind():
+            now = time.monotonic()
+            assert now - started < HANGS_S + 60 * arrivals, f"{platform.behind()}\n{platform.told()}"
+            if kill_every_s is not None and now - last > pause_s:
+                disturb(platform, instance, chance, times=1, every_s=0)
+                kills, last, pause_s = kills + 1, now, kill_every_s * chance.uniform(0.5, 1.5)
+            time.sleep(0.5)
+        took_s = time.monotonic() - started
+        assert_all_is_there_once(platform, instance, arrivals)
+    return started - begun, took_s, kills
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_all_arrivals_are_achieved_under_kills_within_three_passes(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """RADIOBJECT_ARRIVALS=200 is the long form: a quiet machine, where the time counts too."""
+    arrivals = int(os.environ.get("RADIOBJECT_ARRIVALS", "12"))
+    storage = request.getfixturevalue("postgres") if kind == "postgres" else ""
+    chance = random.Random(7)
+    start_s, calm_s, _ = seconds_to_take_in_all(tmp_path / "calm", storage, arrivals, chance, None)
+    if kind == "postgres":  # one database: the second data set has another
+        storage = request.getfixturevalue("another_postgres")
+    # more often than the machinery takes to start, nothing could be done in between
+    every_s = max(2 * start_s, calm_s / 8)
+    _, hard_s, kills = seconds_to_take_in_all(tmp_path / "killed", storage, arrivals, chance, every_s)
+    logging.getLogger(__name__).info(
+        "%s: %d arrivals undisturbed in %.0f s, with %d kills in %.0f s",
+        kind,
+        arrivals,
+        calm_s,
+        kills,
+        hard_s,
+    )
+    assert kills > 0
+    if arrivals >= 100:
+        assert hard_s <= 3 * calm_s
+
+
 @pytest.fixture
 def postgres() -> Iterator[str]:
+    with postgres_server() as storage:
+        yield storage
+
+
+@pytest.fixture
+def another_postgres() -> Iterator[str]:
+    with postgres_server() as storage:
+        yield storage
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
     """A Postgres server of its own, as `storage` of dagster.yaml; skips where there is none."""
     pytest.importorskip("dagster_postgres")
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))

@@ -40,6 +40,33 @@ def test_old_steps_are_forgotten_and_nothing_else(line: Line, tmp_path: Path) ->
     assert run_demo(home, shape=line.shape).was_needless
 
 
+def pictures(instance: dg.DagsterInstance, name: str) -> list[bool]:
+    """Of the materializations of a collection, the newest first: whether Dagster has its picture."""
+    found = instance.fetch_materializations(dg.AssetKey(["demo", name]), limit=100).records
+    made = [record.asset_materialization for record in found if record.asset_materialization is not None]
+    assert all("preview_file" in one.metadata for one in made)
+    return ["base64" in str(one.metadata["preview"].value) for one in made]
+
+
+def test_old_pictures_are_in_the_work_folder_alone_but_the_latest(line: Line, tmp_path: Path) -> None:
+    home = shutil.copytree(line.home, tmp_path / "home")
+    files = home / "dagster" / "history" / "runs"
+    with open_instance(home / "dagster") as instance:
+        before = pictures(instance, "ct")
+        assert sum(before) > 1
+        size = sum(path.stat().st_size for path in files.glob("*-*.db"))
+        forget_steps(instance, datetime.now(UTC))
+        after = pictures(instance, "ct")
+        assert after[0] == before[0]
+        assert not any(after[1:])
+        # each run's file gives its room back: little more than empty tables is left
+        assert sum(path.stat().st_size for path in files.glob("*-*.db")) < size / 2
+        # the pages of runs tell the same as those of assets
+        (run,) = instance.get_runs(limit=1, filters=dg.RunsFilter(job_name="process_arrival"))
+        told = [entry.asset_materialization for entry in instance.all_logs(run.run_id)]
+        assert any(one is not None for one in told)
+
+
 def test_the_job_runs_by_itself_and_keeps_what_is_young(line: Line, tmp_path: Path) -> None:
     home = shutil.copytree(line.home, tmp_path / "home")
     job = build_definitions(home / "dataset.yaml").resolve_job_def(HISTORY_JOB)

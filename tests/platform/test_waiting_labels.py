@@ -60,7 +60,7 @@ def test_labels_are_taken_in_when_their_image_has_come(parts: tuple[Path, Path],
     config = dataset(tmp_path)
     shutil.move(labels, tmp_path / "landing" / "labels")
     assert taken_in(one_pass(config)) == ["labels"]
-    table = pd.read_parquet(tmp_path / "work" / "arrivals" / "labels" / "waiting-seg.parquet")
+    table = pd.read_parquet(tmp_path / "work" / "waiting" / "labels" / "seg.parquet")
     assert list(table["image_collection"]) == ["ct"]
     assert len(table["image_series_uids"][0]) == 1
 
@@ -68,5 +68,5 @@ def test_labels_are_taken_in_when_their_image_has_come(parts: tuple[Path, Path],
     assert taken_in(one_pass(config)) == ["images", "labels"]
     rows = RadiObject(str(tmp_path / "store")).collection("seg").to_obs().reset_index()
     assert list(rows["arrival"]) == ["labels"]
-    assert not list((tmp_path / "work" / "arrivals" / "labels").glob("waiting-*"))
+    assert not list((tmp_path / "work" / "waiting").rglob("*.parquet"))
     assert one_pass(config).runs == ()

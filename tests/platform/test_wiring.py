@@ -32,7 +32,7 @@ def dataset(tmp_path: Path) -> DatasetSettings:
 def test_every_collection_is_an_asset_of_its_name(dataset: DatasetSettings) -> None:
     graph = build_definitions(dataset).resolve_asset_graph()
     names = {key.to_user_string() for key in graph.get_all_asset_keys()}
-    fixed = {"raw_dicom", "series", "subjects", "dataset", "splits", "patch_cache"}
+    fixed = {"raw_dicom", "series", "subjects", "dataset", "splits", "patch_cache", "upkeep"}
     assert names == {f"demo/{name}" for name in fixed | {"ct", "seg", "t1w"}}
 
 
@@ -90,6 +90,11 @@ def test_two_builds_share_nothing_and_take_other_resources(dataset: DatasetSetti
     assert other.resources is not None
     assert one.resources["memory"].total_mb == 256
     assert other.resources["memory"].total_mb != 256
+
+
+def test_a_code_server_can_load_all_of_it(dataset: DatasetSettings) -> None:
+    # names that clash are told then, and not when the definitions are made
+    build_definitions(dataset).get_repository_def().load_all_definitions()
 
 
 def test_without_a_patches_section_there_is_no_patch_cache(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ outside, a person's."""
 _FOLDER = "reconciled"
 _TICK = f"{_FOLDER}/tick.json"
 _N_SHARDS = 64
+_VANISHED = "vanished_since_s"
 
 _Kept = TypeVar("_Kept", "ArrivalRow", "TickState")
 _log = logging.getLogger(__name__)
@@ -64,6 +65,9 @@ class ArrivalRow:
     def is_achieved(self) -> bool:
         """Whether all that is wanted of it was made; what was never seen settled wants nothing."""
         return self.wanted in ("", self.achieved) and self.images in ("", self.tried_images)
+
+
+_FIELDS = tuple(one.name for one in fields(ArrivalRow))
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,11 @@ class ArrivalTable:
 
 def vanished(tables: WorkingTables) -> frozenset[str]:
     """Arrivals whose files are no longer there, though their folder may be."""
-    return frozenset(key for key, row in ArrivalTable(tables).rows.items() if row.vanished_since_s)
+    # each collection of each arrival asks, and mostly there are none: only parts that tell of some are parsed
+    names = [name for name in tables.below(_FOLDER) if name != _TICK]
+    told = [content.decode("utf-8") for content in tables.storage.read_many(names)]
+    rows = (item for text in told if _VANISHED in text for item in _rows(text).items())
+    return frozenset(key for key, row in rows if row.vanished_since_s)
 
 
 def _shard(key: str) -> str:
@@ -138,7 +146,7 @@ def _shard(key: str) -> str:
 def _text(shard: Mapping[str, ArrivalRow]) -> str:
     # without what is as in a new row: most rows are achieved, and say little
     plain = {
-        key: {name: value for name, value in asdict(row).items() if value}
+        key: {name: value for name in _FIELDS if (value := getattr(row, name))}
         for key, row in sorted(shard.items())
     }
     return json.dumps(plain, separators=(",", ":"))
@@ -154,5 +162,8 @@ def _rows(text: str) -> dict[str, ArrivalRow]:
 
 
 def _made(kind: type[_Kept], content: Mapping[str, Any]) -> _Kept:
-    known = {one.name for one in fields(kind)}  # a later version may have kept more
-    return kind(**{name: value for name, value in content.items() if name in known})
+    try:
+        return kind(**content)
+    except TypeError:  # a later version may have kept more
+        known = {one.name for one in fields(kind)}
+        return kind(**{name: value for name, value in content.items() if name in known})

@@ -98,7 +98,9 @@ def observe(
     """
     known = dict(rows)
     for key, content in seen.settled.items():
-        row = replace(known.get(key, ArrivalRow()), unsettled_since_s=0.0)
+        row = known.get(key, ArrivalRow())
+        if row.unsettled_since_s:
+            row = replace(row, unsettled_since_s=0.0)
         wanted = wanted_version(content, settings)
         if row.wanted != wanted:  # other content is another chance
             row = _fresh(replace(row, wanted=wanted, wanted_since_s=now_s))

@@ -10,6 +10,7 @@ import dagster as dg
 from radiobject_assets.platform.arrivals.arrival_table import ErrorKind
 from radiobject_assets.platform.arrivals.reconciling import EndedRun, LivingRun, stopped_hearts
 from radiobject_assets.platform.dagster_internals import DATA_VERSION_TAG
+from radiobject_assets.platform.memory_pool import free_places_of_ended_runs
 from radiobject_assets.resources import HEART_TAG, Heartbeat
 
 ARRIVAL_VERSION_TAG = "radiobject/arrival_version"
@@ -73,6 +74,7 @@ class RunsOfDataSet:
                 self.instance.report_run_failed(run, message=f"Failed: {_KILLED}.")
             silences.pop(run_id)
             ended += 1
+        free_places_of_ended_runs(self.instance)
         return silences, ended
 
     def living(self) -> list[LivingRun]:

@@ -15,6 +15,7 @@ from radiobject_assets.platform.assets.patch_cache import build_patch_cache_asse
 from radiobject_assets.platform.assets.snapshot import build_dataset
 from radiobject_assets.platform.assets.splits import build_splits
 from radiobject_assets.platform.assets.subjects import build_subjects
+from radiobject_assets.platform.assets.upkeep import build_upkeep
 
 
 def build_assets(settings: DatasetSettings) -> list[dg.AssetsDefinition]:
@@ -28,4 +29,5 @@ def build_assets(settings: DatasetSettings) -> list[dg.AssetsDefinition]:
         build_dataset(settings),
         build_splits(settings),
         *([patch_cache] if patch_cache is not None else []),
+        build_upkeep(settings),
     ]

@@ -34,6 +34,7 @@ from radiobject_assets.platform.assets.partitions import (
 )
 from radiobject_assets.platform.assets.pictures import preview_metadata
 from radiobject_assets.platform.assets.privacy import shielded, shown_outcomes
+from radiobject_assets.platform.memory_pool import MEMORY_POOL
 from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import (
     ComputeResource,
@@ -61,16 +62,11 @@ def waiting_by_arrival(
     from radiobject_assets.ingest.labels_on_images.waiting import labels_of_rows
 
     found: dict[str, tuple[WaitingLabels, ...]] = {}
-    names = [name for name in tables.below("arrivals") if _is_waiting(name, collections)]
+    names = [name for name in tables.below(tables.waiting_folder) if PurePosixPath(name).stem in collections]
     for name, rows in tables.frames(names):
-        arrival = name.split("/")[1]
+        arrival = PurePosixPath(name).parent.name
         found[arrival] = found.get(arrival, ()) + labels_of_rows(rows)
     return found
-
-
-def _is_waiting(name: str, collections: Collection[str]) -> bool:
-    file = PurePosixPath(name)
-    return file.name.startswith("waiting-") and file.stem.removeprefix("waiting-") in collections
 
 
 def kept_outcomes(tables: WorkingTables, arrival: str, collection: str) -> "pd.DataFrame | None":
@@ -123,6 +119,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
         deps=[asset_key(settings, upstream) for upstream in ("series", image_of_labels) if upstream],
         group_name=STORE_GROUP,
         kinds={"tiledb", _kind(collection)},
+        pool=MEMORY_POOL,
         owners=settings.owners,
         code_version=f"1-{settings_version(settings)}",
         tags={"radiobject/kind": collection.kind} if collection else {},
@@ -176,7 +173,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
                     plan,
                     config.store_uri,
                     collections=selected,
-                    present=zone.listing().keys - vanished(tables),
+                    present=zone.keys() - vanished(tables),
                     holders=lambda _: holders_of_copies(tables, name, key),
                     budget=memory.budget(),
                     compute=compute.compute(),

@@ -101,8 +101,9 @@ def content_digest(
     rows: list[Any] = []
     for name in store.collection_names:
         if collections is None or name in collections:
-            obs = store.collection(name).to_obs().reset_index()
-            obs = obs.loc[obs["arrival"] == arrival].drop(columns=list(_NO_CONTENT))
+            # the arrival's rows alone are read: an arrival costs the same however many came before it
+            obs = store.collection(name).filter(f"arrival == {arrival!r}").to_obs().reset_index()
+            obs = obs.drop(columns=list(_NO_CONTENT))
             # a column that no volume of this arrival has may have come with another one
             rows.extend(
                 {"collection": name, **{key: value for key, value in row.items() if not pd.isna(value)}}

@@ -16,6 +16,7 @@ from radiobject_assets.platform.assets.partitions import TRAINING_GROUP, asset_k
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import pinned_splits
+from radiobject_assets.platform.memory_pool import MEMORY_POOL
 from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 from radiobject_assets.training.recipe_versions import patches_version
@@ -32,6 +33,7 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
         deps=[asset_key(settings, "splits")],
         group_name=TRAINING_GROUP,
         kinds={"numpy", "pytorch"},
+        pool=MEMORY_POOL,
         owners=settings.owners,
         code_version=patches_version(settings.patches),
         description=asset_pages.of_patch_cache(settings),

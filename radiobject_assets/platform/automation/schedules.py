@@ -1,4 +1,7 @@
-"""When the standing checks run: every hour, and at night with a full verification; both on by default."""
+"""What runs by the clock: standing checks every hour, at night with a full verification, and upkeep.
+
+All are on by default, and can be switched off under Automation.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ from radiobject_assets.platform.dagster_internals import UnresolvedAssetJobDefin
 from radiobject_assets.platform.own_names import own_name
 
 STANDING_JOB = "standing_checks"
+# not as the asset is called: Dagster wants another name for a job than for a step
+UPKEEP_JOB = "nightly_upkeep"
 HOURLY, NIGHTLY = "standing_checks_hourly", "verification_nightly"
+UPKEEP = "upkeep_nightly"
 # Long enough for some 300 GB of a local disk; the next night goes on.
 _NIGHT_S = 2 * 3600
 # What was found unsound comes first, so that this is enough to see that it was mended.
@@ -33,9 +39,27 @@ def build_standing_job(settings: DatasetSettings) -> UnresolvedAssetJobDefinitio
     )
 
 
+def build_upkeep_job(settings: DatasetSettings) -> UnresolvedAssetJobDefinition:
+    """The job that makes `upkeep`."""
+    return dg.define_asset_job(
+        own_name(settings, UPKEEP_JOB),
+        tags={DATA_SET_TAG: data_set_of(settings)},
+        selection=dg.AssetSelection.assets(asset_key(settings, "upkeep")),
+        executor_def=dg.in_process_executor,
+        description="Merges the store's tables, and removes what nobody names any more.",
+    )
+
+
 def build_schedules(settings: DatasetSettings) -> list[dg.ScheduleDefinition]:
-    """The schedules of the standing checks."""
-    return [
+    """The schedules of the standing checks, and of upkeep."""
+    upkeep = dg.ScheduleDefinition(
+        name=own_name(settings, UPKEEP),
+        job_name=own_name(settings, UPKEEP_JOB),
+        cron_schedule="23 4 * * *",  # after the verification, which reads the whole store
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Every night: keeps the store small and quick, and the work folder.",
+    )
+    checks = [
         dg.ScheduleDefinition(
             name=own_name(settings, name),
             job_name=own_name(settings, STANDING_JOB),
@@ -54,3 +78,4 @@ def build_schedules(settings: DatasetSettings) -> list[dg.ScheduleDefinition]:
             ),
         )
     ]
+    return [*checks, upkeep]

@@ -24,8 +24,10 @@ from radiobject_assets.platform.automation.conditions import code_version_tags
 from radiobject_assets.platform.automation.tick import Ticked, tick
 from radiobject_assets.platform.checks.nothing_left import evaluation
 from radiobject_assets.platform.dagster_internals import UnresolvedAssetJobDefinition
+from radiobject_assets.platform.memory_pool import budgets_that_fit, limit_pool
 from radiobject_assets.platform.own_names import own_name, with_own_resources
-from radiobject_assets.resources import DatasetResource, StorageResource
+from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
+from radiobject_assets.system.memory import usable_memory_mb
 
 ARRIVALS_SENSOR = "arrivals_sensor"
 FOLLOW_UP_SENSOR = "follow_up_sensor"
@@ -65,8 +67,12 @@ def build_arrivals_sensor(
     )
     @with_own_resources(settings)
     def arrivals_sensor(
-        context: dg.SensorEvaluationContext, dataset: DatasetResource, storage: StorageResource
+        context: dg.SensorEvaluationContext,
+        dataset: DatasetResource,
+        storage: StorageResource,
+        memory: MemoryBudgetResource,
     ) -> dg.SensorResult:
+        limit_pool(context.instance, budgets_that_fit(usable_memory_mb(), memory.total_mb))
         done = tick(
             dataset,
             storage,

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 # An overrun tick (60 s) emits nothing: stop long before, and go on in the next one.
 TICK_BUDGET_S = 20.0
 RUNS_AT_ONCE = 64
-"""Runs of arrivals that wait or work at one time: their creation costs the daemon a second or two each."""
+"""Runs of arrivals that wait or work at one time."""
+ASKED_AT_ONCE = 16
+"""Requests of one tick: the daemon makes a run of each before the tick ends, in half a second or more."""
 _TOLD_AGAIN_S = 24 * 3600.0
 
 
@@ -136,14 +138,14 @@ def tick(
 
     # first who lives and then who ended: a run that ends in between is seen to live, and to end next time
     living, delays_s = runs.living(), config.arrivals.retry_after_s
-    room = RUNS_AT_ONCE - len(living)
+    room = min(ASKED_AT_ONCE, RUNS_AT_ONCE - len(living))
     keys = unresolved(known, room, now_s, delays_s)
     done = reconcile(
         known,
         living,
         runs.ended(keys, {key: row.run_id for key, row in known.items() if not row.asked}),
         room=room,
-        tokens=[secrets.token_hex(8) for _ in range(RUNS_AT_ONCE)],
+        tokens=[secrets.token_hex(8) for _ in range(ASKED_AT_ONCE)],
         now_s=now_s,
         delays_s=delays_s,
         is_impatient=is_impatient,

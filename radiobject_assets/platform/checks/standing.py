@@ -15,8 +15,8 @@ from radiobject_assets.diagnostics import kinds
 from radiobject_assets.diagnostics.findings import Report
 from radiobject_assets.diagnostics.rule_registry import RULES, StandingRule
 from radiobject_assets.platform.assets.partitions import ALL_VOLUMES, asset_key, collection_names
-from radiobject_assets.platform.checks.collected_outcomes import collect_outcomes
 from radiobject_assets.platform.checks.check_pages import taught
+from radiobject_assets.platform.checks.collected_outcomes import collect_outcomes
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.platform.checks.surroundings import inspection_of
 from radiobject_assets.platform.own_names import with_own_resources

@@ -34,6 +34,7 @@ from radiobject_assets.training.recipe_versions import patches_version
 
 # Materializations of each asset whose memory is looked at.
 _RECENT = 50
+# Tables of arrivals that are read together.
 # An interpreter with its libraries is the same whatever the data, and comes on top of the budget.
 _WORKER_MB = 120
 # Walking the files of a large landing zone takes longer than anybody waits for a check.
@@ -136,7 +137,16 @@ def is_of(made: dg.AssetMaterialization, splits: PinnedSplits | None) -> bool:
 
 def _peaks(dataset: DatasetResource, instance: dg.DagsterInstance) -> Sequence[MemoryPeak]:
     config = dataset.config
-    names = ("raw_dicom", "series", *collection_names(config), "subjects", "dataset", "splits", "patch_cache")
+    names = (
+        "raw_dicom",
+        "series",
+        *collection_names(config),
+        "subjects",
+        "dataset",
+        "splits",
+        "patch_cache",
+        "upkeep",
+    )
     allowed = _WORKER_MB * usable_cores()
     found = []
     for name in names:
