@@ -185,3 +185,22 @@ def test_the_command_line_knows_a_renamed_folder(tmp_path: Path, monkeypatch: py
     report = ingest_sources([folder.rename(tmp_path / "april")], str(store), DATASET, **SMALL)
     assert {o.status for o in report.outcomes} == {"unchanged"}
     assert (len(rows(store, "image")), len(rows(store, "seg"))) == (1, 1)
+
+
+def test_a_name_that_is_used_again_and_again_holds_one_volume(tmp_path: Path) -> None:
+    store, folder = tmp_path / "store", tmp_path / "march"
+    present: set[str] = set()
+    for number, later in enumerate(("april", "may")):
+        for seed in (10 * number + 1, 10 * number + 2):
+            write(folder / "sub-01", "sub-01_T1w", seed)
+            take_in(folder, store, "march", {"march", *present})
+        assert sorted(rows(store, "image")["arrival"]) == sorted([*present, "march"])
+        present.add(later)
+        take_in(folder.rename(tmp_path / later), store, later, present)
+        assert sorted(rows(store, "image")["arrival"]) == sorted(present)
+    digests = list(rows(store, "image")["voxel_digest"])
+    write(folder / "sub-01", "sub-01_T1w", 30)
+    take_in(folder, store, "march", {"march", *present})
+    after = rows(store, "image")
+    assert sorted(after["arrival"]) == ["april", "march", "may"]
+    assert set(digests) < set(after["voxel_digest"])

@@ -103,9 +103,3 @@ def test_a_copy_keeps_its_volume_when_the_delivery_that_it_was_copied_from_is_re
     assert after.loc["april", "voxel_digest"] == before.loc[0, "voxel_digest"]
     assert after.loc["incoming", "voxel_digest"] != after.loc["april", "voxel_digest"]
     assert one_pass(tmp_path).runs == ()
-    shutil.rmtree(landing / "incoming")
-    put(landing / "incoming", 3)
-    one_pass(tmp_path)
-    again = rows(tmp_path).set_index("arrival")
-    assert sorted(again.index) == ["april", "incoming"]
-    assert again.loc["april", "voxel_digest"] == before.loc[0, "voxel_digest"]

@@ -127,24 +127,34 @@ class _Finder:
     def find(self, planned: PlannedSeries) -> None:
         collection, subject = planned.collection or "", planned.subject_id
         rows = self._rows.get((collection, subject), ())
-        own = next((row for row in rows if row[OBS_ID] == planned.obs_id), None)
-        if own is not None and not self._is_anothers(planned, own):
+        by_id = {row[OBS_ID]: row for row in rows}
+        key, own_id = volume_key(planned.series, self._arrival), planned.obs_id or ""
+        # an id that is another delivery's stays so: the next image of this path goes by what it had before
+        while (taken := by_id.get(own_id)) is not None and self._is_anothers(planned, taken):
+            key = f"{key}\0{taken['source_digest']}"
+            own_id = obs_id_of(subject, collection, key)
+        if taken is not None:
+            if own_id != planned.obs_id:
+                self._is(planned, own_id)
             return
         possible = [row for row in rows if self._may_be(planned, row)]
         digest = self._digest(planned.series) if possible else None
         same = [row for row in possible if digest is not None and row["source_digest"] == digest]
         if not same:
-            if own is not None:
-                key = f"{volume_key(planned.series, self._arrival)}\0{self._digest(planned.series)}"
-                self.ids[id(planned)] = obs_id_of(subject, collection, key)
+            if own_id != planned.obs_id:
+                self.ids[id(planned)] = own_id
             return
         row = min(same, key=lambda row: (not self._has_its_path(planned, row), row[OBS_ID]))
-        self._taken.add((collection, subject, row[OBS_ID]))
-        self.ids[id(planned)] = row[OBS_ID]
-        if not planned.is_labels:
-            self._images.add((collection, subject, row[OBS_ID]))
+        self._is(planned, row[OBS_ID])
         if not self._is_gone(row):
             self.copies[planned.series] = COPY
+
+    def _is(self, planned: PlannedSeries, obs_id: str) -> None:
+        place = planned.collection or "", planned.subject_id, obs_id
+        self._taken.add(place)
+        self.ids[id(planned)] = obs_id
+        if not planned.is_labels:
+            self._images.add(place)
 
     def _may_be(self, planned: PlannedSeries, row: Mapping[str, Any]) -> bool:
         place = (planned.collection or "", planned.subject_id, row[OBS_ID])
