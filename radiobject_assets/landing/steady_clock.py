@@ -64,8 +64,8 @@ class SteadyClock:
     def _last(self) -> _Last | None:
         try:
             found = json.loads(self.path.read_text(encoding="utf-8"))
-            numbers = (float(found[name]) for name in ("steady_s", "wall_s", "awake_s"))
-            return _Last(*numbers, boot=str(found["boot"]))
+            steady_s, wall_s, awake_s = (float(found[name]) for name in ("steady_s", "wall_s", "awake_s"))
+            return _Last(steady_s, wall_s, awake_s, str(found["boot"]))
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
