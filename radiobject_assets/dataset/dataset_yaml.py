@@ -15,13 +15,16 @@ from radiobject_assets.dataset.arrival_section import ArrivalsConfig, ImagingCon
 from radiobject_assets.dataset.collection_section import CollectionConfig
 from radiobject_assets.dataset.keywords import OPTIONAL_KEYWORDS
 from radiobject_assets.dataset.layouts import LAYOUTS, with_layout
+from radiobject_assets.dataset.near_twins_section import NearTwinsConfig
 from radiobject_assets.dataset.section import COLLECTION_NAME, Section, Several
 from radiobject_assets.dataset.subject_section import SubjectsConfig
 from radiobject_assets.dataset.training_section import PatchesConfig, SplitConfig
 from radiobject_assets.errors import ConfigurationError
 
 # Names that the Dagster assets of every data set already have.
-RESERVED_NAMES = frozenset({"raw_dicom", "series", "subjects", "dataset", "splits", "patch_cache", "profile"})
+RESERVED_NAMES = frozenset(
+    {"raw_dicom", "series", "subjects", "dataset", "profile", "splits", "sheet", "patch_cache"}
+)
 
 
 def check_store_uri(uri: str) -> str:
@@ -83,6 +86,8 @@ class DatasetSettings(Section):
     """When an arrival is complete, and how it is called."""
     split: SplitConfig = Field(default_factory=SplitConfig.model_construct)
     """How subjects are divided."""
+    near_twins: NearTwinsConfig = Field(default_factory=NearTwinsConfig.model_construct)
+    """Images that look the same under two subjects."""
     patches: PatchesConfig | None = None
     """Which patches are cut; without it there is no patch cache."""
     folder: Path = Field(default=Path(), exclude=True)

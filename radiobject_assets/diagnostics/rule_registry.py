@@ -18,7 +18,7 @@ from radiobject_assets.diagnostics.findings import Report, together
 if TYPE_CHECKING:
     import pandas as pd
 
-    from radiobject_assets.store import TileDBContext
+    from radiobject_assets.store import Storage, TileDBContext
 
 NO_OUTCOMES = ("arrival", "series_uid", "obs_id", "collection", "status", "reason", "series_token")
 
@@ -59,6 +59,8 @@ class Surroundings:
     splits: Callable[[], pd.DataFrame | None] | None = None
     caches: Callable[[], Sequence[CacheFacts]] | None = None
     peaks: Callable[[], Sequence[MemoryPeak]] | None = None
+    profiles: Storage | None = None
+    """Where profiles are kept (`profiling.kept_profiles`)."""
 
 
 class Inspection:
@@ -193,6 +195,18 @@ def _splits(of: Inspection, _: str) -> Report:
     return training_rules.splits_are_usable(splits, of.snapshot_rows, of.settings.patches, names)
 
 
+def _near_twins(of: Inspection, _: str) -> Report:
+    from radiobject_assets.diagnostics import twin_rules
+
+    if of.surroundings.profiles is None or not of.has_store:
+        return Report(0, "profiled images")
+    splits = of.surroundings.splits() if of.surroundings.splits is not None else None
+    known = of.settings.near_twins.known if of.settings is not None else ()
+    return twin_rules.near_twins(
+        of.store_uri, of.snapshot_rows, of.surroundings.profiles, splits, known, of.ctx
+    )
+
+
 def _caches(of: Inspection, _: str) -> Report:
     from radiobject_assets.diagnostics import training_rules
 
@@ -245,6 +259,13 @@ RULES = (
         "splits",
         "Every split has something to train or test on, and every common class of labels.",
         _splits,
+    ),
+    StandingRule(
+        "near_twins",
+        "splits",
+        "No image is in the data set under two subjects in another form: resampled, cropped, windowed, "
+        "encoded otherwise, turned or mirrored.",
+        _near_twins,
     ),
     StandingRule(
         "patches_are_there",

@@ -35,6 +35,7 @@ from radiobject_assets.training.recipe_versions import patches_version
 _RECENT = 50
 # An interpreter with its libraries is the same whatever the data, and comes on top of the budget.
 _WORKER_MB = 120
+_OF_ALL = ("dataset", "profile", "splits", "sheet", "patch_cache")
 # Walking the files of a large landing zone takes longer than anybody waits for a check.
 _LANDING_S = 30.0
 
@@ -55,6 +56,7 @@ def inspection_of(
         splits=lambda: _splits(tables),
         caches=lambda: _caches(dataset, instance, snapshot),
         peaks=lambda: _peaks(dataset, instance),
+        profiles=tables.storage,
     )
     return Inspection(
         settings.store_uri,
@@ -139,7 +141,7 @@ def _caches(
 
 def _peaks(dataset: DatasetResource, instance: dg.DagsterInstance) -> Sequence[MemoryPeak]:
     config = dataset.config
-    names = ("raw_dicom", "series", *collection_names(config), "subjects", "dataset", "splits", "patch_cache")
+    names = ("raw_dicom", "series", *collection_names(config), "subjects", *_OF_ALL)
     allowed = _WORKER_MB * usable_cores()
     found = []
     for name in names:
