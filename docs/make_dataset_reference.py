@@ -23,6 +23,7 @@ from radiobject_assets.dataset import (
     arrival_section,
     collection_section,
     dataset_yaml,
+    near_twins_section,
     subject_section,
     training_section,
 )
@@ -35,6 +36,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`subjects`", subject_section.SubjectsConfig),
     ("`imaging`", arrival_section.ImagingConfig),
     ("`arrivals`", arrival_section.ArrivalsConfig),
+    ("`near_twins`", near_twins_section.NearTwinsConfig),
     ("`split`", training_section.SplitConfig),
     ("`patches`", training_section.PatchesConfig),
 )

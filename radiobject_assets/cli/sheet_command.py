@@ -61,6 +61,7 @@ def sheet(
             tables,
             uri,
             rows if is_file else _some(rows),
+            snapshot=snapshot,
             on_collection=lambda name: report(names.index(name), len(names), name),
             ctx=ctx,
         )

@@ -69,7 +69,7 @@ def make_sheet(
             profiles=found,
             outliers=outliers,
             pictures=_pictures(store_uri, snapshot, rows, outliers, ctx),
-            reports=_reports(store_uri, settings, snapshot, splits, profiles, ctx),
+            reports=_reports(store_uri, settings, snapshot, splits, ctx),
             before=before,
             changes=changes,
         )
@@ -81,12 +81,11 @@ def _reports(
     settings: DatasetSettings,
     snapshot: str | None,
     splits: Mapping[str, str],
-    profiles: Storage | None,
     ctx: TileDBContext | None,
 ) -> dict[str, Report]:
-    """The rules that need nothing but the store, the splits and the profiles."""
+    """The rules that look at rows and splits alone. `near_twins` takes longer: it is a check of its own."""
     table = pd.DataFrame({"obs_subject_id": list(splits), "split": list(splits.values())}, dtype="str")
-    surroundings = Surroundings(splits=lambda: table if len(table) else None, profiles=profiles)
+    surroundings = Surroundings(splits=lambda: table if len(table) else None)
     of = Inspection(store_uri, settings, snapshot=snapshot, surroundings=surroundings, ctx=ctx)
     return {rule.name: rule.look(of, rule.guards) for rule in RULES if rule.guards in ("dataset", "splits")}
 

@@ -113,7 +113,7 @@ class StandingRule:
     """A rule by its name."""
 
     name: str
-    guards: Literal["raw_dicom", "collection", "dataset", "splits", "patch_cache"]
+    guards: Literal["raw_dicom", "collection", "dataset", "splits", "profile", "patch_cache"]
     """The asset that it speaks of."""
     description: str
     look: Callable[[Inspection, str], Report]
@@ -203,7 +203,13 @@ def _near_twins(of: Inspection, _: str) -> Report:
     splits = of.surroundings.splits() if of.surroundings.splits is not None else None
     known = of.settings.near_twins.known if of.settings is not None else ()
     return twin_rules.near_twins(
-        of.store_uri, of.snapshot_rows, of.surroundings.profiles, splits, known, of.ctx
+        of.store_uri,
+        of.snapshot_rows,
+        of.surroundings.profiles,
+        splits,
+        known,
+        snapshot=of.snapshot,
+        ctx=of.ctx,
     )
 
 
@@ -262,7 +268,7 @@ RULES = (
     ),
     StandingRule(
         "near_twins",
-        "splits",
+        "profile",
         "No image is in the data set under two subjects in another form: resampled, cropped, windowed, "
         "encoded otherwise, turned or mirrored.",
         _near_twins,

@@ -25,6 +25,8 @@ def near_twins(
     profiles: Storage,
     splits: pd.DataFrame | None,
     known: Collection[str] = (),
+    *,
+    snapshot: str | None = None,
     ctx: TileDBContext | None = None,
 ) -> Report:
     """No two subjects have the same image; of two splits it is an error, else a warning.
@@ -41,6 +43,8 @@ def near_twins(
         `obs_subject_id`, `split`; None: nobody was divided.
     known
         Pairs that are fine.
+    snapshot
+        The one that the rows are of; None: the present state.
     """
     images = rows[rows["kind"] != "labels"]
     found = profiles_of(profiles, images)
@@ -57,7 +61,7 @@ def near_twins(
         lambda number: thumbnails.get(states[number]),
         owners,
         Sizes.of(found),
-        _foregrounds(store_uri, images, found, ctx),
+        _foregrounds(RadiObject(store_uri, ctx=ctx, timestamp=snapshot), images, found),
     )
     split_of = {} if splits is None else dict(zip(splits["obs_subject_id"], splits["split"], strict=True))
     tokens, digests = images["volume"].tolist(), images["voxel_digest"].tolist()
@@ -84,10 +88,9 @@ def near_twins(
 
 
 def _foregrounds(
-    store_uri: str, images: pd.DataFrame, profiles: pd.DataFrame, ctx: TileDBContext | None
+    store: RadiObject, images: pd.DataFrame, profiles: pd.DataFrame
 ) -> Callable[[int], NDArray[np.float32]]:
     """Reads foregrounds by number; a few are kept, since pairs come by likeness and share images."""
-    store = RadiObject(store_uri, ctx=ctx)
     collections, ids = images["collection"].tolist(), images["obs_id"].tolist()
     ends = [profiles[f"foreground_{axis}_{end}"].tolist() for axis in "xyz" for end in ("from", "to")]
 

@@ -53,6 +53,7 @@ def profile_collection(
     rows: pd.DataFrame,
     collection: str,
     *,
+    snapshot: str | None = None,
     is_late: Callable[[], bool] = lambda: False,
     ctx: TileDBContext | None = None,
 ) -> Profiled:
@@ -64,6 +65,8 @@ def profile_collection(
         Where tables are kept.
     rows
         The collection's volumes, from `read_inventory`.
+    snapshot
+        The one that the rows are of; None: the present state.
     is_late
         Asked before each volume: when it is, what was made is kept, and the rest is left for the next call.
 
@@ -76,7 +79,7 @@ def profile_collection(
     wanted = {state_of(row): row for row in records}
     parts = _read_parts(storage, collection)
     known = _tidied(storage, collection, parts, wanted.keys())
-    volumes = RadiObject(store_uri, ctx=ctx).collection(collection) if records else None
+    volumes = RadiObject(store_uri, ctx=ctx, timestamp=snapshot).collection(collection) if records else None
     made: list[tuple[dict[str, Any], VolumeProfile]] = []
     unreadable: list[str] = []
     todo = [(state, row) for state, row in wanted.items() if state not in known]
@@ -107,6 +110,7 @@ def keep_profiles(
     store_uri: str,
     rows: pd.DataFrame,
     *,
+    snapshot: str | None = None,
     on_collection: Callable[[str], None] = lambda name: None,
     ctx: TileDBContext | None = None,
 ) -> Profiled:
@@ -116,7 +120,7 @@ def keep_profiles(
     for name in names:
         on_collection(name)
         of_one = rows[rows["collection"] == name]
-        found = profile_collection(storage, store_uri, of_one, name, ctx=ctx)
+        found = profile_collection(storage, store_uri, of_one, name, snapshot=snapshot, ctx=ctx)
         done = Profiled(
             done.new + found.new, done.known + found.known, done.left + found.left,
             done.unreadable + found.unreadable,
@@ -145,7 +149,7 @@ def profiles_of(storage: Storage, rows: pd.DataFrame) -> pd.DataFrame:
     """The profiles of these volumes (rows of the inventory), where they are kept, in the rows' order."""
     profiles = read_profiles(storage)
     states = [state_of(row) for row in _records(rows)]
-    found = pd.DataFrame({"state": states}).merge(profiles, on="state", how="left")
+    found = pd.DataFrame({"state": pd.Series(states, dtype="str")}).merge(profiles, on="state", how="left")
     found.index = rows.index
     return found[found["collection"].notna()]
 

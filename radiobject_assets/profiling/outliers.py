@@ -77,7 +77,7 @@ def _unusual(rows: pd.DataFrame) -> Iterator[tuple[int, float, str]]:
     for column, name in _NEVER.items():
         if column in rows:
             values = pd.to_numeric(rows[column], errors="coerce").fillna(0)
-            if (values > 0).mean() <= _RARE:
+            if (values > 0).sum() <= _few(values):
                 yield from ((i, np.inf, f"{v:g} {name}") for i, v in _items(values[values > 0]))
     spacing = np.array([list(one) for one in rows["spacing_mm"]], dtype=np.float64)
     for axis, name in enumerate("xyz"):
@@ -85,6 +85,10 @@ def _unusual(rows: pd.DataFrame) -> Iterator[tuple[int, float, str]]:
         sizes = pd.Series([float(shape[axis]) for shape in rows["shape"]], rows.index)
         yield from _far(sizes, f"voxels along {name}", is_log=True)
     yield from _rare(rows["orientation"].astype("str"), "orientation")
+
+
+def _few(values: pd.Series) -> float:
+    return max(1.0, _RARE * len(values))
 
 
 def _items(values: pd.Series) -> Iterator[tuple[int, float]]:
@@ -104,7 +108,7 @@ def _far(column: pd.Series, name: str, *, is_log: bool) -> Iterator[tuple[int, f
     if spread <= 1e-9 * max(abs(middle), 1.0):
         # more than half are equal: a few that differ by a tenth are what is looked for
         others = values[(values - usual).abs() > 0.1 * max(abs(usual), 1e-9)]
-        if 0 < len(others) <= _RARE * len(values):
+        if 0 < len(others) <= _few(values):
             yield from ((i, np.inf, f"{name} {v:.4g}, mostly {usual:.4g}") for i, v in _items(others))
         return
     for index, z in _items(apart / spread):
@@ -114,7 +118,7 @@ def _far(column: pd.Series, name: str, *, is_log: bool) -> Iterator[tuple[int, f
 
 def _rare(column: pd.Series, name: str) -> Iterator[tuple[int, float, str]]:
     counts = column.value_counts()
-    rare = set(counts.index[counts <= _RARE * len(column)])
+    rare = set(counts.index[counts <= _few(column)])
     for index, value in zip(column.index.tolist(), column.tolist(), strict=True):
         if value in rare:
             yield int(index), np.inf, f"{name} {value}, mostly {counts.index[0]}"

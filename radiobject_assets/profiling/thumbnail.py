@@ -110,7 +110,8 @@ def equalised(cube: NDArray[np.float32]) -> Thumbnail:
     limited = np.minimum(counts, _STEEPEST / 256)
     limited += (1.0 - limited.sum()) / 256
     curve = np.concatenate([[0.0], np.cumsum(limited)]) * 65535
-    return np.round(np.interp(at, np.arange(257) * 255 / 256, curve)).astype(np.uint16)
+    levels = np.round(np.interp(at, np.arange(257) * 255 / 256, curve))
+    return np.asarray(levels, dtype=np.uint16)
 
 
 # The 48 ways to turn and mirror a cube: which axis goes where, and which are reversed.
@@ -122,7 +123,8 @@ def oriented(cube: NDArray[Any], orientation: int) -> NDArray[Any]:
     order, steps = ORIENTATIONS[orientation]
     lead = cube.ndim - 3
     turned = cube.transpose((*range(lead), *(lead + axis for axis in order)))
-    return turned[(..., *(slice(None, None, step) for step in steps))]
+    x, y, z = (slice(None, None, step) for step in steps)
+    return np.asarray(turned[..., x, y, z])
 
 
 def coarse(thumbnails: NDArray[np.uint16]) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from radiobject_assets.profiling.thumbnail import ORIENTATIONS, SIDE, oriented
 
 Array = NDArray[np.float32]
+Floats = NDArray[np.float64]
 
 _GRID = np.arange(SIDE, dtype=np.float32) - np.float32((SIDE - 1) / 2.0)
 _LEVELS = ((2.5, 6), (1.2, 6))
@@ -43,7 +44,7 @@ def blurred(cube: Array, sigma: float) -> Array:
     return _along((matrix, matrix, matrix), cube)
 
 
-def _sampling(scale: float, shift: float) -> tuple[Array, Array]:
+def _sampling(scale: float, shift: float) -> tuple[Array, NDArray[np.bool_]]:
     """Weights of linear interpolation at `scale * x + shift` about the middle, and which are inside."""
     at = scale * _GRID + shift + (SIDE - 1) / 2.0
     inside = (at >= -0.5) & (at <= SIDE - 0.5)
@@ -53,11 +54,13 @@ def _sampling(scale: float, shift: float) -> tuple[Array, Array]:
     rows = np.arange(SIDE)
     weights[rows, low] = 1 - (at - low)
     weights[rows, low + 1] = at - low
-    return weights, inside
+    return weights, np.asarray(inside, dtype=bool)
 
 
-def _placed(cube: Array, scale: Array, shift: Array) -> tuple[Array, NDArray[np.bool_]]:
-    (x, in_x), (y, in_y), (z, in_z) = (_sampling(*one) for one in zip(scale, shift, strict=True))
+def _placed(cube: Array, scale: Floats, shift: Floats) -> tuple[Array, NDArray[np.bool_]]:
+    (x, in_x), (y, in_y), (z, in_z) = (
+        _sampling(*one) for one in zip(scale.tolist(), shift.tolist(), strict=True)
+    )
     inside = in_x[:, None, None] & in_y[None, :, None] & in_z[None, None, :]
     return _along((x, y, z), cube), inside.astype(bool)
 
@@ -92,7 +95,7 @@ def best_fit(first: NDArray[np.uint16], second: NDArray[np.uint16]) -> Fit:
     return max(fits, key=lambda found: found.likeness, default=Fit(0.0, 0))
 
 
-def _starts(fixed: Array, moving: Array) -> list[tuple[int, Array]]:
+def _starts(fixed: Array, moving: Array) -> list[tuple[int, Floats]]:
     """The orientations, each with its shift, at which the coarse details agree best."""
     small, other = (_coarse_detail(cube) for cube in (fixed, moving))
     n = small.shape[0]
@@ -116,8 +119,8 @@ def _coarse_detail(cube: Array) -> Array:
     return _normal(small)
 
 
-def _fitted(fixed: Array, moving: Array, way: int, shift: Array) -> Fit:
-    scale = np.ones(3)
+def _fitted(fixed: Array, moving: Array, way: int, shift: Floats) -> Fit:
+    scale: Floats = np.ones(3)
     for sigma, steps in _LEVELS:
         scale, shift = _steps(blurred(fixed, sigma), blurred(moving, sigma), scale, shift, steps)
     placed, inside = _placed(moving, scale, shift)
@@ -139,7 +142,7 @@ def _local_likeness(fixed: Array, placed: Array, inside: NDArray[np.bool_]) -> f
     return max(0.0, float((together[there] / np.sqrt(own[there] * other[there])).mean()))
 
 
-def _steps(fixed: Array, moving: Array, scale: Array, shift: Array, steps: int) -> tuple[Array, Array]:
+def _steps(fixed: Array, moving: Array, scale: Floats, shift: Floats, steps: int) -> tuple[Floats, Floats]:
     """Gauss-Newton on the difference of the normalised images."""
     best, kept = -np.inf, (scale, shift)
     for _ in range(steps):

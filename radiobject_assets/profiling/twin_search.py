@@ -27,9 +27,12 @@ REACH = 0.60
 """Distance of descriptors up to which a pair is looked at."""
 NEIGHBOURS = 8
 """Candidates of each thumbnail: the nearest ones."""
-TWIN_LIKENESS = 0.80
-"""Likeness from which a pair is twins."""
-SIZE_TOLERANCE = 0.03
+TWIN_LIKENESS = 0.75
+"""Likeness from which a pair is twins: different real images had up to 0.62, changed ones 0.78 and more."""
+SIZE_TOLERANCE = 0.06
+"""Of the logarithm of the ratio of sizes: a fit of thumbnails is as good as that for few, thick slices."""
+_MOST_FINER = 6.0
+"""Voxels of one for one of the other: beyond, neither fine structure nor grain is left to compare."""
 _BLOCK = 1024
 
 
@@ -66,6 +69,9 @@ class Sizes:
 
     def agree(self, first: int, second: int, fit: Fit) -> bool:
         """Whether two images that were laid over each other are of one size."""
+        one, other = ((self.mm[n] / self.voxels[n]).prod() for n in (first, second))
+        if max(one, other) > _MOST_FINER * min(one, other):
+            return False
         order = list(ORIENTATIONS[fit.way][0])
         for sizes in (self.mm, self.voxels):
             ratio = np.array(fit.scale) * sizes[second][order] / sizes[first]

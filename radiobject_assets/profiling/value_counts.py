@@ -175,7 +175,7 @@ class ValueCounter:
             std = abs(self._slope) * math.sqrt(self._spread / self._n)
         if self._slope < 0:
             values, counts = values[::-1], counts[::-1]
-        return Values(values, counts, mean, std, self._bad)
+        return Values(np.asarray(values, dtype=np.float64), counts, mean, std, self._bad)
 
 
 def _middles(levels: NDArray[np.int64]) -> NDArray[np.float64]:

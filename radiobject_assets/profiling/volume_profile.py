@@ -123,7 +123,7 @@ def profile_volume(
 
 
 def read_foreground(volume: Volume, box: Box) -> NDArray[np.float32]:
-    """The foreground as the profile has it (`foreground_x_from`...), in means over blocks of at most 128 along
+    """The foreground that a profile tells (`foreground_x_from`...), as means over blocks: at most 128 along
     each axis.
 
     Raises

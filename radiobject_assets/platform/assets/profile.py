@@ -24,7 +24,8 @@ def build_profile(settings: DatasetSettings) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=asset_key(settings, "profile"),
-        deps=[asset_key(settings, "dataset")],
+        # its check looks for twins in different splits: it is made when they are there
+        deps=[asset_key(settings, name) for name in ("dataset", "splits")],
         group_name=STORE_GROUP,
         kinds={"parquet"},
         owners=settings.owners,
@@ -46,7 +47,7 @@ def build_profile(settings: DatasetSettings) -> dg.AssetsDefinition:
                 note = SnapshotNote.read(tables)
                 uri = dataset.config.store_uri
                 rows = read_inventory(uri, snapshot=note.name, ctx=storage.ctx)
-                done = keep_profiles(tables.storage, uri, rows, ctx=storage.ctx)
+                done = keep_profiles(tables.storage, uri, rows, snapshot=note.name, ctx=storage.ctx)
                 profiles = profiles_of(tables.storage, rows)
                 outliers = find_outliers(profiles)
             return dg.MaterializeResult(
