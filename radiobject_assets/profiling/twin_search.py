@@ -101,7 +101,7 @@ def find_twins(
         Reads the voxels of one, for pairs that look alike (`twin_grain`); None: thumbnails alone decide.
     """
     found = []
-    for first, second in candidates(descriptors, owners):
+    for first, second in candidate_pairs(descriptors, owners):
         one, other = thumbnail(first), thumbnail(second)
         if one is None or other is None:
             continue
@@ -116,7 +116,7 @@ def find_twins(
     return found
 
 
-def candidates(descriptors: NDArray[np.float32], owners: Sequence[str]) -> list[tuple[int, int]]:
+def candidate_pairs(descriptors: NDArray[np.float32], owners: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs (smaller, larger) of different owners whose descriptors are near, nearest first."""
     _, whose = np.unique(np.asarray(owners, dtype=str), return_inverse=True)
     firsts, seconds, apart = [], [], []

@@ -24,7 +24,7 @@ _DIETRICH = 1.0 / math.sqrt(2.0 / (4.0 - math.pi))
 
 
 @dataclass(frozen=True)
-class Values:
+class CountedValues:
     """The finite values of a volume, each once, with how often it occurs."""
 
     values: NDArray[np.float64]
@@ -156,7 +156,7 @@ class ValueCounter:
         self._mean += step * n / joined
         self._n = joined
 
-    def done(self) -> Values | None:
+    def done(self) -> CountedValues | None:
         """What was counted; None if no voxel was finite."""
         levels = np.flatnonzero(self._counts)
         counts = self._counts[levels]
@@ -175,7 +175,7 @@ class ValueCounter:
             std = abs(self._slope) * math.sqrt(self._spread / self._n)
         if self._slope < 0:
             values, counts = values[::-1], counts[::-1]
-        return Values(np.asarray(values, dtype=np.float64), counts, mean, std, self._bad)
+        return CountedValues(np.asarray(values, dtype=np.float64), counts, mean, std, self._bad)
 
 
 def _middles(levels: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from radiobject_assets.profiling.profile_version import PROFILE_VERSION
 from radiobject_assets.profiling.slices import SliceWatch
 from radiobject_assets.profiling.thumbnail import Box, Reduction, Thumbnail, descriptors
-from radiobject_assets.profiling.value_counts import ValueCounter, Values
+from radiobject_assets.profiling.value_counts import CountedValues, ValueCounter
 from radiobject_assets.store import Volume
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
@@ -149,7 +149,7 @@ def _physical(volume: Volume, stored: NDArray[Any]) -> NDArray[np.float32]:
     return physical
 
 
-def _of_values(values: Values, modality: str | None) -> dict[str, Any]:
+def _of_values(values: CountedValues, modality: str | None) -> dict[str, Any]:
     found = dict(zip((f"p{p}" for p in PERCENTILES), values.percentiles(PERCENTILES), strict=True))
     low, high = _CT_RANGE if modality == "CT" else values.percentiles((0.1, 99.9))
     high = high if high > low else low + 1.0
@@ -165,7 +165,7 @@ def _of_values(values: Values, modality: str | None) -> dict[str, Any]:
     }
 
 
-def _classes(values: Values, spacing_mm: tuple[float, float, float], segments: str | None) -> str:
+def _classes(values: CountedValues, spacing_mm: tuple[float, float, float], segments: str | None) -> str:
     """Voxels and millilitres of each class that occurs, as JSON, with the name that `segments` gives it."""
     ml = float(np.prod(spacing_mm)) / 1000.0
     names = _names(segments)
