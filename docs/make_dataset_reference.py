@@ -23,6 +23,7 @@ from radiobject_assets.dataset import (
     arrival_section,
     collection_section,
     dataset_yaml,
+    near_twins_section,
     source_section,
     subject_section,
     training_section,
@@ -38,6 +39,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`arrivals`", arrival_section.ArrivalsConfig),
     ("`sources.<name>`", source_section.SourceConfig),
     ("`receiver`", source_section.ReceiverConfig),
+    ("`near_twins`", near_twins_section.NearTwinsConfig),
     ("`split`", training_section.SplitConfig),
     ("`patches`", training_section.PatchesConfig),
 )

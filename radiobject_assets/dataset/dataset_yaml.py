@@ -15,6 +15,7 @@ from radiobject_assets.dataset.arrival_section import ArrivalsConfig, ImagingCon
 from radiobject_assets.dataset.collection_section import CollectionConfig
 from radiobject_assets.dataset.keywords import OPTIONAL_KEYWORDS
 from radiobject_assets.dataset.layouts import LAYOUTS, with_layout
+from radiobject_assets.dataset.near_twins_section import NearTwinsConfig
 from radiobject_assets.dataset.section import COLLECTION_NAME, Section, Several
 from radiobject_assets.dataset.source_section import ReceiverConfig, SourceConfig
 from radiobject_assets.dataset.subject_section import SubjectsConfig
@@ -26,7 +27,10 @@ RECEIVED = "received"
 """What arrivals of the receiver are called by, as those of a source by its name."""
 # Names that the Dagster assets of every data set already have.
 RESERVED_NAMES = frozenset(
-    {"raw_dicom", "series", "subjects", "dataset", "splits", "patch_cache", "profile", "upkeep"}
+    {
+        *("raw_dicom", "series", "subjects", "dataset", "profile", "splits", "sheet", "patch_cache"),
+        "upkeep",
+    }
 )
 
 
@@ -97,6 +101,8 @@ class DatasetSettings(Section):
     """What the nightly upkeep removes."""
     split: SplitConfig = Field(default_factory=SplitConfig.model_construct)
     """How subjects are divided."""
+    near_twins: NearTwinsConfig = Field(default_factory=NearTwinsConfig.model_construct)
+    """Images that look the same under two subjects."""
     patches: PatchesConfig | None = None
     """Which patches are cut; without it there is no patch cache."""
     folder: Path = Field(default=Path(), exclude=True)

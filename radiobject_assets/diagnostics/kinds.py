@@ -311,6 +311,26 @@ GROUP_DIVIDED = Kind(
         is_safe=False,
     ),
 )
+_LOOK_AT_TWINS = Mend(
+    "Look at both volumes, by the beginnings of their tokens. If they are one image, take one of the two "
+    "deliveries out, or put both subjects into one split (`split.group_by`, `split.by_hand`). If they are "
+    "not, or it is fine, name the pair under `near_twins.known` in dataset.yaml.",
+    is_safe=True,
+)
+NEAR_TWINS = Kind(
+    "near_twins",
+    _ERROR,
+    "the same image, in another form, under subjects of different splits",
+    "What is tested on was trained on: the score measures memory.",
+    _LOOK_AT_TWINS,
+)
+NEAR_TWINS_IN_A_SPLIT = Kind(
+    "near_twins_in_a_split",
+    _WARN,
+    "the same image, in another form, under two subjects",
+    "One person may be two subjects: the image counts twice, and a later division may part them.",
+    _LOOK_AT_TWINS,
+)
 UNASSIGNED = Kind(
     "unassigned_subject",
     _ERROR,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from radiobject_assets.archives.open_studies import OpenStudies
-    from radiobject_assets.store import TileDBContext
+    from radiobject_assets.store import Storage, TileDBContext
 
 NO_OUTCOMES = ("arrival", "series_uid", "obs_id", "collection", "status", "reason", "series_token")
 
@@ -63,6 +63,8 @@ class Surroundings:
     peaks: Callable[[], Sequence[MemoryPeak]] | None = None
     studies: Callable[[], OpenStudies] | None = None
     """What came from archives and senders, and what of it is not whole."""
+    profiles: Storage | None = None
+    """Where profiles are kept (`profiling.kept_profiles`)."""
 
 
 class Inspection:
@@ -115,7 +117,7 @@ class StandingRule:
     """A rule by its name."""
 
     name: str
-    guards: Literal["raw_dicom", "archives", "collection", "dataset", "splits", "patch_cache"]
+    guards: Literal["raw_dicom", "archives", "collection", "dataset", "splits", "profile", "patch_cache"]
     """The asset that it speaks of; `archives`: raw_dicom, of a data set with `sources` or a `receiver`."""
     description: str
     look: Callable[[Inspection, str], Report]
@@ -207,6 +209,24 @@ def _splits(of: Inspection, _: str) -> Report:
     return training_rules.splits_are_usable(splits, of.snapshot_rows, of.settings.patches, names)
 
 
+def _near_twins(of: Inspection, _: str) -> Report:
+    from radiobject_assets.diagnostics import twin_rules
+
+    if of.surroundings.profiles is None or not of.has_store:
+        return Report(0, "profiled images")
+    splits = of.surroundings.splits() if of.surroundings.splits is not None else None
+    known = of.settings.near_twins.known if of.settings is not None else ()
+    return twin_rules.near_twins(
+        of.store_uri,
+        of.snapshot_rows,
+        of.surroundings.profiles,
+        splits,
+        known,
+        snapshot=of.snapshot,
+        ctx=of.ctx,
+    )
+
+
 def _caches(of: Inspection, _: str) -> Report:
     from radiobject_assets.diagnostics import training_rules
 
@@ -272,6 +292,14 @@ RULES = (
         "Every split has something to train or test on, and every common class of labels.",
         _splits,
         (kinds.SPLIT_EMPTY, kinds.CLASS_MISSING),
+    ),
+    StandingRule(
+        "near_twins",
+        "profile",
+        "No image is in the data set under two subjects in another form: resampled, cropped, windowed, "
+        "encoded otherwise, turned or mirrored.",
+        _near_twins,
+        (kinds.NEAR_TWINS, kinds.NEAR_TWINS_IN_A_SPLIT),
     ),
     StandingRule(
         "patches_are_there",

@@ -84,6 +84,8 @@ def _of_table(content: bytes, traces: Traces) -> bytes | None:
         column = table.column(name)
         if pa.types.is_primitive(column.type) or pa.types.is_null(column.type):
             continue
+        if _is_of_numbers(column.type):
+            continue
         known: dict[str, bool] = {}
         for row, value in enumerate(column.to_pylist()):
             if value is None or theirs[row]:
@@ -97,6 +99,12 @@ def _of_table(content: bytes, traces: Traces) -> bytes | None:
     file = io.BytesIO()
     pq.write_table(table.filter(pa.array([not one for one in theirs])), file)
     return file.getvalue()
+
+
+def _is_of_numbers(kind: pa.DataType) -> bool:
+    """Histograms, signatures: long, and no text is in them."""
+    is_listed = pa.types.is_list(kind) and pa.types.is_primitive(kind.value_type)
+    return bool(pa.types.is_fixed_size_binary(kind) or is_listed)
 
 
 def _in_cell(value: Any, column: str, traces: Traces) -> bool:

@@ -21,6 +21,7 @@ from pathlib import Path
 import dagster as dg
 
 from radiobject_assets.curation.kept import renew_manifests
+from radiobject_assets.curation.sheet_of_state import SHEET
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.forgetting.cached_patches import caches_with, remove_caches
@@ -58,7 +59,7 @@ from radiobject_assets.store import (
 
 OnStep = Callable[[str], None]
 STEPS = ("refuse", "store", "caches", "history", "landing", "tables", "look again")
-_OF_ALL_ARRIVALS = ("dataset", "splits", "patch_cache")
+_OF_ALL_ARRIVALS = ("dataset", "profile", "splits", "sheet", "patch_cache")
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,7 @@ def forget_person(
     tell("tables")
     _set_apart(house, journal, found)
     documents = sum(clear_documents(storage, found.traces) for storage in house.documents)
+    tables.remove(SHEET)  # has pictures of anybody, and counts everybody
     for storage in house.documents:
         for entry in storage.leftovers(0.0):  # what a killed process staged
             storage.remove(entry.path)

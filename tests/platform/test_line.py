@@ -127,8 +127,8 @@ def test_all_checks_of_the_first_run_passed(line: Line) -> None:
     assert any(subject.seg_series_uid is None for subject in line.truth.subjects)
     assert checks.warnings == ("demo/dataset: labels_complete",)
     # for each of three arrivals one on series and one on ct, seg, t1w; four more on dataset, two on splits;
-    # one on each of three patch caches, and one on all of them; one over all arrivals
-    assert checks.passed == (1 + 3) * 3 + 4 + 2 + 3 + 1 + 1
+    # one on profile; one on each of three patch caches, and one on all of them; one over all arrivals
+    assert checks.passed == (1 + 3) * 3 + 4 + 2 + 1 + 3 + 1 + 1
 
 
 def test_pictures_show_something(line: Line) -> None:
@@ -181,7 +181,9 @@ def test_every_materialization_tells_time_and_memory_beside_the_budget(line: Lin
             "t1w",
             "subjects",
             "dataset",
+            "profile",
             "splits",
+            "sheet",
             "patch_cache",
         ):
             event = instance.get_latest_materialization_event(dg.AssetKey(["demo", name]))

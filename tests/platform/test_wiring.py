@@ -32,7 +32,8 @@ def dataset(tmp_path: Path) -> DatasetSettings:
 def test_every_collection_is_an_asset_of_its_name(dataset: DatasetSettings) -> None:
     graph = build_definitions(dataset).resolve_asset_graph()
     names = {key.to_user_string() for key in graph.get_all_asset_keys()}
-    fixed = {"raw_dicom", "series", "subjects", "dataset", "splits", "patch_cache", "upkeep"}
+    of_all = {"dataset", "profile", "splits", "sheet", "patch_cache", "upkeep"}
+    fixed = {"raw_dicom", "series", "subjects"} | of_all
     assert names == {f"demo/{name}" for name in fixed | {"ct", "seg", "t1w"}}
 
 

@@ -11,7 +11,9 @@ import dagster as dg
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.platform.assets.arrival import build_raw_dicom, build_series_asset
 from radiobject_assets.platform.assets.collections import build_collections
+from radiobject_assets.platform.assets.dataset_sheet import build_sheet
 from radiobject_assets.platform.assets.patch_cache import build_patch_cache_asset
+from radiobject_assets.platform.assets.profile import build_profile
 from radiobject_assets.platform.assets.snapshot import build_dataset
 from radiobject_assets.platform.assets.splits import build_splits
 from radiobject_assets.platform.assets.subjects import build_subjects
@@ -27,7 +29,9 @@ def build_assets(settings: DatasetSettings) -> list[dg.AssetsDefinition]:
         *build_collections(settings),
         build_subjects(settings),
         build_dataset(settings),
+        build_profile(settings),
         build_splits(settings),
+        build_sheet(settings),
         *([patch_cache] if patch_cache is not None else []),
         build_upkeep(settings),
     ]

@@ -64,6 +64,44 @@ identifier) and its data card lie beside the store.
 `labels_complete` or `images_once` mean that training is possible and somebody should look."""
 
 
+PROFILE = f"""\
+What each volume is like, in numbers.
+
+**What it is.** For each volume of the snapshot percentiles, a histogram, the box of the foreground, \
+sizes of classes, figures of quality, and a signature by which the same image is known under another name. The table \
+`unlike_the_others` names volumes that stand apart in their collection, and why.
+
+**Made of** the volumes of `dataset`. Those that are profiled already are not read again.
+
+{_RED}: `near_twins` found one image, in another form, under two subjects. \
+The check's page says what to do."""
+
+SHEET = f"""\
+One page that says who and what is in the data set.
+
+**What it is.** An HTML file to read, print or mail, that needs nothing beside it: distributions, splits, \
+pictures, volumes unlike the others and why, what changed since the snapshot before, what the checks found. \
+It names nobody. `sheet` below is its path; `radiobject-assets sheet` writes it as well.
+
+**Made of** the snapshot, `profile` and `splits`.
+
+{_RED}: the run's page says what can't be read."""
+
+
+def of_upkeep(settings: DatasetSettings) -> str:
+    """The page of `upkeep`."""
+    return f"""\
+What keeps the store small and quick, every night.
+
+**What it is.** Small segments of the store's tables are merged, and what no snapshot and no state of the \
+last {settings.upkeep.keep_arrays_hours:g} hours names is removed, as are patch caches that were replaced \
+{settings.upkeep.keep_caches_days:g} days ago. May run at any time.
+
+**Made by** the schedule `upkeep_nightly`.
+
+{_RED}: it was not made for three nights. Look whether the daemon runs, and the schedule is on."""
+
+
 def of_collection(settings: DatasetSettings, name: str) -> str:
     """The page of a collection: what dataset.yaml says of it comes first."""
     config = settings.collections.get(name)

@@ -8,8 +8,14 @@ from pathlib import Path
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.history import latest_of_partition
-from radiobject_assets.platform.assets.materialization_metadata import measuring
+from radiobject_assets.platform.assets.materialization_metadata import (
+    in_words,
+    measuring,
+    megabytes,
+    with_unit,
+)
 from radiobject_assets.platform.assets.partitions import STORE_GROUP, asset_key
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.memory_pool import MEMORY_POOL
@@ -31,11 +37,7 @@ def build_upkeep(settings: DatasetSettings) -> dg.AssetsDefinition:
         code_version="1",
         pool=MEMORY_POOL,
         freshness_policy=_FRESH,
-        description="Every night: small segments of the store's tables are merged, and what no snapshot and "
-        f"no state of the last {settings.upkeep.keep_arrays_hours:g} hours names is removed, as are patch "
-        f"caches that were replaced {settings.upkeep.keep_caches_days:g} days ago. May run at any time. "
-        "It is stale when it was not made for three nights: then look whether the daemon runs, and "
-        "the schedule `upkeep_nightly` is on.",
+        description=asset_pages.of_upkeep(settings),
     )
     @with_own_resources(settings)
     def upkeep(
@@ -65,14 +67,19 @@ def build_upkeep(settings: DatasetSettings) -> dg.AssetsDefinition:
                     )
                 ]
                 freed = evict_caches(old)
+            told = in_words(
+                {
+                    "arrays removed": removed.arrays,
+                    "segments of tables merged": merged,
+                    "segments removed": removed.segments,
+                    "states removed": removed.states,
+                    "patch caches removed": len(old),
+                }
+            )
             return dg.MaterializeResult(
                 metadata={
-                    "bytes_freed": removed.bytes + freed,
-                    "arrays_removed": removed.arrays,
-                    "segments_merged": merged,
-                    "segments_removed": removed.segments,
-                    "states_removed": removed.states,
-                    "patch_caches_removed": len(old),
+                    "summary": f"{with_unit(removed.bytes + freed)} freed: {told or 'nothing to do'}",
+                    "mb_freed": megabytes(removed.bytes + freed),
                     **measurement.metadata(),
                 }
             )

@@ -47,7 +47,7 @@ def with_conditions(
     """The assets with the conditions under which those after the arrivals are requested."""
     conditions = {
         asset_key(settings, "dataset"): when_inputs_changed(),
-        asset_key(settings, "splits"): when_inputs_changed(),
+        **{asset_key(settings, name): when_inputs_changed() for name in ("profile", "splits", "sheet")},
         asset_key(settings, "patch_cache"): when_checked_inputs_changed(),
     }
     return [

@@ -34,9 +34,9 @@ from radiobject_assets.training.recipe_versions import patches_version
 
 # Materializations of each asset whose memory is looked at.
 _RECENT = 50
-# Tables of arrivals that are read together.
 # An interpreter with its libraries is the same whatever the data, and comes on top of the budget.
 _WORKER_MB = 120
+_OF_ALL = ("dataset", "profile", "splits", "sheet", "patch_cache", "upkeep")
 # Walking the files of a large landing zone takes longer than anybody waits for a check.
 _LANDING_S = 30.0
 
@@ -58,6 +58,7 @@ def inspection_of(
         caches=lambda: _caches(dataset, instance, snapshot, _pinned(tables)),
         peaks=lambda: _peaks(dataset, instance),
         studies=lambda: open_studies(settings, time.time()),
+        profiles=tables.storage,
     )
     return Inspection(
         settings.store_uri,
@@ -137,16 +138,7 @@ def is_of(made: dg.AssetMaterialization, splits: PinnedSplits | None) -> bool:
 
 def _peaks(dataset: DatasetResource, instance: dg.DagsterInstance) -> Sequence[MemoryPeak]:
     config = dataset.config
-    names = (
-        "raw_dicom",
-        "series",
-        *collection_names(config),
-        "subjects",
-        "dataset",
-        "splits",
-        "patch_cache",
-        "upkeep",
-    )
+    names = ("raw_dicom", "series", *collection_names(config), "subjects", *_OF_ALL)
     allowed = _WORKER_MB * usable_cores()
     found = []
     for name in names:

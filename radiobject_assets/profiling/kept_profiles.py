@@ -1,0 +1,274 @@
+"""Profiles kept beside the store, in parts: what is new is profiled and appended, nothing else is read again.
+
+`profile/<collection>/<part>.parquet` has a row for each volume; `<part>.signatures.parquet` their thumbnails,
+which are large and seldom read. A part is named after the volumes in it, and is written before those that it
+takes the place of are removed: whatever interrupts, rows are there once, twice or not at all, and the next
+run makes that good. Parts that hold little are joined, so that many small arrivals do not make many files.
+
+Rows name subjects and volumes: where they lie is as confidential as the landing zone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from radiobject_assets.errors import StorageError
+from radiobject_assets.profiling.thumbnail import SIDE, Thumbnail
+from radiobject_assets.profiling.volume_profile import VolumeProfile, profile_volume, state_of
+from radiobject_assets.store import MissingError, RadiObject, Storage, TileDBContext
+
+FOLDER = "profile"
+PART_ROWS = 512
+KEYS = ("collection", "obs_subject_id", "obs_id", "kind", "modality", "state")
+_THUMBNAILS = ".signatures.parquet"
+_THUMBNAIL_TYPE = pa.binary(2 * SIDE**3)
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """What one call did."""
+
+    new: int
+    known: int
+    left: int = 0
+    """Volumes that there was no time for."""
+    unreadable: tuple[str, ...] = field(default=(), repr=False)
+    """Ids of volumes that can't be read: the checks of the store say why."""
+
+
+def profile_collection(
+    storage: Storage,
+    store_uri: str,
+    rows: pd.DataFrame,
+    collection: str,
+    *,
+    snapshot: str | None = None,
+    is_late: Callable[[], bool] = lambda: False,
+    ctx: TileDBContext | None = None,
+) -> Profiled:
+    """Profile the volumes of a collection that are not, and keep it; rows of volumes that are gone go.
+
+    Parameters
+    ----------
+    storage
+        Where tables are kept.
+    rows
+        The collection's volumes, from `read_inventory`.
+    snapshot
+        The one that the rows are of; None: the present state.
+    is_late
+        Asked before each volume: when it is, what was made is kept, and the rest is left for the next call.
+
+    Raises
+    ------
+    StorageError
+        Tables can't be read or written. A volume that can't be read stops nothing.
+    """
+    records = _records(rows)
+    wanted = {state_of(row): row for row in records}
+    parts = _read_parts(storage, collection)
+    known = _tidied(storage, collection, parts, wanted.keys())
+    volumes = RadiObject(store_uri, ctx=ctx, timestamp=snapshot).collection(collection) if records else None
+    made: list[tuple[dict[str, Any], VolumeProfile]] = []
+    unreadable: list[str] = []
+    todo = [(state, row) for state, row in wanted.items() if state not in known]
+    done = 0
+    for state, row in todo:
+        if volumes is None or is_late():
+            break
+        done += 1
+        keys = {"collection": collection, **{name: row.get(name) for name in KEYS[1:5]}, "state": state}
+        try:
+            profile = profile_volume(
+                volumes.loc[row["obs_id"]], modality=row.get("modality"), segments=row.get("segments")
+            )
+        except StorageError:
+            unreadable.append(str(row["obs_id"]))
+            continue
+        made.append((keys, profile))
+        if len(made) == PART_ROWS:
+            _append(storage, collection, made)
+            made = []
+    _append(storage, collection, made)
+    new = done - len(unreadable)
+    return Profiled(new, len(wanted) - len(todo), len(todo) - done, tuple(unreadable))
+
+
+def keep_profiles(
+    storage: Storage,
+    store_uri: str,
+    rows: pd.DataFrame,
+    *,
+    snapshot: str | None = None,
+    on_collection: Callable[[str], None] = lambda name: None,
+    ctx: TileDBContext | None = None,
+) -> Profiled:
+    """Profile all volumes of an inventory that are not, and remove profiles of collections that are gone."""
+    names = [str(name) for name in rows["collection"].unique()]
+    done = Profiled(0, 0)
+    for name in names:
+        on_collection(name)
+        of_one = rows[rows["collection"] == name]
+        found = profile_collection(storage, store_uri, of_one, name, snapshot=snapshot, ctx=ctx)
+        done = Profiled(
+            done.new + found.new, done.known + found.known, done.left + found.left,
+            done.unreadable + found.unreadable,
+        )  # fmt: skip
+    for entry in storage.list(FOLDER, recursive=True):
+        if entry.path.split("/")[1] not in names:
+            storage.remove(entry.path)
+    return done
+
+
+def read_profiles(storage: Storage, collection: str | None = None) -> pd.DataFrame:
+    """The profiles that are kept, one row a volume, without thumbnails; empty where there are none.
+
+    Columns: `KEYS`, the figures of `VolumeProfile` and `descriptor`. A volume of which a newer profile is
+    kept may have an older one as well: choose by `state`.
+    """
+    folder = FOLDER if collection is None else f"{FOLDER}/{collection}"
+    names = [e.path for e in storage.list(folder, recursive=True) if not e.path.endswith(_THUMBNAILS)]
+    frames = [frame for frame in (_frame(storage, name) for name in sorted(names)) if len(frame)]
+    if not frames:
+        return pd.DataFrame({name: pd.Series(dtype="str") for name in KEYS})
+    return pd.concat(frames, ignore_index=True).drop_duplicates(["collection", "state"], ignore_index=True)
+
+
+def profiles_of(storage: Storage, rows: pd.DataFrame) -> pd.DataFrame:
+    """The profiles of these volumes (rows of the inventory), where they are kept, in the rows' order."""
+    profiles = read_profiles(storage)
+    states = [state_of(row) for row in _records(rows)]
+    found = pd.DataFrame({"state": pd.Series(states, dtype="str")}).merge(profiles, on="state", how="left")
+    found.index = rows.index
+    return found[found["collection"].notna()]
+
+
+def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict(orient="records")]
+
+
+class Thumbnails:
+    """Thumbnails by `state`, read part by part when they are asked for."""
+
+    def __init__(self, storage: Storage, keep: int = 64) -> None:
+        self._storage, self._keep = storage, keep
+        self._place: dict[str, str] = {}
+        for entry in storage.list(FOLDER, recursive=True):
+            if entry.path.endswith(_THUMBNAILS):
+                continue
+            for state in _states(storage, entry.path):
+                self._place[state] = entry.path.removesuffix(".parquet") + _THUMBNAILS
+        self._read: dict[str, dict[str, Thumbnail]] = {}
+
+    def get(self, state: str) -> Thumbnail | None:
+        """The thumbnail, or None where there is none."""
+        name = self._place.get(state)
+        if name is None:
+            return None
+        if name not in self._read:
+            if len(self._read) >= self._keep:
+                self._read.pop(next(iter(self._read)))
+            self._read[name] = _thumbnails(self._storage, name)
+        return self._read[name].get(state)
+
+
+def _states(storage: Storage, name: str) -> list[str]:
+    return [str(state) for state in _frame(storage, name, ["state"])["state"]]
+
+
+def _frame(storage: Storage, name: str, columns: list[str] | None = None) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(io.BytesIO(storage.read(name)), columns=columns)
+    except MissingError:  # a run joined it with another meanwhile
+        return pd.DataFrame({column: [] for column in columns or KEYS})
+
+
+def _thumbnails(storage: Storage, name: str) -> dict[str, Thumbnail]:
+    try:
+        table = pq.read_table(pa.BufferReader(storage.read(name)))
+    except MissingError:
+        return {}
+    cubes = (np.frombuffer(raw, np.uint16).reshape((SIDE,) * 3) for raw in table["thumbnail"].to_pylist())
+    return dict(zip(table["state"].to_pylist(), cubes, strict=True))
+
+
+def _read_parts(storage: Storage, collection: str) -> dict[str, pd.DataFrame]:
+    names = {entry.path for entry in storage.list(f"{FOLDER}/{collection}")}
+    figures = {name for name in names if not name.endswith(_THUMBNAILS)}
+    for name in names - figures:
+        if name.removesuffix(_THUMBNAILS) + ".parquet" not in figures:
+            storage.remove(name)  # its figures were not written any more
+    return {name: _frame(storage, name) for name in sorted(figures)}
+
+
+def _tidied(
+    storage: Storage, collection: str, parts: dict[str, pd.DataFrame], wanted: Iterator[str] | Any
+) -> set[str]:
+    """Write parts anew, joined, that hold few volumes which are still there; the states that are known."""
+    known: set[str] = set()
+    live: dict[str, list[int]] = {}
+    for name, frame in parts.items():
+        states = [str(state) for state in frame["state"]]
+        live[name] = [i for i, state in enumerate(states) if state in wanted and state not in known]
+        known |= {states[i] for i in live[name]}
+    small = [name for name in parts if len(live[name]) < PART_ROWS // 2]
+    is_tidy = len(small) <= 1 and all(len(live[name]) == len(parts[name]) for name in small)
+    if not is_tidy:
+        joined = [parts[name].iloc[live[name]] for name in small if live[name]]
+        thumbnails: dict[str, Thumbnail] = {}
+        for name in small:
+            thumbnails |= _thumbnails(storage, name.removesuffix(".parquet") + _THUMBNAILS)
+        _write_part(storage, collection, joined, thumbnails, small)
+    return known
+
+
+def _append(storage: Storage, collection: str, made: Sequence[tuple[dict[str, Any], VolumeProfile]]) -> None:
+    if not made:
+        return
+    rows = [{**keys, **profile.figures, "descriptor": _listed(profile.descriptor)} for keys, profile in made]
+    thumbnails = {k["state"]: p.thumbnail for k, p in made if p.thumbnail is not None}
+    _write_part(storage, collection, [pd.DataFrame(rows)], thumbnails, ())
+
+
+def _write_part(
+    storage: Storage,
+    collection: str,
+    frames: Sequence[pd.DataFrame],
+    thumbnails: dict[str, Thumbnail],
+    in_place_of: Sequence[str],
+) -> None:
+    written = ""
+    if frames:
+        frame = pd.concat(frames, ignore_index=True)
+        digest = hashlib.blake2b(json.dumps(sorted(frame["state"])).encode(), digest_size=12).hexdigest()
+        written = f"{FOLDER}/{collection}/{digest}.parquet"
+        here = [state for state in frame["state"] if state in thumbnails]
+        keys = frame[frame["state"].isin(here)][["obs_subject_id", "obs_id", "state"]]
+        table = pa.Table.from_pandas(keys, preserve_index=False).append_column(
+            "thumbnail", pa.array([thumbnails[s].tobytes() for s in keys["state"]], _THUMBNAIL_TYPE)
+        )
+        file = io.BytesIO()
+        pq.write_table(table, file, compression="zstd")
+        storage.write(f"{FOLDER}/{collection}/{digest}{_THUMBNAILS}", file.getvalue())
+        file = io.BytesIO()
+        frame.to_parquet(file, compression="zstd")
+        storage.write(written, file.getvalue())
+    for name in in_place_of:
+        if name != written:
+            storage.remove(name)
+            storage.remove(name.removesuffix(".parquet") + _THUMBNAILS)
+
+
+def _listed(values: NDArray[np.float32] | None) -> list[float] | None:
+    return None if values is None else [float(value) for value in values]

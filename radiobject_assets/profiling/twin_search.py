@@ -1,0 +1,156 @@
+"""Near twins among many thumbnails: pairs that show the same image, whatever was done to it.
+
+1. *Candidates.* Descriptors, which do not change when an image is turned or mirrored, are compared all with
+   all: exact, by blocks of one matrix product.
+2. *Fit.* A candidate's thumbnails are laid over each other, in the best of 48 ways to turn and mirror, by a
+   shift and a scale along each axis, which undoes crops and other margins (`twin_fit`).
+3. *Likeness.* What decides is fine structure, neighbourhood by neighbourhood: any two heads have the same
+   outline; their sulci differ.
+4. *Size.* The same image has the same size: in millimetres, or, where spacing was lost, in voxels.
+5. *Grain.* Of a pair that is alike so far the voxels are read: what is one image has the same noise too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from radiobject_assets.profiling.thumbnail import ORIENTATIONS, Thumbnail
+from radiobject_assets.profiling.twin_fit import Fit, best_fit
+from radiobject_assets.profiling.twin_grain import LEAST_AGREEMENT, grain_agreement
+
+REACH = 0.60
+"""Distance of descriptors up to which a pair is looked at."""
+NEIGHBOURS = 8
+"""Candidates of each thumbnail: the nearest ones."""
+TWIN_LIKENESS = 0.75
+"""Likeness from which a pair is twins: different real images had up to 0.62, changed ones 0.78 and more."""
+SIZE_TOLERANCE = 0.06
+"""Of the logarithm of the ratio of sizes: a fit of thumbnails is as good as that for few, thick slices."""
+_MOST_FINER = 6.0
+"""Voxels of one for one of the other: beyond, neither fine structure nor grain is left to compare."""
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Two thumbnails that show the same image."""
+
+    first: int
+    second: int
+    likeness: float
+    """1: the same in every detail."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the foregrounds of thumbnails are."""
+
+    voxels: NDArray[np.float64]
+    """(N, 3)."""
+    mm: NDArray[np.float64]
+    """(N, 3)."""
+
+    @classmethod
+    def of(cls, profiles: pd.DataFrame) -> Sizes:
+        """Of profiles (`kept_profiles.profiles_of`)."""
+        voxels = np.stack(
+            [
+                (profiles[f"foreground_{a}_to"] - profiles[f"foreground_{a}_from"]).to_numpy(float)
+                for a in "xyz"
+            ],
+            axis=1,
+        )
+        return cls(voxels, voxels * np.array([list(one) for one in profiles["spacing_mm"]], dtype=np.float64))
+
+    def agree(self, first: int, second: int, fit: Fit) -> bool:
+        """Whether two images that were laid over each other are of one size."""
+        one, other = ((self.mm[n] / self.voxels[n]).prod() for n in (first, second))
+        if max(one, other) > _MOST_FINER * min(one, other):
+            return False
+        order = list(ORIENTATIONS[fit.way][0])
+        for sizes in (self.mm, self.voxels):
+            ratio = np.array(fit.scale) * sizes[second][order] / sizes[first]
+            if np.all(np.abs(np.log(ratio)) < SIZE_TOLERANCE):
+                return True
+        return False
+
+
+def find_twins(
+    descriptors: NDArray[np.float32],
+    thumbnail: Callable[[int], Thumbnail | None],
+    owners: Sequence[str],
+    sizes: Sizes,
+    foreground: Callable[[int], NDArray[np.float32]] | None = None,
+) -> list[Twins]:
+    """Pairs of different owners that are near twins.
+
+    Parameters
+    ----------
+    descriptors
+        (N, 80), from `thumbnail.descriptors`.
+    thumbnail
+        Gives one of the N thumbnails; called for candidates alone.
+    owners
+        Whose each is: images of one owner are not compared.
+    foreground
+        Reads the voxels of one, for pairs that look alike (`twin_grain`); None: thumbnails alone decide.
+    """
+    found = []
+    for first, second in candidate_pairs(descriptors, owners):
+        one, other = thumbnail(first), thumbnail(second)
+        if one is None or other is None:
+            continue
+        fit = best_fit(one, other)
+        if fit.likeness < TWIN_LIKENESS or not sizes.agree(first, second, fit):
+            continue
+        if foreground is not None:
+            grain = grain_agreement(foreground(first), foreground(second), fit)
+            if grain is not None and grain < LEAST_AGREEMENT:
+                continue
+        found.append(Twins(first, second, fit.likeness))
+    return found
+
+
+def candidate_pairs(descriptors: NDArray[np.float32], owners: Sequence[str]) -> list[tuple[int, int]]:
+    """Pairs (smaller, larger) of different owners whose descriptors are near, nearest first."""
+    _, whose = np.unique(np.asarray(owners, dtype=str), return_inverse=True)
+    firsts, seconds, apart = [], [], []
+    for row, near, distances in _within_reach(descriptors):
+        other = whose[near] != whose[row]
+        near, distances = near[other], distances[other]
+        best = np.argsort(distances)[:NEIGHBOURS]
+        firsts.append(np.minimum(near[best], row))
+        seconds.append(np.maximum(near[best], row))
+        apart.append(distances[best])
+    if not firsts:
+        return []
+    pairs = np.stack([np.concatenate(firsts), np.concatenate(seconds)], axis=1)
+    pairs, where = np.unique(pairs, axis=0, return_index=True)
+    order = np.argsort(np.concatenate(apart)[where], kind="stable")
+    return [(int(first), int(second)) for first, second in pairs[order]]
+
+
+def _within_reach(
+    descriptors: NDArray[np.float32],
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float32]]]:
+    """For each that has any: the others within reach of it, and their squared distances."""
+    lengths = (descriptors**2).sum(axis=1)
+    for start in range(0, len(descriptors), _BLOCK):
+        part = descriptors[start : start + _BLOCK]
+        # distance² < reach² as one comparison with the product, which is all that is made of all pairs
+        product = part @ descriptors.T
+        product *= 2.0
+        product -= lengths[None, :]
+        rows, columns = np.nonzero(product > (lengths[start : start + len(part)] - REACH**2)[:, None])
+        apart = rows + start != columns
+        rows, columns = rows[apart], columns[apart]
+        square = lengths[start + rows] - product[rows, columns]
+        ends = np.searchsorted(rows, np.arange(len(part) + 1))
+        for row in np.flatnonzero(np.diff(ends)):
+            low, high = ends[row], ends[row + 1]
+            yield start + int(row), columns[low:high], square[low:high]

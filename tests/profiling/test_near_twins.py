@@ -1,0 +1,97 @@
+"""Near twins: found in every form, and nothing else is taken for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.diagnostics import kinds
+from radiobject_assets.diagnostics.inventory import read_inventory
+from radiobject_assets.diagnostics.twin_rules import near_twins
+from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.ingest import ingest_sources
+from radiobject_assets.profiling.kept_profiles import keep_profiles
+from radiobject_assets.profiling.thumbnail import ORIENTATIONS, coarse, descriptors, oriented
+from radiobject_assets.store import open_storage
+from radiobject_assets.system.compute import Compute
+from radiobject_assets.system.memory import MemoryBudget
+
+
+def anatomy(seed: int) -> NDArray[np.float32]:
+    """A head-like thing with structure of its own at several scales, and noise."""
+    random = np.random.default_rng(seed)
+    shape = (48, 44, 40)
+    at = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
+    inside = (at**2).sum(0) < 0.8
+    found = np.zeros(shape)
+    for scale, strength in ((4, 120.0), (8, 90.0)):
+        field = random.normal(0, 1, (scale,) * 3)
+        for axis, size in enumerate(shape):
+            index = np.linspace(0, scale - 1, size)
+            low = np.clip(np.floor(index).astype(int), 0, scale - 2)
+            part = (index - low).reshape([-1 if one == axis else 1 for one in range(3)])
+            field = np.take(field, low, axis) * (1 - part) + np.take(field, low + 1, axis) * part
+        found += strength * field
+    return np.where(inside, 500 + found, 20).astype(np.float32) + random.normal(0, 8, shape).astype(
+        np.float32
+    )
+
+
+def changed(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cropped, mirrored, its axes in another order, windowed, and in 8 bits."""
+    voxels = voxels[3:-2, 2:, 1:-1].transpose(2, 0, 1)[:, ::-1]
+    low, high = np.percentile(voxels, (5, 99))
+    return np.round((np.clip(voxels, low, high) - low) / (high - low) * 255).astype(np.float32)
+
+
+def test_an_image_in_another_form_is_found_under_another_subject_and_no_other(tmp_path: Path) -> None:
+    images = {f"{seed:02d}": anatomy(seed) for seed in range(5)}
+    images["05"] = changed(images["02"])
+    for subject, voxels in images.items():
+        folder = tmp_path / "d" / f"sub-{subject}"
+        folder.mkdir(parents=True)
+        nib.Nifti1Image(voxels, np.eye(4)).to_filename(folder / f"sub-{subject}_T1w.nii")
+    uri = str(tmp_path / "store")
+    ingest_sources(
+        [tmp_path / "d"], uri, DatasetSettings(), budget=MemoryBudget(512), compute=Compute(workers=1)
+    )
+    rows, tables = read_inventory(uri), open_storage(str(tmp_path / "tables"), None)
+    assert near_twins(uri, rows, tables, None).looked_at == 0
+    keep_profiles(tables, uri, rows)
+    ids = sorted(rows["obs_subject_id"])
+    splits = pd.DataFrame({"obs_subject_id": ids, "split": ["train"] * 5 + ["test"]})
+
+    found = near_twins(uri, rows, tables, splits)
+    assert found.looked_at == 6
+    (one,) = found.findings
+    assert one.kind is kinds.NEAR_TWINS
+    tokens = sorted(str(rows.loc[rows["obs_subject_id"] == ids[n], "volume"].item())[:10] for n in (2, 5))
+    pair = "-".join(tokens)
+    assert one.about == f"twins {pair}"
+    assert not any(subject in one.evidence for subject in ids if len(subject) > 3)
+    # in one split it is a warning; what somebody found to be fine is not told
+    (same,) = near_twins(uri, rows, tables, splits.assign(split="train")).findings
+    assert same.kind is kinds.NEAR_TWINS_IN_A_SPLIT
+    assert near_twins(uri, rows, tables, splits, [pair]).is_sound
+    # two images of one subject are no leak
+    assert near_twins(uri, rows.assign(obs_subject_id="one"), tables, None).is_sound
+
+
+def test_a_descriptor_is_the_same_however_the_image_is_turned() -> None:
+    cube = np.random.default_rng(0).integers(0, 65535, (24, 24, 24)).astype(np.uint16)
+    turned = np.stack([oriented(cube, way) for way in range(len(ORIENTATIONS))])
+    assert len({one.tobytes() for one in turned}) == 48
+    np.testing.assert_allclose(descriptors(turned), np.repeat(descriptors(cube[None]), 48, 0), atol=1e-4)
+    assert np.allclose((coarse(turned) ** 2).sum(axis=(1, 2, 3)), 1)
+
+
+def test_only_pairs_can_be_named_as_known() -> None:
+    assert DatasetSettings(near_twins={"known": ["0123456789-abcdef0123"]}).near_twins.known
+    with pytest.raises((ValueError, ConfigurationError), match="copy it from the check"):
+        DatasetSettings(near_twins={"known": ["sub-01"]})
