@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from radiobject_assets.cli.arrivals_command import arrivals
 from radiobject_assets.cli.curating import card, diff, manifest, match
 from radiobject_assets.cli.forget_command import forget_people
 from radiobject_assets.cli.ingest import IngestRequest, print_ingest, take_in
@@ -39,6 +40,7 @@ app.command("import-radiobject", epilog="Example: `radiobject-assets import-radi
 app.command("forget", epilog="Example: `radiobject-assets forget patient-7 --dataset dataset.yaml --yes`")(
     forget_people
 )
+app.command(epilog="Example: `radiobject-assets arrivals 2026-11-30-003 --dataset dataset.yaml`")(arrivals)
 app.add_typer(snapshots, name="snapshot")
 app.command(epilog="Example: `radiobject-assets manifest store/ --snapshot 2026-study -o 2026.jsonl`")(
     manifest

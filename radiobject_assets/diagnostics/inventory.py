@@ -23,7 +23,7 @@ def read_inventory(
     *,
     snapshot: str | None = None,
     collections: Collection[str] | None = None,
-    arrival: str | None = None,
+    arrivals: Collection[str] | None = None,
     columns: Collection[str] = (),
     ctx: TileDBContext | None = None,
 ) -> pd.DataFrame:
@@ -37,8 +37,8 @@ def read_inventory(
         Name of the snapshot to look at; None: the present.
     collections
         Only these, where they exist; None: all.
-    arrival
-        Only volumes that came with this arrival.
+    arrivals
+        Only volumes that came with these arrivals.
     columns
         Names of more columns, where a collection has them.
 
@@ -59,8 +59,8 @@ def read_inventory(
             continue
         rows = store.collection(name).to_obs().reset_index()
         rows = rows[[column for column in wanted if column in rows]]
-        if arrival is not None:
-            rows = rows[rows["arrival"] == arrival]
+        if arrivals is not None:
+            rows = rows[rows["arrival"].isin(list(arrivals))]
         tables.append(rows.assign(collection=name))
     if not tables:
         return pd.DataFrame(columns=["collection", *INVENTORY_COLUMNS])

@@ -20,6 +20,7 @@ import dagster as dg
 
 from radiobject_assets.errors import ConfigurationError, LockedError
 from radiobject_assets.platform.arrivals.runs import why_it_ended
+from radiobject_assets.platform.automation.conditions import AT_ONCE
 from radiobject_assets.platform.automation.sensors import ARRIVALS_SENSOR, FOLLOW_UP_SENSOR, TRY_NOW
 from radiobject_assets.platform.instance_settings import prepare_instance
 from radiobject_assets.resources import HEART_TAG, Heartbeat
@@ -101,7 +102,11 @@ def run_pass(definitions: dg.Definitions, instance: dg.DagsterInstance, on_run: 
     """
     tell = on_run or (lambda what, number, total: None)
     says, arrivals = _settle(definitions, instance, tell, ARRIVALS_SENSOR, TRY_NOW)
-    _, follow_ups = _settle(definitions, instance, tell, FOLLOW_UP_SENSOR, None)
+    token = AT_ONCE.set(True)
+    try:
+        _, follow_ups = _settle(definitions, instance, tell, FOLLOW_UP_SENSOR, None)
+    finally:
+        AT_ONCE.reset(token)
     return Pass(says, tuple(arrivals), tuple(follow_ups))
 
 

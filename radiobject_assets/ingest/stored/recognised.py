@@ -98,7 +98,6 @@ class _Finder:
         digest: Callable[[Series], str | None],
         present: Collection[str] | None,
     ) -> None:
-        self._arrival = plan.arrival
         self._rows = rows
         self._digest = digest
         self._present = present
@@ -122,7 +121,7 @@ class _Finder:
         same = [row for row in possible if digest is not None and row["source_digest"] == digest]
         if not same:
             if own is not None:
-                key = f"{volume_key(planned.series, self._arrival)}\0{self._digest(planned.series)}"
+                key = f"{volume_key(planned.series, planned.arrival)}\0{self._digest(planned.series)}"
                 self.ids[id(planned)] = obs_id_of(subject, collection, key)
             return
         row = min(same, key=lambda row: (not self._has_its_path(planned, row), row[OBS_ID]))
@@ -130,7 +129,7 @@ class _Finder:
         self.ids[id(planned)] = row[OBS_ID]
         if not planned.is_labels:
             self._images.add((collection, subject, row[OBS_ID]))
-        if not self._is_gone(row):
+        if not self._is_gone(planned, row):
             self.copies[planned.series] = "a copy of what the store has from another place"
 
     def _may_be(self, planned: PlannedSeries, row: Mapping[str, Any]) -> bool:
@@ -148,11 +147,11 @@ class _Finder:
             return False
         if is_labels and not self._of_its_image(planned, row):
             return False
-        return self._is_gone(row) or _is_named_alike(planned, row)
+        return self._is_gone(planned, row) or _is_named_alike(planned, row)
 
     def _is_anothers(self, planned: PlannedSeries, own: Mapping[str, Any]) -> bool:
         """Whether the volume of this id is that of a delivery which had this name before, and was renamed."""
-        if not self._arrival or (own["arrival"] or "") in ("", self._arrival):
+        if not planned.arrival or (own["arrival"] or "") in ("", planned.arrival):
             return False
         digest = self._digest(planned.series)
         return digest is not None and digest != own["source_digest"]
@@ -169,13 +168,13 @@ class _Finder:
         key = volume_key(planned.series, arrival)
         return bool(arrival) and row[OBS_ID] == obs_id_of(planned.subject_id, planned.collection or "", key)
 
-    def _is_gone(self, row: Mapping[str, Any]) -> bool:
+    def _is_gone(self, planned: PlannedSeries, row: Mapping[str, Any]) -> bool:
         """Whether the file that a row was made of is known to be there no more."""
         arrival = row["arrival"] or ""
-        if not arrival or not self._arrival or self._present is None:
+        if not arrival or not planned.arrival or self._present is None:
             return False
         # of this arrival, but under none of the names that it has now (`_may_be`)
-        return arrival == self._arrival or arrival not in self._present
+        return arrival == planned.arrival or arrival not in self._present
 
 
 def _is_named_alike(planned: PlannedSeries, row: Mapping[str, Any]) -> bool:

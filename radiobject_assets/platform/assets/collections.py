@@ -1,7 +1,8 @@
 """One asset for each collection of dataset.yaml: its volumes of one arrival, in the store."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.platform.arrivals.arrival_table import vanished
 from radiobject_assets.platform.assets.arrival import plan_of
+from radiobject_assets.platform.assets.arrivals_of_run import arrivals_of, found_in, how_many, of_each
 from radiobject_assets.platform.assets.history import has_failed
 from radiobject_assets.platform.assets.materialization_metadata import content_digest, measuring, table
 from radiobject_assets.platform.assets.partitions import (
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from radiobject_assets.ingest.labels_on_images.waiting import WaitingLabels
+    from radiobject_assets.ingest.report import SeriesOutcome
+
+_UNSOUND = "unsound"
 
 
 def build_collections(settings: DatasetSettings) -> list[dg.AssetsDefinition]:
@@ -68,11 +73,28 @@ def kept_outcomes(tables: WorkingTables, arrival: str, collection: str) -> "pd.D
 
 
 def unsound(tables: WorkingTables, collection: str) -> set[str]:
-    """Arrivals of which the standing verification found a volume unsound."""
+    """Arrivals of which a volume was found unsound: by the standing verification, or in their own run."""
     from radiobject_assets.diagnostics.verification_portions import unsound_arrivals
 
     name = tables.verified(collection)
-    return unsound_arrivals(tables.frame(name)) if tables.has(name) else set()
+    marked = {name.rpartition("/")[2] for name in tables.below(f"{_UNSOUND}/{collection}")}
+    return marked | (unsound_arrivals(tables.frame(name)) if tables.has(name) else set())
+
+
+def note_sound(
+    tables: WorkingTables, collection: str, arrivals: Collection[str], found_unsound: Collection[str]
+) -> None:
+    """Keep what the check in a run found of its arrivals, until they are looked at again.
+
+    Dagster remembers one evaluation for each partition, and several arrivals may share it.
+    """
+    known = set(tables.below(f"{_UNSOUND}/{collection}"))
+    for key in arrivals:
+        name = f"{_UNSOUND}/{collection}/{key}"
+        if key in found_unsound:
+            tables.put_text(name, "")
+        elif name in known:
+            tables.remove(name)
 
 
 def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefinition:
@@ -108,69 +130,97 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
         from radiobject_assets.ingest.report import outcomes_table
         from radiobject_assets.ingest.run import run_ingest
         from radiobject_assets.ingest.stored.moved import withdraw_moved
+        from radiobject_assets.ingest.together import divided, independent, joined
         from radiobject_assets.store import ensure_store, hold_pseudonyms
 
-        key = context.partition_key
-        with shielded(dataset.work.arrival(key)):
+        tables = dataset.tables(storage)
+        run = arrivals_of(context.partition_key, context.run.tags, tables)
+        with shielded(dataset.work.arrival(run.partition)):
             config = dataset.config
+            uri = config.store_uri
             with measuring(memory.budget()) as measurement:
-                ensure_store(config.store_uri, ctx=storage.ctx)
-                hold_pseudonyms(config.store_uri, release_of(config).mark, ctx=storage.ctx)
+                ensure_store(uri, ctx=storage.ctx)
+                hold_pseudonyms(uri, release_of(config).mark, ctx=storage.ctx)
                 zone = dataset.landing(storage)
-                zone.held(key)  # on S3, copies make room for each other
-                plan = plan_of(dataset, storage, key)
-                tables = dataset.tables(storage)
-                earlier = kept_outcomes(tables, key, name)
+                there = found_in(zone)
+                of_each(dataset, run.keys, lambda key: zone.held(there.get(key, key)))
+                plans = of_each(dataset, run.keys, lambda key: plan_of(dataset, storage, key))
+                earlier = {key: kept_outcomes(tables, key, name) for key in run.keys}
+                doubted = unsound(tables, name)
+                if has_failed(context.instance, context.asset_key, run.partition):
+                    doubted |= {run.partition}
                 withdrawn = 0
-                if has_failed(context.instance, context.asset_key, key) or key in unsound(tables, name):
-                    withdrawn = withdraw_unsound(
-                        config.store_uri,
+                for key in doubted.intersection(run.keys):
+                    withdrawn += withdraw_unsound(
+                        uri,
                         selected,
                         arrival=key,
-                        can_be_made=plan.obs_ids_with_files(),
-                        outcomes=earlier,
+                        can_be_made=plans[key].obs_ids_with_files(),
+                        outcomes=earlier[key],
                         ctx=storage.ctx,
                     )
                     if tables.has(tables.verified(name)):
                         # the check on this partition says next whether it is sound now
                         table_of = tables.frame(tables.verified(name))
                         tables.put_frame(tables.verified(name), looked_at_anew(table_of, key))
-                report = run_ingest(
-                    plan,
-                    config.store_uri,
-                    collections=selected,
-                    present=zone.listing().keys - vanished(tables),
-                    budget=memory.budget(),
-                    compute=compute.compute(),
-                )
-                moved = withdraw_moved(plan, config.store_uri, selected, storage.ctx)
-                waiting = waiting_labels(plan, report.outcomes, selected)
-                if waiting:
-                    tables.put_frame(tables.waiting(key, name), waiting_rows(waiting))
-                else:
-                    tables.remove(tables.waiting(key, name))
-            outcomes = [o for o in report.outcomes if selected is None or o.collection in selected]
+                present = zone.listing().keys - vanished(tables)
+                made: dict[str, Sequence[SeriesOutcome]] = {}
+                waits = in_doubt = 0
+                for number, group in enumerate(independent([plans[key] for key in run.keys])):
+                    keys = [run.keys[position] for position in group]
+                    if number:  # what came before may have brought the images of these labels
+                        plans |= {key: plan_of(dataset, storage, key) for key in keys}
+                    own = [plans[key] for key in keys]
+                    report = run_ingest(
+                        joined(own),
+                        uri,
+                        collections=selected,
+                        present=present,
+                        budget=memory.budget(),
+                        compute=compute.compute(),
+                    )
+                    made |= {k: one.outcomes for k, one in zip(keys, divided(report, own), strict=True)}
+                for key, plan in plans.items():
+                    moved = withdraw_moved(plan, uri, selected, storage.ctx)
+                    withdrawn += moved.withdrawn
+                    in_doubt += moved.in_doubt
+                    waiting = waiting_labels(plan, made[key], selected)
+                    waits += len(waiting)
+                    if waiting:
+                        tables.put_frame(tables.waiting(key, name), waiting_rows(waiting))
+                    else:
+                        tables.remove(tables.waiting(key, name))
+            outcomes = [
+                o for key in run.keys for o in made[key] if selected is None or o.collection in selected
+            ]
             named = config.subjects.key != "pseudonym"
-            kept = outcomes_table(outcomes, identifiers=True, sources=named)
-            rows = read_inventory(config.store_uri, collections=selected, arrival=key, ctx=storage.ctx)
-            tables.put_frame(tables.outcomes(key, name), with_row_digests(kept, rows, earlier))
-            counts = report.counts
+            rows = read_inventory(uri, collections=selected, arrivals=run.all_keys, ctx=storage.ctx)
+            for key in run.keys:
+                mine = [o for o in made[key] if selected is None or o.collection in selected]
+                if mine or earlier[key] is not None:  # most arrivals have nothing of most collections
+                    kept = outcomes_table(mine, identifiers=True, sources=named)
+                    own_rows = rows[rows["arrival"] == key]
+                    tables.put_frame(
+                        tables.outcomes(key, name), with_row_digests(kept, own_rows, earlier[key])
+                    )
+            counts = Counter(o.status for key in run.keys for o in made[key])
             return dg.MaterializeResult(
-                data_version=dg.DataVersion(content_digest(config.store_uri, selected, key, storage.ctx)),
+                data_version=dg.DataVersion(content_digest(uri, selected, run.all_keys, storage.ctx)),
                 metadata={
+                    **how_many(run),
                     "volumes": len(rows),
                     "written": counts["written"],
                     "updated": counts["updated"],
                     "unchanged": counts["unchanged"],
-                    "withdrawn": withdrawn + moved.withdrawn,
+                    "withdrawn": withdrawn,
                     "quarantined": sum(o.status == "quarantined" for o in outcomes),
-                    "quarantined_but_stored": moved.in_doubt,
-                    "waiting_for_their_image": len(waiting),
+                    "quarantined_but_stored": in_doubt,
+                    "waiting_for_their_image": waits,
                     "bytes": int(rows["voxel_bytes"].sum()),
                     "stored_bytes": int(rows["stored_bytes"].sum()),
-                    "store": dg.MetadataValue.text(config.store_uri),
+                    "store": dg.MetadataValue.text(uri),
                     **preview_metadata(
-                        config.store_uri, selected, key, dataset.work.preview(name, key), storage.ctx
+                        uri, selected, run.keys, dataset.work.preview(name, run.partition), storage.ctx
                     ),
                     "series": table(public_outcomes(outcomes)),
                     **measurement.metadata(),
