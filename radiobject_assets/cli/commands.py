@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from radiobject_assets.cli.archive_commands import fetch_studies, receive_studies
+from radiobject_assets.cli.arrivals_command import arrivals
 from radiobject_assets.cli.curating import card, diff, manifest, match
 from radiobject_assets.cli.forget_command import forget_people
 from radiobject_assets.cli.ingest import IngestRequest, print_ingest, take_in
@@ -41,6 +42,7 @@ app.command("import-radiobject", epilog="Example: `radiobject-assets import-radi
 app.command("forget", epilog="Example: `radiobject-assets forget patient-7 --dataset dataset.yaml --yes`")(
     forget_people
 )
+app.command(epilog="Example: `radiobject-assets arrivals 2026-11-30-003 --dataset dataset.yaml`")(arrivals)
 app.add_typer(snapshots, name="snapshot")
 app.command("fetch", epilog="Example: `radiobject-assets fetch --dataset dataset.yaml`")(fetch_studies)
 app.command("receive", epilog="Example: `radiobject-assets receive --dataset dataset.yaml --host 0.0.0.0`")(

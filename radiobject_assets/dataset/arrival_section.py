@@ -24,6 +24,13 @@ class ArrivalsConfig(Section):
     trusted_names: str | None = None
     """Regular expression of folder names that may be shown as partition keys; others are shown as tokens,
     since a folder may be named after a patient."""
+    share_run: Annotated[int, Field(ge=1)] = 100
+    """At most so many arrivals that wait at the same time share a run and a partition, which is named after
+    the day and a number (2026-11-30-003; `radiobject-assets arrivals` says which folders that is). What a
+    run costs is then shared as well. Arrivals with a name of `trusted_names` have a partition of that name
+    for themselves. 1: so have all."""
+    share_run_gb: Annotated[float, Field(gt=0)] = 2.0
+    """Gigabytes (of 2^30 bytes) that arrivals which share a run may have; a larger one has its own."""
     look_every_s: Annotated[int, Field(ge=1)] = 30
     """Seconds between two looks into the landing zone, while the daemon runs."""
     retry_after_s: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = Field(

@@ -50,34 +50,35 @@ def check_collections(
     store_uri: str,
     collections: Collection[str] | None,
     *,
-    arrival: str | None = None,
-    outcomes: pd.DataFrame | None = None,
+    arrivals: Collection[str] | None = None,
+    outcomes: Mapping[str, pd.DataFrame] | None = None,
     ctx: TileDBContext | None = None,
 ) -> IntegrityReport:
-    """Apply every rule to the volumes of collections, or to those that came with one arrival.
+    """Apply every rule to the volumes of collections, or to those that came with some arrivals.
 
     Voxels are read once, volume by volume, so memory holds one volume's tiles.
 
     Parameters
     ----------
     outcomes
-        What was kept of the arrival (`row_digests`): rows are compared with what was written.
+        What was kept of each arrival (`row_digests`): rows are compared with what was written.
 
     Raises
     ------
     StorageError
         There is no store at that URI.
     """
-    rows = read_inventory(store_uri, collections=collections, arrival=arrival, ctx=ctx)
+    rows = read_inventory(store_uri, collections=collections, arrivals=arrivals, ctx=ctx)
     store = RadiObject(store_uri, ctx=ctx)
     findings: list[Finding] = []
     findings += geometry_is_sound(rows)
     findings += labels_on_their_images(store_uri, rows, ctx)
-    if outcomes is not None and arrival is not None:
+    subjects = set(store.obs_subject_ids)
+    for arrival, kept in (outcomes or {}).items():
         # another arrival may have brought the same series later: its row is there, and is that one's
-        ids = {str(one) for one in outcomes["obs_id"].dropna()}
-        kept = read_inventory(store_uri, collections=collections, obs_ids=ids, ctx=ctx)
-        findings += rows_as_written(kept, outcomes, arrival, set(store.obs_subject_ids))
+        ids = {str(one) for one in kept["obs_id"].dropna()}
+        theirs = read_inventory(store_uri, collections=collections, obs_ids=ids, ctx=ctx)
+        findings += rows_as_written(theirs, kept, arrival, subjects)
     for name, group in rows.groupby("collection", sort=True):
         findings += arrays_match_rows(store.collection(str(name)), group, ctx)
     return IntegrityReport(len(rows), int(rows["voxel_bytes"].sum()), tuple(findings))
@@ -102,7 +103,8 @@ def withdraw_unsound(
     can_be_made
         obs_ids whose source is there: no other row is deleted, since nothing would come in its place.
     """
-    report = check_collections(store_uri, collections, arrival=arrival, outcomes=outcomes, ctx=ctx)
+    kept = {} if outcomes is None else {arrival: outcomes}
+    report = check_collections(store_uri, collections, arrivals=[arrival], outcomes=kept, ctx=ctx)
     broken = {finding.obs_id for finding in report.findings if finding.kind.severity is Severity.ERROR}
     unsound = broken.intersection(can_be_made)
     store = RadiObject(store_uri, ctx=ctx)

@@ -23,7 +23,7 @@ def read_inventory(
     *,
     snapshot: str | None = None,
     collections: Collection[str] | None = None,
-    arrival: str | None = None,
+    arrivals: Collection[str] | None = None,
     obs_ids: Collection[str] | None = None,
     columns: Collection[str] = (),
     ctx: TileDBContext | None = None,
@@ -38,8 +38,8 @@ def read_inventory(
         Name of the snapshot to look at; None: the present.
     collections
         Only these, where they exist; None: all.
-    arrival
-        Only volumes that came with this arrival. What else is in the store is not read.
+    arrivals
+        Only volumes that came with these arrivals. What else is in the store is not read.
     obs_ids
         Only these volumes.
     columns
@@ -61,8 +61,8 @@ def read_inventory(
         if collections is not None and name not in collections:
             continue
         volumes = store.collection(name)
-        if arrival is not None:
-            volumes = volumes.filter(f"arrival in {[arrival]!r}")
+        if arrivals is not None:
+            volumes = volumes.filter(f"arrival in {sorted(arrivals)!r}")
         if obs_ids is not None:
             volumes = volumes.filter(f"obs_id in {sorted(obs_ids)!r}")
         rows = volumes.to_obs().reset_index()

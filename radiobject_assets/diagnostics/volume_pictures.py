@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import nibabel as nib
@@ -21,19 +21,19 @@ _HEIGHT = 240
 Planes = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
-def pictures_of_arrival(
+def pictures_of_arrivals(
     store_uri: str,
     collections: Sequence[str] | None,
-    arrival: str,
+    arrivals: Collection[str],
     *,
     ctx: TileDBContext | None = None,
 ) -> list[bytes]:
-    """PNGs of the first volumes that came with an arrival.
+    """PNGs of the first volumes that came with some arrivals.
 
     Images are cut through their middle. Labels are shown on the image that they belong to, cut through the
     middle of what is labelled.
     """
-    rows = read_inventory(store_uri, collections=collections, arrival=arrival, ctx=ctx)
+    rows = read_inventory(store_uri, collections=collections, arrivals=arrivals, ctx=ctx)
     store = RadiObject(store_uri, ctx=ctx)
     tiles = []
     for row in rows.head(MAX_VOLUMES).itertuples(index=False):

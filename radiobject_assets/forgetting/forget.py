@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,6 +42,8 @@ from radiobject_assets.forgetting.person import PersonFound, look_for_person
 from radiobject_assets.imaging.scanning.scan import ScanResult
 from radiobject_assets.ingest.dataset_release import release_of
 from radiobject_assets.ingest.refused import files_of_subjects, set_apart
+from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow, ArrivalTable
+from radiobject_assets.platform.arrivals.shared_runs import partition_of
 from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key
 from radiobject_assets.platform.automation.schedules import STANDING_JOB
 from radiobject_assets.platform.own_names import own_name
@@ -126,7 +128,8 @@ def would_go(house: House, mark: str) -> Forgotten:
     """What `forget_person` would remove; nothing is changed but that the store gets a key for marks."""
     is_theirs = _by_mark(house, mark)
     found = look_for_person(house.dataset, house.storage, is_theirs)
-    runs = 0 if house.instance is None else len(runs_of(house.instance, found.arrivals, found.traces))
+    partitions = _partitions(house, found.arrivals)
+    runs = 0 if house.instance is None else len(runs_of(house.instance, partitions, found.traces))
     return Forgotten(
         mark,
         volumes=found.n_volumes,
@@ -192,7 +195,7 @@ def forget_person(
     renew_manifests(tables.storage, uri, settings=house.dataset.config, ctx=ctx)
     tell("caches")
     n_caches = remove_caches(work / "patches", found.traces)
-    n_files = _remove_work(work, journal.arrivals)
+    n_files = _remove_work(work, {*journal.arrivals, *_partitions(house, journal.arrivals)})
     tell("history")
     n_runs = 0
     if house.instance is not None:
@@ -236,7 +239,8 @@ def _wait_for_nobody(house: House, journal: Journal, own_run: str) -> None:
     config = house.dataset.config
     jobs = [STANDING_JOB, *([own_name(config.beside_others(), STANDING_JOB)] if config.name else [])]
     late = [asset_key(config, name) for name in _OF_ALL_ARRIVALS]
-    if count := runs_at_work(house.instance, journal.arrivals, late, jobs, own_run):
+    partitions = _partitions(house, journal.arrivals)
+    if count := runs_at_work(house.instance, partitions, late, jobs, own_run):
         raise ConfigurationError(
             f"{count} runs are working on what the person came with, or on what is made of all arrivals; "
             "wait for them, or cancel them in Dagster if their process is dead, then forget once more"
@@ -261,8 +265,8 @@ def _note_snapshot(house: House) -> None:
     tables.change_text(tables.snapshot, renewed)
 
 
-def _remove_work(work: Path, arrivals: Sequence[str]) -> int:
-    """Pictures, reports and copies of arrivals, and the reports that are of no arrival."""
+def _remove_work(work: Path, arrivals: Collection[str]) -> int:
+    """Pictures, reports and copies of arrivals and their partitions, and the reports that are of none."""
     files = [path for key in arrivals for path in work.glob(f"previews/*/{key}.png")]
     files += [path for key in arrivals for path in (work / "arrivals" / key).glob("*.txt")]
     files += work.glob("*.txt")
@@ -277,16 +281,15 @@ def _forget_history(
     house: House, instance: dg.DagsterInstance, journal: Journal, found: PersonFound, own_run: str
 ) -> tuple[Journal, int]:
     config, tables = house.dataset.config, house.dataset.tables(house.storage)
+    partitions = _partitions(house, journal.arrivals)
     if not journal.restored:
         unchanged = {asset_key(config, "raw_dicom")}
-        new = to_restore(
-            instance, house.assets, house.checks, journal.arrivals, secrets.token_hex(8), unchanged
-        )
-        going = runs_of(instance, journal.arrivals, found.traces) - {own_run}
+        new = to_restore(instance, house.assets, house.checks, partitions, secrets.token_hex(8), unchanged)
+        going = runs_of(instance, partitions, found.traces) - {own_run}
         new += verdicts_of(instance, house.checks, going)
         journal = replace(journal, restored=tuple(new))
         journal.keep(tables)  # a verdict that is lost would be a doubt that is lost
-    runs = remove_history(instance, house.assets, set(journal.arrivals), found.traces, own_run)
+    runs = remove_history(instance, house.assets, partitions, found.traces, own_run)
     there = set(instance.get_dynamic_partitions(arrival_partitions(config).name or ""))
     restore(instance, [one for one in journal.restored if one.partition in {*there, None}])
     write_anew(instance)
@@ -319,9 +322,22 @@ def _drop_emptied(house: House, journal: Journal) -> None:
     if house.instance is None:
         return
     there = house.dataset.landing(house.storage).listing().keys
+    table = ArrivalTable(house.dataset.tables(house.storage))
+    rows = table.rows
+    left = dict(rows)
     for key in journal.arrivals:
-        if key not in there and read_inventory(config.store_uri, arrival=key, ctx=house.storage.ctx).empty:
-            house.instance.delete_dynamic_partition(name, key)
+        if key not in there and read_inventory(config.store_uri, arrivals=[key], ctx=house.storage.ctx).empty:
+            left.pop(key, None)
+            partition = partition_of(key, rows.get(key, ArrivalRow()))
+            if not any(partition_of(other, row) == partition for other, row in left.items()):
+                house.instance.delete_dynamic_partition(name, partition)
+    table.save(left)
+
+
+def _partitions(house: House, arrivals: Collection[str]) -> frozenset[str]:
+    """What these arrivals go by in Dagster; others may share their partitions."""
+    rows = ArrivalTable(house.dataset.tables(house.storage)).rows
+    return frozenset(partition_of(key, rows.get(key, ArrivalRow())) for key in arrivals)
 
 
 def _set_apart(house: House, journal: Journal, found: PersonFound) -> None:

@@ -42,6 +42,8 @@ class PlannedSeries:
     obs_id: str | None
     settings: CollectionConfig | None
     """The collection's settings; None for collections that are made by modality."""
+    arrival: str = ""
+    """Key of the arrival that its files came in with."""
 
     @property
     def is_labels(self) -> bool:
@@ -100,6 +102,7 @@ class IngestPlan:
     planned: tuple[PlannedSeries, ...]
     unreadable: tuple[Unreadable, ...]
     arrival: str
+    """Its key; "" where none is known, and in a plan for several (`ingest.together`)."""
 
     @property
     def collections(self) -> tuple[str, ...]:
@@ -220,7 +223,7 @@ def _plan_one(series: Series, dataset: DatasetSettings, arrival: str) -> Planned
     if name is None and dataset.collects_by_modality:
         name = collection_by_modality(series, dataset.layout)
     if name is None:
-        planned = PlannedSeries(series, subject_id, None, None, None)
+        planned = PlannedSeries(series, subject_id, None, None, None, arrival)
         if series.verdict == "quarantined":
             return planned
         return replace(planned, series=_held(series, Reason.NO_COLLECTION, _unmatched(series, dataset)))
@@ -238,7 +241,7 @@ def _plan_one(series: Series, dataset: DatasetSettings, arrival: str) -> Planned
             validate_id(obs_id, "the volume's id")
         except SchemaError as error:
             series = _held(series, Reason.DAMAGED_HEADER, str(error))
-    return PlannedSeries(series, subject_id, name, obs_id, settings)
+    return PlannedSeries(series, subject_id, name, obs_id, settings, arrival)
 
 
 def _with_axis(series: Series, settings: CollectionConfig) -> Series:

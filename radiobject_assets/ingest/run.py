@@ -212,7 +212,7 @@ class _Phase:
         self._compute = compute
         self._fitting = workers_that_fit(compute.workers, budget)
         self._workers = min(self._fitting, max(1, len(batch)))
-        self._holdings = Holdings.read(store_uri, batch, plan.planned, plan.arrival, present)
+        self._holdings = Holdings.read(store_uri, batch, plan.planned, present)
         self._staged: dict[str, list[tuple[PlannedSeries, StagedVolume, SeriesOutcome]]] = {}
         self._changes: dict[str, list[RowChange]] = {}
         self._committed_s = time.monotonic()
@@ -220,7 +220,7 @@ class _Phase:
     def go(self, outcomes: dict[Series, SeriesOutcome], progress: _Progress) -> None:
         todo: list[PlannedSeries] = []
         for planned in self._batch:
-            conflict = self._holdings.conflict(planned, self._plan.arrival)
+            conflict = self._holdings.conflict(planned)
             if conflict is None:
                 todo.append(planned)
             else:
@@ -305,7 +305,7 @@ class _Phase:
             obs_id=planned.obs_id or "",
             subject_id=planned.subject_id,
             kind="labels" if labels else "image",
-            arrival=self._plan.arrival,
+            arrival=planned.arrival,
             slab_bytes=max(MB, (share - FIXED_BYTES) // COPIES_OF_A_SLAB),
             tile=tile_config(planned.settings.tile if planned.settings else TileOrientation.ISOTROPIC),
             stored_digest=self._holdings.source_digest(planned),

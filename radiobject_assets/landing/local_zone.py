@@ -44,6 +44,7 @@ _TOLD = (
 
 # What a trusted name must also be: it becomes a partition key and a folder of the work directory.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_TOKEN = re.compile(r"a-[0-9a-f]{10}")
 
 
 # Folders with folders in them that are remembered of an arrival; with more, each glance lists them all.
@@ -149,6 +150,11 @@ def arrival_key(name: str, trusted_names: str | None, zone: str = "") -> str:
     return f"a-{hashlib.blake2b(told, digest_size=5).hexdigest()}"
 
 
+def is_token(key: str) -> bool:
+    """Whether an arrival goes by a token of its name, and not by the name itself."""
+    return _TOKEN.fullmatch(key) is not None
+
+
 def is_archive(name: str) -> bool:
     """Whether a file of that name is an arrival of its own."""
     return name.lower().endswith(ARCHIVE_SUFFIXES)
@@ -197,11 +203,14 @@ class Landing(ABC):
         """Why the landing zone can't be looked at; "" if it can."""
 
     @abstractmethod
-    def fetch(self, key: str) -> Arrival:
-        """The arrival as files: on local disk it is where it is, from S3 it is copied."""
+    def fetch(self, one: str | Arrival) -> Arrival:
+        """An arrival, or that of a key, as files: on local disk it is where it is, from S3 it is copied.
+
+        Who has several to fetch lists them once (`arrivals`), instead of looking for each key.
+        """
 
     @abstractmethod
-    def held(self, key: str) -> Arrival:
+    def held(self, one: str | Arrival) -> Arrival:
         """The arrival's copy as it is; on local disk as `fetch`."""
 
     def arrivals(self) -> tuple[Arrival, ...]:
@@ -302,13 +311,13 @@ class LandingZone(Landing):
         """Why the landing zone can't be looked at; "" if it can."""
         return "" if self.path.is_dir() else f"the landing zone is not there yet: {self.path}"
 
-    def fetch(self, key: str) -> Arrival:
+    def fetch(self, one: str | Arrival) -> Arrival:
         """The arrival as files: on local disk it is where it is."""
-        return self.find(key)
+        return one if isinstance(one, Arrival) else self.find(one)
 
-    def held(self, key: str) -> Arrival:
+    def held(self, one: str | Arrival) -> Arrival:
         """As `fetch`."""
-        return self.find(key)
+        return self.fetch(one)
 
     def glance(self, arrival: Arrival, inner: tuple[int, ...] | None) -> Glance:
         """One stat a folder; only folders that have folders are listed."""

@@ -126,7 +126,7 @@ class S3LandingZone(Landing):
                 return
             yield arrival, self._state(arrival, found)
 
-    def fetch(self, key: str) -> Arrival:
+    def fetch(self, one: str | Arrival) -> Arrival:
         """The arrival as files: copied unless the copy is complete and its objects are as they were.
 
         Raises
@@ -136,7 +136,8 @@ class S3LandingZone(Landing):
         StorageError
             It can't be read, or is larger than the work area may be.
         """
-        arrival = self.find(key)
+        arrival = one if isinstance(one, Arrival) else self.find(one)
+        key = arrival.key
         objects = dict(self._own(arrival, self.objects.beginning_with(arrival.source)))
         names = _local_names(list(objects))
         wanted: dict[str, list[Any]] = {
@@ -163,12 +164,13 @@ class S3LandingZone(Landing):
         made.write(manifest)
         return replace(arrival, place=made.place(folder))
 
-    def held(self, key: str) -> Arrival:
+    def held(self, one: str | Arrival) -> Arrival:
         """The arrival's copy as it is, whatever the bucket says by now; copied only if there is none."""
+        key = one.key if isinstance(one, Arrival) else one
         manifest = self.area / key / _MANIFEST
         there = _Copy.read(manifest)
         if there is None:
-            return self.fetch(key)
+            return self.fetch(one)
         manifest.touch()
         place = there.place(self.area / key / _FILES)
         return Arrival(key, place, there.source, is_archive(there.source), self.number)

@@ -65,10 +65,12 @@ class LandingZones(Landing):
             )
         return super().find(key)
 
-    def fetch(self, key: str) -> Arrival:
+    def fetch(self, one: str | Arrival) -> Arrival:
         """See `Landing`."""
-        return self.zones[self.find(key).zone].fetch(key)
+        arrival = one if isinstance(one, Arrival) else self.find(one)
+        return self.zones[arrival.zone].fetch(arrival)
 
-    def held(self, key: str) -> Arrival:
+    def held(self, one: str | Arrival) -> Arrival:
         """See `Landing`."""
-        return self.zones[self.find(key).zone].held(key)
+        arrival = one if isinstance(one, Arrival) else self.find(one)
+        return self.zones[arrival.zone].held(arrival)

@@ -21,6 +21,7 @@ import dagster as dg
 
 from radiobject_assets.errors import ConfigurationError, LockedError
 from radiobject_assets.platform.arrivals.runs import why_it_ended
+from radiobject_assets.platform.automation.conditions import AT_ONCE
 from radiobject_assets.platform.automation.schedules import STANDING_JOB
 from radiobject_assets.platform.automation.sensors import ARRIVALS_SENSOR, FOLLOW_UP_SENSOR, TRY_NOW
 from radiobject_assets.platform.instance_settings import prepare_instance
@@ -113,8 +114,12 @@ def run_pass(definitions: dg.Definitions, instance: dg.DagsterInstance, on_run: 
         said, runs = _settle(definitions, instance, tell, sensor, TRY_NOW)
         says.append(said)
         arrivals += runs
-    for sensor in _sensors(definitions, FOLLOW_UP_SENSOR):
-        follow_ups += _settle(definitions, instance, tell, sensor, None)[1]
+    token = AT_ONCE.set(True)
+    try:
+        for sensor in _sensors(definitions, FOLLOW_UP_SENSOR):
+            follow_ups += _settle(definitions, instance, tell, sensor, None)[1]
+    finally:
+        AT_ONCE.reset(token)
     due = tuple(name for name in _standing_jobs(definitions) if _is_due(instance, name))
     return Pass("; ".join(filter(None, says)), tuple(arrivals), tuple(follow_ups), due)
 

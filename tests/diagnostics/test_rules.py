@@ -61,7 +61,7 @@ def rows_of(store: str, collection: str) -> pd.DataFrame:
 
 
 def test_a_sound_store_has_no_findings(store: str) -> None:
-    report = check_collections(store, None, arrival="a")
+    report = check_collections(store, None, arrivals=["a"])
     assert report.is_sound
     assert report.n_volumes == 2
 

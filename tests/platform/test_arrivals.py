@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -283,8 +284,8 @@ def test_an_untrusted_folder_name_stays_out_of_dagster(home: Path) -> None:
     add(home, 1, arrival="Doe_Jane_19700101")
     done = one_pass(home)
     assert done.failed == ()
-    (key,) = taken_in(done)
-    assert key.startswith("a-")
+    (partition,) = taken_in(done)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d-001", partition)
     for path in (home / "dagster").rglob("*"):
         if path.is_file():
             assert b"Doe_Jane" not in path.read_bytes()

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 import dagster as dg
 import pytest
 
-from radiobject_assets.platform.automation.conditions import when_inputs_changed
+from radiobject_assets.platform.automation import conditions
+from radiobject_assets.platform.automation.conditions import (
+    is_overdue,
+    is_quiet,
+    when_arrivals_are_in,
+    when_inputs_changed,
+)
 
 ARRIVALS = dg.DynamicPartitionsDefinition(name="arrivals")
 FAILS: set[str] = set()
@@ -174,3 +180,48 @@ def test_an_attempt_that_failed_by_an_earlier_setting_is_made_again_and_by_the_s
     dg.materialize(one, selection=[one[2]], instance=instance, tags=tags, raise_on_error=False)
     assert wanted(instance, one) == set()
     assert wanted(instance, other) == {"splits"}
+
+
+def test_ten_arrivals_of_one_minute_make_one_snapshot(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet_s = 3600.0
+
+    @dg.asset(
+        name="dataset",
+        deps=[dg.AssetDep("volumes", partition_mapping=dg.AllPartitionMapping())],
+        automation_condition=when_arrivals_are_in(quiet_s),
+    )
+    def snapshot() -> None: ...
+
+    def is_wanted() -> bool:
+        found = dg.evaluate_automation_conditions([volumes, snapshot], instance)
+        return found.get_num_requested(snapshot.key) == 1
+
+    for number in range(3):
+        arrive(instance, f"a{number}")
+        assert not is_wanted()
+    now_s = time.time
+    monkeypatch.setattr(conditions.time, "time", lambda: now_s() + quiet_s + 1)
+    assert is_wanted()
+    monkeypatch.undo()
+    dg.materialize([volumes, snapshot], selection=[snapshot], instance=instance)
+    assert not is_wanted()
+    arrive(instance, "later")
+    assert not is_wanted()
+    token = conditions.AT_ONCE.set(True)  # nobody waits in a pass without a daemon
+    assert is_wanted()
+    conditions.AT_ONCE.reset(token)
+    # and one that waited too long is made although others are being taken in
+    monkeypatch.setattr(conditions, "LONGEST_WAIT_S", 0.0)
+    assert is_wanted()
+
+
+def test_news_is_waited_for_by_the_last_and_not_longer_than_the_first_may_wait() -> None:
+    assert is_quiet([], 0.0, 90.0)
+    assert not is_quiet([100.0, 160.0], 200.0, 90.0)
+    assert is_quiet([100.0, 160.0], 251.0, 90.0)
+    assert is_quiet([500.0], 100.0, 90.0)  # a clock that was put back
+    assert not is_overdue([], 1e9)
+    assert not is_overdue([0.0, 890.0], 900.0)
+    assert is_overdue([0.0, 900.0], 901.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -23,6 +24,7 @@ import dagster as dg
 import pytest
 
 from radiobject_assets.dataset.dataset_yaml import load_dataset
+from radiobject_assets.landing.local_zone import arrival_key
 from radiobject_assets.phantom.cohort import make_ct_series
 from radiobject_assets.platform.arrivals.arrival_table import ArrivalTable
 from radiobject_assets.platform.headless import open_instance
@@ -55,11 +57,11 @@ arrivals:
 class Served:
     """A data set with a code server and a daemon at work on it."""
 
-    def __init__(self, home: Path, storage: str = "") -> None:
+    def __init__(self, home: Path, storage: str = "", settings: str = DATASET) -> None:
         self.home = home
         self.landing = home / "landing"
         self.landing.mkdir()
-        (home / "dataset.yaml").write_text(DATASET, encoding="utf-8")
+        (home / "dataset.yaml").write_text(settings, encoding="utf-8")
         with open_instance(home / "dagster"):
             pass  # writes the settings that `make ui` and the demo work with
         settings = home / "dagster" / "dagster.yaml"
@@ -124,8 +126,9 @@ class Served:
     def behind(self) -> list[str]:
         """Arrivals that are not achieved."""
         rows = ArrivalTable(WorkingTables(open_storage(str(self.home / "work")))).rows
-        names = sorted(path.name for path in self.landing.iterdir())
-        return [name for name in names if name not in rows or not rows[name].achieved]
+        trusted = load_dataset(self.home / "dataset.yaml").arrivals.trusted_names
+        keys = sorted(arrival_key(path.name, trusted) for path in self.landing.iterdir())
+        return [key for key in keys if key not in rows or not rows[key].achieved]
 
     def told(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-3000:] for path in self.home.glob("*.log"))
@@ -138,8 +141,10 @@ def hearts(instance: dg.DagsterInstance) -> list[Heartbeat]:
 
 
 @contextmanager
-def served(home: Path, storage: str = "") -> Iterator[tuple[Served, dg.DagsterInstance]]:
-    platform = Served(home, storage)
+def served(
+    home: Path, storage: str = "", settings: str = DATASET
+) -> Iterator[tuple[Served, dg.DagsterInstance]]:
+    platform = Served(home, storage, settings)
     with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
         try:
             platform.start("code server", "daemon")
@@ -190,7 +195,9 @@ def assert_all_is_there_once(platform: Served, instance: dg.DagsterInstance, arr
     dataset = load_dataset(platform.home / "dataset.yaml")
     collection = RadiObject(dataset.store_uri).collection("ct")
     rows = collection.to_obs().reset_index()
-    assert sorted(rows["arrival"]) == [f"drop-{number:03}" for number in range(arrivals)]
+    names = [f"drop-{number:03}" for number in range(arrivals)]
+    trusted = dataset.arrivals.trusted_names
+    assert sorted(rows["arrival"]) == sorted(arrival_key(name, trusted) for name in names)
     assert rows["series_uid"].nunique() == arrivals
     assert collection.verify() == []
 
@@ -203,6 +210,21 @@ def test_whatever_is_killed_every_arrival_is_taken_in_once(tmp_path: Path) -> No
         disturb(platform, instance, random.Random(11), times=4, every_s=6)
         deliver(platform, 4)
         assert_all_is_there_once(platform, instance, 5)
+
+
+def test_arrivals_that_share_runs_are_each_taken_in_once_whatever_is_killed(tmp_path: Path) -> None:
+    shared = DATASET.replace('  trusted_names: "[a-z]+-[0-9]+"\n', "  share_run: 4\n")
+    with served(tmp_path, settings=shared) as (platform, instance):
+        for number in range(6):
+            deliver(platform, number)
+        wait_until(lambda: bool(hearts(instance)), platform, "no run began")
+        disturb(platform, instance, random.Random(5), times=4, every_s=6)
+        for number in range(6, 9):
+            deliver(platform, number)
+        assert_all_is_there_once(platform, instance, 9)
+        partitions = instance.get_dynamic_partitions("arrivals")
+        assert len(partitions) < 9
+        assert all(re.fullmatch(r"\d{4}-\d\d-\d\d-\d{3}", name) for name in partitions)
 
 
 @pytest.mark.slow

@@ -40,6 +40,8 @@ class Platform:
         self.rows: dict[str, ArrivalRow] = {}
         self.now_s = 1_000_000.0
         self.runs = 0
+        self.wanted: dict[tuple[str, str], str] = {}
+        """Of each request what was wanted then."""
 
     def tick(
         self, living: Sequence[LivingRun] = (), ended: Sequence[EndedRun] = (), room: int = 64, **more: Any
@@ -60,18 +62,36 @@ class Platform:
             now_s=self.now_s,
         )
         tokens = [f"t{self.runs + n}" for n in range(room)]
+        more = {"partitions": self.partitions, "day": "2026-11-30", **more}
         done = reconcile(
             known, living, ended, room=room, tokens=tokens, now_s=self.now_s, delays_s=DELAYS, **more
         )
         self.runs += room
         self.rows = dict(done.rows)
-        self.partitions |= {request.key for request in done.requests}
+        self.wanted |= {(r.token, key): self.rows[key].wanted for r in done.requests for key in r.keys}
+        self.partitions |= {request.partition for request in done.requests}
         return done.requests
 
     def end(self, request: Request, fate: str = "success", **more: Any) -> EndedRun:
-        achieved = request.wanted if fate == "success" else ""
-        values: dict[str, Any] = {"achieved": achieved, "images": request.images, **more}
-        return EndedRun(request.key, f"run-{request.token}", fate, request.token, **values)  # type: ignore[arg-type]  # tests name a fate by its word
+        (one,) = self.ends(request, fate, **more)
+        return one
+
+    def ends(self, request: Request, fate: str = "success", **more: Any) -> list[EndedRun]:
+        """What a run was for each of its arrivals."""
+        return [
+            EndedRun(  # type: ignore[arg-type]  # tests name a fate by its word
+                key,
+                f"run-{request.token}",
+                fate,
+                request.token,
+                **{
+                    "achieved": self.wanted[request.token, key] if fate == "success" else "",
+                    "suspects": len(request.keys),
+                    **more,
+                },
+            )
+            for key in request.keys
+        ]
 
     def left(self) -> list[tuple[str, str]]:
         return [(item.key, item.kind) for item in left_behind(self.rows, self.now_s, DELAYS).items]
@@ -85,16 +105,17 @@ def test_what_is_achieved_is_asked_for_once_and_again_when_it_changes() -> None:
     assert platform.left() == []
     platform.settled["a"] = "2"
     (second,) = platform.tick()
-    assert second.wanted != first.wanted
+    assert platform.rows["a"].wanted == "2:s"
+    assert second.token != first.token
     platform.tick(ended=[platform.end(second)])
     platform.settings = "other"
-    assert [request.key for request in platform.tick()] == ["a"]
+    assert [request.partition for request in platform.tick()] == ["a"]
 
 
 def test_a_request_that_nothing_answers_is_asked_for_again_at_once() -> None:
     platform = Platform(a="1")
     platform.tick()
-    assert [request.key for request in platform.tick()] == ["a"]
+    assert [request.partition for request in platform.tick()] == ["a"]
     assert platform.rows["a"].attempts == 0
 
 
@@ -103,7 +124,8 @@ def test_content_that_changed_under_a_run_is_asked_for_again() -> None:
     (first,) = platform.tick()
     platform.settled["a"] = "2"
     assert platform.tick(living=[LivingRun("a", "r", first.token)]) == ()
-    assert [r.wanted for r in platform.tick(ended=[platform.end(first)])] == ["2:s"]
+    (second,) = platform.tick(ended=[platform.end(first)])
+    assert platform.wanted[second.token, "a"] == "2:s"
 
 
 def test_what_fails_by_itself_is_tried_with_longer_waits_and_then_given_up() -> None:
@@ -185,7 +207,7 @@ def test_a_run_that_somebody_started_by_hand_counts() -> None:
     done = EndedRun("a", "hand", "success", achieved="1:s")
     in_part = EndedRun("b", "hand-b", "success")
     (request,) = platform.tick(ended=[done, in_part])
-    assert request.key == "b"  # a part of the assets is not all of them
+    assert request.partition == "b"  # a part of the assets is not all of them
     assert platform.rows["a"].is_achieved
 
 
@@ -205,7 +227,7 @@ def test_labels_are_tried_once_for_each_state_of_the_images_that_they_wait_for()
     platform.tick(ended=[platform.end(request)])
     platform.images = {"a": "t1"}
     (request,) = platform.tick()
-    assert request.images == "t1"
+    assert platform.rows["a"].asked_images == "t1"
     assert platform.tick(living=[LivingRun("a", "r", request.token)]) == ()
     assert platform.tick(ended=[platform.end(request)]) == ()
     platform.images = {"a": "t2"}
@@ -218,7 +240,7 @@ def test_labels_are_tried_once_for_each_state_of_the_images_that_they_wait_for()
 def test_what_is_still_arriving_or_has_vanished_is_not_asked_for_and_is_told() -> None:
     platform = Platform(gone="1", never="1")
     (request, _) = platform.tick()
-    assert request.key == "gone"
+    assert request.partition == "gone"
     platform.tick(ended=[platform.end(request)])
     platform.settled = {}
     platform.unsettled = {"slow"}
@@ -237,7 +259,7 @@ def test_everybody_gets_a_turn_although_room_is_short() -> None:
     ended: list[EndedRun] = []
     for _ in range(40):
         requests = platform.tick(ended=ended, room=3)
-        asked += [request.key for request in requests]
+        asked += [request.partition for request in requests]
         ended = [platform.end(r, "killed", error_kind="killed") for r in requests]
         platform.now_s += 30
     assert set(asked) == set(platform.settled)

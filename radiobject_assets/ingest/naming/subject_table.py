@@ -9,7 +9,7 @@ import os
 import re
 import warnings
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -146,6 +146,28 @@ def write_subjects(
     ensure_subjects(store_uri, sorted(set(imaged) - described), ctx_for_threads(ctx))
     if described:
         upsert_subjects(store_uri, table, ctx=ctx)
+
+
+def in_turn(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Tables of several arrivals as few that are written one after the other, with the same result.
+
+    Those that lie together have the same columns and nobody twice: so no cell that only one of them has is
+    emptied, and of who is in several the last one counts.
+    """
+    import pandas as pd
+
+    parts: list[list[pd.DataFrame]] = []
+    for table in tables:
+        there = parts[-1] if parts else []
+        if (
+            there
+            and list(there[0].columns) == list(table.columns)
+            and not any(set(one["obs_subject_id"]) & set(table["obs_subject_id"]) for one in there)
+        ):
+            there.append(table)
+        else:
+            parts.append([table])
+    return [pd.concat(part, ignore_index=True) for part in parts]
 
 
 def _read_one(path: Path, subjects: SubjectsConfig, release: Release) -> SubjectTable:

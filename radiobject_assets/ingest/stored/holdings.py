@@ -63,8 +63,6 @@ class Holdings:
     are unchanged ask for them."""
     files: Mapping[tuple[str, str, str], FilePlace] = field(default_factory=dict)
     """Of NIfTI images that are in the same plan, by collection, subject and id."""
-    arrival: str = ""
-    """Key of the plan's arrival."""
     present: frozenset[str] | None = None
     """Keys of the arrivals whose files are there still; None: not known."""
     n_files: Mapping[str, int] = field(default_factory=dict)
@@ -94,7 +92,6 @@ class Holdings:
         store_uri: str,
         batch: Sequence[PlannedSeries],
         plan: Sequence[PlannedSeries] = (),
-        arrival: str = "",
         present: Collection[str] | None = None,
     ) -> Holdings:
         """Read the rows that concern `batch`, a part of `plan`, whatever else is in the store."""
@@ -130,7 +127,7 @@ class Holdings:
         for item in plan:
             n_files[item.series.series_uid] += len(item.series.files)
         still = None if present is None else frozenset(present)
-        return cls(rows, owners, read_told, files, arrival, still, n_files)
+        return cls(rows, owners, read_told, files, still, n_files)
 
     def _row(self, planned: PlannedSeries) -> Mapping[str, Any] | None:
         return self._by_id.get((planned.collection or "", planned.subject_id, planned.obs_id or ""))
@@ -165,7 +162,7 @@ class Holdings:
         images = self.image_candidates(planned)
         if planned.series.is_drawn:
             return [image for image in images if image.grid.same_as(grid)]
-        told = entities_of(planned.series.attributes, self._arrival_of(row))
+        told = entities_of(planned.series.attributes, self._arrival_of(planned, row))
         study = planned.series.study_uid
         # asked with the axes of their file, as on first reading: those of the row are their image's
         asked = planned.series.grid or grid
@@ -175,24 +172,26 @@ class Holdings:
             return []  # read again, they get their reason
         return [image] if image.grid.same_as(grid) else []
 
-    def _arrival_of(self, row: Mapping[str, Any]) -> str:
+    def _arrival_of(self, planned: PlannedSeries, row: Mapping[str, Any]) -> str:
         """The arrival that a volume of this plan belongs to: its own, while that is there."""
         own = row["arrival"] or ""
         is_gone = self.present is not None and own != "" and own not in self.present
-        return self.arrival if is_gone and self.arrival else own
+        return planned.arrival if is_gone and planned.arrival else own
 
     def change(self, planned: PlannedSeries) -> RowChange | None:
         """What the stored row of this id should say and does not; None if it is right or not there."""
         row = self.read_told(planned.collection or "").get((planned.subject_id, planned.obs_id or ""))
-        return None if row is None else row_change(planned, row, self.arrival, self._arrival_of(row))
+        return (
+            None if row is None else row_change(planned, row, planned.arrival, self._arrival_of(planned, row))
+        )
 
-    def conflict(self, planned: PlannedSeries, arrival: str) -> tuple[Reason, str] | None:
+    def conflict(self, planned: PlannedSeries) -> tuple[Reason, str] | None:
         """Why a series must not be written over what is there, if so.
 
         A later arrival may complete a series; one that holds less of it must not replace it. One series
         under two subjects means that one of them has another patient's images.
         """
-        series = planned.series
+        series, arrival = planned.series, planned.arrival
         if not series.series_uid:
             return None
         owners = self.owners.get(planned.collection or "", {})

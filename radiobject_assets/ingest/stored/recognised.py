@@ -109,7 +109,6 @@ class _Finder:
         present: Collection[str] | None,
         holders: Holders,
     ) -> None:
-        self._arrival = plan.arrival
         self._rows = rows
         self._digest = digest
         self._present = present
@@ -128,7 +127,7 @@ class _Finder:
         collection, subject = planned.collection or "", planned.subject_id
         rows = self._rows.get((collection, subject), ())
         by_id = {row[OBS_ID]: row for row in rows}
-        key, own_id = volume_key(planned.series, self._arrival), planned.obs_id or ""
+        key, own_id = volume_key(planned.series, planned.arrival), planned.obs_id or ""
         # an id that is another delivery's stays so: the next image of this path goes by what it had before
         while (taken := by_id.get(own_id)) is not None and self._is_anothers(planned, taken):
             key = f"{key}\0{taken['source_digest']}"
@@ -146,7 +145,7 @@ class _Finder:
             return
         row = min(same, key=lambda row: (not self._has_its_path(planned, row), row[OBS_ID]))
         self._is(planned, row[OBS_ID])
-        if not self._is_gone(row):
+        if not self._is_gone(planned, row):
             self.copies[planned.series] = COPY
 
     def _is(self, planned: PlannedSeries, obs_id: str) -> None:
@@ -171,14 +170,14 @@ class _Finder:
             return False
         if is_labels and not self._of_its_image(planned, row):
             return False
-        return self._is_gone(row) or _is_named_alike(planned, row)
+        return self._is_gone(planned, row) or _is_named_alike(planned, row)
 
     def _is_anothers(self, planned: PlannedSeries, own: Mapping[str, Any]) -> bool:
         """Whether the volume of this id is that of a delivery which had this name before, and was renamed, or
         of one which has a copy of what was replaced here."""
-        if not self._arrival or not own["arrival"]:
+        if not planned.arrival or not own["arrival"]:
             return False
-        holder = self._holder(planned, own) if own["arrival"] == self._arrival else ""
+        holder = self._holder(planned, own) if own["arrival"] == planned.arrival else ""
         if holder is None:
             return False
         digest = self._digest(planned.series)
@@ -191,7 +190,7 @@ class _Finder:
     def _holder(self, planned: PlannedSeries, row: Mapping[str, Any]) -> str | None:
         """The arrival that has a copy of a volume of this one, and is there still."""
         holding = self._holders(planned.collection or "").get((planned.subject_id, row[OBS_ID]), ())
-        there = {key for key in holding if self._present is None or key in self._present} - {self._arrival}
+        there = {key for key in holding if self._present is None or key in self._present} - {planned.arrival}
         return min(there, default=None)
 
     def _of_its_image(self, labels: PlannedSeries, row: Mapping[str, Any]) -> bool:
@@ -206,13 +205,13 @@ class _Finder:
         key = volume_key(planned.series, arrival)
         return bool(arrival) and row[OBS_ID] == obs_id_of(planned.subject_id, planned.collection or "", key)
 
-    def _is_gone(self, row: Mapping[str, Any]) -> bool:
+    def _is_gone(self, planned: PlannedSeries, row: Mapping[str, Any]) -> bool:
         """Whether the file that a row was made of is known to be there no more."""
         arrival = row["arrival"] or ""
-        if not arrival or not self._arrival or self._present is None:
+        if not arrival or not planned.arrival or self._present is None:
             return False
         # of this arrival, but under none of the names that it has now (`_may_be`)
-        return arrival == self._arrival or arrival not in self._present
+        return arrival == planned.arrival or arrival not in self._present
 
 
 def _is_named_alike(planned: PlannedSeries, row: Mapping[str, Any]) -> bool:

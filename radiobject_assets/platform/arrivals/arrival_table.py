@@ -19,6 +19,8 @@ ErrorKind = Literal["", "item", "machine", "killed", "canceled"]
 """Whose fault the last failure was: the arrival's own, storage's or memory's, a process that was ended from
 outside, a person's."""
 
+ALONE = 2
+"""`ArrivalRow.apart` of an arrival that shares no run."""
 _FOLDER = "reconciled"
 _TICK = f"{_FOLDER}/tick.json"
 _N_SHARDS = 64
@@ -36,8 +38,12 @@ class ArrivalRow:
     """Version of the content that lies there settled and of what dataset.yaml says of images."""
     achieved: str = ""
     """The version that a run took in to its end."""
+    partition: str = ""
+    """Partition that it shares with other arrivals; "": its own, which has its key, or none yet."""
     images: str = ""
     """Digest of the images that its waiting labels could lie on now."""
+    asked_images: str = ""
+    """That digest when a run was last asked for."""
     tried_images: str = ""
     """That digest when labels were last tried."""
     asked: str = ""
@@ -52,6 +58,9 @@ class ArrivalRow:
     """How often in a row its run was killed in `place`."""
     place: str = ""
     """Step in which its run was killed."""
+    apart: int = 0
+    """Whether it may share a run: 0: with all of its partition, 1: with a few, `ALONE`: with none, because it
+    failed by itself or a run that it was in did."""
     error: str = ""
     """Text of the last failure, without identifiers."""
     error_kind: ErrorKind = ""

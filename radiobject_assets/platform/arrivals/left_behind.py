@@ -8,6 +8,7 @@ from typing import Literal
 
 from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow
 from radiobject_assets.platform.arrivals.reconciling import DEATHS_BY_CHANCE, is_given_up
+from radiobject_assets.platform.arrivals.shared_runs import partition_of
 
 TOO_LONG_S = 24 * 3600.0
 """What is still wanted after a day is told, whatever the reason."""
@@ -26,9 +27,10 @@ WHAT_TO_DO: Mapping[Kind, str] = {
     "still arriving": "Its files have been changing for more than a day. See whether what copies it hangs; "
     "it is taken in when it has been quiet for `arrivals.quiet_period_s`.",
     "lost": "It was never taken in, and its files are no longer in the landing zone. Put them back; or "
-    "delete its partition of `raw_dicom`, and it is forgotten.",
+    "delete its partition of `raw_dicom`, and it is forgotten (arrivals that share the partition are not).",
     "vanished": "It was taken in, and its files are no longer in the landing zone: its volumes stay. Put "
-    "the files back; or delete its partition of `raw_dicom` if they were moved away on purpose.",
+    "the files back; or, if they were moved away on purpose, delete its partition of `raw_dicom` (arrivals "
+    "that share it get it back by themselves).",
 }
 _ERRORS: frozenset[Kind] = frozenset(("given up", "lost"))
 _NEWS: frozenset[Kind] = frozenset(("tried again",))
@@ -44,6 +46,7 @@ class Left:
     attempts: int
     error: str = ""
     next_try_s: float = 0.0
+    partition: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,4 +128,5 @@ def _left(key: str, row: ArrivalRow, now_s: float, delays_s: Sequence[float]) ->
     if row.deaths > DEATHS_BY_CHANCE:
         error = f"{row.place}: its run was killed there {row.deaths} times in a row"
         error += " (often for want of memory: see RADIOBJECT_MEMORY_MB)"
-    return Left(key, kind, since_s, row.attempts + row.disturbed, error, row.next_try_s)
+    tries = row.attempts + row.disturbed
+    return Left(key, kind, since_s, tries, error, row.next_try_s, partition_of(key, row))

@@ -2,7 +2,8 @@
 
 No Dagster and no clock here. An arrival is asked for while it is neither achieved nor in a run that lives. An
 arrival that fails by itself is tried a few times and then left alone; what ends a run from outside is no
-fault of the arrival and does not count, unless its run dies again and again in the same step.
+fault of the arrival and does not count, unless its run dies again and again in the same step. Where several
+share a run (`shared_runs`), who is at fault is tried apart from the others.
 """
 
 from __future__ import annotations
@@ -11,50 +12,64 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow, ErrorKind
+from radiobject_assets.platform.arrivals.arrival_table import ALONE, ArrivalRow, ErrorKind
 from radiobject_assets.platform.arrivals.looking import LandingLook
+from radiobject_assets.platform.arrivals.shared_runs import (
+    PATIENCE_S,
+    UNDER_WAY,
+    Sharing,
+    arrivals_in,
+    new_names,
+    partition_of,
+    partitions_of,
+    shares,
+)
 
 DEATHS_BY_CHANCE = 3
 """A run that was killed in the same step more often than that in a row is probably what kills it."""
+BY_HAND = "by hand "
+"""What `ArrivalRow.asked` begins with where a person started the run."""
 _MAX_ELAPSED_S = 60.0
 
 
 @dataclass(frozen=True)
 class LivingRun:
-    """A run of an arrival that waits or works."""
+    """A run of a partition that waits or works."""
 
-    key: str
+    partition: str
     run_id: str
     asked: str = ""
     """Token of the request that it answers; empty: a person started it."""
+    keys: tuple[str, ...] = ()
+    """The arrivals that it was asked to work on; none: all of its partition."""
 
 
 @dataclass(frozen=True)
 class EndedRun:
-    """A run of an arrival that came to an end."""
+    """What a run that came to an end was for one arrival."""
 
     key: str
     run_id: str
-    fate: Literal["success", "failure", "killed", "canceled"]
+    fate: Literal["success", "failure", "killed", "canceled", "others"]
+    """`others`: it failed by the fault of other arrivals, which it has named."""
     asked: str = ""
     achieved: str = ""
     """Of a success that made everything of an arrival: the version of what it took in."""
-    images: str = ""
-    """Digest of the images for whose sake it was asked for."""
     error: str = ""
     error_kind: ErrorKind = ""
     place: str = ""
     """Step in which it was killed; empty: before the first."""
+    suspects: int = 1
+    """How many arrivals its error may be about."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One run to be asked for: one arrival, one partition."""
+    """One run to be asked for: one partition, and the arrivals in it that the run is to work on."""
 
-    key: str
+    partition: str
     token: str
-    wanted: str
-    images: str = ""
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -114,7 +129,7 @@ def observe(
         known[key] = replace(known[key], unsettled_since_s=0.0)
     for key, row in list(known.items()):
         if key not in seen.present or key in emptied:
-            if key not in partitions and not row.asked:
+            if partition_of(key, row) not in partitions and not row.asked:
                 del known[key]
                 continue
             row = replace(row, vanished_since_s=row.vanished_since_s or now_s, unsettled_since_s=0.0)
@@ -142,13 +157,31 @@ def without_moved(rows: Mapping[str, ArrivalRow], moved: Mapping[str, str]) -> d
 
 
 def unresolved(
-    rows: Mapping[str, ArrivalRow], room: int, now_s: float, delays_s: Sequence[float]
+    rows: Mapping[str, ArrivalRow],
+    now_s: float,
+    delays_s: Sequence[float],
+    partitions: Collection[str] = (),
+    limit: int = 64,
 ) -> list[str]:
     """Arrivals whose latest run one must know: asked for, about to be, or given up (somebody may have
-    helped)."""
+    helped).
+
+    Parameters
+    ----------
+    partitions
+        Those that Dagster knows: no run can be of another.
+    limit
+        About so many partitions of what is about to be asked for.
+    """
     asked = [key for key, row in rows.items() if row.asked]
     left = [key for key, row in rows.items() if is_given_up(row, delays_s)]
-    return [*asked, *_due(rows, room, now_s, delays_s), *left]
+    own, chosen = partitions_of(rows, partitions), set[str]()
+    due = []
+    for key in _due(rows, now_s, delays_s):
+        if key in own and (own[key] in chosen or len(chosen) < limit):
+            chosen.add(own[key])
+            due.append(key)
+    return [*asked, *due, *left]
 
 
 def reconcile(
@@ -162,6 +195,10 @@ def reconcile(
     delays_s: Sequence[float],
     is_impatient: bool = False,
     looked_up: Collection[str] | None = None,
+    partitions: Collection[str] = (),
+    sizes: Mapping[str, int] | None = None,
+    sharing: Sharing | None = None,
+    day: str = "",
 ) -> Reconciled:
     """What became of what was asked for, and what to ask for now.
 
@@ -172,7 +209,7 @@ def reconcile(
     living
         All runs of arrivals that wait or work.
     ended
-        Of each arrival of `unresolved`: its latest run, if that came to an end.
+        Of each arrival of `unresolved`: the run that was asked for, or its latest, if that came to an end.
     room
         How many requests there may be at most.
     tokens
@@ -184,16 +221,28 @@ def reconcile(
     is_impatient
         Ask now for what waits for its next try, and for what was given up.
     looked_up
-        Arrivals whose latest run was looked for: only they are asked for. None: all were.
+        Arrivals whose latest run was looked for: of those that have a partition only they are asked for.
+        None: all were.
+    partitions
+        Those that Dagster knows.
+    sizes, sharing
+        Bytes of each arrival, and how much may share a run.
+    day
+        What new partitions are named after: `2026-11-30`.
     """
     known = dict(rows)
-    alive = {run.key: run for run in living if run.key in known}
+    alive = {
+        key: run for run in living for key in run.keys or arrivals_in(known, run.partition) if key in known
+    }
     for key, run in alive.items():
-        known[key] = replace(known[key], run_id=run.run_id, asked=run.asked or _by_hand(run.run_id))
+        row = known[key]
+        known[key] = replace(row, run_id=run.run_id, asked=run.asked or _by_hand(run.run_id))
+        if run.partition != key:  # known again, where the table was lost
+            known[key] = replace(known[key], partition=run.partition)
     for end in ended:
-        row = known.get(end.key)
-        if row is None or end.key in alive:
+        if end.key not in known or end.key in alive:
             continue
+        row = known[end.key]
         is_answer = bool(end.asked) and row.asked == end.asked
         # a run that was not asked for is news once: somebody started it, or the table was lost
         is_news = row.asked == _by_hand(end.run_id) or (not row.asked and end.run_id != row.run_id)
@@ -204,17 +253,35 @@ def reconcile(
             # no run answers it: Dagster dropped the request, or its home was lost
             known[key] = replace(row, asked="")
         elif is_impatient and not row.is_achieved:
-            known[key] = _fresh(row)
-    chosen = [
+            known[key] = replace(_fresh(row), apart=row.apart)
+    partition_by_key, busy = partitions_of(known, partitions), {run.partition for run in living}
+    due = [
         key
-        for key in _due(known, room, now_s, delays_s)
-        if looked_up is None or is_impatient or key in looked_up
+        for key in _due(known, now_s, delays_s)
+        if partition_by_key.get(key) not in busy
+        and (looked_up is None or is_impatient or key in looked_up or key not in partition_by_key)
     ]
+    found = shares(due, known, partition_by_key, sizes or {}, sharing or Sharing())
+    patient_s = now_s - PATIENCE_S if len(living) >= UNDER_WAY else now_s
+    asked = [
+        share
+        for share in found
+        if share.partition or share.is_full or min(known[k].wanted_since_s for k in share.keys) <= patient_s
+    ][: max(room, 0)]
+    names = new_names(day, {*partitions, *known, *partition_by_key.values()}, len(asked))
     requests = []
-    for key, token in zip(chosen, tokens, strict=False):
-        row = known[key]
-        known[key] = replace(row, asked=token, wanted_since_s=row.wanted_since_s or now_s)
-        requests.append(Request(key, token, row.wanted, row.images))
+    for share, token in zip(asked, tokens, strict=False):
+        name = share.partition or names.pop(0)
+        for key in share.keys:
+            row = known[key]
+            known[key] = replace(
+                row,
+                partition="" if name == key else name,
+                asked=token,
+                asked_images=row.images,
+                wanted_since_s=row.wanted_since_s or now_s,
+            )
+        requests.append(Request(name, token, share.keys))
     return Reconciled(known, tuple(requests))
 
 
@@ -260,14 +327,14 @@ def stopped_hearts(
 
 
 def _by_hand(run_id: str) -> str:
-    return f"by hand {run_id}"
+    return f"{BY_HAND}{run_id}"
 
 
 def _fresh(row: ArrivalRow) -> ArrivalRow:
-    return replace(row, attempts=0, disturbed=0, deaths=0, place="", next_try_s=0.0)
+    return replace(row, attempts=0, disturbed=0, deaths=0, place="", apart=0, next_try_s=0.0)
 
 
-def _due(rows: Mapping[str, ArrivalRow], room: int, now_s: float, delays_s: Sequence[float]) -> list[str]:
+def _due(rows: Mapping[str, ArrivalRow], now_s: float, delays_s: Sequence[float]) -> list[str]:
     latest_s = now_s + max(delays_s)  # a later try was noted by a clock that was wrong
     due = [
         key
@@ -278,7 +345,7 @@ def _due(rows: Mapping[str, ArrivalRow], room: int, now_s: float, delays_s: Sequ
         and (row.next_try_s <= now_s or row.next_try_s > latest_s)
     ]
     due.sort(key=lambda key: (rows[key].next_try_s, rows[key].wanted_since_s, key))
-    return due[: max(room, 0)]
+    return due
 
 
 def _after(
@@ -289,7 +356,8 @@ def _after(
     if end.fate == "success" and (end.achieved or not is_answer):
         row = _fresh(replace(row, error="", error_kind=""))
         if end.achieved:
-            row = replace(row, achieved=end.achieved, tried_images=end.images if is_answer else row.images)
+            tried = row.asked_images if is_answer else row.images
+            row = replace(row, achieved=end.achieved, tried_images=tried)
         if row.is_achieved:
             return replace(row, wanted_since_s=0.0)
         if not end.achieved or end.achieved != before.achieved:
@@ -300,14 +368,19 @@ def _after(
         return replace(row, disturbed=n, next_try_s=now_s + delays_s[min(n, len(delays_s)) - 1])
     if end.fate == "success":
         end = replace(end, error="its run made only a part of its assets", error_kind="item")
+    if end.fate == "others":
+        return replace(row, next_try_s=0.0)
     row = replace(row, error=end.error, error_kind=end.error_kind)
+    if end.error_kind == "item" and end.suspects > 1:
+        return replace(row, apart=min(row.apart + 1, ALONE), next_try_s=0.0)  # whose fault it is will show
     if end.error_kind == "item":
         return _failed(replace(row, disturbed=0, deaths=0, place=""), now_s, delays_s)
     row = replace(row, disturbed=row.disturbed + 1)
     if end.fate == "killed":
         again = bool(end.place) and end.place == row.place
         row = replace(row, deaths=row.deaths + 1 if again else 1, place=end.place)
-        if row.deaths > DEATHS_BY_CHANCE:
+        row = replace(row, apart=max(row.apart, min(row.deaths - 1, ALONE)))
+        if row.deaths > DEATHS_BY_CHANCE and end.suspects == 1:
             return _failed(row, now_s, delays_s)
     # what was killed is worth another try at once; storage without an answer is not, and who cancels a run
     # wants some peace
@@ -317,4 +390,4 @@ def _after(
 
 def _failed(row: ArrivalRow, now_s: float, delays_s: Sequence[float]) -> ArrivalRow:
     wait = delays_s[min(row.attempts, len(delays_s) - 1)]
-    return replace(row, attempts=row.attempts + 1, next_try_s=now_s + wait)
+    return replace(row, attempts=row.attempts + 1, apart=ALONE, next_try_s=now_s + wait)

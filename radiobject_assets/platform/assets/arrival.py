@@ -6,21 +6,28 @@ from that table.
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from radiobject_assets import __version__
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.errors import NotMadeYetError, StorageError
+from radiobject_assets.errors import NotMadeYetError
 from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.ingest.settings import scan_version, settings_version
 from radiobject_assets.landing.local_zone import Arrival
-from radiobject_assets.platform.arrivals.runs import ARRIVAL_VERSION_TAG, SETTINGS_METADATA
+from radiobject_assets.platform.arrivals.runs import SETTINGS_METADATA, VERSIONS_METADATA
 from radiobject_assets.platform.assets import asset_pages
+from radiobject_assets.platform.assets.arrivals_of_run import (
+    ArrivalsOfRun,
+    arrivals_of,
+    found_in,
+    how_many,
+    of_each,
+)
 from radiobject_assets.platform.assets.materialization_metadata import (
     data_version_of,
     in_words,
@@ -42,6 +49,8 @@ from radiobject_assets.resources import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from radiobject_assets.imaging.scanning.scan import ScanResult
     from radiobject_assets.ingest.naming.doubtful_subjects import SubjectDoubt
     from radiobject_assets.ingest.plan import IngestPlan
@@ -116,44 +125,53 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
         from radiobject_assets.ingest.kept_scan import scan_again, to_keep
         from radiobject_assets.ingest.refused import refused_subjects, without_refused
 
-        key = context.partition_key
-        with shielded(dataset.work.arrival(key)):
+        tables = dataset.tables(storage)
+        run = arrivals_of(context.partition_key, context.run.tags, tables)
+        with shielded(dataset.work.arrival(run.partition)):
             zone = dataset.landing(storage)
-            state = zone.state(zone.find(key))
-            asked = context.run.tags.get(ARRIVAL_VERSION_TAG, "")
-            if asked and asked.partition(":")[0] != state.version:
-                raise StorageError(
-                    "the arrival has changed since it was asked for; it is taken in when it is quiet again"
-                )
-            with measuring(memory.budget()) as measurement:
-                arrival = zone.fetch(key)
-                tables = dataset.tables(storage)
-                name, version = tables.scan(key), f"{__version__} {scan_version(dataset.config)}"
+            there = found_in(zone)
+            version = f"{__version__} {scan_version(dataset.config)}"
+            refused = refused_subjects(dataset.config, dataset.config.store_uri, storage.ctx)
+            states = of_each(dataset, run.keys, lambda key: zone.state(there.get(key) or zone.find(key)))
+            changed = {
+                key: "the arrival has changed since it was asked for; it is taken in when it is quiet again"
+                for key, state in states.items()
+                if run.wanted(key) not in ("", state.version)
+            }
+
+            def take(key: str) -> "ScanResult":
+                arrival, name = zone.fetch(there.get(key, key)), tables.scan(key)
                 kept = tables.arrow(name) if tables.has(name) else None
                 scanned, stamps = scan_again(arrival.place, release_of(dataset.config), kept, version)
                 images = images_of(scanned, arrival, dataset.config)
-                refused = refused_subjects(dataset.config, dataset.config.store_uri, storage.ctx)
                 found = without_refused(images, dataset.config, key, refused, arrival.place)
                 tables.put_arrow(name, to_keep(found, stamps, version))
-            reasons = Counter(item.reason for item in found.unreadable)
-            summary = f"{some(state.n_files, 'file')} ({with_unit(state.n_bytes)}): " + in_words(
-                {
-                    "DICOM": len(found.instances),
-                    "NIfTI": len(found.niftis),
-                    "without an image": len(found.unreadable),
-                }
+                return found
+
+            with measuring(memory.budget()) as measurement:
+                found = of_each(dataset, run.keys, take, changed).values()
+            reasons = Counter(item.reason for one in found for item in one.unreadable)
+            versions = {key: state.version for key, state in states.items()}
+            n_files = sum(state.n_files for state in states.values())
+            n_bytes = sum(state.n_bytes for state in states.values())
+            n_dicom = sum(len(one.instances) for one in found)
+            n_nifti = sum(len(one.niftis) for one in found)
+            summary = f"{some(n_files, 'file')} ({with_unit(n_bytes)}): " + in_words(
+                {"DICOM": n_dicom, "NIfTI": n_nifti, "without an image": reasons.total()}
             )
             context.log.info(summary)
             return dg.MaterializeResult(
-                data_version=dg.DataVersion(state.version),
+                data_version=dg.DataVersion(_version_of(run, versions)),
                 metadata={
                     "summary": summary,
-                    "files": state.n_files,
-                    "dicom_instances": len(found.instances),
-                    "nifti_images": len(found.niftis),
-                    "without_an_image": len(found.unreadable),
+                    **how_many(run),
+                    "files": n_files,
+                    "dicom_instances": n_dicom,
+                    "nifti_images": n_nifti,
+                    "without_an_image": reasons.total(),
                     **_explained("why_without_an_image", reasons),
-                    "mb": megabytes(state.n_bytes),
+                    "mb": megabytes(n_bytes),
+                    **({VERSIONS_METADATA: dg.MetadataValue.json(versions)} if run.is_shared else {}),
                     **measurement.metadata(),
                     SETTINGS_METADATA: settings_version(dataset.config),
                 },
@@ -185,17 +203,27 @@ def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
         from radiobject_assets.ingest.naming.doubtful_subjects import doubtful_subjects
         from radiobject_assets.ingest.report import outcomes_table
 
-        key = context.partition_key
-        with shielded(dataset.work.arrival(key)):
-            with measuring(memory.budget()) as measurement:
+        tables = dataset.tables(storage)
+        run = arrivals_of(context.partition_key, context.run.tags, tables)
+        with shielded(dataset.work.arrival(run.partition)):
+            named = dataset.config.subjects.key != "pseudonym"
+
+            def judge(key: str) -> "tuple[IngestPlan, list[dict[Hashable, Any]]]":
                 plan = plan_of(dataset, storage, key)
-                outcomes = plan.outcomes()
-                names = [p.series.nifti.told_name for p in plan.planned if p.series.nifti is not None]
-                doubts = doubtful_subjects(names, dataset.config.subjects)
-                named = dataset.config.subjects.key != "pseudonym"
-                rows = outcomes_table(outcomes, identifiers=True, sources=named)
-                tables = dataset.tables(storage)
+                rows = outcomes_table(plan.outcomes(), identifiers=True, sources=named)
                 tables.put_frame(tables.series(key), rows)
+                return plan, _without_source(rows)
+
+            with measuring(memory.budget()) as measurement:
+                judged = of_each(dataset, run.keys, judge)
+                told = [row for _, rows in judged.values() for row in rows]
+                for key in run.others:
+                    if tables.has(tables.series(key)):
+                        told += _without_source(tables.frame(tables.series(key)))
+            outcomes = [outcome for plan, _ in judged.values() for outcome in plan.outcomes()]
+            planned = [one for plan, _ in judged.values() for one in plan.planned]
+            names = [one.series.nifti.told_name for one in planned if one.series.nifti is not None]
+            doubts = doubtful_subjects(names, dataset.config.subjects)
             held = [outcome for outcome in outcomes if outcome.verdict == "quarantined"]
             reasons = Counter(Reason(reason) for outcome in held for reason in outcome.reasons)
             summary = f"{len(outcomes)} series: " + in_words(
@@ -206,11 +234,10 @@ def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
             )
             context.log.info(summary)
             return dg.MaterializeResult(
-                data_version=dg.DataVersion(
-                    data_version_of(rows.drop(columns="source", errors="ignore").to_dict(orient="records"))
-                ),
+                data_version=dg.DataVersion(data_version_of(told)),
                 metadata={
                     "summary": summary,
+                    **how_many(run),
                     "series": len(outcomes),
                     "ingestable": len(outcomes) - len(held),
                     "quarantined": len(held),
@@ -226,6 +253,17 @@ def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
             )
 
     return series
+
+
+def _version_of(run: ArrivalsOfRun, versions: Mapping[str, str]) -> str:
+    """The data version of a partition: what was taken in of all its arrivals."""
+    if not run.is_shared:
+        return versions[run.partition]
+    return data_version_of([[key, versions.get(key) or run.taken_in(key)] for key in run.all_keys])
+
+
+def _without_source(rows: "pd.DataFrame") -> "list[dict[Hashable, Any]]":
+    return rows.drop(columns="source", errors="ignore").to_dict(orient="records")
 
 
 def _what_looks_wrong(doubts: "Sequence[SubjectDoubt]") -> dict[str, dg.MarkdownMetadataValue]:

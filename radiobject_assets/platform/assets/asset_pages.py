@@ -68,8 +68,8 @@ PROFILE = f"""\
 What each volume is like, in numbers.
 
 **What it is.** For each volume of the snapshot percentiles, a histogram, the box of the foreground, \
-sizes of classes, figures of quality, and a signature by which the same image is known under another name. The table \
-`unlike_the_others` names volumes that stand apart in their collection, and why.
+sizes of classes, figures of quality, and a signature by which the same image is known under another name. \
+The table `unlike_the_others` names volumes that stand apart in their collection, and why.
 
 **Made of** the volumes of `dataset`. Those that are profiled already are not read again.
 

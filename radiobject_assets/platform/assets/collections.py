@@ -2,7 +2,8 @@
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.platform.arrivals.arrival_table import vanished
 from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.arrival import plan_of
+from radiobject_assets.platform.assets.arrivals_of_run import arrivals_of, found_in, how_many, of_each
 from radiobject_assets.platform.assets.history import has_failed
 from radiobject_assets.platform.assets.materialization_metadata import (
     content_digest,
@@ -48,6 +50,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from radiobject_assets.ingest.labels_on_images.waiting import WaitingLabels
+    from radiobject_assets.ingest.report import SeriesOutcome
+
+_UNSOUND = "unsound"
 
 
 def build_collections(settings: DatasetSettings) -> list[dg.AssetsDefinition]:
@@ -75,36 +80,55 @@ def kept_outcomes(tables: WorkingTables, arrival: str, collection: str) -> "pd.D
     return tables.frame(name) if tables.has(name) else None
 
 
-def holders_of_copies(tables: WorkingTables, collection: str, but: str) -> dict[tuple[str, str], set[str]]:
+def holders_of_copies(tables: WorkingTables, asset: str, collection: str) -> dict[tuple[str, str], set[str]]:
     """Arrivals that have copies of volumes which another brought: by subject and id, for one collection.
 
     Parameters
     ----------
-    but
-        Key of the arrival that asks.
+    asset
+        Name of the asset that keeps the collection: its own, or that of all volumes.
     """
     from radiobject_assets.ingest.stored.recognised import COPY
 
     found: dict[tuple[str, str], set[str]] = {}
     for name in tables.below("arrivals"):
         arrival = PurePosixPath(name).parent.name
-        if name != tables.copies(arrival, collection) or arrival == but:
+        if name != tables.copies(arrival, asset):
             continue
-        rows = kept_outcomes(tables, arrival, collection)
+        rows = kept_outcomes(tables, arrival, asset)
         if rows is None:
             continue
-        copies = rows.loc[rows["detail"] == COPY, ["subject_id", "obs_id"]]
+        copies = rows.loc[
+            (rows["detail"] == COPY) & (rows["collection"] == collection), ["subject_id", "obs_id"]
+        ]
         for subject, obs_id in copies.itertuples(index=False):
             found.setdefault((str(subject), str(obs_id)), set()).add(arrival)
     return found
 
 
 def unsound(tables: WorkingTables, collection: str) -> set[str]:
-    """Arrivals of which the standing verification found a volume unsound."""
+    """Arrivals of which a volume was found unsound: by the standing verification, or in their own run."""
     from radiobject_assets.diagnostics.verification_portions import unsound_arrivals
 
     name = tables.verified(collection)
-    return unsound_arrivals(tables.frame(name)) if tables.has(name) else set()
+    marked = {name.rpartition("/")[2] for name in tables.below(f"{_UNSOUND}/{collection}")}
+    return marked | (unsound_arrivals(tables.frame(name)) if tables.has(name) else set())
+
+
+def note_sound(
+    tables: WorkingTables, collection: str, arrivals: Collection[str], found_unsound: Collection[str]
+) -> None:
+    """Keep what the check in a run found of its arrivals, until they are looked at again.
+
+    Dagster remembers one evaluation for each partition, and several arrivals may share it.
+    """
+    known = set(tables.below(f"{_UNSOUND}/{collection}"))
+    for key in arrivals:
+        name = f"{_UNSOUND}/{collection}/{key}"
+        if key in found_unsound:
+            tables.put_text(name, "")
+        elif name in known:
+            tables.remove(name)
 
 
 def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefinition:
@@ -143,64 +167,92 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
         from radiobject_assets.ingest.run import run_ingest
         from radiobject_assets.ingest.stored.moved import withdraw_moved
         from radiobject_assets.ingest.stored.recognised import COPY
+        from radiobject_assets.ingest.together import divided, independent, joined
         from radiobject_assets.store import ensure_store, hold_pseudonyms
 
-        key = context.partition_key
-        with shielded(dataset.work.arrival(key)):
+        tables = dataset.tables(storage)
+        run = arrivals_of(context.partition_key, context.run.tags, tables)
+        with shielded(dataset.work.arrival(run.partition)):
             config = dataset.config
+            uri = config.store_uri
             with measuring(memory.budget()) as measurement:
-                ensure_store(config.store_uri, ctx=storage.ctx)
-                hold_pseudonyms(config.store_uri, release_of(config).mark, ctx=storage.ctx)
+                ensure_store(uri, ctx=storage.ctx)
+                hold_pseudonyms(uri, release_of(config).mark, ctx=storage.ctx)
                 zone = dataset.landing(storage)
-                zone.held(key)  # on S3, copies make room for each other
-                plan = plan_of(dataset, storage, key)
-                tables = dataset.tables(storage)
-                earlier = kept_outcomes(tables, key, name)
+                there = found_in(zone)
+                of_each(dataset, run.keys, lambda key: zone.held(there.get(key, key)))
+                plans = of_each(dataset, run.keys, lambda key: plan_of(dataset, storage, key))
+                earlier = {key: kept_outcomes(tables, key, name) for key in run.keys}
+                doubted = unsound(tables, name)
+                if has_failed(context.instance, context.asset_key, run.partition):
+                    doubted |= {run.partition}
                 withdrawn = 0
-                if has_failed(context.instance, context.asset_key, key) or key in unsound(tables, name):
-                    withdrawn = withdraw_unsound(
-                        config.store_uri,
+                for key in doubted.intersection(run.keys):
+                    withdrawn += withdraw_unsound(
+                        uri,
                         selected,
                         arrival=key,
-                        can_be_made=plan.obs_ids_with_files(),
-                        outcomes=earlier,
+                        can_be_made=plans[key].obs_ids_with_files(),
+                        outcomes=earlier[key],
                         ctx=storage.ctx,
                     )
                     if tables.has(tables.verified(name)):
                         # the check on this partition says next whether it is sound now
-                        tables.change_frame(tables.verified(name), lambda kept: looked_at_anew(kept, key))
-                report = run_ingest(
-                    plan,
-                    config.store_uri,
-                    collections=selected,
-                    present=zone.keys() - vanished(tables),
-                    holders=lambda _: holders_of_copies(tables, name, key),
-                    budget=memory.budget(),
-                    compute=compute.compute(),
-                )
-                moved = withdraw_moved(plan, config.store_uri, selected, storage.ctx)
-                waiting = waiting_labels(plan, report.outcomes, selected)
-                if waiting:
-                    tables.put_frame(tables.waiting(key, name), waiting_rows(waiting))
-                else:
-                    tables.remove(tables.waiting(key, name))
-            outcomes = [o for o in report.outcomes if selected is None or o.collection in selected]
+                        tables.change_frame(tables.verified(name), partial(looked_at_anew, arrival=key))
+                present = zone.keys() - vanished(tables)
+                made: dict[str, Sequence[SeriesOutcome]] = {}
+                waits = in_doubt = 0
+                for number, group in enumerate(independent([plans[key] for key in run.keys])):
+                    keys = [run.keys[position] for position in group]
+                    if number:  # what came before may have brought the images of these labels
+                        plans |= {key: plan_of(dataset, storage, key) for key in keys}
+                    own = [plans[key] for key in keys]
+                    report = run_ingest(
+                        joined(own),
+                        uri,
+                        collections=selected,
+                        present=present,
+                        holders=partial(holders_of_copies, tables, name),
+                        budget=memory.budget(),
+                        compute=compute.compute(),
+                    )
+                    made |= {k: one.outcomes for k, one in zip(keys, divided(report, own), strict=True)}
+                for key, plan in plans.items():
+                    moved = withdraw_moved(plan, uri, selected, storage.ctx)
+                    withdrawn += moved.withdrawn
+                    in_doubt += moved.in_doubt
+                    waiting = waiting_labels(plan, made[key], selected)
+                    waits += len(waiting)
+                    if waiting:
+                        tables.put_frame(tables.waiting(key, name), waiting_rows(waiting))
+                    else:
+                        tables.remove(tables.waiting(key, name))
+            theirs = {
+                key: [o for o in made[key] if selected is None or o.collection in selected]
+                for key in run.keys
+            }
+            outcomes = [outcome for mine in theirs.values() for outcome in mine]
             named = config.subjects.key != "pseudonym"
-            kept = outcomes_table(outcomes, identifiers=True, sources=named)
-            rows = read_inventory(config.store_uri, collections=selected, arrival=key, ctx=storage.ctx)
-            tables.put_frame(tables.outcomes(key, name), with_row_digests(kept, rows, earlier))
-            if any(outcome.detail == COPY for outcome in outcomes):
-                tables.put_text(tables.copies(key, name), "")
-            else:
-                tables.remove(tables.copies(key, name))
-            counts = report.counts
+            rows = read_inventory(uri, collections=selected, arrivals=run.all_keys, ctx=storage.ctx)
+            for key, mine in theirs.items():
+                if mine or earlier[key] is not None:  # most arrivals have nothing of most collections
+                    kept = outcomes_table(mine, identifiers=True, sources=named)
+                    own_rows = rows[rows["arrival"] == key]
+                    tables.put_frame(
+                        tables.outcomes(key, name), with_row_digests(kept, own_rows, earlier[key])
+                    )
+                    if any(outcome.detail == COPY for outcome in mine):
+                        tables.put_text(tables.copies(key, name), "")
+                    else:
+                        tables.remove(tables.copies(key, name))
+            counts = Counter(o.status for outcomes_of in made.values() for o in outcomes_of)
             n_bytes, n_stored = int(rows["voxel_bytes"].sum()), int(rows["stored_bytes"].sum())
             held = Counter(o.reason for o in outcomes if o.status == "quarantined")
             rare = {
                 "updated": counts["updated"],
-                "withdrawn": withdrawn + moved.withdrawn,
-                "quarantined_but_stored": moved.in_doubt,
-                "waiting_for_their_image": len(waiting),
+                "withdrawn": withdrawn,
+                "quarantined_but_stored": in_doubt,
+                "waiting_for_their_image": waits,
             }
             summary = in_words(
                 {
@@ -213,11 +265,12 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
             summary = f"{some(len(rows), 'volume')}, {with_unit(n_bytes)}: {summary or 'nothing came'}"
             context.log.info(summary)
             return dg.MaterializeResult(
-                data_version=dg.DataVersion(content_digest(config.store_uri, selected, key, storage.ctx)),
+                data_version=dg.DataVersion(content_digest(uri, selected, run.all_keys, storage.ctx)),
                 metadata={
                     "summary": summary,
+                    **how_many(run),
                     **preview_metadata(
-                        config.store_uri, selected, key, dataset.work.preview(name, key), storage.ctx
+                        uri, selected, run.keys, dataset.work.preview(name, run.partition), storage.ctx
                     ),
                     "volumes": len(rows),
                     "quarantined": held.total(),
@@ -227,7 +280,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
                     "voxels_mb": megabytes(n_bytes),
                     "stored_mb": megabytes(n_stored),
                     **measurement.metadata(),
-                    "store": dg.MetadataValue.text(config.store_uri),
+                    "store": dg.MetadataValue.text(uri),
                 },
             )
 

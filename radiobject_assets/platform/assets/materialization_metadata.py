@@ -90,9 +90,9 @@ _NO_CONTENT = ("volume", "stored_bytes", "written_at", "writer_version")
 
 
 def content_digest(
-    store_uri: str, collections: Collection[str] | None, arrival: str, ctx: TileDBContext
+    store_uri: str, collections: Collection[str] | None, arrivals: Collection[str], ctx: TileDBContext
 ) -> str:
-    """Data version of an arrival's volumes: of their voxels and of everything that obs says of them."""
+    """Data version of some arrivals' volumes: of their voxels and of everything that obs says of them."""
     import pandas as pd
 
     from radiobject_assets.store import RadiObject
@@ -101,10 +101,10 @@ def content_digest(
     rows: list[Any] = []
     for name in store.collection_names:
         if collections is None or name in collections:
-            # the arrival's rows alone are read: an arrival costs the same however many came before it
-            obs = store.collection(name).filter(f"arrival == {arrival!r}").to_obs().reset_index()
+            # the rows of these arrivals alone are read: an arrival costs the same however many came before
+            obs = store.collection(name).filter(f"arrival in {sorted(arrivals)!r}").to_obs().reset_index()
             obs = obs.drop(columns=list(_NO_CONTENT))
-            # a column that no volume of this arrival has may have come with another one
+            # a column that no volume of these arrivals has may have come with another one
             rows.extend(
                 {"collection": name, **{key: value for key, value in row.items() if not pd.isna(value)}}
                 for row in obs.to_dict(orient="records")

@@ -1,7 +1,8 @@
 """Partitions, groups and dependencies' mappings that several assets share.
 
-One arrival is one partition and one run: Dagster records a check over several partitions as one evaluation
-without a partition, so a run over two arrivals would lose which of them failed.
+A run is of one partition: Dagster records a check over several partitions as one evaluation without a
+partition. What small arrivals share is a partition, and which of them failed is kept for each
+(`platform.arrivals.shared_runs`, `collections.note_sound`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def asset_key(dataset: DatasetSettings, name: str) -> dg.AssetKey:
 
 
 def arrival_partitions(dataset: DatasetSettings) -> dg.DynamicPartitionsDefinition:
-    """One partition for each arrival of this data set, and of no other on the same instance."""
+    """Partitions for the arrivals of this data set, and of no other on the same instance."""
     return dg.DynamicPartitionsDefinition(name=f"{dataset.name}_arrivals" if dataset.name else "arrivals")
 
 

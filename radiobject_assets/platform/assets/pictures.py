@@ -7,7 +7,7 @@ from there on. So the first volume is shown twice: as a thumbnail that fits, and
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,16 +29,16 @@ _START, _END = "![mid-planes](data:image/webp;base64,", ")"
 def preview_metadata(
     store_uri: str,
     collections: Sequence[str] | None,
-    arrival: str,
+    arrivals: Collection[str],
     path: Path,
     ctx: TileDBContext,
 ) -> dict[str, dg.MarkdownMetadataValue | dg.PathMetadataValue]:
-    """Draw the first volumes of an arrival, keep the picture at `path`, and show it as Markdown."""
-    from radiobject_assets.diagnostics.volume_pictures import pictures_of_arrival, stacked
+    """Draw the first volumes of some arrivals, keep the picture at `path`, and show it as Markdown."""
+    from radiobject_assets.diagnostics.volume_pictures import pictures_of_arrivals, stacked
     from radiobject_assets.imaging.preview import as_webp, thumbnail
 
     try:
-        tiles = pictures_of_arrival(store_uri, collections, arrival, ctx=ctx)
+        tiles = pictures_of_arrivals(store_uri, collections, arrivals, ctx=ctx)
     except (RadiObjectError, ValueError) as error:
         # a volume that can't be drawn is for the integrity check to judge, which must still get to run
         return {"preview": dg.MetadataValue.md(f"No picture: {public_message(error)}")}

@@ -10,6 +10,7 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import NotMadeYetError
+from radiobject_assets.platform.arrivals.arrival_table import ArrivalTable
 from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.collections import unsound
 from radiobject_assets.platform.assets.history import failed_arrivals
@@ -107,7 +108,10 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
                 names = collection_names(dataset.config)
                 failed = failed_arrivals(context.instance, [asset_key(settings, name) for name in names])
                 tables = dataset.tables(storage)
-                distrusted = sorted({*failed, *(key for name in names for key in unsound(tables, name))})
+                # of arrivals that share a partition it is known of each: its latest check may be of others
+                shared = {row.partition for row in ArrivalTable(tables).rows.values()}
+                found = {key for name in names for key in unsound(tables, name)}
+                distrusted = sorted(found.union(failed) - shared)
                 ensure_store(uri, ctx=storage.ctx)
                 earlier = list_snapshots(uri, ctx=storage.ctx)
                 _, digest = describe_state(uri, None, storage.ctx)

@@ -2,6 +2,7 @@
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -9,6 +10,7 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.arrival import plan_of
+from radiobject_assets.platform.assets.arrivals_of_run import arrivals_of, found_in, how_many, of_each
 from radiobject_assets.platform.assets.materialization_metadata import (
     data_version_of,
     in_words,
@@ -20,6 +22,10 @@ from radiobject_assets.platform.assets.partitions import STORE_GROUP, arrival_pa
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
+
+if TYPE_CHECKING:
+    from radiobject_assets.ingest.naming.subject_table import SubjectTable
+    from radiobject_assets.ingest.plan import IngestPlan
 
 
 def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
@@ -46,7 +52,9 @@ def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
 
         from radiobject_assets.ingest.dataset_release import release_of
         from radiobject_assets.ingest.naming.subject_table import (
+            SubjectTable,
             find_subject_tables,
+            in_turn,
             read_subject_tables,
             subject_tables_among,
             write_subjects,
@@ -54,46 +62,61 @@ def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
         from radiobject_assets.ingest.refused import refused_subjects
         from radiobject_assets.store import ensure_store, hold_pseudonyms
 
-        key = context.partition_key
-        with shielded(dataset.work.arrival(key)):
+        run = arrivals_of(context.partition_key, context.run.tags, dataset.tables(storage))
+        with shielded(dataset.work.arrival(run.partition)):
             config = dataset.config
             with measuring(memory.budget()) as measurement:
-                folder = dataset.landing(storage).held(key).place
-                plan = plan_of(dataset, storage, key)
-                paths = find_subject_tables(folder, config.subjects)
-                paths += subject_tables_among((item.path for item in plan.unreadable), config.subjects)
+                zone = dataset.landing(storage)
+                there = found_in(zone)
                 release = release_of(config)
                 ensure_store(config.store_uri, ctx=storage.ctx)
                 refused = refused_subjects(config, config.store_uri, storage.ctx)
-                told = read_subject_tables(paths, config.subjects, release, refused.refuses)
-                table = told.rows
-                _note_left_out(dataset.work.arrival(key), told.left_out)
-                imaged = sorted({p.subject_id for p in plan.selected(None)})
+
+                def read(key: str) -> "tuple[IngestPlan, SubjectTable]":
+                    folder = zone.held(there.get(key, key)).place
+                    plan = plan_of(dataset, storage, key)
+                    paths = find_subject_tables(folder, config.subjects)
+                    paths += subject_tables_among((item.path for item in plan.unreadable), config.subjects)
+                    told = read_subject_tables(paths, config.subjects, release, refused.refuses)
+                    _note_left_out(dataset.work.arrival(key), told.left_out)
+                    return plan, told
+
+                found = list(of_each(dataset, run.keys, read).values())
+                imaged = sorted({p.subject_id for plan, _ in found for p in plan.selected(None)})
+                tables = in_turn([told.rows for _, told in found])
+                hold_pseudonyms(config.store_uri, release.mark, ctx=storage.ctx)
+                for number, table in enumerate(tables):
+                    write_subjects(config.store_uri, [] if number else imaged, table, storage.ctx)
                 # the type is given, because an empty column would not merge with text
                 images = pd.DataFrame({"obs_subject_id": pd.Series(imaged, dtype="str")})
-                rows = images.merge(table, how="outer", on="obs_subject_id")
-                hold_pseudonyms(config.store_uri, release.mark, ctx=storage.ctx)
-                write_subjects(config.store_uri, imaged, table, storage.ctx)
-            described = set(table["obs_subject_id"])
+                rows = images.merge(pd.concat(tables, ignore_index=True), how="outer", on="obs_subject_id")
+            described = {str(one) for table in tables for one in table["obs_subject_id"]}
+            all_told = SubjectTable(
+                rows,
+                tuple(heading for _, told in found for heading in told.left_out),
+                sum(told.emptied for _, told in found),
+            )
             rare = {
                 "without_images": len(described - set(imaged)),
                 "not_in_the_table": len(set(imaged) - described) if described else 0,
-                "columns_left_out": len(told.left_out),
+                "columns_left_out": len(all_told.left_out),
             }
+            n_subjects = rows["obs_subject_id"].nunique()
             more = in_words(
                 {"with images": len(imaged), **{name.replace("_", " "): n for name, n in rare.items()}}
             )
-            summary = some(len(rows), "subject") + (f", {more}" if more else "")
+            summary = some(n_subjects, "subject") + (f", {more}" if more else "")
             context.log.info(summary)
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(data_version_of(rows.to_dict(orient="records"))),
                 metadata={
                     "summary": summary,
-                    "subjects": len(rows),
+                    **how_many(run),
+                    "subjects": n_subjects,
                     "with_images": len(imaged),
                     **unusual(rare),
                     "columns": ", ".join(str(column) for column in rows.columns),
-                    **({"left_out": told.told} if told.told else {}),
+                    **({"left_out": all_told.told} if all_told.told else {}),
                     **measurement.metadata(),
                 },
             )

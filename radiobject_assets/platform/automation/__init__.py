@@ -9,7 +9,11 @@ import dagster as dg
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
 from radiobject_assets.platform.assets.partitions import arrival_assets, arrival_partitions, asset_key
-from radiobject_assets.platform.automation.conditions import when_checked_inputs_changed, when_inputs_changed
+from radiobject_assets.platform.automation.conditions import (
+    when_arrivals_are_in,
+    when_checked_inputs_changed,
+    when_inputs_changed,
+)
 from radiobject_assets.platform.automation.sensors import (
     ARRIVAL_JOB,
     build_arrivals_sensor,
@@ -45,8 +49,10 @@ def with_conditions(
     settings: DatasetSettings, assets: Sequence[dg.AssetsDefinition]
 ) -> list[dg.AssetsDefinition]:
     """The assets with the conditions under which those after the arrivals are requested."""
+    # two arrivals of one minute settle, and are looked at, at most so far apart
+    quiet_s = settings.arrivals.quiet_period_s + settings.arrivals.look_every_s
     conditions = {
-        asset_key(settings, "dataset"): when_inputs_changed(),
+        asset_key(settings, "dataset"): when_arrivals_are_in(quiet_s),
         **{asset_key(settings, name): when_inputs_changed() for name in ("profile", "splits", "sheet")},
         asset_key(settings, "patch_cache"): when_checked_inputs_changed(),
     }

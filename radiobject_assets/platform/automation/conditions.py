@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import dagster as dg
@@ -79,13 +80,95 @@ class InputsChanged(dg.AutomationCondition[dg.AssetKey]):
         return AutomationResult(context, candidates.compute_intersection_with_partition_keys(behind_keys))
 
 
+AT_ONCE: ContextVar[bool] = ContextVar("AT_ONCE", default=False)
+"""Set where nothing more will come, so that nobody need wait for it: in a pass without a daemon."""
+
+LONGEST_WAIT_S = 900.0
+"""No news waits longer than that: where something arrives all the time, there must be snapshots as well."""
+
+
+class InputsQuiet(dg.AutomationCondition[dg.AssetKey]):
+    """True when no input was materialized for so many seconds."""
+
+    def __init__(self, quiet_s: float) -> None:
+        self._quiet_s = quiet_s
+
+    @property
+    def name(self) -> str:
+        return f"inputs_are_quiet_for_{self._quiet_s:g}_s"
+
+    def evaluate(self, context: AutomationContext[dg.AssetKey]) -> AutomationResult[dg.AssetKey]:
+        """All of the candidates, or none."""
+        return _all_if(context, AT_ONCE.get() or is_quiet(_news_s(context), time.time(), self._quiet_s))
+
+
+class InputsOverdue(dg.AutomationCondition[dg.AssetKey]):
+    """True when the first input that is news has waited too long."""
+
+    @property
+    def name(self) -> str:
+        return "inputs_waited_too_long"
+
+    def evaluate(self, context: AutomationContext[dg.AssetKey]) -> AutomationResult[dg.AssetKey]:
+        """All of the candidates, or none."""
+        return _all_if(context, is_overdue(_news_s(context), time.time()))
+
+
+def _all_if(context: AutomationContext[dg.AssetKey], is_true: bool) -> AutomationResult[dg.AssetKey]:
+    return AutomationResult(context, context.candidate_subset if is_true else context.get_empty_subset())
+
+
+def is_quiet(news_s: Sequence[float], now_s: float, quiet_s: float) -> bool:
+    """Whether no more news came for a while after those of these times, in seconds since the epoch.
+
+    A clock that was put back makes nobody wait.
+    """
+    return not news_s or not 0 <= now_s - max(news_s) < quiet_s
+
+
+def is_overdue(news_s: Sequence[float], now_s: float) -> bool:
+    """Whether the first of these news has waited too long."""
+    return bool(news_s) and now_s - min(news_s) > LONGEST_WAIT_S
+
+
+def _news_s(context: AutomationContext[dg.AssetKey]) -> list[float]:
+    """When the first and the last materialization of each input since the last attempt were recorded."""
+    instance = context.asset_graph_view.instance
+    attempt = instance.get_latest_planned_materialization_info(context.key, None)
+    found = []
+    for parent in sorted(context.asset_graph.get(context.key).parent_keys):
+        selection = dg.AssetRecordsFilter(
+            asset_key=parent, after_storage_id=attempt.storage_id if attempt is not None else None
+        )
+        for ascending in (True, False):
+            records = instance.fetch_materializations(selection, limit=1, ascending=ascending).records
+            found += [record.timestamp for record in records]
+    return found
+
+
 def when_inputs_changed() -> dg.AutomationCondition[dg.AssetKey]:
     """Inputs changed, none of them is being made, and the blocking checks of unpartitioned inputs passed."""
     return (
         InputsChanged()
         & ~dg.AutomationCondition.in_progress()
-        # one snapshot for a burst of arrivals, instead of one for each
         & ~dg.AutomationCondition.any_deps_in_progress()
+    )
+
+
+def when_arrivals_are_in(quiet_s: float) -> dg.AutomationCondition[dg.AssetKey]:
+    """Arrivals were taken in, and for a while no more: one snapshot for many of them.
+
+    A stream of arrivals that does not end is waited for no longer than `LONGEST_WAIT_S`.
+
+    Parameters
+    ----------
+    quiet_s
+        In how many seconds what came at the same time will have settled and have been seen.
+    """
+    return (
+        InputsChanged()
+        & ~dg.AutomationCondition.in_progress()
+        & (InputsOverdue() | (InputsQuiet(quiet_s) & ~dg.AutomationCondition.any_deps_in_progress()))
     )
 
 

@@ -8,9 +8,8 @@ import dagster as dg
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.platform.arrivals.reconciling import Request
 from radiobject_assets.platform.arrivals.runs import (
-    ARRIVAL_VERSION_TAG,
+    ARRIVALS_TAG,
     DATA_SET_TAG,
-    IMAGES_TAG,
     REQUEST_TAG,
     RunsOfDataSet,
 )
@@ -61,7 +60,7 @@ def build_arrivals_sensor(
         minimum_interval_seconds=settings.arrivals.look_every_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Compares what lies settled in the landing zone with what was taken in, and asks for "
-        "a run for each arrival that is behind and in no run: new content, other settings, an image that "
+        "a run for what is behind and in no run: new content, other settings, an image that "
         "labels waited for, a run that failed or was killed. Ends runs whose process has died. Set its "
         f"cursor to `{TRY_NOW}` to have what failed tried at once.",
     )
@@ -107,15 +106,10 @@ def _runs_of(
 
 def _run_request(settings: DatasetSettings, request: Request) -> dg.RunRequest:
     # no run key: Dagster runs one once for ever, also where its run was lost
-    images = {IMAGES_TAG: request.images} if request.images else {}
+    shared = {} if request.keys == (request.partition,) else {ARRIVALS_TAG: " ".join(request.keys)}
     return dg.RunRequest(
-        partition_key=request.key,
-        tags={
-            DATA_SET_TAG: data_set_of(settings),
-            REQUEST_TAG: request.token,
-            ARRIVAL_VERSION_TAG: request.wanted,
-            **images,
-        },
+        partition_key=request.partition,
+        tags={DATA_SET_TAG: data_set_of(settings), REQUEST_TAG: request.token, **shared},
     )
 
 

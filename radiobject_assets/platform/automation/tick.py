@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from radiobject_assets.platform.arrivals.reconciling import (
     without_moved,
 )
 from radiobject_assets.platform.arrivals.runs import RunsOfDataSet
+from radiobject_assets.platform.arrivals.shared_runs import Sharing, partitions_of
 from radiobject_assets.platform.assets.collections import waiting_by_arrival
 from radiobject_assets.platform.assets.partitions import collection_names
 from radiobject_assets.resources import DatasetResource, StorageResource
@@ -53,7 +55,7 @@ class Ticked:
 
     requests: tuple[Request, ...]
     new: tuple[str, ...]
-    """Keys of arrivals that Dagster does not know yet."""
+    """Partitions that Dagster does not know yet."""
     left: LeftBehind
     left_is_news: bool
     """Whether that is another state than was last told, or was told a day ago."""
@@ -81,7 +83,7 @@ def tick(
     runs
         Its runs.
     partitions
-        Keys of the arrivals that Dagster knows.
+        Partitions of arrivals that Dagster knows.
     clock
         Seconds since the epoch.
     is_impatient
@@ -89,7 +91,7 @@ def tick(
     budget_s
         Seconds for looking into the landing zone.
     """
-    config = dataset.config
+    config, partitions = dataset.config, frozenset(partitions)
     deadline = time.monotonic() + budget_s
     table = ArrivalTable(dataset.tables(storage))
     before, now_s = table.tick(), clock()
@@ -139,17 +141,21 @@ def tick(
     # first who lives and then who ended: a run that ends in between is seen to live, and to end next time
     living, delays_s = runs.living(), config.arrivals.retry_after_s
     room = min(ASKED_AT_ONCE, RUNS_AT_ONCE - len(living))
-    keys = unresolved(known, room, now_s, delays_s)
+    keys = unresolved(known, now_s, delays_s, partitions, max(room, 0))
     done = reconcile(
         known,
         living,
-        runs.ended(keys, {key: row.run_id for key, row in known.items() if not row.asked}),
+        runs.ended({key: known[key] for key in keys}),
         room=room,
         tokens=[secrets.token_hex(8) for _ in range(ASKED_AT_ONCE)],
         now_s=now_s,
         delays_s=delays_s,
         is_impatient=is_impatient,
         looked_up=frozenset(keys),
+        partitions=partitions,
+        sizes={key: one.n_bytes for key, one in kept.items()},
+        sharing=Sharing(config.arrivals.share_run, config.arrivals.share_run_gb * 2**30),
+        day=f"{datetime.fromtimestamp(now_s).astimezone():%Y-%m-%d}",
     )
     done = replace(done, rows=without_moved(done.rows, seen.moved))
     table.save(done.rows)
@@ -166,7 +172,7 @@ def tick(
     )
     return Ticked(
         requests=done.requests,
-        new=tuple(key for key in sorted(seen.present - set(partitions)) if _is_wanted(done.rows, key)),
+        new=_new_partitions(done.rows, seen, partitions),
         left=left,
         left_is_news=left_is_news,
         loose=seen.loose,
@@ -196,8 +202,12 @@ def _is_news(seen: LandingLook, rows: Mapping[str, ArrivalRow], settings: str) -
     return any(known.get(key) != wanted_version(content, settings) for key, content in seen.settled.items())
 
 
-def _is_wanted(rows: Mapping[str, ArrivalRow], key: str) -> bool:
-    return key in rows and bool(rows[key].wanted)
+def _new_partitions(
+    rows: Mapping[str, ArrivalRow], seen: LandingLook, known: Collection[str]
+) -> tuple[str, ...]:
+    own = partitions_of(rows, known)
+    wanted = {own[key] for key in seen.present & own.keys() if rows[key].wanted}
+    return tuple(sorted(wanted.difference(known)))
 
 
 def _digest(left: LeftBehind) -> str:
@@ -211,7 +221,9 @@ def _digest(left: LeftBehind) -> str:
 def _summary(
     requests: Collection[Request], *, living: int, n_ended: int, left: LeftBehind, seen: LandingLook
 ) -> str:
-    parts = [f"{len(requests)} to take in", left.sentence()]
+    asked = sum(len(request.keys) for request in requests)
+    runs = f" in {len(requests)} runs" if asked > len(requests) else ""
+    parts = [f"{asked} to take in{runs}", left.sentence()]
     if living:
         parts.append(f"{living} in runs")
     if n_ended:

@@ -7,7 +7,9 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics import kinds
+from radiobject_assets.landing.local_zone import Arrival, Landing
 from radiobject_assets.platform.assets.arrival import plan_of
+from radiobject_assets.platform.assets.arrivals_of_run import arrivals_of, found_in
 from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key
 from radiobject_assets.platform.checks.check_pages import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
@@ -36,21 +38,23 @@ def build_accounting_check(settings: DatasetSettings) -> dg.AssetChecksDefinitio
     def every_file_accounted_for(
         context: dg.AssetCheckExecutionContext, dataset: DatasetResource, storage: StorageResource
     ) -> dg.AssetCheckResult:
-        key = context.partition_key if context.has_partition_key else None
+        tables = dataset.tables(storage)
+        is_of_run = context.has_partition_key
+        partition = context.partition_key if is_of_run else ""
 
         def rule() -> dg.AssetCheckResult:
             from radiobject_assets.diagnostics.arrival_rules import every_file_accounted_for as look
 
-            if key is not None:
-                return result_of(look([_count(dataset, storage, key)]))
-            tables = dataset.tables(storage)
-            there = [arrival.key for arrival in dataset.landing(storage).arrivals()]
-            return result_of(
-                look([_count(dataset, storage, one) for one in there if tables.has(tables.scan(one))])
-            )
+            zone = dataset.landing(storage)
+            there = found_in(zone)
+            keys = [key for key in there if tables.has(tables.scan(key))]
+            if is_of_run:
+                keys = list(arrivals_of(partition, context.run.tags, tables).keys)
+            found = [_count(dataset, storage, zone, there.get(key) or zone.find(key)) for key in keys]
+            return result_of(look(found), tables=tables)
 
-        result = check_result(rule, work=dataset.work.root if key is None else dataset.work.arrival(key))
-        if key is not None:
+        result = check_result(rule, work=dataset.work.arrival(partition) if is_of_run else dataset.work.root)
+        if is_of_run:
             return result
         return EvaluationOfEverything.of(
             dg.AssetCheckKey(asset_key(settings, "series"), "every_file_accounted_for"), result
@@ -59,20 +63,21 @@ def build_accounting_check(settings: DatasetSettings) -> dg.AssetChecksDefinitio
     return every_file_accounted_for
 
 
-def _count(dataset: DatasetResource, storage: StorageResource, key: str) -> "FileCount":
+def _count(
+    dataset: DatasetResource, storage: StorageResource, zone: Landing, arrival: Arrival
+) -> "FileCount":
     from radiobject_assets.diagnostics.arrival_rules import FileCount
     from radiobject_assets.imaging.files.archives import file_on_disk
     from radiobject_assets.ingest.naming.subject_table import find_subject_tables
 
-    plan = plan_of(dataset, storage, key)
-    zone = dataset.landing(storage)
+    plan = plan_of(dataset, storage, arrival.key)
     in_series = [path for planned in plan.planned for path in planned.series.files]
     unreadable = [item.path for item in plan.unreadable]
-    tables = find_subject_tables(zone.held(key).place, dataset.config.subjects)
+    tables = find_subject_tables(zone.held(arrival).place, dataset.config.subjects)
     counted = [*in_series, *unreadable, *tables]
     return FileCount(
-        arrival=key,
-        files=zone.state(zone.find(key)).n_files,
+        arrival=arrival.key,
+        files=zone.state(arrival).n_files,
         in_series=len(in_series),
         unreadable=len(unreadable),
         subject_tables=len(tables),

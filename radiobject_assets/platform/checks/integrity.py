@@ -7,8 +7,9 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics import kinds
-from radiobject_assets.diagnostics.findings import Report
-from radiobject_assets.platform.assets.collections import kept_outcomes
+from radiobject_assets.diagnostics.findings import Report, Severity
+from radiobject_assets.platform.assets.arrivals_of_run import arrivals_of
+from radiobject_assets.platform.assets.collections import kept_outcomes, note_sound
 from radiobject_assets.platform.assets.materialization_metadata import measuring, megabytes
 from radiobject_assets.platform.assets.partitions import (
     ALL_VOLUMES,
@@ -46,7 +47,14 @@ def build_integrity_check(settings: DatasetSettings, name: str) -> dg.AssetCheck
         storage: StorageResource,
         memory: MemoryBudgetResource,
     ) -> dg.AssetCheckResult:
-        key = context.partition_key if context.has_partition_key else None
+        tables = dataset.tables(storage)
+        run = (
+            arrivals_of(context.partition_key, context.run.tags, tables)
+            if context.has_partition_key
+            else None
+        )
+        keys = run.keys if run is not None else ()
+        unsound: set[str] = set(keys)
 
         def rule() -> dg.AssetCheckResult:
             from radiobject_assets.diagnostics.integrity_rules import check_collections
@@ -55,24 +63,31 @@ def build_integrity_check(settings: DatasetSettings, name: str) -> dg.AssetCheck
             uri = dataset.config.store_uri
             if not is_store(uri, storage.ctx):
                 return result_of(Report(0, "volumes"))
-            outcomes = kept_outcomes(dataset.tables(storage), key, name) if key is not None else None
+            outcomes = {key: kept for key in keys if (kept := kept_outcomes(tables, key, name)) is not None}
             with measuring(memory.budget()) as measurement:
-                report = check_collections(uri, selected, arrival=key, outcomes=outcomes, ctx=storage.ctx)
+                report = check_collections(
+                    uri, selected, arrivals=None if run is None else keys, outcomes=outcomes, ctx=storage.ctx
+                )
+            unsound.clear()
+            unsound.update(f.arrival for f in report.findings if f.kind.severity is Severity.ERROR)
             numbers = {"voxels_mb": megabytes(report.voxel_bytes), **measurement.taken}
             # an arrival without volumes of this collection is nothing out of the ordinary
-            if key is not None and report.n_volumes == 0 and report.is_sound:
+            if run is not None and report.n_volumes == 0 and report.is_sound:
+                what = "these arrivals have" if len(keys) > 1 else "this arrival has"
                 return dg.AssetCheckResult(
                     passed=True,
-                    description="this arrival has no volumes of this collection",
+                    description=f"{what} no volumes of this collection",
                     metadata={"looked_at": 0, **numbers},
                 )
             # by its asset, which is one for all collections where these are made by modality
             findings = tuple(replace(finding, collection=name) for finding in report.findings)
-            return result_of(Report(report.n_volumes, "volumes", findings), numbers)
+            return result_of(Report(report.n_volumes, "volumes", findings), numbers, tables)
 
-        result = check_result(rule, work=dataset.work.root if key is None else dataset.work.arrival(key))
-        if key is not None:
+        if run is not None:
+            result = check_result(rule, work=dataset.work.arrival(run.partition))
+            note_sound(tables, name, keys, unsound)
             return result
+        result = check_result(rule, work=dataset.work.root)
         return EvaluationOfEverything.of(dg.AssetCheckKey(asset_key(settings, name), INTEGRITY_CHECK), result)
 
     return integrity

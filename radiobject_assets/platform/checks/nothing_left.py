@@ -85,6 +85,7 @@ def _shown(left: LeftBehind) -> "pd.DataFrame":
     return pd.DataFrame(
         [
             {
+                "partition": item.partition,
                 "arrival": item.key,
                 "what": item.kind,
                 "since": _time(item.since_s),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from radiobject_assets.diagnostics.findings import Report, Severity
+from radiobject_assets.platform.arrivals.arrival_table import ArrivalTable
 from radiobject_assets.platform.assets.materialization_metadata import table
 from radiobject_assets.platform.assets.privacy import (
     advice_on,
@@ -16,6 +18,7 @@ from radiobject_assets.platform.assets.privacy import (
     public_message,
     sentences,
 )
+from radiobject_assets.resources import WorkingTables
 
 _SEVERITY = {Severity.ERROR: dg.AssetCheckSeverity.ERROR, Severity.WARN: dg.AssetCheckSeverity.WARN}
 _SHOWN = ("problem", "evidence", "about", "collection", "arrival", "split", "mend", "id")
@@ -43,10 +46,19 @@ def check_result(
         )
 
 
-def result_of(report: Report, metadata: Mapping[str, Any] | None = None) -> dg.AssetCheckResult:
-    """A report of rules as Dagster shows it. Having looked at nothing is no good news."""
+def result_of(
+    report: Report, metadata: Mapping[str, Any] | None = None, tables: WorkingTables | None = None
+) -> dg.AssetCheckResult:
+    """A report of rules as Dagster shows it. Having looked at nothing is no good news.
+
+    Parameters
+    ----------
+    tables
+        Where the table of arrivals is: what is found in an arrival is then told with its partition.
+    """
     import pandas as pd
 
+    report = report if tables is None else _with_partitions(report, tables)
     numbers: dict[str, Any] = {"looked_at": report.looked_at, **report.numbers, **(metadata or {})}
     if report.is_sound:
         return passed(report.summary(), numbers)
@@ -60,6 +72,19 @@ def result_of(report: Report, metadata: Mapping[str, Any] | None = None) -> dg.A
         {"findings": len(found), **numbers, "found": table(shown)},
         severity=_SEVERITY[report.severity],
     )
+
+
+def _with_partitions(report: Report, tables: WorkingTables) -> Report:
+    if not any(finding.arrival for finding in report.findings):
+        return report
+    shared = {key: row.partition for key, row in ArrivalTable(tables).rows.items() if row.partition}
+    findings = tuple(
+        replace(finding, arrival=f"{shared[finding.arrival]} ({finding.arrival})")
+        if finding.arrival in shared
+        else finding
+        for finding in report.findings
+    )
+    return replace(report, findings=findings)
 
 
 def failed(

@@ -79,7 +79,10 @@ def _build_check(settings: DatasetSettings, rule: StandingRule, name: str) -> dg
         context: dg.AssetCheckExecutionContext, dataset: DatasetResource, storage: StorageResource
     ) -> dg.AssetCheckResult:
         return check_result(
-            lambda: result_of(rule.look(inspection_of(dataset, storage, context.instance), name)),
+            lambda: result_of(
+                rule.look(inspection_of(dataset, storage, context.instance), name),
+                tables=dataset.tables(storage),
+            ),
             work=dataset.work.root,
         )
 
@@ -103,7 +106,8 @@ def _build_verification(settings: DatasetSettings, name: str) -> dg.AssetChecksD
     ) -> dg.AssetCheckResult:
         seconds = float(context.run.tags.get(VERIFY_TAG, _PORTION_S))
         return check_result(
-            lambda: result_of(_verify(dataset, storage, name, seconds)), work=dataset.work.root
+            lambda: result_of(_verify(dataset, storage, name, seconds), tables=dataset.tables(storage)),
+            work=dataset.work.root,
         )
 
     return volumes_verified

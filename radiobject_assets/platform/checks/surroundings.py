@@ -18,6 +18,7 @@ from radiobject_assets.diagnostics.rule_registry import (
     Surroundings,
 )
 from radiobject_assets.errors import NotMadeYetError
+from radiobject_assets.platform.arrivals.arrival_table import ArrivalTable
 from radiobject_assets.platform.assets.history import data_versions, latest_of_partition
 from radiobject_assets.platform.assets.partitions import asset_key, collection_names
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
@@ -74,6 +75,8 @@ def _changed(
 ) -> Mapping[str, str]:
     zone, deadline = dataset.landing(storage), time.monotonic() + _LANDING_S
     versions = data_versions(instance, asset_key(dataset.config, "raw_dicom"))
+    rows = ArrivalTable(dataset.tables(storage)).rows
+    versions |= {key: row.achieved.partition(":")[0] for key, row in rows.items() if row.partition}
     found = {}
     for arrival in zone.arrivals():
         if arrival.key not in versions:
