@@ -170,11 +170,11 @@ def _splits(content: SheetContent) -> str:
         return "<p>Nobody was divided yet.</p>"
     rows: dict[str, Mapping[str, float]] = {"subjects": summary.subjects_by_split}
     rows |= {f"volumes of {one.name}": one.by_split for one in summary.collections}
-    drawn = draw.shares(rows, title="Subjects and volumes", names=names)
+    drawn = draw.stacked_bars(rows, title="Subjects and volumes", names=names)
     if summary.strata:
         strata = {value or "not known": counts for value, counts in summary.strata.items()}
         title = f"Subjects by {content.settings.split.stratify_by}"
-        drawn += draw.shares(strata, title=title, names=names)
+        drawn += draw.stacked_bars(strata, title=title, names=names)
     return drawn
 
 

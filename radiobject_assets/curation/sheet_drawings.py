@@ -61,7 +61,7 @@ def bars(counts: Mapping[str, float], *, title: str, unit: str = "", most_shown:
     return f"<figure><figcaption>{caption}</figcaption><table class=bars>{rows}</table></figure>"
 
 
-def shares(rows: Mapping[str, Mapping[str, float]], *, title: str, names: Sequence[str]) -> str:
+def stacked_bars(rows: Mapping[str, Mapping[str, float]], *, title: str, names: Sequence[str]) -> str:
     """A stacked bar for each row, in parts that `names` orders, with the numbers beside them."""
     kept = {name: parts for name, parts in rows.items() if sum(parts.values()) > 0}
     if not kept:

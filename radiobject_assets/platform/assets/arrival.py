@@ -233,6 +233,7 @@ def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
                 }
             )
             context.log.info(summary)
+            kept_at = tables.series(run.keys[0]) if len(run.keys) == 1 else "arrivals"
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(data_version_of(told)),
                 metadata={
@@ -245,7 +246,7 @@ def build_series_asset(settings: DatasetSettings) -> dg.AssetsDefinition:
                     **unusual({"doubtful_subjects": sum(doubt.n_files for doubt in doubts)}),
                     **_what_looks_wrong(doubts),
                     "verdicts": table(shown_outcomes(outcomes)),
-                    "every_verdict": dg.MetadataValue.path(tables.where(tables.series(key))),
+                    "every_verdict": dg.MetadataValue.path(tables.where(kept_at)),
                     "instances": sum(outcome.n_instances for outcome in outcomes),
                     "voxels_mb": megabytes(sum(outcome.voxel_bytes for outcome in outcomes)),
                     **measurement.metadata(),
