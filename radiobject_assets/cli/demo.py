@@ -242,4 +242,6 @@ def _made(overview: Overview) -> Table:
     if overview.pictures:
         folder = overview.pictures[0].parent.parent
         table.add_row("[bold]Pictures[/]", f"{len(overview.pictures)} in {escape(str(folder))}")
+    if overview.sheet:
+        table.add_row("[bold]Sheet[/]", f"{escape(overview.sheet)} (open it in a browser)")
     return table

@@ -99,7 +99,10 @@ def _head(content: SheetContent) -> str:
         (f"{sum(one.volumes for one in summary.collections):,}", "volumes"),
         (f"{len(summary.collections)}", "collections"),
         (_size(sum(one.voxel_bytes for one in summary.collections)), "of voxels"),
-        (str(sum(len(report.findings) for report in content.reports.values())), "findings"),
+        (
+            str(n_found := sum(len(report.findings) for report in content.reports.values())),
+            "finding" if n_found == 1 else "findings",
+        ),
     ]
     about = content.settings.description or ""
     drawn = "".join(f"<li><b>{escape(n)}</b> {escape(what)}</li>" for n, what in tiles)
@@ -269,9 +272,12 @@ def _values(profiles: pd.DataFrame) -> str:
 def _classes(profiles: pd.DataFrame) -> str:
     volumes: dict[str, list[float]] = {}
     for text in profiles["classes"].dropna():
+        of_volume: dict[str, float] = {}  # two segments of one volume may have one name
         for one in json.loads(str(text)):
             name = str(one["name"] or f"class {one['value']}")
-            volumes.setdefault(name, []).append(float(one["ml"]))
+            of_volume[name] = of_volume.get(name, 0.0) + float(one["ml"])
+        for name, size in of_volume.items():
+            volumes.setdefault(name, []).append(size)
     frequent = sorted(volumes.items(), key=lambda item: (-len(item[1]), item[0]))
     drawn = draw.bars({name: len(ml) for name, ml in volumes.items()}, title="Classes", unit="volumes")
     for name, ml in frequent[:3]:

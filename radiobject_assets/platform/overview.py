@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import dagster as dg
 import pandas as pd
 
+from radiobject_assets.curation.sheet_of_state import SHEET
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.definitions import build_resources
 from radiobject_assets.landing.local_zone import LooseFiles
@@ -70,6 +71,8 @@ class Overview:
     patches: tuple[PatchCacheState, ...]
     checks: CheckCounts
     pictures: tuple[Path, ...] = field(default=(), repr=False)
+    sheet: str = ""
+    """Where the data-set sheet is; empty: it was not made yet."""
     waiting: int = 0
     """Label series that wait for their image."""
     loose: LooseFiles = field(default_factory=lambda: LooseFiles({}))
@@ -118,6 +121,7 @@ def read_overview(
         patches=_patch_caches(dataset, instance),
         checks=count_checks(definitions, instance),
         pictures=tuple(sorted((resource.work.root / "previews").rglob("*.png"))),
+        sheet=tables.where(SHEET) if tables.has(SHEET) else "",
         waiting=sum(len(labels) for labels in waiting_by_arrival(tables, collection_names(dataset)).values()),
         loose=landing.loose_files(),
         unlisted=() if dataset.collects_by_modality else tuple(sorted(volumes.keys() - dataset.collections)),
