@@ -16,6 +16,7 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
+from radiobject_assets.platform.automation.archive_sensor import FETCH_JOB
 from radiobject_assets.platform.automation.schedules import STANDING_JOB, UPKEEP_JOB
 from radiobject_assets.platform.automation.sensors import ARRIVAL_JOB, FOLLOW_UP_SENSOR, data_set_of
 from radiobject_assets.platform.dagster_internals import DagsterEventType, event_tables, shrink
@@ -25,7 +26,7 @@ from radiobject_assets.resources import DatasetResource
 KEEP_DAYS = 30
 HISTORY_JOB = "forget_old_steps"
 _AT_ONCE = 500
-_JOBS = (ARRIVAL_JOB, STANDING_JOB, UPKEEP_JOB, HISTORY_JOB)
+_JOBS = (ARRIVAL_JOB, STANDING_JOB, UPKEEP_JOB, HISTORY_JOB, FETCH_JOB)
 _PICTURE = "data:image/"
 _WHOLE_PICTURE = re.compile(r"!\[[^\]]*\]\(" + re.escape(_PICTURE) + r"[a-z]+;base64,[A-Za-z0-9+/=]*\)")
 _INSTEAD = "The picture is in the work folder."

@@ -18,7 +18,7 @@ from radiobject_assets.definitions import build_resources
 from radiobject_assets.landing.local_zone import LooseFiles
 from radiobject_assets.platform.assets.arrival import scan_of
 from radiobject_assets.platform.assets.collections import waiting_by_arrival
-from radiobject_assets.platform.assets.history import is_warning
+from radiobject_assets.platform.assets.history import is_warning, latest_cache
 from radiobject_assets.platform.assets.partitions import asset_key, collection_names
 from radiobject_assets.platform.assets.splits import current_splits
 from radiobject_assets.platform.dagster_internals import AssetCheckExecutionRecordStatus
@@ -176,11 +176,7 @@ def _patch_caches(dataset: DatasetSettings, instance: dg.DagsterInstance) -> tup
         return ()
     found = []
     for split in dataset.split.shares:
-        selection = dg.AssetRecordsFilter(
-            asset_key=asset_key(dataset, "patch_cache"), asset_partitions=[split]
-        )
-        records = instance.fetch_materializations(selection, limit=1).records
-        made = records[0].asset_materialization if records else None
+        made = latest_cache(instance, asset_key(dataset, "patch_cache"), split)
         if made is not None:
             count = made.metadata["patches"].value
             found.append(PatchCacheState(split, Path(str(made.metadata["file"].value)), int(str(count))))

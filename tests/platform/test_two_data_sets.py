@@ -24,6 +24,7 @@ def dataset(folder: Path, name: str) -> DatasetSettings:
             "name": name,
             "collections": {"ct": {"match": {"modality": "CT"}}},
             "arrivals": {"quiet_period_s": 0, "trusted_names": "[a-z]+"},
+            "sources": {"pacs": {"url": "https://pacs.example.org/dicom-web"}},
         }
     )
 

@@ -16,6 +16,7 @@ from radiobject_assets.platform.dagster_internals import (
 
 _PASSED = AssetCheckExecutionRecordStatus.SUCCEEDED
 _FAILED = AssetCheckExecutionRecordStatus.FAILED
+_REPORTED = 20
 
 
 def has_failed(instance: dg.DagsterInstance, collection: dg.AssetKey, arrival: str) -> bool:
@@ -61,13 +62,19 @@ def _check_of(collection: dg.AssetKey) -> dg.AssetCheckKey:
     return dg.AssetCheckKey(collection, INTEGRITY_CHECK)
 
 
-def latest_of_partition(
-    instance: dg.DagsterInstance, key: dg.AssetKey, partition: str
+def latest_cache(
+    instance: dg.DagsterInstance, key: dg.AssetKey, split: str
 ) -> dg.AssetMaterialization | None:
-    """The latest materialization of a partition; None where there is none."""
-    selection = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
-    records = instance.fetch_materializations(selection, limit=1).records
-    return records[0].asset_materialization if records else None
+    """The latest materialization of a split's patch cache that says where it is.
+
+    One that a person reported in the UI says nothing: the one before it counts.
+    """
+    selection = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[split])
+    for record in instance.fetch_materializations(selection, limit=_REPORTED).records:
+        made = record.asset_materialization
+        if made is not None and "file" in made.metadata:
+            return made
+    return None
 
 
 def data_versions(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, str]:

@@ -9,7 +9,7 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.platform.assets import asset_pages
-from radiobject_assets.platform.assets.history import latest_of_partition
+from radiobject_assets.platform.assets.history import latest_cache
 from radiobject_assets.platform.assets.materialization_metadata import (
     in_words,
     measuring,
@@ -88,5 +88,5 @@ def build_upkeep(settings: DatasetSettings) -> dg.AssetsDefinition:
 
 
 def _current(instance: dg.DagsterInstance, config: DatasetSettings, split: str) -> list[Path]:
-    made = latest_of_partition(instance, asset_key(config, "patch_cache"), split)
+    made = latest_cache(instance, asset_key(config, "patch_cache"), split)
     return [Path(str(made.metadata["file"].value))] if made is not None else []

@@ -16,6 +16,7 @@ from radiobject_assets.errors import RadiObjectError
 from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.automation.sensors import data_set_of
+from radiobject_assets.platform.own_names import own_name, with_own_resources
 from radiobject_assets.resources import DatasetResource
 
 FETCH_JOB = "fetch_from_archives"
@@ -32,11 +33,12 @@ def build_fetch_job(settings: DatasetSettings) -> dg.JobDefinition:
     """The job that makes one pass over every source that is due; started by hand, over all of them."""
 
     @dg.op(
-        name="fetch_studies",
+        name=own_name(settings, "fetch_studies"),
         description="Ask each archive of `sources` for what is new, and deliver what is whole into the "
         "landing zone. What was killed goes on with the next run.",
         out=dg.Out(dg.Nothing),
     )
+    @with_own_resources(settings)
     def fetch_studies(context: dg.OpExecutionContext, dataset: DatasetResource) -> None:
         from radiobject_assets.archives.fetching import SourcePass, fetch
 
@@ -67,7 +69,7 @@ def build_fetch_job(settings: DatasetSettings) -> dg.JobDefinition:
         )
 
     @dg.job(
-        name=FETCH_JOB,
+        name=own_name(settings, FETCH_JOB),
         tags={DATA_SET_TAG: data_set_of(settings)},
         executor_def=dg.in_process_executor,
         description="Fetch from the archives of dataset.yaml: counted, by series, never a part as the whole.",
@@ -82,19 +84,22 @@ def build_sources_sensor(settings: DatasetSettings, job: dg.JobDefinition) -> dg
     """The sensor that asks for a pass when one is due and none is in a run."""
 
     @dg.sensor(
-        name=SOURCES_SENSOR,
+        name=own_name(settings, SOURCES_SENSOR),
         job=job,
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Asks for a pass over the archives of `sources` every `every_s`, earlier where the last "
         "pass left something or a study has been quiet for long enough. Says what the last passes found.",
     )
+    @with_own_resources(settings)
     def sources_sensor(
         context: dg.SensorEvaluationContext, dataset: DatasetResource
     ) -> dg.RunRequest | dg.SkipReason:
         config, now_s = dataset.config, time.time()
         found = dg.RunsFilter(
-            job_name=FETCH_JOB, statuses=_LIVING, tags={DATA_SET_TAG: data_set_of(settings)}
+            job_name=own_name(settings, FETCH_JOB),
+            statuses=_LIVING,
+            tags={DATA_SET_TAG: data_set_of(settings)},
         )
         said = [
             str(_last(config, name).get("sentence", f"source {name}: no pass yet")) for name in config.sources

@@ -9,7 +9,7 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics import kinds
 from radiobject_assets.diagnostics.findings import Finding, Report
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.platform.assets.history import latest_of_partition
+from radiobject_assets.platform.assets.history import latest_cache
 from radiobject_assets.platform.assets.materialization_metadata import measuring
 from radiobject_assets.platform.assets.partitions import asset_key, split_partitions
 from radiobject_assets.platform.assets.splits import pinned_splits
@@ -55,7 +55,7 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
             divided = pinned_splits(dataset.tables(storage))
             with measuring(memory.budget()) as measurement:
                 for split in splits:
-                    made = latest_of_partition(context.instance, asset_key(settings, "patch_cache"), split)
+                    made = latest_cache(context.instance, asset_key(settings, "patch_cache"), split)
                     if made is None:
                         continue
                     found = compare_patches(

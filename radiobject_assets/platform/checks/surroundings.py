@@ -19,7 +19,7 @@ from radiobject_assets.diagnostics.rule_registry import (
 )
 from radiobject_assets.errors import NotMadeYetError
 from radiobject_assets.platform.arrivals.arrival_table import ArrivalTable
-from radiobject_assets.platform.assets.history import data_versions, latest_of_partition
+from radiobject_assets.platform.assets.history import data_versions, latest_cache
 from radiobject_assets.platform.assets.partitions import asset_key, collection_names
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import PinnedSplits, pinned_splits
@@ -114,7 +114,7 @@ def _caches(
     event = latest.asset_materialization if latest is not None else None
     divided = ((event.tags if event is not None else None) or {}).get(DATA_VERSION_TAG)
     for split in config.split.shares:
-        made = latest_of_partition(instance, asset_key(config, "patch_cache"), split)
+        made = latest_cache(instance, asset_key(config, "patch_cache"), split)
         if made is None or config.patches is None:
             found.append(CacheFacts(split, None, is_there=False, is_current=False))
             continue

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -148,6 +149,7 @@ def build_patch_cache(
     target = Path(out_dir) / f"patches-{address[:16]}"
     found = _existing(target)
     if found is not None:
+        os.utime(target / META_FILE)  # it is the latest again: eviction goes by that
         return _info(found, reused=True, cut=0, left_out=left_out)
     with unpublished_folder(target) as folder:
         with ShardWriter(folder, patches.size_voxels, shard_bytes) as writer:

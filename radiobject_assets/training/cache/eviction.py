@@ -35,5 +35,7 @@ def evict_caches(caches: Collection[Path]) -> int:
     freed = 0
     for cache in caches:
         freed += sum(file.stat().st_size for file in cache.iterdir() if file.stat().st_nlink == 1)
+        # a cache that was removed in part is none: what says that it is one goes first
+        (cache / META_FILE).unlink(missing_ok=True)
         shutil.rmtree(cache)
     return freed

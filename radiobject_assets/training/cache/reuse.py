@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.training.cache.cache_format import CacheMeta, ShardMeta
+from radiobject_assets.training.cache.cache_format import CacheMeta, ShardMeta, shard_paths
 from radiobject_assets.training.cache.cache_reading import PatchCache
 from radiobject_assets.training.cache.shard_writer import ShardWriter, link_shard
 
@@ -64,16 +64,22 @@ def _take_shard(
     use = (keys & wanted) - taken.keys
     if not use:
         return
-    taken.keys |= use
     kept = pc.is_in(rows.column("volume_key"), value_set=pa.array(sorted(use)))
     rows, positions = rows.filter(kept), positions[kept.to_numpy()]
     linked = shard in taken.shards  # two older caches may share the very same file
     if linked or (writer.is_full(shard) and rows.num_rows * 2 >= shard.rows):
         if not linked:
-            link_shard(old.path, folder, shard)
+            try:
+                link_shard(old.path, folder, shard)
+            except FileNotFoundError:  # evicted meanwhile: its patches are cut once more
+                for path in shard_paths(folder, shard):
+                    path.unlink(missing_ok=True)
+                return
             taken.shards.append(shard)
+        taken.keys |= use
         taken.index.append(rows)
         return
+    taken.keys |= use
     for key in sorted(use):
         mine = pc.equal(rows.column("volume_key"), key)
         taken.index.append(_copy_volume(old, positions[mine.to_numpy()], rows.filter(mine), writer))
