@@ -11,10 +11,12 @@ import json
 from typing import Any
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.imaging.dicom.instance import READER
 
 
 def scan_version(dataset: DatasetSettings) -> str:
-    """Version of what a scan lets out: the allow-list of attributes, and how subjects are named."""
+    """Version of what a scan lets out: how headers are read, the allow-list of attributes, how subjects are
+    named."""
     return _digest(_scanned(dataset))
 
 
@@ -29,7 +31,7 @@ def settings_version(dataset: DatasetSettings) -> str:
 
 def _scanned(dataset: DatasetSettings) -> Any:
     # the secret's name is no setting of the result: a store holds writers to its secret
-    return [sorted(dataset.attributes), _plain(dataset.subjects, exclude={"secret_env"})]
+    return [READER, sorted(dataset.attributes), _plain(dataset.subjects, exclude={"secret_env"})]
 
 
 def _plain(settings: Any, **chosen: Any) -> Any:

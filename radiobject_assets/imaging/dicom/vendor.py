@@ -126,7 +126,13 @@ class Vendor:
             The image as if it were one slice.
         """
         # whose tiles they are is known by the maker alone, and de-identification may take its name away
-        is_tiled = not _TILED.isdisjoint(elements.text(t.IMAGE_TYPE).upper().split("\\"))
+        words = set(elements.text(t.IMAGE_TYPE).upper().split("\\"))
+        is_tiled = not _TILED.isdisjoint(words)
+        # Siemens' XA software takes mosaics apart and leaves the word: such a slice is smaller than two tiles
+        matrix = max(elements.numbers(t.ACQUISITION_MATRIX), default=0)
+        side = max(elements.integer(t.ROWS) or 0, elements.integer(t.COLUMNS) or 0)
+        if "VFRAME" not in words and matrix and 2 * matrix > side:
+            is_tiled = False
         return ImageFrames((whole,), -1 if is_tiled else 0)
 
     def attributes(

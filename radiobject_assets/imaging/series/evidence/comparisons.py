@@ -78,6 +78,12 @@ def component_or_none(plane: Plane) -> str | None:
     return plane.frame.component if plane.frame.component or plane.image_type else None
 
 
+def complex_labels(planes: Sequence[Plane]) -> list[Hashable]:
+    """The complex component. Silence is magnitude where no other is told; else nobody knows what it is."""
+    every = [component_or_none(plane) for plane in planes]
+    return [""] * len(every) if set(every) <= {"", None} else list(every)
+
+
 def orientation_labels(planes: Sequence[Plane]) -> list[Hashable]:
     """Planes that are parallel (`turned_voxels`) share a number; -1 where there is no orientation."""
     return _led(planes, lambda plane: plane.frame.orientation, turned_voxels)

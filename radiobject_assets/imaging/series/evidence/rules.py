@@ -11,7 +11,7 @@ from radiobject_assets.imaging.series.evidence.comparisons import (
     CORNER_VOXELS,
     ECHO_TOLERANCE_MS,
     Labels,
-    component_or_none,
+    complex_labels,
     direction_name,
     each,
     image_type_name,
@@ -79,7 +79,7 @@ COMPLEX = Rule(
     Effect.VOLUME,
     "the same component: magnitude, phase, real, imaginary",
     _STANDARD + "C.8.13.3.1.1; dcm2niix; mr_philips_dualecho, mr_siemens_phase of the reference images",
-    where_told(each(component_or_none), None),
+    complex_labels,
     lambda value, plane: str(value or ""),
     nothing=None,
 )
