@@ -77,4 +77,5 @@ def _shown(last: _Last, wall_s: float, awake_s: float, boot: str) -> float:
         elapsed_s = min(max(0.0, wall_s - last.wall_s), _UNKNOWN_S)
     behind_s = wall_s - (last.steady_s + elapsed_s)
     most_s = _CATCHES_UP * elapsed_s
-    return last.steady_s + elapsed_s + min(max(behind_s, -most_s), most_s)
+    # never more than the wall's: files that are written now would look old
+    return min(wall_s, last.steady_s + elapsed_s + min(max(behind_s, -most_s), most_s))

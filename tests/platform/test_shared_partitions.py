@@ -237,6 +237,44 @@ one_pass(Path(sys.argv[1]))
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("share_run", [100, 1])
+def test_a_copy_keeps_its_volume_when_its_original_is_replaced_in_the_same_run(
+    tmp_path: Path, share_run: int
+) -> None:
+    home = make(tmp_path, share_run)
+    copy, original = sorted(["one", "two"], key=lambda name: arrival_key(name, None))
+    moved = deliver_nifti(home, original, "sub-01", 3)
+    deliver_nifti(home, copy, "sub-02", 9)
+    assert one_pass(home).failed == ()
+    moved.rename(home / "landing" / copy / moved.name)
+    deliver_nifti(home, original, "sub-01", 5)
+    assert one_pass(home).failed == ()
+    volumes = RadiObject(str(home / "store")).collection("nii")
+    rows = volumes.to_obs().reset_index()
+    held = {(row.obs_subject_id, int(volumes.loc[row.obs_id][:].max())) for row in rows.itertuples()}
+    assert held == {("sub-01", 3), ("sub-01", 5), ("sub-02", 9)}
+
+
+@pytest.mark.parametrize("share_run", [100, 1])
+def test_a_series_that_came_twice_follows_other_settings_without_a_conflict(
+    tmp_path: Path, share_run: int
+) -> None:
+    home = make(tmp_path, share_run)
+    folder = deliver_ct(home, "one", 1)
+    shutil.copytree(folder, home / "landing" / "two")
+    assert one_pass(home).failed == ()
+    text = (home / "dataset.yaml").read_text(encoding="utf-8")
+    (home / "dataset.yaml").write_text(
+        text.replace("subjects: {", "subjects: {key: study, "), encoding="utf-8"
+    )
+    assert one_pass(home).failed == ()
+    assert len(RadiObject(str(home / "store")).collection("ct")) == 1
+    tables = WorkingTables(open_storage(str(home / "work")))
+    for name in ("one", "two"):
+        outcomes = tables.frame(tables.outcomes(arrival_key(name, None), "ct"))
+        assert "subject_conflict" not in set(outcomes["reason"].dropna())
+
+
 def test_passes_that_are_killed_at_random_lose_nothing_and_take_nothing_in_twice(tmp_path: Path) -> None:
     chance, kills = random.Random(7), 3
     home = make(tmp_path, share_run=4)

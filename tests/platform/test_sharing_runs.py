@@ -153,6 +153,20 @@ def test_whose_fault_a_failure_is_comes_out_and_only_that_one_is_given_up() -> N
         assert len(asked) < 30  # not one run for each of the others
 
 
+def test_one_that_the_machine_can_not_read_does_not_hold_up_the_others_for_ever() -> None:
+    platform = platform_of(20)
+    bad = tokens(20)[5]
+
+    def outcome(request: Request) -> list[EndedRun]:
+        if bad in request.keys:  # it is not known whose fault it is: storage gave no answer
+            return platform.ends(request, "failure", error_kind="machine")
+        return platform.ends(request)
+
+    asked = work_off(platform, outcome, passes=30)
+    assert {key for key, row in platform.rows.items() if not row.is_achieved} == {bad}
+    assert len({request.keys for request in asked}) < 15  # not one run for each of the others
+
+
 def test_what_each_run_made_counts_for_the_arrivals_that_it_worked_on_alone() -> None:
     platform = platform_of(3)
     (request,) = platform.tick()

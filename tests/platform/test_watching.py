@@ -248,3 +248,14 @@ def test_an_arrival_that_is_closed_to_us_is_not_settled(zone: LandingZone) -> No
         assert look(zone, {}, now_s=LATER).unsettled == ("bb",)
     finally:
         (zone.path / "bb").chmod(0o755)
+
+
+def test_after_a_clock_was_put_right_nothing_that_is_written_now_looks_old(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    machine = Machine(tmp_path_factory.mktemp("work"))
+    machine.wall_s += 86_400
+    machine.clock()
+    machine.works(30)
+    machine.wall_s -= 86_400
+    assert machine.clock() <= machine.wall_s

@@ -376,6 +376,9 @@ def _after(
     if end.error_kind == "item":
         return _failed(replace(row, disturbed=0, deaths=0, place=""), now_s, delays_s)
     row = replace(row, disturbed=row.disturbed + 1)
+    if end.error_kind == "machine" and end.suspects > 1 and before.error_kind == "machine":
+        # twice: it may be one arrival's after all (a folder that can't be read), which holds up the others
+        row = replace(row, apart=min(row.apart + 1, ALONE))
     if end.fate == "killed":
         again = bool(end.place) and end.place == row.place
         row = replace(row, deaths=row.deaths + 1 if again else 1, place=end.place)

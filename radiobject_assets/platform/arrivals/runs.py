@@ -271,8 +271,9 @@ def _faults(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, tuple
             continue
         told = event.step_failure_data.user_failure_data
         said: Any = told.metadata.get(FAILED_METADATA) if told is not None else None
-        for key, (text, fault) in (said.value if said is not None else {}).items():
-            found[key] = (f"{event.step_key}: {text}", "machine" if fault == "machine" else "item")
+        for key, one in (said.value if said is not None else {}).items():
+            fault: ErrorKind = "machine" if one["fault"] == "machine" else "item"
+            found[key] = (f"{event.step_key}: {one['error']}", fault)
     return found
 
 

@@ -2,7 +2,7 @@
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -80,13 +80,17 @@ def kept_outcomes(tables: WorkingTables, arrival: str, collection: str) -> "pd.D
     return tables.frame(name) if tables.has(name) else None
 
 
-def holders_of_copies(tables: WorkingTables, asset: str, collection: str) -> dict[tuple[str, str], set[str]]:
+def holders_of_copies(
+    tables: WorkingTables, asset: str, made: "Mapping[str, Sequence[SeriesOutcome]]", collection: str
+) -> dict[tuple[str, str], set[str]]:
     """Arrivals that have copies of volumes which another brought: by subject and id, for one collection.
 
     Parameters
     ----------
     asset
         Name of the asset that keeps the collection: its own, or that of all volumes.
+    made
+        What became of the arrivals of this run that have had their turn: that is kept at its end.
     """
     from radiobject_assets.ingest.stored.recognised import COPY
 
@@ -103,6 +107,10 @@ def holders_of_copies(tables: WorkingTables, asset: str, collection: str) -> dic
         ]
         for subject, obs_id in copies.itertuples(index=False):
             found.setdefault((str(subject), str(obs_id)), set()).add(arrival)
+    for arrival, outcomes in made.items():
+        for outcome in outcomes:
+            if outcome.detail == COPY and outcome.collection == collection:
+                found.setdefault((outcome.subject_id, str(outcome.obs_id)), set()).add(arrival)
     return found
 
 
@@ -212,15 +220,16 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
                         uri,
                         collections=selected,
                         present=present,
-                        holders=partial(holders_of_copies, tables, name),
+                        holders=partial(holders_of_copies, tables, name, dict(made)),
                         budget=memory.budget(),
                         compute=compute.compute(),
                     )
                     made |= {k: one.outcomes for k, one in zip(keys, divided(report, own), strict=True)}
+                    for plan in own:
+                        moved = withdraw_moved(plan, uri, selected, storage.ctx)
+                        withdrawn += moved.withdrawn
+                        in_doubt += moved.in_doubt
                 for key, plan in plans.items():
-                    moved = withdraw_moved(plan, uri, selected, storage.ctx)
-                    withdrawn += moved.withdrawn
-                    in_doubt += moved.in_doubt
                     waiting = waiting_labels(plan, made[key], selected)
                     waits += len(waiting)
                     if waiting:

@@ -111,7 +111,7 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
                 # of arrivals that share a partition it is known of each: its latest check may be of others
                 shared = {row.partition for row in ArrivalTable(tables).rows.values()}
                 found = {key for name in names for key in unsound(tables, name)}
-                distrusted = sorted(found.union(failed) - shared)
+                distrusted = sorted(found | (set(failed) - shared))
                 ensure_store(uri, ctx=storage.ctx)
                 earlier = list_snapshots(uri, ctx=storage.ctx)
                 _, digest = describe_state(uri, None, storage.ctx)

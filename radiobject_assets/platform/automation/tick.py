@@ -154,7 +154,11 @@ def tick(
         looked_up=frozenset(keys),
         partitions=partitions,
         sizes={key: one.n_bytes for key, one in kept.items()},
-        sharing=Sharing(config.arrivals.share_run, config.arrivals.share_run_gb * 2**30),
+        # on S3 the arrivals of a run are copied: several runs' copies must find room
+        sharing=Sharing(
+            config.arrivals.share_run,
+            min(config.arrivals.share_run_gb, config.arrivals.copy_limit_gb / 4) * 2**30,
+        ),
         day=f"{datetime.fromtimestamp(now_s).astimezone():%Y-%m-%d}",
     )
     done = replace(done, rows=without_moved(done.rows, seen.moved))

@@ -9,8 +9,8 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics import kinds
 from radiobject_assets.diagnostics.findings import Report, Severity
 from radiobject_assets.platform.assets.arrivals_of_run import arrivals_of
-from radiobject_assets.platform.assets.collections import kept_outcomes, note_sound
-from radiobject_assets.platform.assets.materialization_metadata import measuring, megabytes
+from radiobject_assets.platform.assets.collections import kept_outcomes, note_sound, unsound as find_unsound
+from radiobject_assets.platform.assets.materialization_metadata import measuring, megabytes, some
 from radiobject_assets.platform.assets.partitions import (
     ALL_VOLUMES,
     INTEGRITY_CHECK,
@@ -71,6 +71,16 @@ def build_integrity_check(settings: DatasetSettings, name: str) -> dg.AssetCheck
             unsound.clear()
             unsound.update(f.arrival for f in report.findings if f.kind.severity is Severity.ERROR)
             numbers = {"voxels_mb": megabytes(report.voxel_bytes), **measurement.taken}
+            doubted = find_unsound(tables, name) & set(run.others) if run is not None else set()
+            if doubted and report.is_sound:
+                return dg.AssetCheckResult(
+                    passed=False,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    description=f"{some(report.n_volumes, 'volume')} looked at, nothing found; but "
+                    f"{some(len(doubted), 'arrival')} of this partition that the run left as they were "
+                    "had been found unsound. Materialize the whole partition.",
+                    metadata={"looked_at": report.n_volumes, **numbers},
+                )
             # an arrival without volumes of this collection is nothing out of the ordinary
             if run is not None and report.n_volumes == 0 and report.is_sound:
                 what = "these arrivals have" if len(keys) > 1 else "this arrival has"

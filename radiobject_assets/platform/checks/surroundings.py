@@ -76,7 +76,9 @@ def _changed(
     zone, deadline = dataset.landing(storage), time.monotonic() + _LANDING_S
     versions = data_versions(instance, asset_key(dataset.config, "raw_dicom"))
     rows = ArrivalTable(dataset.tables(storage)).rows
-    versions |= {key: row.achieved.partition(":")[0] for key, row in rows.items() if row.partition}
+    versions |= {
+        key: row.achieved.partition(":")[0] for key, row in rows.items() if row.partition and row.achieved
+    }
     found = {}
     for arrival in zone.arrivals():
         if arrival.key not in versions:
