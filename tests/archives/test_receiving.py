@@ -168,7 +168,7 @@ def test_a_receiver_that_is_killed_has_what_it_said_yes_to(
     receiver: Receiver, phantoms: list[list[Path]]
 ) -> None:
     files, answered = phantoms[0], set[Path]()
-    for part in range(1, 5):
+    for part in (1, 4):
         receiver.start()
         association = sender(receiver.port, files)
         for number, file in enumerate(files):

@@ -75,7 +75,8 @@ def test_an_added_subject_is_the_only_one_that_is_processed(home: Path) -> None:
     done = one_pass(home)
 
     assert taken_in(done) == ["late-003"]
-    assert [run.what for run in done.follow_ups][:2] == ["demo/dataset", "demo/splits"]
+    assert done.follow_ups[0].what == "demo/dataset"
+    assert "demo/splits" in done.follow_ups[1].what
     assert materializations(home, "ct").count("late-001") == 1
     after = RadiObject(str(home / "store")).collection("ct").to_obs().reset_index()
     assert tokens < set(after["volume"])

@@ -201,9 +201,9 @@ def test_a_study_that_is_put_into_the_landing_zone_is_taken_in_by_the_daemon(
     described = deployment.data / "dataset.yaml"
     changed = described.read_text(encoding="utf-8").replace("CT series in Hounsfield units", "Other words")
     described.write_text(changed, encoding="utf-8")
-    assert deployment.describe("demo", "ct") == "CT series in Hounsfield units"
+    assert deployment.describe("demo", "ct").startswith("CT series in Hounsfield units")
     deployment.reload()
-    wait_until("the new description is shown", lambda: deployment.describe("demo", "ct") == "Other words")
+    wait_until("the new description is shown", lambda: "Other words" in deployment.describe("demo", "ct"))
 
     # old steps are forgotten in this database too, and what was made is not
     forget = (

@@ -78,7 +78,7 @@ def test_what_fills_the_budget_is_in_the_pool(home: Path) -> None:
     graph = build_definitions(home / "dataset.yaml").resolve_asset_graph()
     pools = {key.path[-1]: graph.get(key).pools for key in graph.get_all_asset_keys()}
     held = {name for name, names in pools.items() if MEMORY_POOL in names}
-    assert held == {"ct", "seg", "patch_cache", "upkeep"}
+    assert held == {"ct", "seg", "profile", "patch_cache", "upkeep"}
 
 
 def test_the_limit_follows_the_budget_until_a_person_sets_it(

@@ -313,7 +313,7 @@ def test_somebody_who_shares_a_partition_is_forgotten_and_the_others_stay(tmp_pa
     with Home(home).house() as house:
         done = forget_person(house, forgetting_key(str(home / "store")).mark("person-1"), landing=True)
     assert done.volumes == 1
-    assert done.runs == 1  # the run in which all of them came
+    assert done.runs == 2  # in which all of them came, and whose profile named a volume of theirs
     after = {row["obs_subject_id"]: row["voxel_digest"] for row in content(home)["ct"]}
     assert after == {subject: digest for subject, digest in before.items() if subject != "person-1"}
     for path in (home / "dagster").rglob("*"):

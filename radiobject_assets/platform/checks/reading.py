@@ -51,7 +51,10 @@ def build_reading_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
             from radiobject_assets.diagnostics.read_performance import measure_reads
 
             config = dataset.config
-            note = SnapshotNote.read(dataset.tables(storage))
+            tables = dataset.tables(storage)
+            if not tables.has(tables.snapshot):
+                return result_of(Report(0, "collections"))
+            note = SnapshotNote.read(tables)
             rows = read_inventory(config.store_uri, snapshot=note.name, ctx=storage.ctx)
             names = {str(name) for name in rows["collection"]}
             size = wanted.size_voxels if wanted is not None else (64, 64, 64)
