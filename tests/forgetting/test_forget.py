@@ -11,12 +11,17 @@ import time
 from pathlib import Path
 
 import dagster as dg
+import pydicom
 import pytest
-from house import Home, digests_without, make_home, places_of, put_back, traces_of
+from house import SHAPE, Home, digests_without, make_home, places_of, put_back, traces_of
 
+from radiobject_assets.archives.deliveries import HIDDEN
+from radiobject_assets.archives.receiving import SUCCESS, Reception, waiting_studies
+from radiobject_assets.archives.whole_instances import tokens_of
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.forgetting.forget import forget_person, would_go
+from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.platform.assets.history import failed_arrivals
 from radiobject_assets.store import RadiObject, create_snapshot, forgetting_key, list_snapshots, update_obs
 
@@ -130,6 +135,70 @@ def test_lines_of_a_division_by_hand_are_told_and_removed_where_that_is_asked_fo
         assert "1 lines of hand.tsv" in " ".join(done.stdout.split())
         assert subject in table.read_text()
     assert subject not in done.stdout + done.stderr
+
+
+def _being_sent(home: Home, sent: Path, number: int) -> Reception:
+    """A receiver to which a sender, association `number`, is sending the study of a new person."""
+    reception = Reception(home.path / "landing", quiet_period_s=0.0)
+    make_subject(sent, number, arrival=f"s{number}", shape=SHAPE)
+    reception.begin(number)
+    for file in sorted((sent / f"s{number}").rglob("*")):
+        if file.is_file() and tokens_of(file) is not None:
+            uid = str(pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID)
+            assert reception.take(number, file, uid) == SUCCESS
+    return reception
+
+
+def _staged(home: Home) -> list[Path]:
+    return [path for path in (home.path / "landing" / HIDDEN).rglob("*.dcm") if path.is_file()]
+
+
+def test_who_is_forgotten_while_their_study_is_being_sent_does_not_come_in(
+    home: Home, tmp_path: Path
+) -> None:
+    before = home.subjects()
+    reception = _being_sent(home, tmp_path, 21)
+    waiting = _staged(home)
+    subject = str(pydicom.dcmread(waiting[0], stop_before_pixels=True).PatientID)
+    assert subject not in before
+    told = command(home, subject)
+    assert told.returncode == 0, told.stdout
+    assert f"{len(waiting)} of their files wait" in " ".join(told.stdout.split())
+    assert not forgetting_key(home.store).marks
+    done = command(home, subject, "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert forgetting_key(home.store).marks == {mark_of(home, subject)}
+    assert _staged(home) == waiting
+    reception.end(21, in_order=True)
+    assert len(reception.deliver_closed()) == 1
+    assert not home.run().failed
+    assert home.subjects() == before
+    assert places_of(home, {subject}, set()) == set()
+
+
+def test_files_that_wait_go_with_the_landing_files_and_those_of_others_stay(
+    home: Home, tmp_path: Path
+) -> None:
+    before, landing = home.subjects(), home.path / "landing"
+    _being_sent(home, tmp_path, 21)
+    (study,), mine = waiting_studies(landing), _staged(home)
+    subject = str(pydicom.dcmread(mine[0], stop_before_pixels=True).PatientID)
+    other = _being_sent(home, tmp_path, 22)
+    others = set(_staged(home)) - set(mine)
+    # what a killed delivery leaves
+    shutil.copytree(landing / HIDDEN / "received" / study, landing / HIDDEN / "received" / f"{study}.next")
+    with home.house() as house:
+        done = forget_person(house, mark_of(home, subject), landing=True)
+        assert done.staged_files == 2 * len(mine)
+        assert would_go(house, mark_of(home, subject)).is_nobody
+    assert set(_staged(home)) == others
+    assert len(waiting_studies(landing)) == 1
+    assert not [path for path in (landing / HIDDEN).rglob("*") if study in path.name]
+    other.end(22, in_order=True)
+    assert len(other.deliver_closed()) == 1
+    assert not home.run().failed
+    assert len(home.subjects()) == len(before) + 1
+    assert subject not in home.subjects()
 
 
 def test_a_dry_run_tells_counts_and_marks_and_removes_nothing(home: Home) -> None:
