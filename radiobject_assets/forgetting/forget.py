@@ -133,17 +133,17 @@ def would_go(house: House, mark: str) -> Forgotten:
     """What `forget_person` would remove; nothing is changed but that the store gets a key for marks."""
     is_theirs = _by_mark(house, mark)
     found = look_for_person(house.dataset, house.storage, is_theirs)
-    partitions = _partitions(house, found.arrivals)
+    partitions = _partitions(house, found.came_with)
     runs = 0 if house.instance is None else len(runs_of(house.instance, partitions, found.traces))
     return Forgotten(
         mark,
         volumes=found.n_volumes,
         rows=found.n_rows,
-        arrivals=len(found.arrivals),
+        arrivals=len(found.came_with),
         runs=runs,
         patch_caches=len(caches_with(house.dataset.work.root / "patches", found.traces)),
         documents=sum(1 for storage in house.documents for _ in documents_with(storage, found.traces)),
-        landing_files=sum(len(files) for files in found.files.values()),
+        landing_files=found.n_landing,
         staged_files=found.n_staged,
         split_lines=lines_by_hand(house.dataset.config, is_theirs),
     )
@@ -177,14 +177,14 @@ def forget_person(
     tables, work = house.dataset.tables(house.storage), house.dataset.work.root
     is_theirs = _by_mark(house, mark)
     found = look_for_person(house.dataset, house.storage, is_theirs)
-    journal = Journal.open(tables, mark, landing=landing).found(found.arrivals, found.arrays)
+    journal = Journal.open(tables, mark, landing=landing).found(found.came_with, found.arrays)
     found.know_arrays(journal.arrays)
     before = Forgotten(
         mark,
         volumes=found.n_volumes,
         rows=found.n_rows,
         arrivals=len(journal.arrivals),
-        landing_files=sum(map(len, found.files.values())),
+        landing_files=found.n_landing,
         staged_files=found.n_staged,
         split_lines=lines_by_hand(house.dataset.config, is_theirs),
     )
@@ -222,7 +222,7 @@ def forget_person(
         for entry in storage.leftovers(0.0):  # what a killed process staged
             storage.remove(entry.path)
     tell("look again")
-    _prove(house, found, own_run, landing=journal.landing)
+    _prove(house, journal, found, own_run, by_hand)
     journal.done().keep(tables)
     return replace(before, runs=n_runs, patch_caches=n_caches, documents=documents + n_files, by_hand=by_hand)
 
@@ -308,20 +308,23 @@ def _forget_history(
 
 def _forget_landing(house: House, journal: Journal, found: PersonFound) -> int:
     config, tables = house.dataset.config, house.dataset.tables(house.storage)
-    release = release_of(config)
-    by_hand = 0
-    for key in journal.arrivals:
-        if not tables.has(tables.scan(key)):
-            continue
-        scan = ScanResult.from_table(tables.arrow(tables.scan(key)))
-        by_hand += clear_landing(
-            house.dataset.landing(house.storage),
+    release, landing = release_of(config), house.dataset.landing(house.storage)
+
+    def clear(key: str, files: Collection[Path], scan: ScanResult) -> int:
+        return clear_landing(
+            landing,
             key,
-            found.files.get(key, set()),
+            files,
             scan,
             config.subjects,
             lambda subject_id: found.traces.is_theirs(release.subject(subject_id)),
         )
+
+    by_hand = sum(clear(key, files, scan) for key, (scan, files) in found.unread.items())
+    for key in journal.arrivals:
+        if key not in found.unread and tables.has(tables.scan(key)):
+            scan = ScanResult.from_table(tables.arrow(tables.scan(key)))
+            by_hand += clear(key, found.files.get(key, set()), scan)
     _drop_emptied(house, journal)
     return by_hand
 
@@ -366,11 +369,14 @@ def _set_apart(house: House, journal: Journal, found: PersonFound) -> None:
             tables.put_arrow(name, set_apart(before, files, Path(key)).to_table())
 
 
-def _prove(house: House, found: PersonFound, own_run: str, *, landing: bool) -> None:
+def _prove(house: House, journal: Journal, found: PersonFound, own_run: str, by_hand: int) -> None:
     uri, ctx = house.dataset.config.store_uri, house.storage.ctx
     left = sum(found.traces.is_theirs(subject) for subject in subjects_in_files(uri, ctx))
     again = look_for_person(house.dataset, house.storage, found.traces.is_theirs)
-    left += again.n_volumes + len(again.arrivals) + (again.n_staged if landing else 0)
+    left += again.n_volumes + len(again.arrivals)
+    if journal.landing:
+        # an archive that holds others as well stays, and is told
+        left += again.n_staged + (0 if by_hand else again.n_landing)
     left += sum(1 for storage in house.documents for _ in documents_with(storage, found.traces))
     left += len(caches_with(house.dataset.work.root / "patches", found.traces))
     if house.instance is not None:

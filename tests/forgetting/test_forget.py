@@ -176,6 +176,26 @@ def test_who_is_forgotten_while_their_study_is_being_sent_does_not_come_in(
     assert places_of(home, {subject}, set()) == set()
 
 
+@pytest.mark.parametrize("landing", [False, True])
+def test_who_is_forgotten_while_their_arrival_lies_untouched_does_not_come_in(
+    home: Home, landing: bool
+) -> None:
+    before, zone = home.subjects(), home.path / "landing"
+    known = {path for path in zone.rglob("*") if path.is_file()}
+    subject = make_subject(zone, 21, shape=SHAPE).participant.participant_id
+    with home.house() as house:
+        done = forget_person(house, mark_of(home, subject), landing=landing)
+    assert (done.arrivals, done.volumes) == (1, 0)
+    assert done.landing_files > 0
+    assert forgetting_key(home.store).marks == {mark_of(home, subject)}
+    if landing:
+        assert places_of(home, {subject}, set(), landing=True) == set()
+    assert known <= {path for path in zone.rglob("*") if path.is_file()}
+    assert not home.run().failed
+    assert home.subjects() == before
+    assert places_of(home, {subject}, set()) == set()
+
+
 def test_files_that_wait_go_with_the_landing_files_and_those_of_others_stay(
     home: Home, tmp_path: Path
 ) -> None:
