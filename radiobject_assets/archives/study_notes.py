@@ -100,6 +100,11 @@ def write_note(landing: Path, source: str, study: str, note: StudyNote) -> None:
     write_whole(path, json.dumps(told, separators=(",", ":")))
 
 
+def remove_note(landing: Path, source: str, study: str) -> None:
+    """Know nothing of a study any more."""
+    _note(landing, source, study).unlink(missing_ok=True)
+
+
 def told_notes(landing: Path, source: str, now_s: float) -> Mapping[str, StudyNote]:
     """Of all studies of a source those that somebody should look at, by token."""
     found = {}

@@ -154,6 +154,12 @@ def _print(found: Sequence[Forgotten], *, done: bool, landing: bool, by_hand: st
     for one in found:
         if one.is_nobody:
             out.print(f"{one.mark}: nothing of such a person is here", highlight=False)
+        if one.staged_files and not (done and landing):
+            out.print(
+                f"{one.mark}: {one.staged_files} of their files wait in the landing zone, in studies that "
+                "are not delivered yet; --landing removes these too, else they are refused when they come in",
+                highlight=False,
+            )
         if one.split_lines and not (done and landing):
             out.print(
                 f"{one.mark}: {one.split_lines} lines of {by_hand} (split.by_hand) name them; --landing "

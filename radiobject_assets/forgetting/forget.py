@@ -20,6 +20,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from radiobject_assets.archives.staged_files import remove_staged
 from radiobject_assets.curation.kept import renew_manifests
 from radiobject_assets.curation.sheet_of_state import SHEET
 from radiobject_assets.diagnostics.inventory import read_inventory
@@ -113,6 +114,9 @@ class Forgotten:
     """Tables, pictures and reports that are written anew or removed."""
     landing_files: int = 0
     """Files in the landing zone; they go only where that is asked for."""
+    staged_files: int = 0
+    """Files of studies from archives and senders that are not delivered yet; they go where the landing files
+    go, and keep the mark where they stay."""
     split_lines: int = 0
     """Lines of `split.by_hand`; they go only where the landing files go."""
     by_hand: int = 0
@@ -121,24 +125,26 @@ class Forgotten:
     @property
     def is_nobody(self) -> bool:
         """Whether nothing of such a person was found."""
-        return not (self.volumes or self.rows or self.arrivals or self.documents or self.split_lines)
+        found = (self.volumes, self.rows, self.arrivals, self.documents, self.staged_files, self.split_lines)
+        return not any(found)
 
 
 def would_go(house: House, mark: str) -> Forgotten:
     """What `forget_person` would remove; nothing is changed but that the store gets a key for marks."""
     is_theirs = _by_mark(house, mark)
     found = look_for_person(house.dataset, house.storage, is_theirs)
-    partitions = _partitions(house, found.arrivals)
+    partitions = _partitions(house, found.came_with)
     runs = 0 if house.instance is None else len(runs_of(house.instance, partitions, found.traces))
     return Forgotten(
         mark,
         volumes=found.n_volumes,
         rows=found.n_rows,
-        arrivals=len(found.arrivals),
+        arrivals=len(found.came_with),
         runs=runs,
         patch_caches=len(caches_with(house.dataset.work.root / "patches", found.traces)),
         documents=sum(1 for storage in house.documents for _ in documents_with(storage, found.traces)),
-        landing_files=sum(len(files) for files in found.files.values()),
+        landing_files=found.n_landing,
+        staged_files=found.n_staged,
         split_lines=lines_by_hand(house.dataset.config, is_theirs),
     )
 
@@ -153,7 +159,8 @@ def forget_person(
     mark
         `ForgottenSubjects.mark` of the subject's id.
     landing
-        Remove their files from the landing zone as well, and their lines from the table of `split.by_hand`.
+        Remove their files from the landing zone as well, with those of studies that are not delivered yet,
+        and their lines from the table of `split.by_hand`.
     own_run
         Id of the run that this is done in, which is not removed.
 
@@ -170,14 +177,15 @@ def forget_person(
     tables, work = house.dataset.tables(house.storage), house.dataset.work.root
     is_theirs = _by_mark(house, mark)
     found = look_for_person(house.dataset, house.storage, is_theirs)
-    journal = Journal.open(tables, mark, landing=landing).found(found.arrivals, found.arrays)
+    journal = Journal.open(tables, mark, landing=landing).found(found.came_with, found.arrays)
     found.know_arrays(journal.arrays)
     before = Forgotten(
         mark,
         volumes=found.n_volumes,
         rows=found.n_rows,
         arrivals=len(journal.arrivals),
-        landing_files=sum(map(len, found.files.values())),
+        landing_files=found.n_landing,
+        staged_files=found.n_staged,
         split_lines=lines_by_hand(house.dataset.config, is_theirs),
     )
     if before.is_nobody and Journal.read(tables, mark) is None and not _is_named(house, found):
@@ -203,6 +211,8 @@ def forget_person(
     tell("landing")
     by_hand = _forget_landing(house, journal, found) if journal.landing else 0
     if journal.landing:
+        for zone, files in found.staged.items():
+            remove_staged(zone, files)
         clear_by_hand(house.dataset.config, is_theirs)
     tell("tables")
     _set_apart(house, journal, found)
@@ -212,7 +222,7 @@ def forget_person(
         for entry in storage.leftovers(0.0):  # what a killed process staged
             storage.remove(entry.path)
     tell("look again")
-    _prove(house, found, own_run)
+    _prove(house, journal, found, own_run, by_hand)
     journal.done().keep(tables)
     return replace(before, runs=n_runs, patch_caches=n_caches, documents=documents + n_files, by_hand=by_hand)
 
@@ -298,20 +308,23 @@ def _forget_history(
 
 def _forget_landing(house: House, journal: Journal, found: PersonFound) -> int:
     config, tables = house.dataset.config, house.dataset.tables(house.storage)
-    release = release_of(config)
-    by_hand = 0
-    for key in journal.arrivals:
-        if not tables.has(tables.scan(key)):
-            continue
-        scan = ScanResult.from_table(tables.arrow(tables.scan(key)))
-        by_hand += clear_landing(
-            house.dataset.landing(house.storage),
+    release, landing = release_of(config), house.dataset.landing(house.storage)
+
+    def clear(key: str, files: Collection[Path], scan: ScanResult) -> int:
+        return clear_landing(
+            landing,
             key,
-            found.files.get(key, set()),
+            files,
             scan,
             config.subjects,
             lambda subject_id: found.traces.is_theirs(release.subject(subject_id)),
         )
+
+    by_hand = sum(clear(key, files, scan) for key, (scan, files) in found.unread.items())
+    for key in journal.arrivals:
+        if key not in found.unread and tables.has(tables.scan(key)):
+            scan = ScanResult.from_table(tables.arrow(tables.scan(key)))
+            by_hand += clear(key, found.files.get(key, set()), scan)
     _drop_emptied(house, journal)
     return by_hand
 
@@ -322,15 +335,18 @@ def _drop_emptied(house: House, journal: Journal) -> None:
     if house.instance is None:
         return
     there = house.dataset.landing(house.storage).listing().keys
-    table = ArrivalTable(house.dataset.tables(house.storage))
+    emptied = [
+        key
+        for key in journal.arrivals
+        if key not in there and read_inventory(config.store_uri, arrivals=[key], ctx=house.storage.ctx).empty
+    ]
+    table = ArrivalTable(house.dataset.tables(house.storage))  # read last: ticks go on meanwhile
     rows = table.rows
-    left = dict(rows)
-    for key in journal.arrivals:
-        if key not in there and read_inventory(config.store_uri, arrivals=[key], ctx=house.storage.ctx).empty:
-            left.pop(key, None)
-            partition = partition_of(key, rows.get(key, ArrivalRow()))
-            if not any(partition_of(other, row) == partition for other, row in left.items()):
-                house.instance.delete_dynamic_partition(name, partition)
+    left = {key: row for key, row in rows.items() if key not in emptied}
+    shared = {partition_of(key, row) for key, row in left.items()}
+    # before the rows, which tell a call that goes on after a kill what the partitions are
+    for partition in {partition_of(key, rows.get(key, ArrivalRow())) for key in emptied} - shared:
+        house.instance.delete_dynamic_partition(name, partition)
     table.save(left)
 
 
@@ -353,11 +369,14 @@ def _set_apart(house: House, journal: Journal, found: PersonFound) -> None:
             tables.put_arrow(name, set_apart(before, files, Path(key)).to_table())
 
 
-def _prove(house: House, found: PersonFound, own_run: str) -> None:
+def _prove(house: House, journal: Journal, found: PersonFound, own_run: str, by_hand: int) -> None:
     uri, ctx = house.dataset.config.store_uri, house.storage.ctx
     left = sum(found.traces.is_theirs(subject) for subject in subjects_in_files(uri, ctx))
     again = look_for_person(house.dataset, house.storage, found.traces.is_theirs)
     left += again.n_volumes + len(again.arrivals)
+    if journal.landing:
+        # an archive that holds others as well stays, and is told
+        left += again.n_staged + (0 if by_hand else again.n_landing)
     left += sum(1 for storage in house.documents for _ in documents_with(storage, found.traces))
     left += len(caches_with(house.dataset.work.root / "patches", found.traces))
     if house.instance is not None:

@@ -65,6 +65,8 @@ def build_forget_job(
                 context.log.info(
                     f"{mark}: {done.volumes} volumes, {done.arrivals} arrivals, {done.runs} runs; none left"
                 )
+                if done.staged_files and not config.landing:
+                    context.log.warning(f"{done.staged_files} files of studies not delivered yet are theirs")
                 if done.split_lines and not config.landing:
                     context.log.warning(f"{done.split_lines} lines of split.by_hand still name the person")
                 if done.by_hand:

@@ -1,4 +1,5 @@
-"""Where a person is in a data set: found in the store, in the tables of arrivals, and in the kept scans."""
+"""Where a person is in a data set: in the store, in the tables of arrivals, in the kept scans, and in studies
+that have not become an arrival yet."""
 
 from __future__ import annotations
 
@@ -8,10 +9,14 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from radiobject_assets.archives.staged_files import staged_studies
 from radiobject_assets.diagnostics.findings import shown_token
 from radiobject_assets.forgetting.traces import SUBJECT_KEYS, Traces
 from radiobject_assets.imaging.scanning.scan import ScanResult
+from radiobject_assets.ingest.dataset_release import release_of
+from radiobject_assets.ingest.kept_scan import scan_again
 from radiobject_assets.ingest.refused import files_of_subjects
+from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow, ArrivalTable
 from radiobject_assets.resources import DatasetResource, StorageResource, WorkingTables
 from radiobject_assets.store import MissingError, RadiObject, arrays_of_subjects, is_store, subjects_in_files
 
@@ -26,15 +31,36 @@ class PersonFound:
 
     traces: Traces
     arrivals: set[str] = field(default_factory=set)
-    """Keys of the arrivals that they came with."""
+    """Keys of the arrivals that they came with, of which something is kept."""
     files: dict[str, set[Path]] = field(default_factory=dict)
     """Their files in the landing zone, or in the copy of it, by arrival."""
+    unread: dict[str, tuple[ScanResult, frozenset[Path]]] = field(default_factory=dict)
+    """Of arrivals in local landing zones that are not taken in as they are now: what is there, and what of it
+    is theirs."""
+    staged: dict[Path, set[Path]] = field(default_factory=dict)
+    """Their files of studies from archives and senders that are not delivered yet, by landing zone."""
     collections: dict[str, set[str]] = field(default_factory=dict)
     """By arrival the collections that have a volume of theirs."""
     arrays: set[str] = field(default_factory=set)
     """Tokens of their arrays, in any state of the store."""
     n_volumes: int = 0
     n_rows: int = 0
+
+    @property
+    def came_with(self) -> set[str]:
+        """Keys of all arrivals that have something of theirs, taken in or not."""
+        return {*self.arrivals, *self.unread}
+
+    @property
+    def n_landing(self) -> int:
+        """How many of their files lie in the landing zone."""
+        unread = {path for _, files in self.unread.values() for path in files}
+        return len(unread.union(*self.files.values()))
+
+    @property
+    def n_staged(self) -> int:
+        """How many of their files are not delivered yet."""
+        return sum(map(len, self.staged.values()))
 
     def know_arrays(self, tokens: Iterable[str]) -> None:
         """Note tokens of theirs: whole as tables have them, and as findings show them."""
@@ -52,6 +78,8 @@ def look_for_person(
     tables = dataset.tables(storage)
     _in_tables(tables, found)
     _in_scans(dataset, tables, found)
+    _in_unread(dataset, storage, found)
+    _in_staged(dataset, found)
     return found
 
 
@@ -127,3 +155,44 @@ def _in_scans(dataset: DatasetResource, tables: WorkingTables, found: PersonFoun
         for i in scan.instances:
             uids[i.path in files] |= {i.sop_instance_uid, i.series_uid, i.study_uid} - {""}
         traces.digests |= uids[True] - uids[False]
+
+
+def _in_unread(dataset: DatasetResource, storage: StorageResource, found: PersonFound) -> None:
+    """Their files in arrivals of which no scan was kept, or that have changed since, as the last tick saw."""
+    config, tables, landing = dataset.config, dataset.tables(storage), dataset.landing(storage)
+    if landing.problem():
+        return
+    rows, release = ArrivalTable(tables).rows, release_of(config)
+    scanned = {
+        PurePosixPath(name).parts[1] for name in tables.below("arrivals") if name.endswith("/scan.parquet")
+    }
+    for arrival in landing.listing().arrivals:
+        row = rows.get(arrival.key, ArrivalRow())
+        is_known = arrival.key in scanned and row.is_achieved and not row.unsettled_since_s
+        if is_known or config.landing_places[arrival.zone].startswith("s3://"):
+            continue
+        try:
+            scan, _ = scan_again(arrival.place, release, None, "")
+        except FileNotFoundError:  # it was taken away meanwhile
+            continue
+        traces = found.traces
+        files, series = files_of_subjects(scan, config, arrival.key, traces.is_theirs, traces.in_text)
+        if files:
+            found.unread[arrival.key] = (scan, files)
+            traces.subjects |= {planned.subject_id for planned in series}
+
+
+def _in_staged(dataset: DatasetResource, found: PersonFound) -> None:
+    """Their files that wait in a hidden folder of a landing zone: no scan was kept of these."""
+    config, traces = dataset.config, found.traces
+    release = release_of(config)
+    for zone in (Path(place) for place in config.landing_places if not place.startswith("s3://")):
+        for study in staged_studies(zone):
+            try:
+                scan, _ = scan_again(study, release, None, "")
+            except FileNotFoundError:  # it was delivered meanwhile
+                continue
+            files, series = files_of_subjects(scan, config, study.stem, traces.is_theirs, traces.in_text)
+            if files:
+                found.staged.setdefault(zone, set()).update(files)
+                traces.subjects |= {planned.subject_id for planned in series}

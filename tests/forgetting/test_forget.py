@@ -11,12 +11,20 @@ import time
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
+import pydicom
 import pytest
-from house import Home, digests_without, make_home, places_of, put_back, traces_of
+from house import SHAPE, Home, digests_without, make_home, places_of, put_back, traces_of
+from pydicom.uid import generate_uid
 
+from radiobject_assets.archives.deliveries import HIDDEN
+from radiobject_assets.archives.receiving import SUCCESS, Reception, waiting_studies
+from radiobject_assets.archives.whole_instances import tokens_of
 from radiobject_assets.definitions import build_definitions
+from radiobject_assets.diagnostics.findings import shown_token
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.forgetting.forget import forget_person, would_go
+from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.platform.assets.history import failed_arrivals
 from radiobject_assets.store import RadiObject, create_snapshot, forgetting_key, list_snapshots, update_obs
 
@@ -132,6 +140,90 @@ def test_lines_of_a_division_by_hand_are_told_and_removed_where_that_is_asked_fo
     assert subject not in done.stdout + done.stderr
 
 
+def _being_sent(home: Home, sent: Path, number: int) -> Reception:
+    """A receiver to which a sender, association `number`, is sending the study of a new person."""
+    reception = Reception(home.path / "landing", quiet_period_s=0.0)
+    make_subject(sent, number, arrival=f"s{number}", shape=SHAPE)
+    reception.begin(number)
+    for file in sorted((sent / f"s{number}").rglob("*")):
+        if file.is_file() and tokens_of(file) is not None:
+            uid = str(pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID)
+            assert reception.take(number, file, uid) == SUCCESS
+    return reception
+
+
+def _staged(home: Home) -> list[Path]:
+    return [path for path in (home.path / "landing" / HIDDEN).rglob("*.dcm") if path.is_file()]
+
+
+def test_who_is_forgotten_while_their_study_is_being_sent_does_not_come_in(
+    home: Home, tmp_path: Path
+) -> None:
+    before = home.subjects()
+    reception = _being_sent(home, tmp_path, 21)
+    waiting = _staged(home)
+    subject = str(pydicom.dcmread(waiting[0], stop_before_pixels=True).PatientID)
+    assert subject not in before
+    told = command(home, subject)
+    assert told.returncode == 0, told.stdout
+    assert f"{len(waiting)} of their files wait" in " ".join(told.stdout.split())
+    assert not forgetting_key(home.store).marks
+    done = command(home, subject, "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert forgetting_key(home.store).marks == {mark_of(home, subject)}
+    assert _staged(home) == waiting
+    reception.end(21, in_order=True)
+    assert len(reception.deliver_closed()) == 1
+    assert not home.run().failed
+    assert home.subjects() == before
+    assert places_of(home, {subject}, set()) == set()
+
+
+@pytest.mark.parametrize("landing", [False, True])
+def test_who_is_forgotten_while_their_arrival_lies_untouched_does_not_come_in(
+    home: Home, landing: bool
+) -> None:
+    before, zone = home.subjects(), home.path / "landing"
+    known = {path for path in zone.rglob("*") if path.is_file()}
+    subject = make_subject(zone, 21, shape=SHAPE).participant.participant_id
+    with home.house() as house:
+        done = forget_person(house, mark_of(home, subject), landing=landing)
+    assert (done.arrivals, done.volumes) == (1, 0)
+    assert done.landing_files > 0
+    assert forgetting_key(home.store).marks == {mark_of(home, subject)}
+    if landing:
+        assert places_of(home, {subject}, set(), landing=True) == set()
+    assert known <= {path for path in zone.rglob("*") if path.is_file()}
+    assert not home.run().failed
+    assert home.subjects() == before
+    assert places_of(home, {subject}, set()) == set()
+
+
+def test_files_that_wait_go_with_the_landing_files_and_those_of_others_stay(
+    home: Home, tmp_path: Path
+) -> None:
+    before, landing = home.subjects(), home.path / "landing"
+    _being_sent(home, tmp_path, 21)
+    (study,), mine = waiting_studies(landing), _staged(home)
+    subject = str(pydicom.dcmread(mine[0], stop_before_pixels=True).PatientID)
+    other = _being_sent(home, tmp_path, 22)
+    others = set(_staged(home)) - set(mine)
+    # what a killed delivery leaves
+    shutil.copytree(landing / HIDDEN / "received" / study, landing / HIDDEN / "received" / f"{study}.next")
+    with home.house() as house:
+        done = forget_person(house, mark_of(home, subject), landing=True)
+        assert done.staged_files == 2 * len(mine)
+        assert would_go(house, mark_of(home, subject)).is_nobody
+    assert set(_staged(home)) == others
+    assert len(waiting_studies(landing)) == 1
+    assert not [path for path in (landing / HIDDEN).rglob("*") if study in path.name]
+    other.end(22, in_order=True)
+    assert len(other.deliver_closed()) == 1
+    assert not home.run().failed
+    assert len(home.subjects()) == len(before) + 1
+    assert subject not in home.subjects()
+
+
 def test_a_dry_run_tells_counts_and_marks_and_removes_nothing(home: Home) -> None:
     subject = home.subjects()[0]
     done = command(home, "-", given=f"{subject}\n")
@@ -232,6 +324,62 @@ def test_findings_about_a_person_are_forgotten_and_no_check_counts_as_never_done
             )
             kept[key] = bool(history) and history[0].status.value == "SUCCEEDED"
     assert kept == verdicts
+
+
+def _twin_arrival(home: Home, subject: str, other: str) -> None:
+    """An arrival of another person, whose CT is the subject's with a little noise."""
+    folder = home.path / "landing" / "late-077"
+    uids: dict[str, str] = {}
+    noise = np.random.default_rng(3)
+    for path in sorted((home.path / "landing").rglob("*")):
+        if path.is_dir() or folder in path.parents or tokens_of(path) is None:
+            continue
+        dataset = pydicom.dcmread(path)
+        if (dataset.PatientID, dataset.Modality) != (subject, "CT"):
+            continue
+        dataset.decompress()
+        pixels = dataset.pixel_array
+        dataset.PixelData = (pixels + noise.integers(0, 2, pixels.shape).astype(pixels.dtype)).tobytes()
+        dataset.PatientID = other
+        for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
+            if name in dataset:
+                dataset[name].value = uids.setdefault(str(dataset[name].value), generate_uid())
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        folder.mkdir(exist_ok=True)
+        dataset.save_as(folder / f"{len(list(folder.iterdir()))}.dcm")
+    (folder / "_COMPLETE").touch()
+
+
+def test_nothing_of_a_persons_twins_figures_and_outcomes_is_left(home: Home) -> None:
+    subject, *others = home.subjects()
+    _twin_arrival(home, subject, "twin-of-somebody")
+    assert not home.run().failed
+    texts, pieces = traces_of(home, subject)
+    rows = RadiObject(home.store).collection("ct").to_obs()
+    mine = rows[rows["obs_subject_id"] == subject]
+    tokens = {*mine["volume"], *(shown_token(token) for token in mine["volume"]), *mine["voxel_digest"]}
+    twins = set(rows.loc[rows["obs_subject_id"] == "twin-of-somebody", "volume"])
+    assert len(twins) == 1
+    with dg.DagsterInstance.from_config(str(home.path / "dagster")) as instance:
+        pair = {shown_token(next(iter(mine["volume"]))), shown_token(next(iter(twins)))}
+        key = dg.AssetCheckKey(dg.AssetKey("profile"), "near_twins")
+        (record,) = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+        said = record.event.dagster_event.asset_check_evaluation_data  # type: ignore[union-attr]
+        assert all(token in str(said) for token in pair)
+    work = home.path / "work"
+    before = places_of(home, texts | tokens, pieces)
+    assert any(name.startswith("work/profile/ct/") for name in before)
+    assert any(name.startswith("work/collected/") for name in before)
+    assert (work / "read_performance.json").is_file()
+    with home.house() as house:
+        forget_person(house, mark_of(home, subject))
+    # the store keeps random tokens of arrays that are gone for a while, so that nothing brings one back
+    left = {name for name in places_of(home, texts | tokens, pieces) if "/log/revoked" not in name}
+    assert left == set()
+    assert set(home.subjects()) == {*others, "twin-of-somebody"}
+    assert not home.run().failed
+    left = {name for name in places_of(home, texts | tokens, pieces) if "/log/revoked" not in name}
+    assert left == set()
 
 
 def test_nobody_is_forgotten_while_a_run_works_on_their_arrival(home: Home) -> None:

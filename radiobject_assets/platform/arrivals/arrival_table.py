@@ -1,7 +1,8 @@
 """The table of arrivals: a row for each, kept beside the store in shards; it outlives Dagster's home.
 
-One arrival's news rewrites its shard alone. Losing the table costs another look and no voxel work: what is
-stored already is recognised as unchanged.
+One arrival's news rewrites its shard alone. Several may write at a time (a tick, a pass beside the daemon,
+somebody who forgets a person): each brings in what it changed itself, and leaves what others changed. Losing
+the table costs another look and no voxel work: what is stored already is recognised as unchanged.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from radiobject_assets.resources import WorkingTables
@@ -110,13 +112,24 @@ class ArrivalTable:
         return {key: row for shard in self._shards.values() for key, row in shard.items()}
 
     def save(self, rows: Mapping[str, ArrivalRow]) -> None:
-        """Keep these rows and no others; only shards that change are written."""
+        """Bring in what these rows change of those that were read or saved here last; a row that is not among
+        them is removed. Only shards that change are written.
+
+        What others changed meanwhile stays. Of a field that both changed this value is kept; a row that one
+        of them removed is gone, since who removes one knows that its arrival is not there.
+
+        Raises
+        ------
+        StorageError
+            Others wrote a shard first every time.
+        """
         wanted: dict[str, dict[str, ArrivalRow]] = {name: {} for name in self._shards}
         for key, row in rows.items():
             wanted.setdefault(_shard(key), {})[key] = row
         for name, shard in wanted.items():
             if shard != self._shards.get(name):
-                self._tables.put_text(name, _text(shard))
+                self._tables.change_text(name, partial(_merged, self._shards.get(name, {}), shard))
+                # what was wanted, and not what others made of it: their changes must not look like ours
                 self._shards[name] = shard
 
     def tick(self) -> TickState:
@@ -161,13 +174,44 @@ def _text(shard: Mapping[str, ArrivalRow]) -> str:
     return json.dumps(plain, separators=(",", ":"))
 
 
+def _merged(before: Mapping[str, ArrivalRow], wanted: Mapping[str, ArrivalRow], text: str | None) -> str:
+    """A shard as it is there, with what changed between `before` and `wanted`."""
+    there = None if text is None else _parsed(text)
+    if there is None:  # lost or damaged, which is nobody's wish: as it was known
+        return _text(wanted)
+    merged = dict(there)
+    for key in before.keys() | wanted.keys():
+        old, new = before.get(key), wanted.get(key)
+        if new == old:
+            continue
+        if new is None:
+            merged.pop(key, None)
+        elif old is None:
+            merged[key] = _changed(ArrivalRow(), new, there.get(key, ArrivalRow()))
+        elif key in there:
+            merged[key] = _changed(old, new, there[key])
+    return _text(merged)
+
+
+def _changed(old: ArrivalRow, new: ArrivalRow, there: ArrivalRow) -> ArrivalRow:
+    changes = {name: value for name in _FIELDS if (value := getattr(new, name)) != getattr(old, name)}
+    return replace(there, **changes)
+
+
 def _rows(text: str) -> dict[str, ArrivalRow]:
+    rows = _parsed(text)
+    if rows is None:
+        _log.warning("a part of the table of arrivals was damaged; its arrivals are looked at anew")
+        return {}
+    return rows
+
+
+def _parsed(text: str) -> dict[str, ArrivalRow] | None:
     try:
         content: Any = json.loads(text)
         return {str(key): _made(ArrivalRow, row) for key, row in content.items()}
     except (ValueError, TypeError, AttributeError):
-        _log.warning("a part of the table of arrivals was damaged; its arrivals are looked at anew")
-        return {}
+        return None
 
 
 def _made(kind: type[_Kept], content: Mapping[str, Any]) -> _Kept:
