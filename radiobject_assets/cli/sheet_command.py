@@ -62,6 +62,7 @@ def sheet(
             uri,
             rows if is_file else _some(rows),
             snapshot=snapshot,
+            adds_only=True,  # the snapshot may be an old one: what is kept of newer volumes stays
             on_collection=lambda name: report(names.index(name), len(names), name),
             ctx=ctx,
         )

@@ -331,6 +331,28 @@ NEAR_TWINS_IN_A_SPLIT = Kind(
     "One person may be two subjects: the image counts twice, and a later division may part them.",
     _LOOK_AT_TWINS,
 )
+NOT_COMPARED = Kind(
+    "images_not_compared",
+    _WARN,
+    "images that could not be compared: their profile or thumbnail is missing, or they can't be read",
+    "A near twin among them is not found.",
+    Mend(
+        "Materialize profile: it profiles what is new and makes anew what is missing. If images stay, its "
+        "page says how many can't be read and why; `volumes_verified` names them.",
+        is_safe=True,
+    ),
+)
+PAIRS_LEFT = Kind(
+    "pairs_not_compared",
+    _WARN,
+    "pairs of images that may be alike are not compared yet",
+    "A near twin among them is not found yet.",
+    Mend(
+        "Nothing: each look takes a minute and goes on where the last one stopped. Execute the check again "
+        "to have it sooner.",
+        is_safe=True,
+    ),
+)
 UNASSIGNED = Kind(
     "unassigned_subject",
     _ERROR,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from radiobject_assets.archives.open_studies import OpenStudies
+    from radiobject_assets.profiling.compared_pairs import KeptPairs
     from radiobject_assets.store import Storage, TileDBContext
 
 NO_OUTCOMES = ("arrival", "series_uid", "obs_id", "collection", "status", "reason", "series_token")
@@ -65,6 +66,8 @@ class Surroundings:
     """What came from archives and senders, and what of it is not whole."""
     profiles: Storage | None = None
     """Where profiles are kept (`profiling.kept_profiles`)."""
+    compared: KeptPairs | None = None
+    """Pairs of images that were compared for near twins; None: each look compares all."""
 
 
 class Inspection:
@@ -222,6 +225,7 @@ def _near_twins(of: Inspection, _: str) -> Report:
         of.surroundings.profiles,
         splits,
         known,
+        compared=of.surroundings.compared,
         snapshot=of.snapshot,
         ctx=of.ctx,
     )
@@ -299,7 +303,7 @@ RULES = (
         "No image is in the data set under two subjects in another form: resampled, cropped, windowed, "
         "encoded otherwise, turned or mirrored.",
         _near_twins,
-        (kinds.NEAR_TWINS, kinds.NEAR_TWINS_IN_A_SPLIT),
+        (kinds.NEAR_TWINS, kinds.NEAR_TWINS_IN_A_SPLIT, kinds.NOT_COMPARED, kinds.PAIRS_LEFT),
     ),
     StandingRule(
         "patches_are_there",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from functools import lru_cache
 
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 
 from radiobject_assets.diagnostics import kinds
 from radiobject_assets.diagnostics.findings import Finding, Report
+from radiobject_assets.profiling.compared_pairs import KeptPairs
 from radiobject_assets.profiling.kept_profiles import Thumbnails, profiles_of
 from radiobject_assets.profiling.twin_search import Sizes, find_twins
 from radiobject_assets.profiling.volume_profile import read_foreground
 from radiobject_assets.store import RadiObject, Storage, TileDBContext
 
 _TOKEN = 10
+# What an hourly check may take of the machine.
+_SECONDS = 60.0
 
 
 def near_twins(
@@ -26,12 +30,15 @@ def near_twins(
     splits: pd.DataFrame | None,
     known: Collection[str] = (),
     *,
+    compared: KeptPairs | None = None,
+    seconds: float = _SECONDS,
     snapshot: str | None = None,
     ctx: TileDBContext | None = None,
 ) -> Report:
     """No two subjects have the same image; of two splits it is an error, else a warning.
 
-    Equal voxels are not told here: `images_once` and the leakage check do.
+    What could not be compared, for want of time or of a profile, is a warning as well: it is not green while
+    a twin may be among it. Equal voxels are not told here: `images_once` and the leakage check do.
 
     Parameters
     ----------
@@ -43,37 +50,59 @@ def near_twins(
         `obs_subject_id`, `split`; None: nobody was divided.
     known
         Pairs that are fine.
+    compared
+        What earlier looks compared, which is not done again; None: nothing is kept.
+    seconds
+        How long pairs may be compared; the next look goes on.
     snapshot
         The one that the rows are of; None: the present state.
     """
-    images = rows[rows["kind"] != "labels"]
-    found = profiles_of(profiles, images)
-    if "descriptor" in found:
-        found = found[found["descriptor"].notna()]
-    if found.empty or "descriptor" not in found:
+    every = rows[rows["kind"] != "labels"]
+    profiled = profiles_of(profiles, every)
+    if profiled.empty:
         return Report(0, "profiled images")
-    images = images.loc[found.index]
+    # an image of one value, or of none, has nothing to compare
+    found = profiled[profiled["descriptor"].notna()] if "descriptor" in profiled else profiled.iloc[:0]
+    said = f"{len(profiled)} of {len(every)} images are profiled"
+    if n_blank := len(profiled) - len(found):
+        said += f", {n_blank} of them show nothing (one value throughout)"
+    unprofiled = every.loc[every.index.difference(profiled.index, sort=False)]
+    if found.empty:
+        return Report(len(profiled), "profiled images", tuple(_unprofiled(unprofiled)), {}, said)
+    images = every.loc[found.index]
     thumbnails = Thumbnails(profiles)
-    states = found["state"].tolist()
+    states, tokens = found["state"].tolist(), images["volume"].astype("str").tolist()
     owners = images["obs_subject_id"].astype("str").tolist()
-    twins = find_twins(
+    before = compared.likeness() if compared is not None else {}
+    search = find_twins(
         np.stack(found["descriptor"].tolist()).astype(np.float32),
         lambda number: thumbnails.get(states[number]),
         owners,
         Sizes.of(found),
         _foregrounds(RadiObject(store_uri, ctx=ctx, timestamp=snapshot), images, found),
+        known=lambda first, second: before.get(_pair(states, first, second)),
+        is_late=_late_after(seconds),
     )
+    if compared is not None:
+        new = {_pair(states, *pair): likeness for pair, likeness in search.compared.items()}
+        compared.add(new, dict(zip(states, tokens, strict=True)))
+    lacking = thumbnails.missing(states)
+    not_whole = {number for number, state in enumerate(states) if state in lacking} | search.failed
+    findings = _unprofiled(pd.concat([unprofiled, images.iloc[sorted(not_whole)]]))
+    if search.left:
+        findings.append(Finding(kinds.PAIRS_LEFT, "pairs of images", f"{search.left} pairs are left"))
     split_of = {} if splits is None else dict(zip(splits["obs_subject_id"], splits["split"], strict=True))
-    tokens, digests = images["volume"].tolist(), images["voxel_digest"].tolist()
-    findings = []
-    for pair in twins:
-        first, second = sorted((pair.first, pair.second), key=lambda number: str(tokens[number]))
-        name = f"{str(tokens[first])[:_TOKEN]}-{str(tokens[second])[:_TOKEN]}"
+    digests = images["voxel_digest"].tolist()
+    n_twins = 0
+    for pair in search.twins:
+        first, second = sorted((pair.first, pair.second), key=lambda number: tokens[number])
+        name = f"{tokens[first][:_TOKEN]}-{tokens[second][:_TOKEN]}"
         if name in known or (digests[first] and digests[first] == digests[second]):
             continue
         sides = [split_of.get(owners[number]) for number in (first, second)]
         apart = None not in sides and sides[0] != sides[1]
         where = f", in {sides[0]} and {sides[1]}" if apart else ""
+        n_twins += 1
         findings.append(
             Finding(
                 kinds.NEAR_TWINS if apart else kinds.NEAR_TWINS_IN_A_SPLIT,
@@ -82,9 +111,44 @@ def near_twins(
                 collection=str(images["collection"].iloc[first]),
             )
         )
-    numbers = {"twins": float(len(findings)), "known_twins": float(len(known))}
-    said = f"{len(images)} of {int((rows['kind'] != 'labels').sum())} images are profiled"
+    numbers = {
+        "twins": float(n_twins),
+        "known_twins": float(len(known)),
+        "compared_now": float(len(search.compared)),
+        "pairs_left": float(search.left),
+    }
     return Report(len(images), "profiled images", tuple(findings), numbers, said)
+
+
+def _pair(states: list[str], first: int, second: int) -> tuple[str, str]:
+    one, other = sorted((states[first], states[second]))
+    return one, other
+
+
+def _late_after(seconds: float) -> Callable[[], bool]:
+    """Counts from the first time that it is asked, so that every look gets on."""
+    ends: list[float] = []
+
+    def is_late() -> bool:
+        if not ends:
+            ends.append(time.monotonic() + seconds)
+            return False
+        return time.monotonic() > ends[0]
+
+    return is_late
+
+
+def _unprofiled(images: pd.DataFrame) -> list[Finding]:
+    """One finding for each collection: thousands of images may be new."""
+    return [
+        Finding(
+            kinds.NOT_COMPARED,
+            f"collection {name}",
+            f"{len(of_one)} of {name}, the first {str(of_one['volume'].iloc[0])[:_TOKEN]}",
+            collection=str(name),
+        )
+        for name, of_one in images.groupby("collection", sort=True)
+    ]
 
 
 def _foregrounds(

@@ -46,7 +46,7 @@ from radiobject_assets.ingest.refused import files_of_subjects, set_apart
 from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow, ArrivalTable
 from radiobject_assets.platform.arrivals.shared_runs import partition_of
 from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key
-from radiobject_assets.platform.automation.schedules import STANDING_JOB
+from radiobject_assets.platform.automation.schedules import STANDING_JOB, UPKEEP_JOB
 from radiobject_assets.platform.own_names import own_name
 from radiobject_assets.resources import DatasetResource, StorageResource
 from radiobject_assets.store import (
@@ -247,7 +247,8 @@ def _wait_for_nobody(house: House, journal: Journal, own_run: str) -> None:
     if house.instance is None:
         return
     config = house.dataset.config
-    jobs = [STANDING_JOB, *([own_name(config.beside_others(), STANDING_JOB)] if config.name else [])]
+    names = (STANDING_JOB, UPKEEP_JOB)  # the latter writes profiles
+    jobs = [*names, *(own_name(config.beside_others(), one) for one in names if config.name)]
     late = [asset_key(config, name) for name in _OF_ALL_ARRIVALS]
     partitions = _partitions(house, journal.arrivals)
     if count := runs_at_work(house.instance, partitions, late, jobs, own_run):

@@ -4,6 +4,7 @@
 which are large and seldom read. A part is named after the volumes in it, and is written before those that it
 takes the place of are removed: whatever interrupts, rows are there once, twice or not at all, and the next
 run makes that good. Parts that hold little are joined, so that many small arrivals do not make many files.
+A profile whose thumbnail is not there, because two runs joined the same parts at once, is made anew.
 
 Rows name subjects and volumes: where they lie is as confidential as the landing zone.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,7 @@ FOLDER = "profile"
 PART_ROWS = 512
 KEYS = ("collection", "obs_subject_id", "obs_id", "kind", "modality", "state")
 _THUMBNAILS = ".signatures.parquet"
+_TAIL = 1 << 16
 _THUMBNAIL_TYPE = pa.binary(2 * SIDE**3)
 
 
@@ -44,7 +46,16 @@ class Profiled:
     left: int = 0
     """Volumes that there was no time for."""
     unreadable: tuple[str, ...] = field(default=(), repr=False)
-    """Ids of volumes that can't be read: the checks of the store say why."""
+    """Ids of volumes that can't be read, or whose values can't be counted."""
+    seen: tuple[str, ...] = ()
+    """Of each of them what was seen, without its name."""
+
+    def __add__(self, other: Profiled) -> Profiled:
+        """Both together."""
+        return Profiled(
+            self.new + other.new, self.known + other.known, self.left + other.left,
+            self.unreadable + other.unreadable, self.seen + other.seen,
+        )  # fmt: skip
 
 
 def profile_collection(
@@ -55,6 +66,7 @@ def profile_collection(
     *,
     snapshot: str | None = None,
     is_late: Callable[[], bool] = lambda: False,
+    adds_only: bool = False,
     ctx: TileDBContext | None = None,
 ) -> Profiled:
     """Profile the volumes of a collection that are not, and keep it; rows of volumes that are gone go.
@@ -69,40 +81,49 @@ def profile_collection(
         The one that the rows are of; None: the present state.
     is_late
         Asked before each volume: when it is, what was made is kept, and the rest is left for the next call.
+    adds_only
+        Remove and join nothing: the rows may be of an older snapshot, while others keep newer profiles.
 
     Raises
     ------
     StorageError
-        Tables can't be read or written. A volume that can't be read stops nothing.
+        Tables can't be read or written. A volume that can't be read, or whose values are out of all bounds,
+        stops nothing.
     """
     records = _records(rows)
     wanted = {state_of(row): row for row in records}
-    parts = _read_parts(storage, collection)
-    known = _tidied(storage, collection, parts, wanted.keys())
+    known = _known(storage, collection, wanted.keys(), adds_only)
     volumes = RadiObject(store_uri, ctx=ctx, timestamp=snapshot).collection(collection) if records else None
     made: list[tuple[dict[str, Any], VolumeProfile]] = []
     unreadable: list[str] = []
+    seen: list[str] = []
     todo = [(state, row) for state, row in wanted.items() if state not in known]
     done = 0
-    for state, row in todo:
-        if volumes is None or is_late():
-            break
-        done += 1
-        keys = {"collection": collection, **{name: row.get(name) for name in KEYS[1:5]}, "state": state}
-        try:
-            profile = profile_volume(
-                volumes.loc[row["obs_id"]], modality=row.get("modality"), segments=row.get("segments")
-            )
-        except StorageError:
-            unreadable.append(str(row["obs_id"]))
-            continue
-        made.append((keys, profile))
-        if len(made) == PART_ROWS:
-            _append(storage, collection, made)
-            made = []
-    _append(storage, collection, made)
+    try:
+        for state, row in todo:
+            if volumes is None or is_late():
+                break
+            done += 1
+            keys = {"collection": collection, **{name: row.get(name) for name in KEYS[1:5]}, "state": state}
+            try:
+                with np.errstate(over="raise"):  # infinite figures are none
+                    profile = profile_volume(
+                        volumes.loc[row["obs_id"]], modality=row.get("modality"), segments=row.get("segments")
+                    )
+            except (StorageError, ArithmeticError, ValueError) as error:
+                unreadable.append(str(row["obs_id"]))
+                # a storage's error names files
+                is_ours = isinstance(error, StorageError)
+                seen.append("can't be read" if is_ours else f"{type(error).__name__}: {error}")
+                continue
+            made.append((keys, profile))
+            if len(made) == PART_ROWS:
+                _append(storage, collection, made)
+                made = []
+    finally:
+        _append(storage, collection, made)
     new = done - len(unreadable)
-    return Profiled(new, len(wanted) - len(todo), len(todo) - done, tuple(unreadable))
+    return Profiled(new, len(wanted) - len(todo), len(todo) - done, tuple(unreadable), tuple(seen))
 
 
 def keep_profiles(
@@ -111,21 +132,23 @@ def keep_profiles(
     rows: pd.DataFrame,
     *,
     snapshot: str | None = None,
+    is_late: Callable[[], bool] = lambda: False,
+    adds_only: bool = False,
     on_collection: Callable[[str], None] = lambda name: None,
     ctx: TileDBContext | None = None,
 ) -> Profiled:
-    """Profile all volumes of an inventory that are not, and remove profiles of collections that are gone."""
+    """Profile all volumes of an inventory that are not (`profile_collection`), and remove profiles of
+    collections that are gone, unless it `adds_only`."""
     names = [str(name) for name in rows["collection"].unique()]
     done = Profiled(0, 0)
     for name in names:
         on_collection(name)
         of_one = rows[rows["collection"] == name]
-        found = profile_collection(storage, store_uri, of_one, name, snapshot=snapshot, ctx=ctx)
-        done = Profiled(
-            done.new + found.new, done.known + found.known, done.left + found.left,
-            done.unreadable + found.unreadable,
+        done += profile_collection(
+            storage, store_uri, of_one, name,
+            snapshot=snapshot, is_late=is_late, adds_only=adds_only, ctx=ctx,
         )  # fmt: skip
-    for entry in storage.list(FOLDER, recursive=True):
+    for entry in () if adds_only else storage.list(FOLDER, recursive=True):
         if entry.path.split("/")[1] not in names:
             storage.remove(entry.path)
     return done
@@ -171,6 +194,17 @@ class Thumbnails:
                 self._place[state] = entry.path.removesuffix(".parquet") + _THUMBNAILS
         self._read: dict[str, dict[str, Thumbnail]] = {}
 
+    def missing(self, states: Iterable[str]) -> set[str]:
+        """Those of some profiles' states that should have a thumbnail and have none."""
+        of_part: dict[str, list[str]] = {}
+        for state in states:
+            of_part.setdefault(self._place.get(state, ""), []).append(state)
+        found = set(of_part.pop("", []))
+        for name, asked in of_part.items():
+            figures = name.removesuffix(_THUMBNAILS) + ".parquet"
+            found |= _lacking(self._storage, figures, None).intersection(asked)
+        return found
+
     def get(self, state: str) -> Thumbnail | None:
         """The thumbnail, or None where there is none."""
         name = self._place.get(state)
@@ -203,33 +237,63 @@ def _thumbnails(storage: Storage, name: str) -> dict[str, Thumbnail]:
     return dict(zip(table["state"].to_pylist(), cubes, strict=True))
 
 
-def _read_parts(storage: Storage, collection: str) -> dict[str, pd.DataFrame]:
+def _lacking(storage: Storage, figures: str, frame: pd.DataFrame | None) -> set[str]:
+    """States of a part that have a descriptor, but no thumbnail beside it."""
+    frame = _frame(storage, figures, ["state", "descriptor"]) if frame is None else frame
+    if "descriptor" not in frame:
+        return set()
+    wanted = {str(state) for state in frame["state"][frame["descriptor"].notna()]}
+    name = figures.removesuffix(".parquet") + _THUMBNAILS
+    if not wanted or _n_thumbnails(storage, name) >= len(wanted):
+        return set()
+    return wanted - _thumbnails(storage, name).keys()
+
+
+def _n_thumbnails(storage: Storage, name: str) -> int:
+    """From the end of the file, where parquet says it: thumbnails are large."""
+    try:
+        size = next((e.size for e in storage.list(name.rpartition("/")[0]) if e.path == name), 0)
+        tail = storage.range(name, max(0, size - _TAIL), min(size, _TAIL)) if size else b""
+    except MissingError:
+        return 0
+    return int(pq.read_metadata(pa.BufferReader(tail)).num_rows) if tail else 0
+
+
+def _known(storage: Storage, collection: str, wanted: Collection[str], adds_only: bool) -> set[str]:
+    """The states that need no profile; unless it `adds_only`, parts that hold few volumes which are still
+    there are written anew, joined, and what no part names is removed."""
     names = {entry.path for entry in storage.list(f"{FOLDER}/{collection}")}
-    figures = {name for name in names if not name.endswith(_THUMBNAILS)}
-    for name in names - figures:
-        if name.removesuffix(_THUMBNAILS) + ".parquet" not in figures:
-            storage.remove(name)  # its figures were not written any more
-    return {name: _frame(storage, name) for name in sorted(figures)}
-
-
-def _tidied(
-    storage: Storage, collection: str, parts: dict[str, pd.DataFrame], wanted: Iterator[str] | Any
-) -> set[str]:
-    """Write parts anew, joined, that hold few volumes which are still there; the states that are known."""
+    figures = sorted(name for name in names if not name.endswith(_THUMBNAILS))
+    parts = {name: _frame(storage, name) for name in figures}
     known: set[str] = set()
     live: dict[str, list[int]] = {}
+    torn: set[str] = set()
     for name, frame in parts.items():
+        lacking = set() if adds_only else _lacking(storage, name, frame)
+        torn |= {name} if lacking else set()
         states = [str(state) for state in frame["state"]]
-        live[name] = [i for i, state in enumerate(states) if state in wanted and state not in known]
+        live[name] = [i for i, s in enumerate(states) if s in wanted and s not in known and s not in lacking]
         known |= {states[i] for i in live[name]}
-    small = [name for name in parts if len(live[name]) < PART_ROWS // 2]
+    if adds_only:
+        return known
+    for name in names - parts.keys():
+        written = name.removesuffix(_THUMBNAILS) + ".parquet"
+        if written not in parts and not storage.exists(written):
+            storage.remove(name)  # its figures were not written any more
+    small = [name for name in parts if name in torn or len(live[name]) < PART_ROWS // 2]
     is_tidy = len(small) <= 1 and all(len(live[name]) == len(parts[name]) for name in small)
-    if not is_tidy:
-        joined = [parts[name].iloc[live[name]] for name in small if live[name]]
-        thumbnails: dict[str, Thumbnail] = {}
-        for name in small:
-            thumbnails |= _thumbnails(storage, name.removesuffix(".parquet") + _THUMBNAILS)
-        _write_part(storage, collection, joined, thumbnails, small)
+    if is_tidy:
+        return known
+    thumbnails: dict[str, Thumbnail] = {}
+    for name in list(small):
+        there = _thumbnails(storage, name.removesuffix(".parquet") + _THUMBNAILS)
+        rows = parts[name].iloc[live[name]]
+        if "descriptor" in rows and not set(rows["state"][rows["descriptor"].notna()]) <= there.keys():
+            small.remove(name)  # another run joins it at this moment
+            continue
+        thumbnails |= there
+    joined = [parts[name].iloc[live[name]] for name in small if live[name]]
+    _write_part(storage, collection, joined, thumbnails, small)
     return known
 
 

@@ -8,17 +8,21 @@
    outline; their sulci differ.
 4. *Size.* The same image has the same size: in millimetres, or, where spacing was lost, in voxels.
 5. *Grain.* Of a pair that is alike so far the voxels are read: what is one image has the same noise too.
+
+Step 1 is done anew each time; what takes long, 2 to 5, once for each pair (`compared_pairs`), and only while
+there is time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from radiobject_assets.errors import StorageError
 from radiobject_assets.profiling.thumbnail import ORIENTATIONS, Thumbnail
 from radiobject_assets.profiling.twin_fit import Fit, best_fit
 from radiobject_assets.profiling.twin_grain import LEAST_AGREEMENT, grain_agreement
@@ -33,7 +37,8 @@ SIZE_TOLERANCE = 0.06
 """Of the logarithm of the ratio of sizes: a fit of thumbnails is as good as that for few, thick slices."""
 _MOST_FINER = 6.0
 """Voxels of one for one of the other: beyond, neither fine structure nor grain is left to compare."""
-_BLOCK = 1024
+_BLOCK_VALUES = 2**24
+"""Distances that are held at once, 64 MB: the more images there are, the fewer at a time."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +85,30 @@ class Sizes:
         return False
 
 
+@dataclass
+class Search:
+    """What came of one look for twins."""
+
+    twins: list[Twins] = field(default_factory=list)
+    """Those that were known before as well."""
+    compared: dict[tuple[int, int], float] = field(default_factory=dict)
+    """The likeness of pairs that were compared now; 0: they are no twins."""
+    left: int = 0
+    """Pairs that there was no time for."""
+    failed: set[int] = field(default_factory=set)
+    """Images that could not be compared: no thumbnail is there, or voxels can't be read."""
+
+
 def find_twins(
     descriptors: NDArray[np.float32],
     thumbnail: Callable[[int], Thumbnail | None],
     owners: Sequence[str],
     sizes: Sizes,
     foreground: Callable[[int], NDArray[np.float32]] | None = None,
-) -> list[Twins]:
+    *,
+    known: Callable[[int, int], float | None] = lambda first, second: None,
+    is_late: Callable[[], bool] = lambda: False,
+) -> Search:
     """Pairs of different owners that are near twins.
 
     Parameters
@@ -99,21 +121,48 @@ def find_twins(
         Whose each is: images of one owner are not compared.
     foreground
         Reads the voxels of one, for pairs that look alike (`twin_grain`); None: thumbnails alone decide.
+    known
+        The likeness of a pair that was compared before (0: no twins), which is not compared again.
+    is_late
+        Asked before each pair is compared, after candidates were found: when it is, the others are left.
     """
-    found = []
+    found = Search()
     for first, second in candidate_pairs(descriptors, owners):
-        one, other = thumbnail(first), thumbnail(second)
-        if one is None or other is None:
-            continue
-        fit = best_fit(one, other)
-        if fit.likeness < TWIN_LIKENESS or not sizes.agree(first, second, fit):
-            continue
-        if foreground is not None:
-            grain = grain_agreement(foreground(first), foreground(second), fit)
-            if grain is not None and grain < LEAST_AGREEMENT:
+        likeness = known(first, second)
+        if likeness is None:
+            if found.left or is_late():
+                found.left += 1
                 continue
-        found.append(Twins(first, second, fit.likeness))
+            one, other = thumbnail(first), thumbnail(second)
+            if one is None or other is None:
+                found.failed |= {n for n, there in ((first, one), (second, other)) if there is None}
+                continue
+            try:
+                likeness = _likeness(one, other, (first, second), sizes, foreground)
+            except (StorageError, ArithmeticError, ValueError):  # which of both can't be told here
+                found.failed |= {first, second}
+                continue
+            found.compared[first, second] = likeness
+        if likeness > 0:
+            found.twins.append(Twins(first, second, likeness))
     return found
+
+
+def _likeness(
+    one: Thumbnail,
+    other: Thumbnail,
+    pair: tuple[int, int],
+    sizes: Sizes,
+    foreground: Callable[[int], NDArray[np.float32]] | None,
+) -> float:
+    fit = best_fit(one, other)
+    if fit.likeness < TWIN_LIKENESS or not sizes.agree(*pair, fit):
+        return 0.0
+    if foreground is not None:
+        grain = grain_agreement(foreground(pair[0]), foreground(pair[1]), fit)
+        if grain is not None and grain < LEAST_AGREEMENT:
+            return 0.0
+    return fit.likeness
 
 
 def candidate_pairs(descriptors: NDArray[np.float32], owners: Sequence[str]) -> list[tuple[int, int]]:
@@ -140,8 +189,9 @@ def _within_reach(
 ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float32]]]:
     """For each that has any: the others within reach of it, and their squared distances."""
     lengths = (descriptors**2).sum(axis=1)
-    for start in range(0, len(descriptors), _BLOCK):
-        part = descriptors[start : start + _BLOCK]
+    block = max(16, _BLOCK_VALUES // max(1, len(descriptors)))
+    for start in range(0, len(descriptors), block):
+        part = descriptors[start : start + block]
         # distance² < reach² as one comparison with the product, which is all that is made of all pairs
         product = part @ descriptors.T
         product *= 2.0

@@ -53,7 +53,9 @@ class CountedValues:
     def histogram(self, low: float, high: float, bins: int) -> NDArray[np.int64]:
         """Counts in equal bins from `low` to `high`; what lies outside is counted in the first and last."""
         width = (high - low) / bins
-        at = np.clip(np.floor((self.values - low) / width), 0, bins - 1).astype(np.int64)
+        # of values out of all bounds the width is no number, or 0
+        with np.errstate(all="ignore"):
+            at = np.clip(np.nan_to_num(np.floor((self.values - low) / width)), 0, bins - 1).astype(np.int64)
         found = np.bincount(at, weights=self.counts.astype(np.float64), minlength=bins)
         return found.astype(np.int64)
 

@@ -77,11 +77,17 @@ def test_upkeep_leaves_what_is_in_use_and_says_what_it_freed(tmp_path: Path) -> 
             assert run_pass(definitions, instance).failed == ()
         folder = tmp_path / "work" / "patches" / "train"
         assert len(list(folder.glob("patches-*"))) == 2
-        assert job.execute_in_process(instance=instance, run_config=QUIET).success
+        done = job.execute_in_process(instance=instance, run_config=QUIET)
+        assert done.success
+        made_in = done.run_id
         made = instance.get_latest_materialization_event(dg.AssetKey("upkeep"))
         assert made is not None
         assert made.asset_materialization is not None
         told = {name: value.value for name, value in made.asset_materialization.metadata.items()}
+        profiled = instance.fetch_materializations(dg.AssetKey("profile"), limit=1).records[0]
+        assert profiled.run_id == made_in  # what was left of profiles is done in the night
+        assert profiled.asset_materialization is not None
+        assert profiled.asset_materialization.metadata["volumes"].value == 2
         current = instance.fetch_materializations(dg.AssetKey("patch_cache"), limit=1).records[0]
         assert current.asset_materialization is not None
         file = current.asset_materialization.metadata["file"].value

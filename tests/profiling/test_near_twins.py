@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -12,13 +13,19 @@ from numpy.typing import NDArray
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics import kinds
+from radiobject_assets.diagnostics.findings import Report
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.diagnostics.twin_rules import near_twins
 from radiobject_assets.errors import ConfigurationError
+from radiobject_assets.forgetting.documents import clear_documents, documents_with
+from radiobject_assets.forgetting.person import PersonFound
+from radiobject_assets.forgetting.traces import Traces
 from radiobject_assets.ingest import ingest_sources
+from radiobject_assets.profiling.compared_pairs import PAIRS, KeptPairs
 from radiobject_assets.profiling.kept_profiles import keep_profiles
 from radiobject_assets.profiling.thumbnail import ORIENTATIONS, coarse, descriptors, oriented
-from radiobject_assets.store import open_storage
+from radiobject_assets.resources import WorkingTables
+from radiobject_assets.store import arrays_of_subjects, open_storage
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
 
@@ -95,3 +102,98 @@ def test_only_pairs_can_be_named_as_known() -> None:
     assert DatasetSettings(near_twins={"known": ["0123456789-abcdef0123"]}).near_twins.known
     with pytest.raises((ValueError, ConfigurationError), match="copy it from the check"):
         DatasetSettings(near_twins={"known": ["sub-01"]})
+
+
+def _stored(tmp_path: Path, images: dict[str, NDArray[np.float32]]) -> tuple[str, WorkingTables]:
+    """A store of images, each of a subject of its own, with profiles, and the tables beside it."""
+    for subject, voxels in images.items():
+        folder = tmp_path / "d" / f"sub-{subject}"
+        folder.mkdir(parents=True)
+        nib.Nifti1Image(voxels, np.eye(4)).to_filename(folder / f"sub-{subject}_T1w.nii")
+    uri = str(tmp_path / "store")
+    ingest_sources(
+        [tmp_path / "d"], uri, DatasetSettings(), budget=MemoryBudget(512), compute=Compute(workers=1)
+    )
+    tables = WorkingTables(open_storage(str(tmp_path / "tables"), None))
+    keep_profiles(tables.storage, uri, read_inventory(uri))
+    return uri, tables
+
+
+def _kept(tables: WorkingTables) -> KeptPairs:
+    return KeptPairs(
+        lambda: tables.frame(PAIRS) if tables.has(PAIRS) else None, partial(tables.change_frame, PAIRS)
+    )
+
+
+def _codes(report: Report) -> set[str]:
+    return {finding.kind.code for finding in report.findings}
+
+
+@pytest.fixture
+def trio(tmp_path: Path) -> tuple[str, WorkingTables]:
+    """One image in three forms, and another."""
+    one = anatomy(2)
+    return _stored(tmp_path, {"a": one, "b": changed(one), "c": one[::-1, :, 1:], "d": anatomy(3)})
+
+
+def test_a_look_that_has_no_time_goes_on_in_the_next_and_says_what_is_left(
+    trio: tuple[str, WorkingTables],
+) -> None:
+    uri, tables = trio
+    rows = read_inventory(uri)
+    whole = near_twins(uri, rows, tables.storage, None)
+    assert whole.numbers["twins"] == 3
+    n_pairs = int(whole.numbers["compared_now"])
+    for n in range(1, n_pairs + 1):
+        report = near_twins(uri, rows, tables.storage, None, compared=_kept(tables), seconds=-1)
+        assert report.numbers["compared_now"] == 1
+        assert report.numbers["pairs_left"] == n_pairs - n
+        assert ("pairs_not_compared" in _codes(report)) == (n < n_pairs)
+    assert {f.id for f in report.findings} == {f.id for f in whole.findings}
+    again = near_twins(uri, rows, tables.storage, None, compared=_kept(tables))
+    assert again.numbers["compared_now"] == 0
+    assert {f.id for f in again.findings} == {f.id for f in whole.findings}
+
+
+def test_pairs_of_a_forgotten_person_go_and_those_of_others_stay(trio: tuple[str, WorkingTables]) -> None:
+    uri, tables = trio
+    rows = read_inventory(uri)
+    near_twins(uri, rows, tables.storage, None, compared=_kept(tables))
+    before = tables.frame(PAIRS)
+    token = before["volume_a"].iloc[0]
+    subject = str(rows.loc[rows["volume"] == token, "obs_subject_id"].item())
+    found = PersonFound(Traces(lambda one: one == subject, {subject}))
+    found.know_arrays(arrays_of_subjects(uri, [subject]))
+    assert PAIRS in set(documents_with(tables.storage, found.traces))
+    clear_documents(tables.storage, found.traces)
+    after = tables.frame(PAIRS)
+    theirs = (before["volume_a"] == token) | (before["volume_b"] == token)
+    assert len(after) == len(before) - theirs.sum() > 0
+    assert token not in {*after["volume_a"], *after["volume_b"]}
+
+
+@pytest.mark.parametrize("n_left", [0, 1])
+def test_an_image_without_a_thumbnail_is_told_and_is_profiled_anew(
+    trio: tuple[str, WorkingTables], n_left: int
+) -> None:
+    uri, tables = trio
+    rows = read_inventory(uri)
+    assert "images_not_compared" not in _codes(near_twins(uri, rows, tables.storage, None))
+    (signatures,) = [name for name in tables.below("profile") if "signatures" in name]
+    tables.put_arrow(signatures, tables.arrow(signatures).slice(0, n_left))
+    report = near_twins(uri, rows, tables.storage, None)
+    (lost,) = [finding for finding in report.findings if finding.kind is kinds.NOT_COMPARED]
+    assert lost.evidence.startswith(f"{len(rows) - n_left} of ")
+    assert keep_profiles(tables.storage, uri, rows).new == len(rows) - n_left
+    mended = near_twins(uri, rows, tables.storage, None)
+    assert "images_not_compared" not in _codes(mended)
+    assert mended.numbers["twins"] == 3
+
+
+def test_images_that_are_not_profiled_yet_are_told(trio: tuple[str, WorkingTables]) -> None:
+    uri, tables = trio
+    rows = read_inventory(uri)
+    keep_profiles(tables.storage, uri, rows.iloc[:2])
+    report = near_twins(uri, rows, tables.storage, None)
+    assert [f.evidence[:4] for f in report.findings if f.kind is kinds.NOT_COMPARED] == ["2 of"]
+    assert "2 of 4 images are profiled" in report.summary()

@@ -257,3 +257,93 @@ def test_a_volume_that_is_unlike_the_others_is_told_with_the_reason(tmp_path: Pa
     assert rows.at[found.index, "obs_subject_id"] == rows["obs_subject_id"].max()
     assert any("spacing along z" in reason for reason in found.reasons)
     assert any("median" in reason for reason in found.reasons)
+
+
+def _signatures(tables: Storage) -> list[str]:
+    return [e.path for e in tables.list("profile", recursive=True) if "signatures" in e.path]
+
+
+def test_who_only_adds_takes_nothing_away(tmp_path: Path, tables: Storage) -> None:
+    uri = _store(tmp_path, range(3))
+    _keep(tables, uri)
+    rows = read_inventory(uri)
+    before = {e.path: tables.read(e.path) for e in tables.list("profile", recursive=True)}
+    for fewer in (rows.iloc[:1], rows.iloc[:0]):  # an old snapshot
+        assert keep_profiles(tables, uri, fewer, adds_only=True).new == 0
+        assert {e.path: tables.read(e.path) for e in tables.list("profile", recursive=True)} == before
+
+
+def test_two_runs_that_join_the_same_parts_at_once_lose_no_thumbnail(tmp_path: Path, tables: Storage) -> None:
+    uri = _store(tmp_path, range(4))
+    rows = read_inventory(uri)
+    for end in (1, 2):
+        profile_collection(tables, uri, rows.iloc[:end], "nifti", adds_only=True)
+    assert len(_signatures(tables)) == 2
+
+    class SlowReader(type(tables)):  # type: ignore[misc]
+        """Storage of a run that another overtakes before it has read the first thumbnails."""
+
+        overtaken = False
+
+        def read(self, path: str) -> bytes:
+            if "signatures" in path and not self.overtaken:
+                self.overtaken = True
+                profile_collection(tables, uri, rows.iloc[:3], "nifti")
+            return bytes(super().read(path))
+
+    slow = SlowReader(tmp_path / "tables", tables.uri)
+    profile_collection(slow, uri, rows, "nifti")
+    assert slow.overtaken
+    thumbnails = Thumbnails(tables)
+    states = profiles_of(tables, rows)["state"]
+    assert len(states) == 4
+    assert thumbnails.missing(states) == set()
+    assert all(thumbnails.get(state) is not None for state in states)
+
+
+def test_values_out_of_all_bounds_stop_no_other_volume(tmp_path: Path, tables: Storage) -> None:
+    import nibabel as nib
+
+    odd = np.random.default_rng(0).normal(0, 1e300, (12, 12, 12))
+    small = np.random.default_rng(0).normal(0, 1e-320, (12, 12, 12))
+    wide = np.where(odd > 0, 1.7e308, -1.7e308)
+    for name, voxels in (("97", odd), ("98", small), ("99", wide)):
+        folder = tmp_path / "odd" / f"sub-{name}"
+        folder.mkdir(parents=True)
+        nib.Nifti1Image(voxels, np.eye(4)).to_filename(folder / f"s{name}_T1w.nii")
+    ingest_sources(
+        [tmp_path / "odd"], str(tmp_path / "store"), DatasetSettings(),
+        budget=MemoryBudget(512), compute=Compute(workers=1),
+    )  # fmt: skip
+    uri = _store(tmp_path, range(3))
+    rows = read_inventory(uri)
+    assert len(rows) == 6
+    done = keep_profiles(tables, uri, rows)
+    assert done.new + len(done.unreadable) == 6
+    assert len(done.seen) == len(done.unreadable)
+    assert done.new >= 3
+    assert any("overflow" in one for one in done.seen)
+    profiles = profiles_of(tables, rows)
+    figures = profiles[["mean", "std", "p1", "p50", "p99", "foreground_fraction"]].astype(float)
+    assert np.isfinite(figures.to_numpy()).all()
+    # the next call goes the same way
+    assert keep_profiles(tables, uri, rows).unreadable == done.unreadable
+
+
+def test_what_was_profiled_before_an_interruption_is_kept(tmp_path: Path, tables: Storage) -> None:
+    uri = _store(tmp_path, range(3))
+    rows = read_inventory(uri)
+    asked: list[int] = []
+
+    def is_late() -> bool:
+        asked.append(1)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        keep_profiles(tables, uri, rows, is_late=is_late)
+    assert len(profiles_of(tables, rows)) == 2
+    late = keep_profiles(tables, uri, rows, is_late=lambda: True)
+    assert (late.known, late.new, late.left) == (2, 0, 1)
+    assert keep_profiles(tables, uri, rows).new == 1

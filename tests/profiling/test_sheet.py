@@ -18,7 +18,7 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.ingest import ingest_sources
 from radiobject_assets.phantom.cohort import make_cohort
-from radiobject_assets.profiling.kept_profiles import keep_profiles, profiles_of
+from radiobject_assets.profiling.kept_profiles import keep_profiles, profiles_of, read_profiles
 from radiobject_assets.store import RadiObject, create_snapshot, open_storage, upsert_subjects
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
@@ -89,9 +89,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def _sheet(home: Path, source: str) -> str:
+def _sheet(home: Path, source: str, *options: str) -> str:
     out = home / "out.html"
-    done = CliRunner().invoke(app, ["sheet", str(home / source), "-o", str(out)])
+    done = CliRunner().invoke(app, ["sheet", str(home / source), "-o", str(out), *options])
     assert done.exit_code == 0, done.output
     return out.read_text(encoding="utf-8")
 
@@ -123,6 +123,24 @@ def test_the_sheet_of_a_data_set_says_what_its_settings_say(home: Path) -> None:
     assert f"{len(rows)} volumes" in said
     # kept for the next time
     assert list((home / "work" / "profile" / "ct").glob("*.parquet"))
+
+
+def test_a_sheet_of_an_older_snapshot_leaves_the_profiles_of_newer_volumes(tmp_path: Path) -> None:
+    (tmp_path / "dataset.yaml").write_text(DATASET, encoding="utf-8")
+    settings = load_dataset(tmp_path / "dataset.yaml")
+    for seed, name in ((7, "first"), (8, "second")):
+        make_cohort(tmp_path / name, subjects=1, seed=seed, shape=(48, 48, 24))
+        ingest_sources(
+            [tmp_path / name], settings.store_uri, settings,
+            budget=MemoryBudget(512), compute=Compute(workers=1),
+        )  # fmt: skip
+        create_snapshot(settings.store_uri, name)
+    _sheet(tmp_path, "dataset.yaml")
+    kept = read_profiles(open_storage(str(tmp_path / "work"), None))
+    assert len(kept) == len(read_inventory(settings.store_uri))
+    assert len(kept) > len(read_inventory(settings.store_uri, snapshot="first")) > 0
+    _sheet(tmp_path, "dataset.yaml", "--snapshot", "first")
+    assert len(read_profiles(open_storage(str(tmp_path / "work"), None))) == len(kept)
 
 
 def test_classes_have_the_voxels_and_millilitres_that_numpy_counts(home: Path) -> None:

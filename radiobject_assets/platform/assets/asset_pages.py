@@ -71,7 +71,8 @@ What each volume is like, in numbers.
 sizes of classes, figures of quality, and a signature by which the same image is known under another name. \
 The table `unlike_the_others` names volumes that stand apart in their collection, and why.
 
-**Made of** the volumes of `dataset`. Those that are profiled already are not read again.
+**Made of** the volumes of `dataset`. Those that are profiled already are not read again; \
+what twenty minutes are not enough for (`left`) is done in the night, or when it is materialized again.
 
 {_RED}: `near_twins` found one image, in another form, under two subjects. \
 The check's page says what to do."""

@@ -1,6 +1,8 @@
 """What the volumes are like, in numbers: the asset `profile`."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SHOWN = ("p1", "p50", "p99", "foreground_fraction", "snr_dietrich", "efc", "interslice_jump")
+# A first look at a large store must not keep arrivals waiting for hours; every night goes on.
+_SECONDS = 20 * 60
 
 
 def build_profile(settings: DatasetSettings) -> dg.AssetsDefinition:
@@ -49,19 +53,31 @@ def build_profile(settings: DatasetSettings) -> dg.AssetsDefinition:
         from radiobject_assets.diagnostics.inventory import read_inventory
         from radiobject_assets.profiling.kept_profiles import FOLDER, keep_profiles, profiles_of
         from radiobject_assets.profiling.outliers import find_outliers
+        from radiobject_assets.store import is_store
 
         with shielded(dataset.work.root):
             tables = dataset.tables(storage)
+            if not is_store(dataset.config.store_uri, storage.ctx):
+                return dg.MaterializeResult(metadata={"summary": "0 volumes: nothing is stored yet"})
+            deadline = time.monotonic() + _SECONDS
             with measuring(memory.budget()) as measurement:
                 note = SnapshotNote.read(tables)
                 uri = dataset.config.store_uri
                 rows = read_inventory(uri, snapshot=note.name, ctx=storage.ctx)
-                done = keep_profiles(tables.storage, uri, rows, snapshot=note.name, ctx=storage.ctx)
+                done = keep_profiles(
+                    tables.storage,
+                    uri,
+                    rows,
+                    snapshot=note.name,
+                    is_late=lambda: time.monotonic() > deadline,
+                    ctx=storage.ctx,
+                )
                 profiles = profiles_of(tables.storage, rows)
                 outliers = find_outliers(profiles)
             told = in_words(
                 {
                     "looked at now": done.new,
+                    "left for the next time": done.left,
                     "unreadable": len(done.unreadable),
                     "unlike the others": len(outliers),
                 }
@@ -72,7 +88,9 @@ def build_profile(settings: DatasetSettings) -> dg.AssetsDefinition:
                     "summary": f"{some(len(profiles), 'volume')}: {told or 'nothing new'}",
                     "volumes": len(profiles),
                     "outliers": len(outliers),
+                    **({"left": done.left} if done.left else {}),
                     **({"unreadable": len(done.unreadable)} if done.unreadable else {}),
+                    **({"unreadable_because": table(_because(done.seen))} if done.seen else {}),
                     "figures": table(_medians(profiles)),
                     **({"unlike_the_others": table(_told(outliers, rows))} if outliers else {}),
                     "snapshot": note.name,
@@ -82,6 +100,12 @@ def build_profile(settings: DatasetSettings) -> dg.AssetsDefinition:
             )
 
     return profile
+
+
+def _because(seen: "tuple[str, ...]") -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(Counter(seen).most_common(), columns=["what was seen", "volumes"])
 
 
 def _medians(profiles: "pd.DataFrame") -> "pd.DataFrame":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,8 @@ def inspection_of(
     dataset: DatasetResource, storage: StorageResource, instance: dg.DagsterInstance
 ) -> Inspection:
     """The data set of these resources, to be looked at by rules."""
+    from radiobject_assets.profiling.compared_pairs import PAIRS, KeptPairs
+
     settings, tables = dataset.config, dataset.tables(storage)
     snapshot = SnapshotNote.read(tables) if tables.has(tables.snapshot) else None
     surroundings = Surroundings(
@@ -60,6 +63,9 @@ def inspection_of(
         peaks=lambda: _peaks(dataset, instance),
         studies=lambda: open_studies(settings, time.time()),
         profiles=tables.storage,
+        compared=KeptPairs(
+            lambda: tables.frame(PAIRS) if tables.has(PAIRS) else None, partial(tables.change_frame, PAIRS)
+        ),
     )
     return Inspection(
         settings.store_uri,

@@ -1,0 +1,64 @@
+"""Pairs of images that were compared for near twins, kept beside the store: each pair is fitted once.
+
+A row says by their states (`volume_profile.state_of`) which two images, by the tokens of their arrays whose
+they are (so that a forgotten person's rows are found), and what came of it. An image that changes has
+another state and is compared anew; rows of images that are gone go with the next ones that are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+PAIRS = "twins/compared.parquet"
+SEARCH_VERSION = "1"
+"""Another one, and every pair is compared anew: raise it when twins are told otherwise."""
+Pair = tuple[str, str]
+"""States of two images, sorted."""
+
+
+@dataclass(frozen=True)
+class KeptPairs:
+    """The table of pairs, wherever it lies."""
+
+    read: Callable[[], pd.DataFrame | None]
+    """None: there is none."""
+    change: Callable[[Callable[[pd.DataFrame | None], pd.DataFrame]], None]
+    """Puts what is made of the table into its place, and undoes nothing that others write meanwhile."""
+
+    def likeness(self) -> dict[Pair, float]:
+        """Of each pair that was compared: how alike twins are; 0 where the two are not."""
+        kept = self.read()
+        if kept is None:
+            return {}
+        kept = kept[kept["version"] == SEARCH_VERSION]
+        pairs = zip(kept["state_a"], kept["state_b"], strict=True)
+        return dict(zip(pairs, kept["likeness"].astype(float), strict=True))
+
+    def add(self, compared: Mapping[Pair, float], tokens: Mapping[str, str]) -> None:
+        """Keep what was compared.
+
+        Parameters
+        ----------
+        tokens
+            Of the array of each state that there is: rows of others go.
+        """
+        if not compared:
+            return
+        new = pd.DataFrame(
+            [
+                (first, second, tokens[first], tokens[second], likeness, SEARCH_VERSION)
+                for (first, second), likeness in compared.items()
+            ],
+            columns=["state_a", "state_b", "volume_a", "volume_b", "likeness", "version"],
+        )
+        self.change(lambda kept: _merged(kept, new, tokens.keys()))
+
+
+def _merged(kept: pd.DataFrame | None, new: pd.DataFrame, there: Collection[str]) -> pd.DataFrame:
+    if kept is None:
+        return new
+    is_there = kept["state_a"].isin(there) & kept["state_b"].isin(there) & (kept["version"] == SEARCH_VERSION)
+    return pd.concat([kept[is_there], new]).drop_duplicates(["state_a", "state_b"], ignore_index=True)
