@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -187,23 +187,19 @@ class Thumbnails:
     def __init__(self, storage: Storage, keep: int = 64) -> None:
         self._storage, self._keep = storage, keep
         self._place: dict[str, str] = {}
-        for entry in storage.list(FOLDER, recursive=True):
-            if entry.path.endswith(_THUMBNAILS):
+        sizes = {entry.path: entry.size for entry in storage.list(FOLDER, recursive=True)}
+        for path in sizes:
+            if path.endswith(_THUMBNAILS):
                 continue
-            for state in _states(storage, entry.path):
-                self._place[state] = entry.path.removesuffix(".parquet") + _THUMBNAILS
+            frame = _frame(storage, path, ["state", "descriptor"])
+            lacking = _lacking(storage, path, frame, sizes)
+            here = {str(state): _beside(path) for state in frame["state"]}
+            self._place |= {state: name for state, name in here.items() if state not in lacking}
         self._read: dict[str, dict[str, Thumbnail]] = {}
 
     def missing(self, states: Iterable[str]) -> set[str]:
         """Those of some profiles' states that should have a thumbnail and have none."""
-        of_part: dict[str, list[str]] = {}
-        for state in states:
-            of_part.setdefault(self._place.get(state, ""), []).append(state)
-        found = set(of_part.pop("", []))
-        for name, asked in of_part.items():
-            figures = name.removesuffix(_THUMBNAILS) + ".parquet"
-            found |= _lacking(self._storage, figures, None).intersection(asked)
-        return found
+        return {state for state in states if state not in self._place}
 
     def get(self, state: str) -> Thumbnail | None:
         """The thumbnail, or None where there is none."""
@@ -217,15 +213,11 @@ class Thumbnails:
         return self._read[name].get(state)
 
 
-def _states(storage: Storage, name: str) -> list[str]:
-    return [str(state) for state in _frame(storage, name, ["state"])["state"]]
-
-
 def _frame(storage: Storage, name: str, columns: list[str] | None = None) -> pd.DataFrame:
     try:
         return pd.read_parquet(io.BytesIO(storage.read(name)), columns=columns)
     except MissingError:  # a run joined it with another meanwhile
-        return pd.DataFrame({column: [] for column in columns or KEYS})
+        return pd.DataFrame({column: [] for column in columns or (*KEYS, "descriptor")})
 
 
 def _thumbnails(storage: Storage, name: str) -> dict[str, Thumbnail]:
@@ -237,22 +229,22 @@ def _thumbnails(storage: Storage, name: str) -> dict[str, Thumbnail]:
     return dict(zip(table["state"].to_pylist(), cubes, strict=True))
 
 
-def _lacking(storage: Storage, figures: str, frame: pd.DataFrame | None) -> set[str]:
+def _beside(figures: str) -> str:
+    return figures.removesuffix(".parquet") + _THUMBNAILS
+
+
+def _lacking(storage: Storage, figures: str, frame: pd.DataFrame, sizes: Mapping[str, int]) -> set[str]:
     """States of a part that have a descriptor, but no thumbnail beside it."""
-    frame = _frame(storage, figures, ["state", "descriptor"]) if frame is None else frame
-    if "descriptor" not in frame:
-        return set()
     wanted = {str(state) for state in frame["state"][frame["descriptor"].notna()]}
-    name = figures.removesuffix(".parquet") + _THUMBNAILS
-    if not wanted or _n_thumbnails(storage, name) >= len(wanted):
+    name = _beside(figures)
+    if not wanted or _n_thumbnails(storage, name, sizes.get(name, 0)) >= len(wanted):
         return set()
     return wanted - _thumbnails(storage, name).keys()
 
 
-def _n_thumbnails(storage: Storage, name: str) -> int:
+def _n_thumbnails(storage: Storage, name: str, size: int) -> int:
     """From the end of the file, where parquet says it: thumbnails are large."""
     try:
-        size = next((e.size for e in storage.list(name.rpartition("/")[0]) if e.path == name), 0)
         tail = storage.range(name, max(0, size - _TAIL), min(size, _TAIL)) if size else b""
     except MissingError:
         return 0
@@ -262,21 +254,21 @@ def _n_thumbnails(storage: Storage, name: str) -> int:
 def _known(storage: Storage, collection: str, wanted: Collection[str], adds_only: bool) -> set[str]:
     """The states that need no profile; unless it `adds_only`, parts that hold few volumes which are still
     there are written anew, joined, and what no part names is removed."""
-    names = {entry.path for entry in storage.list(f"{FOLDER}/{collection}")}
-    figures = sorted(name for name in names if not name.endswith(_THUMBNAILS))
+    sizes = {entry.path: entry.size for entry in storage.list(f"{FOLDER}/{collection}")}
+    figures = sorted(name for name in sizes if not name.endswith(_THUMBNAILS))
     parts = {name: _frame(storage, name) for name in figures}
     known: set[str] = set()
     live: dict[str, list[int]] = {}
     torn: set[str] = set()
     for name, frame in parts.items():
-        lacking = set() if adds_only else _lacking(storage, name, frame)
+        lacking = set() if adds_only else _lacking(storage, name, frame, sizes)
         torn |= {name} if lacking else set()
         states = [str(state) for state in frame["state"]]
         live[name] = [i for i, s in enumerate(states) if s in wanted and s not in known and s not in lacking]
         known |= {states[i] for i in live[name]}
     if adds_only:
         return known
-    for name in names - parts.keys():
+    for name in sizes.keys() - parts.keys():
         written = name.removesuffix(_THUMBNAILS) + ".parquet"
         if written not in parts and not storage.exists(written):
             storage.remove(name)  # its figures were not written any more
@@ -286,9 +278,9 @@ def _known(storage: Storage, collection: str, wanted: Collection[str], adds_only
         return known
     thumbnails: dict[str, Thumbnail] = {}
     for name in list(small):
-        there = _thumbnails(storage, name.removesuffix(".parquet") + _THUMBNAILS)
+        there = _thumbnails(storage, _beside(name))
         rows = parts[name].iloc[live[name]]
-        if "descriptor" in rows and not set(rows["state"][rows["descriptor"].notna()]) <= there.keys():
+        if not set(rows["state"][rows["descriptor"].notna()]) <= there.keys():
             small.remove(name)  # another run joins it at this moment
             continue
         thumbnails |= there
@@ -331,7 +323,7 @@ def _write_part(
     for name in in_place_of:
         if name != written:
             storage.remove(name)
-            storage.remove(name.removesuffix(".parquet") + _THUMBNAILS)
+            storage.remove(_beside(name))
 
 
 def _listed(values: NDArray[np.float32] | None) -> list[float] | None:

@@ -86,7 +86,7 @@ class Sizes:
 
 
 @dataclass
-class Search:
+class TwinSearch:
     """What came of one look for twins."""
 
     twins: list[Twins] = field(default_factory=list)
@@ -108,7 +108,7 @@ def find_twins(
     *,
     known: Callable[[int, int], float | None] = lambda first, second: None,
     is_late: Callable[[], bool] = lambda: False,
-) -> Search:
+) -> TwinSearch:
     """Pairs of different owners that are near twins.
 
     Parameters
@@ -126,7 +126,7 @@ def find_twins(
     is_late
         Asked before each pair is compared, after candidates were found: when it is, the others are left.
     """
-    found = Search()
+    found = TwinSearch()
     for first, second in candidate_pairs(descriptors, owners):
         likeness = known(first, second)
         if likeness is None:
