@@ -75,10 +75,10 @@ class Sizes:
     def agree(self, first: int, second: int, fit: Fit) -> bool:
         """Whether two images that were laid over each other are of one size."""
         one, other = ((self.mm[n] / self.voxels[n]).prod() for n in (first, second))
-        if max(one, other) > _MOST_FINER * min(one, other):
-            return False
+        is_finer = max(one, other) > _MOST_FINER * min(one, other)
         order = list(ORIENTATIONS[fit.way][0])
-        for sizes in (self.mm, self.voxels):
+        # of the same number of voxels none is finer, whatever a lost spacing says
+        for sizes in (self.voxels,) if is_finer else (self.mm, self.voxels):
             ratio = np.array(fit.scale) * sizes[second][order] / sizes[first]
             if np.all(np.abs(np.log(ratio)) < SIZE_TOLERANCE):
                 return True

@@ -90,6 +90,22 @@ def test_an_image_in_another_form_is_found_under_another_subject_and_no_other(tm
     assert near_twins(uri, rows.assign(obs_subject_id="one"), tables, None).is_sound
 
 
+def test_a_copy_that_lost_its_spacing_is_found(tmp_path: Path) -> None:
+    voxels = anatomy(2)
+    for subject, values, spacing in (("a", voxels, 3.0), ("b", voxels * 2, 1.0), ("c", anatomy(3), 1.0)):
+        folder = tmp_path / "d" / f"sub-{subject}"
+        folder.mkdir(parents=True)
+        image = nib.Nifti1Image(values, np.diag([spacing] * 3 + [1.0]))
+        image.to_filename(folder / f"sub-{subject}_T1w.nii")
+    uri = str(tmp_path / "store")
+    ingest_sources(
+        [tmp_path / "d"], uri, DatasetSettings(), budget=MemoryBudget(512), compute=Compute(workers=1)
+    )
+    rows, tables = read_inventory(uri), open_storage(str(tmp_path / "tables"), None)
+    keep_profiles(tables, uri, rows)
+    assert near_twins(uri, rows, tables, None).numbers["twins"] == 1
+
+
 def test_a_descriptor_is_the_same_however_the_image_is_turned() -> None:
     cube = np.random.default_rng(0).integers(0, 65535, (24, 24, 24)).astype(np.uint16)
     turned = np.stack([oriented(cube, way) for way in range(len(ORIENTATIONS))])
