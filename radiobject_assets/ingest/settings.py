@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.imaging.dicom.instance import READER
+from radiobject_assets.imaging.dicom.reader_version import READER
 
 
 def scan_version(dataset: DatasetSettings) -> str:

@@ -12,8 +12,6 @@ from typing import Literal
 
 from radiobject_assets.imaging.source import AttributeValue
 
-READER = 2
-"""Raised whenever a header gives another `Instance`: what was kept of files is then read once more."""
 TableKind = Literal["", "modality", "grey", "colour"]
 """What a lookup table gives: physical values, levels of a palette without colour, red, green and blue."""
 Triple = tuple[float, float, float]
