@@ -30,6 +30,11 @@ Held = dict[str, set[str]]
 """Tokens of instances, by token of their series."""
 
 
+def merged(one: Held, other: Held) -> Held:
+    """What either has."""
+    return {series: one.get(series, set()) | other.get(series, set()) for series in {*one, *other}}
+
+
 def uid_token(uid: str) -> str:
     """What a study, series or instance goes by: a digest of its UID."""
     return hashlib.blake2b(uid.strip(" \0").encode(), digest_size=12).hexdigest()
@@ -77,6 +82,15 @@ class Delivery:
     def waiting(self) -> Held:
         """What is here and not delivered."""
         return _held(self.staged)
+
+    def waiting_files(self) -> list[Path]:
+        """The files of that."""
+        return [file for _, file in _files(self.staged)]
+
+    @property
+    def lacks_marker(self) -> bool:
+        """Whether there is an arrival that is not marked as whole."""
+        return self.visible.is_dir() and not (self.visible / self.marker).exists()
 
     def path(self, series: str, instance: str) -> Path:
         """Where an instance waits."""
@@ -146,6 +160,12 @@ class Delivery:
             sync_path(self.landing)
         if self._last.exists():
             shutil.rmtree(self._last)
+
+
+def recover_deliveries(landing: Path, source: str) -> None:
+    """Finish what was killed between two renames, whichever study it was of."""
+    for left in source_folder(landing, source).glob("*.last"):
+        Delivery(landing, source, left.stem).delivered()
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:

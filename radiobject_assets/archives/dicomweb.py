@@ -7,9 +7,9 @@ would see that it was cut.
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,6 +107,15 @@ class Archive:
             found.update({uid: ListedStudy(uid, _number(one, _OF_STUDY)) for uid, one in answers.items()})
         return Listed(tuple(found.values()), next(filter(None, doubts), ""))
 
+    def study(self, uid: str) -> ListedStudy | None:
+        """A study that fits the query, whatever its day; None where the archive has none."""
+        for filters in study_queries(self._source.model_copy(update={"days": None}), date.min):
+            wanted = {"StudyInstanceUID": uid, **filters}
+            answers, _ = self._pages(_STUDY_UID, self._client.search_for_studies, search_filters=wanted)
+            if uid in answers:
+                return ListedStudy(uid, _number(answers[uid], _OF_STUDY))
+        return None
+
     def series(self, study: str) -> list[ListedSeries]:
         """All series of a study, and which of them the query asks for."""
         filters = {key: value for key, value in self._source.query.items() if key in SERIES_FILTERS}
@@ -114,9 +123,24 @@ class Archive:
             _SERIES_UID, self._client.search_for_series, study_instance_uid=study, fields=sorted(filters)
         )
         return [
-            ListedSeries(uid, _number(one, _OF_SERIES), _fits(one, filters, self._client.lookup_tag))
+            ListedSeries(uid, _number(one, _OF_SERIES), self._is_wanted(study, uid, one, filters))
             for uid, one in answers.items()
         ]
+
+    def _is_wanted(
+        self, study: str, series: str, answer: Mapping[str, Any], filters: Mapping[str, Any]
+    ) -> bool:
+        tags = {keyword: self._client.lookup_tag(keyword) for keyword in filters}
+        untold = [keyword for keyword, tag in tags.items() if tag not in answer]
+        if untold:
+            # an archive need not list every attribute; to take it as empty would pass over all its series
+            first = next(iter(self.instances(study, series)), None)
+            if first is None:
+                raise ArchiveError(f"source {self._name}: the archive does not tell {untold[0]} of a series")
+            with self._explained(f"the archive does not list {untold[0]} of a series; reading it"):
+                header = self._client.retrieve_instance_metadata(study, series, first)
+                answer = {**{tag: header.get(tag, {}) for tag in tags.values()}, **answer}
+        return all(_fits(_text(answer, tags[keyword]), wanted) for keyword, wanted in filters.items())
 
     def instances(self, study: str, series: str) -> list[str]:
         """SOPInstanceUIDs of a series."""
@@ -182,7 +206,7 @@ class Archive:
             raise ArchiveError(f"source {self._name}, {doing}: no connection, or it broke") from None
         except ArchiveError as error:
             raise ArchiveError(f"source {self._name}, {doing}: {error}") from None
-        except (OSError, MemoryError):
+        except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever an answer makes libraries stumble over
             kind = type(error).__name__
@@ -204,11 +228,10 @@ def _several(value: str | int | list[str | int]) -> list[str | int]:
     return value if isinstance(value, list) else [value]
 
 
-def _fits(answer: Mapping[str, Any], filters: Mapping[str, Any], tag: Callable[[str], str]) -> bool:
-    return all(
-        any(fnmatch.fnmatchcase(_text(answer, tag(key)), str(one)) for one in _several(wanted))
-        for key, wanted in filters.items()
-    )
+def _fits(text: str, wanted: str | int | list[str | int]) -> bool:
+    # wild are `*` and `?` alone (PS3.4, C.2.2.2.4): a bracket is a bracket
+    patterns = (re.escape(str(one)).replace(r"\*", ".*").replace(r"\?", ".") for one in _several(wanted))
+    return any(re.fullmatch(pattern, text, re.DOTALL) for pattern in patterns)
 
 
 def _text(answer: Mapping[str, Any], key: str) -> str:
@@ -251,6 +274,12 @@ def _secret(variable: str) -> str:
     value = os.environ.get(variable, "")
     if not value:
         raise ConfigurationError(f"the environment variable {variable}, which `sources` names, is not set")
+    if value != value.strip() or not value.isprintable():
+        # an error of the library that sends it would quote it
+        raise ConfigurationError(
+            f"the environment variable {variable}, which `sources` names, begins or ends with a space or "
+            "line break, or has a control character in it"
+        )
     return value
 
 

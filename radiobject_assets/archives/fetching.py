@@ -1,37 +1,52 @@
 """One pass over an archive: what is new there is fetched, counted, and delivered when it is whole.
 
 1. Studies that fit the query are listed. One that is as it was when it was delivered is passed over, and
-   looked into once a day.
+   looked into once a day; where the archive does not tell how many instances it has, after `every_s`. One
+   that waits here and is no longer listed is asked for by its UID; if the archive has none, that is told.
 2. Of the others some are worked on: those that were never looked at first, then who waits longest. What the
    archive lists of each series and is not here yet is fetched, the series at once if nothing of it is here,
    else instance by instance. An instance counts when it lies on the disk, whole, under the token of its UID:
    what is killed goes on from there.
 3. A study is delivered when every series is whole (`counting.SeriesCount`) and the archive has listed the
    same for the source's quiet period. One that stays short is asked for again, with longer and longer waits.
+
+What was delivered once and was taken out of the landing zone since is not fetched again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from radiobject_assets.archives.counting import SeriesCount, count_series
-from radiobject_assets.archives.deliveries import Delivery, Held, source_folder, uid_token
+from radiobject_assets.archives.deliveries import (
+    Delivery,
+    Held,
+    merged,
+    recover_deliveries,
+    source_folder,
+    uid_token,
+)
 from radiobject_assets.archives.dicomweb import Archive, ListedSeries, ListedStudy
+from radiobject_assets.archives.source_pass import SourcePass
 from radiobject_assets.archives.study_notes import (
     TOLD_AFTER,
     StudyNote,
+    keep_delivered_once,
+    listing_digest,
+    read_delivered_once,
     read_note,
+    studies_waiting,
     write_last_pass,
     write_note,
 )
-from radiobject_assets.archives.whole_instances import InstanceTokens, is_cut, tokens_of
+from radiobject_assets.archives.whole_instances import InstanceTokens, is_cut, study_uid, tokens_of
 from radiobject_assets.dataset.source_section import SourceConfig
 from radiobject_assets.errors import ArchiveError, LockedError, RadiObjectError
 from radiobject_assets.imaging.dicom.suppressed_output import pydicom_quietly
@@ -46,51 +61,6 @@ _LOOK_AGAIN_S = 24 * 3600.0
 _FAILURES = 3
 
 
-@dataclass(frozen=True)
-class SourcePass:
-    """What one pass over a source did and found; names nobody."""
-
-    source: str
-    studies: int = 0
-    """That fit the query."""
-    delivered: int = 0
-    """That became an arrival in this pass, or a larger one."""
-    fetched: int = 0
-    """Instances that came."""
-    duplicates: int = 0
-    """Instances that came a second time."""
-    settling: int = 0
-    """Studies that are whole here, and may still grow there."""
-    short: int = 0
-    """Studies of which the archive announces more than it sent."""
-    left: int = 0
-    """Studies that the next pass works on."""
-    withdrawn: int = 0
-    """Instances that were delivered and that the archive no longer lists, of the studies looked into."""
-    examples: tuple[str, ...] = ()
-    """Of the short ones: the numbers of some series."""
-    problem: str = ""
-    """What ended the pass early, or puts its result in doubt."""
-    wait_s: float | None = None
-    """Seconds until the first of the settling can be delivered."""
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether nothing is short, and nothing went wrong."""
-        return not self.short and not self.problem
-
-    def sentence(self) -> str:
-        """All of it in one sentence."""
-        parts = [f"source {self.source}: {self.studies} studies, {self.delivered} delivered"]
-        parts += [f"{self.fetched} instances fetched"] if self.fetched else []
-        parts += [f"{self.duplicates} came twice"] if self.duplicates else []
-        parts += [f"{self.settling} may still grow"] if self.settling else []
-        parts += [f"{self.short} short ({'; '.join(self.examples)})"] if self.short else []
-        parts += [f"{self.withdrawn} instances withdrawn by the archive, kept here"] if self.withdrawn else []
-        parts += [f"{self.left} left for the next pass"] if self.left else []
-        return ", ".join([*parts, *filter(None, [self.problem])])
-
-
 def fetch(
     name: str,
     source: SourceConfig,
@@ -99,7 +69,7 @@ def fetch(
     folder: Path = Path(),
     marker: str = "_COMPLETE",
     clock: Callable[[], float] = time.time,
-    is_impatient: bool = False,
+    anew_since_s: float | None = None,
     on_study: Callable[[int, int], None] = lambda done, of: None,
 ) -> SourcePass:
     """Make one pass over a source.
@@ -116,8 +86,8 @@ def fetch(
         `arrivals.complete_marker`.
     clock
         Seconds since the epoch.
-    is_impatient
-        Ask for what is short now, whatever it waits for.
+    anew_since_s
+        Ask for what is short, whatever it waits for, unless that was done since (seconds since the epoch).
     on_study
         Progress: called with the number of studies done and of those to do.
 
@@ -134,15 +104,19 @@ def fetch(
         with file_lock(own / "lock", wait_s=0):
             try:
                 archive = Archive(name, source, folder)
-                done = _Pass(name, source, landing, marker, archive, clock).run(is_impatient, on_study)
+                done = _Pass(name, source, landing, marker, archive, clock, anew_since_s).run(on_study)
             except (RadiObjectError, OSError) as error:
-                said = error.public_text if isinstance(error, RadiObjectError) else f"{error.strerror}"
+                said = error.public_text if isinstance(error, RadiObjectError) else _said(error)
                 _leave(landing, SourcePass(name, problem=said), clock())
                 raise
             _leave(landing, done, clock())
             return done
     except LockedError:
         return SourcePass(name, problem="another process is fetching from it")
+
+
+def _said(error: OSError) -> str:
+    return error.strerror or type(error).__name__  # its text may hold a path
 
 
 def _leave(landing: Path, done: SourcePass, now_s: float) -> None:
@@ -158,71 +132,133 @@ class _Pass:
     marker: str
     archive: Archive
     clock: Callable[[], float]
+    anew_since_s: float | None
 
     def __post_init__(self) -> None:
         self.done = SourcePass(self.name)
         self.failures = 0
 
-    def run(self, is_impatient: bool, on_study: Callable[[int, int], None]) -> SourcePass:
-        now_s = self.clock()
+    def run(self, on_study: Callable[[int, int], None]) -> SourcePass:
+        recover_deliveries(self.landing, self.name)
         try:
-            found = self.archive.studies(datetime.fromtimestamp(now_s).date())
+            found = self.archive.studies(datetime.fromtimestamp(self.clock()).date())
         except ArchiveError as error:
             return replace(self.done, problem=str(error))
         self.done = replace(self.done, studies=len(found.studies), problem=found.doubt)
         notes = {one: read_note(self.landing, self.name, uid_token(one.uid)) for one in found.studies}
-        due = [study for study, note in notes.items() if self._is_due(study, note, is_impatient)]
+        if not found.doubt:
+            notes |= self._no_longer_listed(notes)
+        due = [study for study, note in notes.items() if self._is_due(study, note)]
         for study in notes.keys() - set(due):
-            self._tell_short(notes[study].short)
-        # what has come and been quiet for long enough is not held back by what is new
-        ready = [study for study in due if self._is_ready(notes[study])]
-        others = sorted((notes[s].looked_s, s.uid, s) for s in set(due) - set(ready))
-        work = [*ready, *(study for _, _, study in others[: self.source.studies_at_once])]
+            self._tell_waiting(notes[study])
+        # what has come and been quiet for long enough is not held back by what is new, but what fails is last
+        oldest_first = sorted(due, key=lambda study: (notes[study].looked_s, study.uid))
+        ready = [study for study in oldest_first if self._is_ready(notes[study])]
+        others = [study for study in oldest_first if not self._is_ready(notes[study])]
+        work = [*ready, *others[: self.source.studies_at_once]]
         self.done = replace(self.done, left=len(due) - len(work))
+        unwritable: OSError | None = None
         for number, study in enumerate(work):
             on_study(number, len(work))
             try:
                 self._study(study, notes[study])
+                continue
             except ArchiveError as error:
-                self.failures += 1
                 self.done = replace(self.done, problem=str(error))
-                if self.failures >= _FAILURES:
-                    self.done = replace(self.done, left=self.done.left + len(work) - number - 1)
-                    break
+            except OSError as error:  # of this study perhaps; the others are tried
+                unwritable = unwritable or error
+            self._failed(study)
+            if self.failures >= _FAILURES:
+                self.done = replace(self.done, left=self.done.left + len(work) - number - 1)
+                break
+        if unwritable is not None:
+            raise unwritable
         return self.done
 
-    def _is_due(self, study: ListedStudy, note: StudyNote, is_impatient: bool) -> bool:
-        now_s = self.clock()
-        waits = note.looked_s <= now_s < note.next_try_s
+    def _failed(self, study: ListedStudy) -> None:
+        self.failures += 1
+        token = uid_token(study.uid)
+        with suppress(OSError):
+            note = read_note(self.landing, self.name, token)
+            write_note(self.landing, self.name, token, replace(note, looked_s=self.clock(), failed=True))
+
+    def _no_longer_listed(self, listed: Collection[ListedStudy]) -> Mapping[ListedStudy, StudyNote]:
+        """Of the studies that wait here and are not listed: those that the archive has all the same."""
+        known, there = {uid_token(one.uid) for one in listed}, {}
+        for token in studies_waiting(self.landing, self.name):
+            delivery = Delivery(self.landing, self.name, token, self.marker)
+            if token in known or not (files := delivery.waiting_files()):
+                continue
+            note = read_note(self.landing, self.name, token)
+            if (note.short or note.left_s) and self._waits(note):
+                self._tell_waiting(note)
+                continue
+            uid = study_uid(files[0])
+            try:
+                study = self.archive.study(uid) if uid_token(uid) == token else None
+            except ArchiveError as error:
+                self.done = replace(self.done, problem=str(error))
+                self.failures += 1
+                if self.failures >= _FAILURES:
+                    break
+                continue
+            if study is not None:
+                there[study] = replace(note, left_s=0.0, next_try_s=0.0) if note.left_s else note
+                continue
+            if note.is_new and note.looked_s - note.since_s >= self.source.quiet_period_s:
+                try:
+                    note = self._deliver(delivery, note)
+                except OSError as error:  # of this study perhaps; the others are tried
+                    self.done = replace(self.done, problem=f"study {token}: {_said(error)}")
+                    continue
+            else:
+                now_s = self.clock()
+                note = replace(note, left_s=note.left_s or now_s, next_try_s=now_s + _LOOK_AGAIN_S)
+                self._tell_waiting(note)
+            write_note(self.landing, self.name, token, note)
+        return there
+
+    def _waits(self, note: StudyNote) -> bool:
+        is_asked_for = self.anew_since_s is not None and note.looked_s < self.anew_since_s
+        return not is_asked_for and note.looked_s <= self.clock() < note.next_try_s
+
+    def _is_due(self, study: ListedStudy, note: StudyNote) -> bool:
         if note.short:
-            return is_impatient or not waits
-        is_old = note.delivered and note.delivered == note.listed and study.announced is not None
-        if is_old and study.announced == note.announced:
-            return not 0 <= now_s - note.looked_s < _LOOK_AGAIN_S
-        return True
+            return not self._waits(note)
+        if not note.listed or note.failed or note.left_s or self._is_ready(note):
+            return True
+        if study.announced != note.announced:
+            return True
+        if note.is_new and study.announced is not None:
+            return False  # it is asked for again when it has been quiet for long enough
+        again_s = _LOOK_AGAIN_S if study.announced is not None else self.source.every_s
+        return not 0 <= self.clock() - note.looked_s < again_s
 
     def _is_ready(self, note: StudyNote) -> bool:
-        is_new = bool(note.listed) and note.delivered != note.listed and not note.short
-        return is_new and self.clock() - note.since_s >= self.source.quiet_period_s
+        quiet_s = self.source.quiet_period_s
+        return note.is_new and not 0 < note.settles_s(quiet_s, self.clock()) <= quiet_s
 
     def _study(self, study: ListedStudy, note: StudyNote) -> None:
         delivery = Delivery(self.landing, self.name, uid_token(study.uid), self.marker)
         every, began_s = self.archive.series(study.uid), self.clock()
         wanted = [series for series in every if series.is_wanted]
         listed = {s: self.archive.instances(study.uid, s.uid) for s in wanted}
-        digest = _digest(listed.values())
+        digest = listing_digest(listed.values())
         note = replace(
             note,
             looked_s=began_s,
             announced=study.announced,
             listed=digest,
             since_s=note.since_s if note.listed == digest else began_s,
+            failed=False,
+            left_s=0.0,
         )
-        delivered = delivery.delivered()
-        # an arrival that was taken away after it had come is not fetched again while the archive has no more
-        if not delivered and note.delivered == digest:
-            write_note(self.landing, self.name, delivery.study, note)
-            return
+        # what was taken away after it had come is not fetched again
+        once = read_delivered_once(self.landing, self.name, delivery.study)
+        delivered = merged(delivery.delivered(), once)
+        for series in every:
+            if not series.is_wanted:  # any more: a part of it would be delivered with the others
+                shutil.rmtree(delivery.staged / uid_token(series.uid), ignore_errors=True)
         problem: ArchiveError | None = None
         for series in wanted:
             try:
@@ -241,30 +277,38 @@ class _Pass:
                 for one in short:
                     if one.series and one.unlisted:
                         shutil.rmtree(delivery.staged / one.series, ignore_errors=True)
-            self._tell_short(short)
+            self._tell_waiting(note)
         else:
             self.failures = 0
-            note = self._whole(delivery, replace(note, short=(), tries=0, next_try_s=0.0), delivered, listed)
+            note = self._whole(delivery, replace(note, short=(), tries=0, next_try_s=0.0), listed)
         write_note(self.landing, self.name, delivery.study, note)
         if problem is not None:
             self.done = replace(self.done, problem=str(problem))
 
     def _whole(
-        self, delivery: Delivery, note: StudyNote, delivered: Held, listed: dict[ListedSeries, list[str]]
+        self, delivery: Delivery, note: StudyNote, listed: Mapping[ListedSeries, list[str]]
     ) -> StudyNote:
         known = {uid_token(uid) for uids in listed.values() for uid in uids}
-        withdrawn = len(set().union(*delivered.values()) - known) if delivered else 0
+        there = delivery.delivered()
+        withdrawn = len(set().union(*there.values()) - known) if there else 0
         self.done = replace(self.done, withdrawn=self.done.withdrawn + withdrawn)
-        if not delivery.staged.exists():
-            return replace(note, delivered=note.listed) if delivered or not known else note
-        waits_s = note.since_s + self.source.quiet_period_s - self.clock()
-        if 0 < waits_s <= self.source.quiet_period_s:
-            first_s = waits_s if self.done.wait_s is None else min(waits_s, self.done.wait_s)
-            self.done = replace(self.done, settling=self.done.settling + 1, wait_s=first_s)
+        keep_delivered_once(self.landing, self.name, delivery.study, there)
+        if not delivery.waiting_files():
+            if delivery.lacks_marker:  # killed at the last step
+                delivery.deliver()
+            return replace(note, delivered=note.listed)
+        if not self._is_ready(note):
+            self._tell_waiting(note)
             return note
+        # what is killed from here on is known to be whole, also when the archive no longer lists it
+        write_note(self.landing, self.name, delivery.study, note)
+        return self._deliver(delivery, note)
+
+    def _deliver(self, delivery: Delivery, note: StudyNote) -> StudyNote:
         instances = delivery.deliver()
+        keep_delivered_once(self.landing, self.name, delivery.study, delivery.delivered())
         self.done = replace(self.done, delivered=self.done.delivered + 1)
-        return replace(note, delivered=note.listed, instances=instances)
+        return replace(note, delivered=note.listed, instances=instances, left_s=0.0, next_try_s=0.0)
 
     def _counts(
         self,
@@ -287,6 +331,9 @@ class _Pass:
                     waiting=waiting.get(name, ()),
                 )
             )
+        # a series that the archive has no more may have come in part
+        for name in sorted(waiting.keys() - {uid_token(series.uid) for series in listed}):
+            counts.append(SeriesCount(name, None, 0, 0, len(waiting[name])))
         others = [series.announced for series in every if not series.is_wanted]
         if self.source.numbers == "hold" and study.announced is not None and None not in others:
             # a list of series that was cut short would look whole
@@ -347,13 +394,13 @@ class _Pass:
         here.add(wanted.instance)
         self.done = replace(self.done, fetched=self.done.fetched + 1)
 
-    def _tell_short(self, short: Sequence[SeriesCount]) -> None:
-        if not short:
-            return
-        examples = (*self.done.examples, *(one.sentence() for one in short[:1]))
-        self.done = replace(self.done, short=self.done.short + 1, examples=examples[:3])
-
-
-def _digest(listed: Collection[Collection[str]]) -> str:
-    uids = sorted({uid_token(uid) for one in listed for uid in one})
-    return hashlib.blake2b("\n".join(uids).encode(), digest_size=12).hexdigest()
+    def _tell_waiting(self, note: StudyNote) -> None:
+        if note.left_s:
+            self.done = replace(self.done, left_query=self.done.left_query + 1)
+        elif note.short:
+            examples = (*self.done.examples, note.short[0].sentence())
+            self.done = replace(self.done, short=self.done.short + 1, examples=examples[:3])
+        elif note.is_new:
+            waits_s = max(note.settles_s(self.source.quiet_period_s, self.clock()), 0.0)
+            first_s = waits_s if self.done.wait_s is None else min(waits_s, self.done.wait_s)
+            self.done = replace(self.done, settling=self.done.settling + 1, wait_s=first_s)

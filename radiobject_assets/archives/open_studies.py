@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from radiobject_assets.archives.study_notes import notes_folder, told_notes
+from radiobject_assets.archives.study_notes import notes_folder, read_last_pass, told_notes
 from radiobject_assets.dataset.dataset_yaml import RECEIVED, DatasetSettings
+
+_PASSES, _SILENT_S = 3, 3600.0
+"""A source that was not asked for so many of its times, and for an hour, is told of."""
 
 
 @dataclass(frozen=True)
@@ -14,9 +18,11 @@ class OpenStudy:
 
     source: str
     study: str
-    """Its token."""
+    """Its token; "" for the source as a whole."""
     said: str
     """What is wrong with it."""
+    has_left: bool = False
+    """Whether the archive no longer lists it."""
 
     @property
     def is_received(self) -> bool:
@@ -34,14 +40,31 @@ class OpenStudies:
 
 
 def open_studies(settings: DatasetSettings, now_s: float) -> OpenStudies:
-    """The studies that stay short, and those whose sender broke off and has not come back for an hour."""
+    """The studies that stay short or left the query, those whose sender broke off and has not come back
+    for an hour, and the sources that gave no answer or were not asked."""
     places = {name: settings.delivery_place(one.into) for name, one in settings.sources.items()}
     if settings.receiver is not None:
         places[RECEIVED] = settings.delivery_place(settings.receiver.into)
     looked_at = sum(len(list(notes_folder(place, name).glob("*/*.json"))) for name, place in places.items())
     found = [
-        OpenStudy(name, study, note.sentence())
+        OpenStudy(name, study, note.sentence(), bool(note.left_s))
         for name, place in places.items()
         for study, note in told_notes(place, name, now_s).items()
     ]
-    return OpenStudies(looked_at, tuple(found))
+    silent = [
+        OpenStudy(name, "", said)
+        for name, one in settings.sources.items()
+        if (said := _silence(places[name], name, one.every_s, now_s))
+    ]
+    return OpenStudies(looked_at, (*silent, *found))
+
+
+def _silence(place: Path, name: str, every_s: float, now_s: float) -> str:
+    """Why a source may have more than anybody knows; "" if nothing says so."""
+    last = read_last_pass(place, name)
+    if last.get("problem"):
+        return f"its last pass ended so: {last['problem']}"
+    waited_s = now_s - float(last.get("ended_s", now_s))
+    if waited_s > max(_PASSES * every_s, _SILENT_S):
+        return f"no pass over it has ended for {waited_s / 3600:.0f} h"
+    return ""

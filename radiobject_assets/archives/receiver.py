@@ -114,22 +114,18 @@ def _serve(
     on_ready: Callable[[int], None],
     on_delivered: Callable[[str], None],
 ) -> None:
+    from radiobject_assets.archives.listening import listen
+
     for noisy in ("pynetdicom", "pydicom"):  # they log what senders say
         logging.getLogger(noisy).setLevel(logging.CRITICAL + 1)
     warnings.filterwarnings("ignore", module="pydicom")
     desk = _Desk(config, reception)
     try:
-        server = _entity(config).start_server(
-            (config.host, config.port),
-            block=False,
-            ssl_context=_tls(config, folder),
-            evt_handlers=desk.handlers(),
-        )
+        server = listen(_entity(config), (config.host, config.port), _tls(config, folder), desk.handlers())
     except OSError as error:
         raise ConfigurationError(
             f"the receiver can't listen on {config.host} port {config.port}: {error.strerror}"
         ) from None
-    assert server is not None
     try:
         on_ready(server.server_address[1])
         while not stop.wait(_POLL_S):

@@ -17,12 +17,12 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from radiobject_assets.archives.deliveries import Delivery, source_folder, uid_token
-from radiobject_assets.archives.study_notes import notes_folder, read_note, write_note
+from radiobject_assets.archives.deliveries import Delivery, recover_deliveries, uid_token
+from radiobject_assets.archives.study_notes import read_note, studies_waiting, write_note
 from radiobject_assets.archives.whole_instances import tokens_of
 from radiobject_assets.dataset.dataset_yaml import RECEIVED
 
@@ -132,31 +132,36 @@ class Reception:
                     replace(note, looked_s=now_s, open_s=0.0 if is_over else note.open_s),
                 )
 
-    def deliver_closed(self) -> list[str]:
+    def deliver_closed(self) -> Iterator[str]:
         """Deliver the studies that are closed; tokens of those that were delivered.
 
         Raises
         ------
         OSError
-            The landing zone can't be written.
+            One could not be delivered; the others were.
         """
-        done = []
+        problem: OSError | None = None
         for study in waiting_studies(self._landing):
             with self._lock:
                 note = read_note(self._landing, RECEIVED, study)
                 quiet_s = self._clock() - note.looked_s
                 if note.open_s or note.refused or 0 <= quiet_s < self._quiet_s:
                     continue
-                instances = self._delivery(study).deliver()
-                write_note(self._landing, RECEIVED, study, replace(note, instances=instances))
+                try:
+                    instances = self._delivery(study).deliver()
+                    write_note(self._landing, RECEIVED, study, replace(note, instances=instances))
+                except OSError as error:
+                    _log.error("study %s can't be delivered: %s", study, error.strerror)
+                    problem = problem or error
+                    continue
             _log.info("study %s was delivered: %d instances", study, instances)
-            done.append(study)
-        return done
+            yield study
+        if problem is not None:
+            raise problem
 
     def recover(self) -> None:
         """Finish what a killed receiver left between two steps."""
-        for left in source_folder(self._landing, RECEIVED).glob("*.last"):
-            self._delivery(left.stem).delivered()
+        recover_deliveries(self._landing, RECEIVED)
 
     def _delivery(self, study: str) -> Delivery:
         return Delivery(self._landing, RECEIVED, study, self._marker)
@@ -208,10 +213,7 @@ class Reception:
 
 def waiting_studies(landing: Path) -> list[str]:
     """Tokens of the studies that came from senders and are not delivered."""
-    folder = source_folder(landing, RECEIVED)
-    notes = notes_folder(landing, RECEIVED).name
-    named = (path for path in folder.glob("*") if path.is_dir() and not path.suffix)
-    return sorted(path.name for path in named if path.name not in (notes, INCOMING))
+    return [study for study in studies_waiting(landing, RECEIVED) if study != INCOMING]
 
 
 def close_study(landing: Path, study: str) -> bool:

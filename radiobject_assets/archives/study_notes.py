@@ -5,15 +5,16 @@ They hold tokens, counts and times alone. Losing one costs one more look at its 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from radiobject_assets.archives.counting import SeriesCount
-from radiobject_assets.archives.deliveries import source_folder
+from radiobject_assets.archives.deliveries import Held, merged, source_folder, uid_token
 from radiobject_assets.system.durable_files import write_whole
 from radiobject_assets.system.folders import make_folder
 
@@ -51,14 +52,35 @@ class StudyNote:
     """Of the receiver: since when an association that sent of it has not ended in order; 0: all have."""
     refused: tuple[str, ...] = ()
     """Of the receiver: instances that were refused and have not come since."""
+    failed: bool = False
+    """Whether the archive gave no answer about it when it was last asked, at `looked_s`."""
+    left_s: float = 0.0
+    """Since when the archive no longer lists it, while something of it waits here; 0: it does."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether all that was listed has come, and is not delivered."""
+        return bool(self.listed) and self.delivered != self.listed and not self.short and not self.failed
+
+    def settles_s(self, quiet_s: float, now_s: float) -> float:
+        """Seconds until it was listed so for a quiet period."""
+        return self.since_s + quiet_s - now_s
 
     def is_told(self, now_s: float) -> bool:
         """Whether somebody should look at it."""
         is_left = bool(self.open_s or self.refused) and now_s - self.looked_s > TOLD_AFTER_S
-        return is_left or bool(self.short and self.tries >= TOLD_AFTER)
+        # after a day without another try nobody asks any more: it left the query, or no pass is made
+        tried_s = max(self.looked_s, self.next_try_s)
+        is_given_up = bool(self.short or self.failed) and now_s - tried_s > _LONGEST_S
+        is_short = bool(self.short) and self.tries >= TOLD_AFTER
+        return is_left or is_short or is_given_up or bool(self.left_s)
 
     def sentence(self) -> str:
         """What is wrong with it, in words."""
+        if self.left_s:
+            return "the archive no longer lists it, and what came of it waits here"
+        if self.failed and not self.short:
+            return "the archive gave no answer about it"
         if self.short:
             return "; ".join(one.sentence() for one in self.short[:2])
         refused = f", {len(self.refused)} instances were refused for want of room" if self.refused else ""
@@ -70,6 +92,12 @@ class StudyNote:
         tries = 1 if came and self.short else self.tries + 1
         wait_s = min(_LONGEST_S, every_s * 2 ** (tries - 1))
         return replace(self, short=short, tries=tries, next_try_s=now_s + wait_s)
+
+
+def listing_digest(listed: Collection[Collection[str]]) -> str:
+    """`StudyNote.listed` of the SOPInstanceUIDs of each series."""
+    uids = sorted({uid_token(uid) for one in listed for uid in one})
+    return hashlib.blake2b("\n".join(uids).encode(), digest_size=12).hexdigest()
 
 
 def notes_folder(landing: Path, source: str) -> Path:
@@ -102,14 +130,36 @@ def write_note(landing: Path, source: str, study: str, note: StudyNote) -> None:
 
 def told_notes(landing: Path, source: str, now_s: float) -> Mapping[str, StudyNote]:
     """Of all studies of a source those that somebody should look at, by token."""
+    words = ('"short"', '"open_s"', '"refused"', '"failed"', '"left_s"')
     found = {}
     for path in sorted(notes_folder(landing, source).glob("*/*.json")):
-        # most are whole, and hold neither word
-        if any(word in path.read_text(encoding="utf-8") for word in ('"short"', '"open_s"', '"refused"')):
+        # most are whole, and hold none of the words
+        text = path.read_text(encoding="utf-8")
+        if any(word in text for word in words):
             note = read_note(landing, source, path.stem)
             if note.is_told(now_s):
                 found[path.stem] = note
     return found
+
+
+def read_delivered_once(landing: Path, source: str, study: str) -> Held:
+    """Tokens of all instances of a study that were ever delivered, also where they were taken away since."""
+    return {series: set(instances) for series, instances in _read(_once(landing, source, study)).items()}
+
+
+def keep_delivered_once(landing: Path, source: str, study: str, delivered: Held) -> None:
+    """Keep that these were delivered. Beside the note: it is read with its study alone, and may be long."""
+    before = read_delivered_once(landing, source, study)
+    after = merged(before, delivered)
+    if after != before:
+        told = {series: sorted(instances) for series, instances in sorted(after.items())}
+        write_whole(_once(landing, source, study), json.dumps(told, separators=(",", ":")))
+
+
+def studies_waiting(landing: Path, source: str) -> list[str]:
+    """Tokens of the studies of which something has come and is not delivered."""
+    named = (path for path in source_folder(landing, source).glob("*") if path.is_dir() and not path.suffix)
+    return sorted(path.name for path in named if path != notes_folder(landing, source))
 
 
 def read_last_pass(landing: Path, source: str) -> Mapping[str, Any]:
@@ -126,6 +176,10 @@ def write_last_pass(landing: Path, source: str, told: Mapping[str, Any]) -> None
 
 def _note(landing: Path, source: str, study: str) -> Path:
     return notes_folder(landing, source) / study[:2] / f"{study}.json"
+
+
+def _once(landing: Path, source: str, study: str) -> Path:
+    return _note(landing, source, study).with_suffix(".once")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -35,6 +35,12 @@ def tokens_of(file: Path) -> InstanceTokens | None:
     return InstanceTokens(*map(uid_token, uids)) if all(uids) else None
 
 
+def study_uid(file: Path) -> str:
+    """StudyInstanceUID of a file; "" where it can't be read."""
+    record = scan_file(file, file.parent)
+    return record.study_uid if isinstance(record, Instance) else ""
+
+
 def is_cut(dataset: Dataset) -> bool:
     """Whether an instance that was read from an answer ends before it should.
 

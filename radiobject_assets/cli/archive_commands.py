@@ -15,7 +15,7 @@ from radiobject_assets.cli.output import JsonFlag, out, print_json, progress
 from radiobject_assets.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from radiobject_assets.archives.fetching import SourcePass
+    from radiobject_assets.archives.source_pass import SourcePass
     from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 
 _DATASET = typer.Option(help="dataset.yaml with `sources` and `receiver`.")
@@ -34,8 +34,8 @@ def fetch_studies(
     """Ask the archives of dataset.yaml for what is new, and deliver what is whole into the landing zone.
 
     It waits until the archive has been quiet about every study that it began (`quiet_period_s`). What was
-    interrupted goes on with the same command. Exit code 1: an archive announces more than it sent, or gave
-    no answer. 2: could not run.
+    interrupted goes on with the same command. Exit code 1: an archive announces more than it sent, no longer
+    lists what it began to send, or gave no answer. 2: could not run.
     """
     settings = _settings(dataset)
     unknown = [name for name in source or () if name not in settings.sources]
@@ -55,7 +55,7 @@ def _passes(settings: DatasetSettings, name: str, once: bool) -> Iterator[Source
     """Passes over a source, as many as it takes."""
     from radiobject_assets.archives.fetching import fetch
 
-    config = settings.sources[name]
+    config, began_s = settings.sources[name], time.time()
     while True:
         with progress(f"studies of {name}") as report:
             done = fetch(
@@ -64,7 +64,7 @@ def _passes(settings: DatasetSettings, name: str, once: bool) -> Iterator[Source
                 settings.delivery_place(config.into),
                 folder=settings.folder,
                 marker=settings.arrivals.complete_marker,
-                is_impatient=True,
+                anew_since_s=began_s,
                 on_study=lambda number, of: report(number, of, ""),
             )
         yield done

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from radiobject_assets.archives.open_studies import OpenStudies
+from radiobject_assets.archives.open_studies import OpenStudies, OpenStudy
 from radiobject_assets.diagnostics import kinds
-from radiobject_assets.diagnostics.findings import Finding, Report
+from radiobject_assets.diagnostics.findings import Finding, Kind, Report
 from radiobject_assets.imaging.reasons import Reason
 
 # One series in five, as a rule of thumb: localizers and scouts that an archive sends along are fewer.
@@ -156,11 +156,16 @@ def sources_still_there(
 def archives_sent_all(studies: OpenStudies) -> Report:
     """Every study that archives announced, or that senders began to send, has come whole."""
     findings = tuple(
-        Finding(
-            kinds.SENDER_LEFT if one.is_received else kinds.ARCHIVE_SHORT,
-            f"study {one.study} of {one.source}",
-            one.said,
-        )
+        Finding(_kind(one), f"study {one.study} of {one.source}" if one.study else one.source, one.said)
         for one in studies.found
     )
-    return Report(studies.looked_at, "studies", findings, {"short_studies": len(findings)})
+    short = sum(1 for one in studies.found if one.study)
+    return Report(studies.looked_at, "studies", findings, {"short_studies": short})
+
+
+def _kind(one: OpenStudy) -> Kind:
+    if not one.study:
+        return kinds.ARCHIVE_SILENT
+    if one.is_received:
+        return kinds.SENDER_LEFT
+    return kinds.STUDY_LEFT_QUERY if one.has_left else kinds.ARCHIVE_SHORT

@@ -361,6 +361,30 @@ ARCHIVE_SHORT = Kind(
         command="radiobject-assets fetch",
     ),
 )
+ARCHIVE_SILENT = Kind(
+    "archive_silent",
+    _WARN,
+    "an archive gave no answer, or was not asked",
+    "What came in there since is missing in the data set, and nobody knows how much that is.",
+    Mend(
+        "See what the message says of the archive (`sources` of dataset.yaml), and whether the daemon and "
+        "its `sources_sensor` run. It is asked again by itself; the command asks at once.",
+        is_safe=True,
+        command="radiobject-assets fetch",
+    ),
+)
+STUDY_LEFT_QUERY = Kind(
+    "study_left_query",
+    _WARN,
+    "an archive no longer lists a study of which a part has come",
+    "The study is held back, since nobody knows what is missing of it: it is missing in the data set.",
+    Mend(
+        "If `query` was made narrower, widen it until the study has come. If the archive deleted it, what "
+        "came lies in `.archives` of the landing zone, by source and study: remove that folder, or hand it "
+        "in as an arrival of your own.",
+        is_safe=False,
+    ),
+)
 SENDER_LEFT = Kind(
     "sender_left",
     _WARN,

@@ -16,7 +16,8 @@ import pydicom
 import pytest
 
 from radiobject_assets.archives.deliveries import uid_token
-from radiobject_assets.archives.fetching import SourcePass, fetch
+from radiobject_assets.archives.fetching import fetch
+from radiobject_assets.archives.source_pass import SourcePass
 from radiobject_assets.dataset.source_section import SourceConfig
 from radiobject_assets.errors import ConfigurationError
 from tests.archives.conftest import arrivals, assert_same, uids
@@ -32,7 +33,7 @@ def proxy(orthanc: Orthanc) -> Iterator[Proxy]:
 
 def ask(url: str, landing: Path, **settings: Any) -> SourcePass:
     return fetch(
-        "pacs", SourceConfig(url=url, **{"quiet_period_s": 0, **settings}), landing, is_impatient=True
+        "pacs", SourceConfig(url=url, **{"quiet_period_s": 0, **settings}), landing, anew_since_s=time.time()
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import requests
 from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 
+from radiobject_assets.archives.deliveries import uid_token
 from radiobject_assets.archives.open_studies import open_studies
 from radiobject_assets.dataset.dataset_yaml import load_dataset
 from tests.archives.conftest import arrivals, assert_same, uids
@@ -301,6 +303,27 @@ def test_a_corrected_instance_takes_the_place_of_the_one_that_was_there(
     assert len(uids(receiver.landing)) == 4
 
 
+def test_a_study_that_can_not_be_delivered_holds_up_no_other(
+    receiver: Receiver, phantoms: list[list[Path]]
+) -> None:
+    by_token = sorted(
+        (uid_token(str(pydicom.dcmread(files[0]).StudyInstanceUID)), files) for files in phantoms
+    )
+    (first, bad), (other, good) = by_token
+    series = uid_token(str(pydicom.dcmread(bad[0]).SeriesInstanceUID))
+    in_the_way = receiver.landing / f"received-{first}"
+    in_the_way.mkdir(parents=True)
+    (in_the_way / series).write_bytes(b"a file where the series' folder goes")
+    receiver.start()
+    association = sender(receiver.port, [*bad, *good])
+    assert set(send(association, [*bad[:1], *good])) == {SUCCESS}
+    association.release()
+    until((receiver.landing / f"received-{other}" / "_COMPLETE").exists)
+    assert f"study {first} can't be delivered" in receiver.log
+    shutil.rmtree(in_the_way)
+    until((in_the_way / "_COMPLETE").exists)
+
+
 def test_dcmtk_sends(receiver: Receiver, real_series: list[Path]) -> None:
     if shutil.which("storescu") is None:
         pytest.skip("storescu is not installed (Debian: dcmtk)")
@@ -360,9 +383,13 @@ def test_only_who_has_a_certificate_of_ours_sends_over_tls(
         context.load_cert_chain(tmp_path / f"{name}.pem", tmp_path / f"{name}.key")
         return sender(receiver.port, phantoms[0], tls_args=(context, None))
 
+    # two who connect and say nothing, and one who goes at once, hold up nobody
+    silent = [socket.create_connection(("127.0.0.1", receiver.port)) for _ in range(3)]
+    silent.pop().close()
     assert not over_tls("theirs").is_established
     assert not sender(receiver.port, phantoms[0]).is_established  # without TLS
     association = over_tls("ours")
     assert set(send(association, phantoms[0][:3])) == {SUCCESS}
     association.release()
+    assert len(silent) == 2
     until(lambda: len(uids(receiver.landing)) == 3)

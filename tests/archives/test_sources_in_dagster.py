@@ -106,6 +106,9 @@ def test_an_archive_that_is_down_fails_no_run_and_is_asked_again_later(home: Hom
         later = tick(definitions, instance)
     assert not later.run_requests
     assert "HTTP 500" in later.skip_message or "no connection" in later.skip_message
+    report = home.check("raw_dicom", "archives_sent_all")["archives_sent_all"]
+    assert not report.passed
+    assert "an archive gave no answer, or was not asked" in report.description
 
 
 def test_without_sources_there_is_nothing_of_them(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from radiobject_assets.archives.source_pass import SourcePass
 from radiobject_assets.archives.study_notes import read_last_pass
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import RadiObjectError
@@ -40,10 +41,10 @@ def build_fetch_job(settings: DatasetSettings) -> dg.JobDefinition:
     )
     @with_own_resources(settings)
     def fetch_studies(context: dg.OpExecutionContext, dataset: DatasetResource) -> None:
-        from radiobject_assets.archives.fetching import SourcePass, fetch
+        from radiobject_assets.archives.fetching import fetch
 
         config, done, failed = dataset.config, list[SourcePass](), list[Exception]()
-        by_hand = _SENSOR_TAG not in context.run.tags
+        by_hand, began_s = _SENSOR_TAG not in context.run.tags, time.time()
         with shielded(dataset.work.root):
             for name, source in config.sources.items():
                 if not by_hand and due_in_s(config, name, time.time()) > 0:
@@ -55,7 +56,7 @@ def build_fetch_job(settings: DatasetSettings) -> dg.JobDefinition:
                         config.delivery_place(source.into),
                         folder=config.folder,
                         marker=config.arrivals.complete_marker,
-                        is_impatient=by_hand,
+                        anew_since_s=began_s if by_hand else None,
                     )
                 except (RadiObjectError, OSError) as error:
                     failed.append(error)  # the other sources are asked all the same
@@ -132,12 +133,13 @@ def _last(settings: DatasetSettings, name: str) -> dict[str, Any]:
     return dict(read_last_pass(place, name))
 
 
-def _figures(one: Any) -> dict[str, Any]:
+def _figures(one: SourcePass) -> dict[str, Any]:
     return {
         "studies": one.studies,
         "delivered": one.delivered,
         "instances": one.fetched,
         "waiting": one.settling + one.left,
         "short": one.short,
+        "left_the_query": one.left_query,
         "said": one.sentence(),
     }
