@@ -206,7 +206,11 @@ class _Pass:
                 there[study] = replace(note, left_s=0.0, next_try_s=0.0) if note.left_s else note
                 continue
             if note.is_new and note.looked_s - note.since_s >= self.source.quiet_period_s:
-                note = self._deliver(delivery, note)
+                try:
+                    note = self._deliver(delivery, note)
+                except OSError as error:  # of this study perhaps; the others are tried
+                    self.done = replace(self.done, problem=f"study {token}: {_said(error)}")
+                    continue
             else:
                 now_s = self.clock()
                 note = replace(note, left_s=note.left_s or now_s, next_try_s=now_s + _LOOK_AGAIN_S)
