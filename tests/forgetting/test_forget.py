@@ -11,14 +11,17 @@ import time
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pydicom
 import pytest
 from house import SHAPE, Home, digests_without, make_home, places_of, put_back, traces_of
+from pydicom.uid import generate_uid
 
 from radiobject_assets.archives.deliveries import HIDDEN
 from radiobject_assets.archives.receiving import SUCCESS, Reception, waiting_studies
 from radiobject_assets.archives.whole_instances import tokens_of
 from radiobject_assets.definitions import build_definitions
+from radiobject_assets.diagnostics.findings import shown_token
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.forgetting.forget import forget_person, would_go
 from radiobject_assets.phantom.cohort import make_subject
@@ -321,6 +324,58 @@ def test_findings_about_a_person_are_forgotten_and_no_check_counts_as_never_done
             )
             kept[key] = bool(history) and history[0].status.value == "SUCCEEDED"
     assert kept == verdicts
+
+
+def _twin_arrival(home: Home, subject: str, other: str) -> None:
+    """An arrival of another person, whose CT is the subject's with a little noise."""
+    folder = home.path / "landing" / "late-077"
+    uids: dict[str, str] = {}
+    noise = np.random.default_rng(3)
+    for path in sorted((home.path / "landing").rglob("*")):
+        if path.is_dir() or folder in path.parents or tokens_of(path) is None:
+            continue
+        dataset = pydicom.dcmread(path)
+        if (dataset.PatientID, dataset.Modality) != (subject, "CT"):
+            continue
+        if dataset.file_meta.TransferSyntaxUID.is_compressed:
+            dataset.decompress()
+        pixels = dataset.pixel_array
+        dataset.PixelData = (pixels + noise.integers(0, 2, pixels.shape).astype(pixels.dtype)).tobytes()
+        dataset.PatientID = other
+        for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
+            if name in dataset:
+                dataset[name].value = uids.setdefault(str(dataset[name].value), generate_uid())
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        folder.mkdir(exist_ok=True)
+        dataset.save_as(folder / f"{len(list(folder.iterdir()))}.dcm")
+    (folder / "_COMPLETE").touch()
+
+
+def test_nothing_of_a_person_who_has_a_near_twin_is_left_in_figures_and_findings(home: Home) -> None:
+    subject, *others = home.subjects()
+    _twin_arrival(home, subject, "twin-of-somebody")
+    assert not home.run().failed
+    texts, _ = traces_of(home, subject)
+    rows = RadiObject(home.store).collection("ct").to_obs()
+    mine = rows[rows["obs_subject_id"] == subject]
+    tokens = {*mine["volume"], *(shown_token(token) for token in mine["volume"]), *mine["voxel_digest"]}
+    twins = set(rows.loc[rows["obs_subject_id"] == "twin-of-somebody", "volume"])
+    pairs = {"-".join(sorted((a[:10], b[:10]))) for a in mine["volume"] for b in twins}
+    assert any(
+        name.startswith("dagster/") for name in places_of(home, pairs, set())
+    )  # the check told of them
+    tokens |= pairs
+    before = places_of(home, texts | tokens, set())
+    assert any(name.startswith("work/profile/ct/") for name in before)
+    with home.house() as house:
+        forget_person(house, mark_of(home, subject))
+    # the store keeps random tokens of arrays that are gone for a while, so that nothing brings one back
+    left = {name for name in places_of(home, texts | tokens, set()) if "/log/revoked" not in name}
+    assert left == set()
+    assert set(home.subjects()) == {*others, "twin-of-somebody"}
+    assert not home.run().failed
+    left = {name for name in places_of(home, texts | tokens, set()) if "/log/revoked" not in name}
+    assert left == set()
 
 
 def test_nobody_is_forgotten_while_a_run_works_on_their_arrival(home: Home) -> None:
