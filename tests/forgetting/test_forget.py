@@ -173,7 +173,7 @@ def test_who_is_forgotten_while_their_study_is_being_sent_does_not_come_in(
     assert forgetting_key(home.store).marks == {mark_of(home, subject)}
     assert _staged(home) == waiting
     reception.end(21, in_order=True)
-    assert len(reception.deliver_closed()) == 1
+    assert len(list(reception.deliver_closed())) == 1
     assert not home.run().failed
     assert home.subjects() == before
     assert places_of(home, {subject}, set()) == set()
@@ -218,7 +218,7 @@ def test_files_that_wait_go_with_the_landing_files_and_those_of_others_stay(
     assert len(waiting_studies(landing)) == 1
     assert not [path for path in (landing / HIDDEN).rglob("*") if study in path.name]
     other.end(22, in_order=True)
-    assert len(other.deliver_closed()) == 1
+    assert len(list(other.deliver_closed())) == 1
     assert not home.run().failed
     assert len(home.subjects()) == len(before) + 1
     assert subject not in home.subjects()

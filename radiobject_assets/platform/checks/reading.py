@@ -49,12 +49,12 @@ def build_reading_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
 
             from radiobject_assets.diagnostics.inventory import read_inventory
             from radiobject_assets.diagnostics.read_performance import measure_reads
+            from radiobject_assets.store import is_store
 
             config = dataset.config
-            tables = dataset.tables(storage)
-            if not tables.has(tables.snapshot):
+            if not is_store(config.store_uri, storage.ctx):
                 return result_of(Report(0, "collections"))
-            note = SnapshotNote.read(tables)
+            note = SnapshotNote.read(dataset.tables(storage))
             rows = read_inventory(config.store_uri, snapshot=note.name, ctx=storage.ctx)
             names = {str(name) for name in rows["collection"]}
             size = wanted.size_voxels if wanted is not None else (64, 64, 64)
