@@ -53,21 +53,22 @@ orthanc:
 		  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends orthanc \
 		  orthanc-dicomweb dcmtk >/dev/null 2>&1; } || echo "Orthanc can't be installed here: tests will skip"
 
+# Three workers for two cores: many tests wait for servers, quiet periods and deadlines.
 # Files are chosen by what `make durations` measured: 230 s of work for one process, over two minutes for two.
 # Whole runs (tests/platform, tests/cases, tests/ui) take minutes each: `make test` has them.
 QUICK := -m "not slow and not s3 and not browser" tests/foundation tests/imaging tests/store tests/ingest \
 	tests/training tests/diagnostics
 quick: $(VENV)/.dev-installed ## tests that answer in three minutes, for people at work
-	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -p tests.quick $(QUICK) --fit $${SECONDS_OF_TESTS:-230}
+	$(BIN)/python -m pytest -n $${WORKERS:-3} --dist loadfile -p tests.quick $(QUICK) --fit $${SECONDS_OF_TESTS:-230}
 
 durations: $(VENV)/.dev-installed ## measure what `make quick` chooses by (nothing else should run)
-	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -p tests.quick $(QUICK) --record-durations
+	$(BIN)/python -m pytest -n $${WORKERS:-3} --dist loadfile -p tests.quick $(QUICK) --record-durations
 
 test: $(VENV)/.dev-installed browser postgres orthanc ## every test but the slow ones
-	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n $${WORKERS:-3} --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/.dev-installed browser postgres orthanc ## every test
-	$(BIN)/python -m pytest -n $${WORKERS:-2} --dist loadfile
+	$(BIN)/python -m pytest -n $${WORKERS:-3} --dist loadfile
 
 lint: $(VENV)/.dev-installed ## style, types, import contracts
 	$(BIN)/ruff check .

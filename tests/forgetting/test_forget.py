@@ -69,7 +69,7 @@ def _words(home: Home, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "radiobject_assets.cli", "forget", *arguments, *dataset]
 
 
-@pytest.mark.parametrize("kind", ["plain", "pseudonymous"])
+@pytest.mark.parametrize("kind", ["pseudonymous", pytest.param("plain", marks=pytest.mark.slow)])
 def test_nothing_of_a_person_is_left_and_everybody_else_stays(
     kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -423,7 +423,7 @@ def _forget_under_kills(home: Home, pristine: Path, seed: int) -> None:
     assert json.loads(journal.read_text())["finished"], seed
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_kill_at_any_moment_leaves_nothing_that_the_next_call_does_not_remove(
     plain: tuple[Path, Home], seed: int
 ) -> None:

@@ -172,7 +172,9 @@ def test_what_is_left_behind_stands_as_a_check_and_can_be_asked_for_again(home: 
     assert "delete its partition" in (evaluation.description or "")
 
 
-@pytest.mark.parametrize(("is_damaged", "kind"), [(True, "lost"), (False, "vanished")])
+@pytest.mark.parametrize(
+    ("is_damaged", "kind"), [(True, "lost"), pytest.param(False, "vanished", marks=pytest.mark.slow)]
+)
 def test_an_emptied_folder_is_told_though_what_was_seen_of_it_is_lost_too(
     home: Path, is_damaged: bool, kind: str
 ) -> None:

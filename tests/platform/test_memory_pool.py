@@ -116,6 +116,7 @@ def test_a_run_that_was_killed_in_a_step_holds_no_place(home: Path, instance: dg
     assert storage.claim_concurrency_slot(MEMORY_POOL, alive.run_id, "upkeep").is_claimed
 
 
+@pytest.mark.slow
 def test_the_limit_holds_inside_a_run_with_several_processes(
     home: Path, instance: dg.DagsterInstance
 ) -> None:

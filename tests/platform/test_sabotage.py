@@ -6,7 +6,6 @@ Each test damages a copy of a small home, and evaluates the checks as Dagster do
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -64,8 +63,9 @@ def change_row(home: Home, name: str, **values: object) -> None:
     update_obs(uri, {(str(row["obs_subject_id"]), str(row["obs_id"])): values})
 
 
-def test_what_is_healthy_is_green_ten_times_out_of_ten(home: Home) -> None:
-    for _ in range(10 if os.environ.get("CI") is None else 2):
+@pytest.mark.parametrize("rounds", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_what_is_healthy_is_green_each_time(home: Home, rounds: int) -> None:
+    for _ in range(rounds):
         assert [(one.check_name, one.description) for one in home.standing() if not one.passed] == []
     for asset in ("series", "ct", "seg", "dataset", "splits", "patch_cache"):
         evaluated = home.check(asset)

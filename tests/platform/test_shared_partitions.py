@@ -237,7 +237,7 @@ one_pass(Path(sys.argv[1]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("share_run", [100, 1])
+@pytest.mark.parametrize("share_run", [100, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_copy_keeps_its_volume_when_its_original_is_replaced_in_the_same_run(
     tmp_path: Path, share_run: int
 ) -> None:
@@ -255,7 +255,7 @@ def test_a_copy_keeps_its_volume_when_its_original_is_replaced_in_the_same_run(
     assert held == {("sub-01", 3), ("sub-01", 5), ("sub-02", 9)}
 
 
-@pytest.mark.parametrize("share_run", [100, 1])
+@pytest.mark.parametrize("share_run", [100, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_series_that_came_twice_follows_other_settings_without_a_conflict(
     tmp_path: Path, share_run: int
 ) -> None:

