@@ -40,6 +40,7 @@ def sheet(
     from radiobject_assets.profiling.kept_profiles import keep_profiles
     from radiobject_assets.store import list_snapshots, open_storage
 
+    splits: dict[str, str] | None = None
     path = Path(source).expanduser()
     is_file = path.suffix in (".yaml", ".yml") and path.is_file()
     with temporary_folder() as folder, progress("collections") as report:
@@ -47,9 +48,15 @@ def sheet(
             from radiobject_assets.definitions import build_resources
 
             settings = load_dataset(path)
+            from radiobject_assets.platform.assets.splits import current_splits
+
             resources = build_resources(settings)
             ctx = resources["storage"].ctx
-            uri, tables = settings.store_uri, resources["dataset"].tables(resources["storage"]).storage
+            kept = resources["dataset"].tables(resources["storage"])
+            uri, tables = settings.store_uri, kept.storage
+            if kept.has(kept.splits):  # as the asset: the store notes only those whom training uses
+                divided = current_splits(kept)
+                splits = dict(zip(divided["obs_subject_id"], divided["split"], strict=True))
         else:
             settings, uri, ctx = DatasetSettings(), store_uri(source), None
             tables = open_storage(str(folder), ctx)
@@ -66,7 +73,7 @@ def sheet(
             on_collection=lambda name: report(names.index(name), len(names), name),
             ctx=ctx,
         )
-        page = make_sheet(uri, settings, snapshot=snapshot, profiles=tables, ctx=ctx)
+        page = make_sheet(uri, settings, snapshot=snapshot, profiles=tables, splits=splits, ctx=ctx)
     write_whole(output.expanduser(), page)
     out.print(f"{escape(str(output))}: {len(page.encode()) / 1e6:.1f} MB")
 

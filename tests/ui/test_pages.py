@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from radiobject_assets.cli.commands import app
 from tests.served import ask
 from tests.ui.conftest import WAIT_S, Demo
 
@@ -109,6 +111,15 @@ def test_every_checks_page_says_what_it_looks_at_and_what_came_of_it(
                 assert "Deliver their labels" in told
                 _saved(browser, pictures / "check.png")
     assert {"integrity", "no_leakage", "volumes_verified"} <= {check for _, check in _checks(port)}
+
+
+def test_the_command_writes_the_sheet_that_the_asset_keeps(demo: Demo, tmp_path: Path) -> None:
+    written = tmp_path / "sheet.html"
+    arguments = ["sheet", str(demo.home / "dataset.yaml"), "-o", str(written)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    kept = (demo.home / "work" / "sheet.html").read_text(encoding="utf-8")
+    splits = re.compile("Subjects and volumes.*?</figure>", re.DOTALL)
+    assert splits.findall(written.read_text(encoding="utf-8")) == splits.findall(kept) != []
 
 
 def test_the_sheet_of_the_demo_reads_in_a_browser(demo: Demo, browser: Any, pictures: Path) -> None:
