@@ -7,7 +7,6 @@ own scripts, is told apart.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import shutil
@@ -23,9 +22,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import RESULTS, show, wide_console, write_json
+from benchmarks.measure import show, wide_console, write_json
 from benchmarks.platform.simulated import Simulated, empty, take_in
-from benchmarks.platform.ticks import storage_of
+from benchmarks.platform.ticks import history_options, storage_of
 from tests.platform.deployed import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -110,14 +109,7 @@ def seconds_until(opened: Any, address: str, *texts: str) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Simulate, open pages, print the table, write results/platform-pages-<database>.json."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--arrivals", type=int, default=12_000)
-    parser.add_argument("--series", type=int, default=8, help="of each arrival")
-    parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON")
-    chosen = parser.parse_args(arguments)
+    chosen = history_options(__doc__).parse_args(arguments)
     logging.disable(logging.WARNING)
     names = [f"drop-{number:06}" for number in range(chosen.arrivals)]
     rows = []

@@ -88,16 +88,21 @@ def _asked(found: Any) -> str:
     return f"{len(found.run_requests or ())} requests"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Simulate, measure, print the table, write results/platform-ticks-<database>.json."""
+def history_options(description: str | None) -> argparse.ArgumentParser:
+    """The options of a benchmark over a simulated history."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--arrivals", type=int, default=12_000)
     parser.add_argument("--series", type=int, default=8, help="of each arrival")
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON")
-    chosen = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Simulate, measure, print the table, write results/platform-ticks-<database>.json."""
+    chosen = history_options(__doc__).parse_args(arguments)
     logging.disable(logging.WARNING)
     measured = Measured()
     with ExitStack() as held:

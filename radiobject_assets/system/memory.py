@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.system.processes import groups_above
+from radiobject_assets.system.processes import groups_with
 
 MB = 1024 * 1024
 _OWN_GROUPS = Path("/proc/self/cgroup")
@@ -84,17 +84,10 @@ def memory_limit(own_groups: str, mounted: Path) -> int:
         Where the control groups are mounted: both generations are understood.
     """
     limits = [2**62]
-    for line in own_groups.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            files = [folder / "memory.max" for folder in groups_above(mounted, path)]
-        elif "memory" in controllers.split(","):
-            files = [folder / "memory.limit_in_bytes" for folder in groups_above(mounted / "memory", path)]
-        else:
-            continue
-        for file in files:
-            with contextlib.suppress(OSError, ValueError):  # "max", or not there
-                limits.append(int(file.read_text()))
+    for folder, is_unified in groups_with("memory", own_groups, mounted):
+        with contextlib.suppress(OSError, ValueError):  # "max", or not there
+            file = folder / ("memory.max" if is_unified else "memory.limit_in_bytes")
+            limits.append(int(file.read_text()))
     return min(limits)
 
 

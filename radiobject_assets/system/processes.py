@@ -41,21 +41,34 @@ def cpu_limit(own_groups: str, mounted: Path) -> float:
         Where the control groups are mounted: both generations are understood.
     """
     limits = [math.inf]
-    for line in own_groups.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            limits += [_limit_of(folder / "cpu.max") for folder in groups_above(mounted, path)]
-        elif "cpu" in controllers.split(","):
-            for folder in groups_above(mounted / "cpu", path):
-                limits.append(_limit_of(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"))
+    for folder, is_unified in groups_with("cpu", own_groups, mounted):
+        names = ("cpu.max",) if is_unified else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        limits.append(_limit_of(*(folder / name for name in names)))
     return min(limits)
 
 
-def groups_above(mounted: Path, group: str) -> Iterator[Path]:
-    """Folders of a control group and of those that it is in."""
-    # In a container the path may be the host's, of which only the root is mounted.
-    inside = PurePosixPath(group.lstrip("/"))
-    return (mounted / folder for folder in (inside, *inside.parents))
+def groups_with(controller: str, own_groups: str, mounted: Path) -> Iterator[tuple[Path, bool]]:
+    """Folders of the control groups that a process is in, and of those above, which may limit something.
+
+    Parameters
+    ----------
+    controller
+        What is limited: `cpu`, `memory`.
+    own_groups, mounted
+        As of `cpu_limit`.
+
+    Yields
+    ------
+    Each folder, and whether it is of the second generation (unified).
+    """
+    for line in own_groups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        # In a container the path may be the host's, of which only the root is mounted.
+        inside = PurePosixPath(path.lstrip("/"))
+        for folder in (inside, *inside.parents):
+            yield (mounted / controller if controllers else mounted) / folder, not controllers
 
 
 def _limit_of(*files: Path) -> float:

@@ -42,7 +42,7 @@ SAYS = {
 }
 """The first line of what the latest run tells, in words."""
 BROKEN = ("something went wrong", "Unexpected GraphQL error", "An unexpected error", "Not found")
-PAGE, WIDE = (1500, 1300), (2900, 1250)
+PAGE, WIDE = (1500, 1300), (2900, 1500)
 
 
 def test_the_demo_prints_no_warning(demo: Demo) -> None:
@@ -201,7 +201,9 @@ def _opened(browser: Any, port: int, path: str, *awaited: str, size: tuple[int, 
         return str(opened.find_element(By.TAG_NAME, "body").text)
 
     with contextlib.suppress(TimeoutException):  # the assertions say what is missing
-        WebDriverWait(browser, WAIT_S).until(lambda opened: all(word in text(opened) for word in awaited))
+        WebDriverWait(browser, WAIT_S).until(
+            lambda opened: all(word in text(opened) for word in awaited) and "Loading" not in text(opened)
+        )
     return text(browser)
 
 

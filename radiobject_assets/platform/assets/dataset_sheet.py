@@ -10,7 +10,7 @@ from radiobject_assets.platform.assets.materialization_metadata import (
     measuring,
     with_unit,
 )
-from radiobject_assets.platform.assets.partitions import STORE_GROUP, asset_key
+from radiobject_assets.platform.assets.partitions import TRAINING_GROUP, asset_key
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import current_splits
@@ -24,7 +24,7 @@ def build_sheet(settings: DatasetSettings) -> dg.AssetsDefinition:
     @dg.asset(
         key=asset_key(settings, "sheet"),
         deps=[asset_key(settings, name) for name in ("profile", "splits")],
-        group_name=STORE_GROUP,
+        group_name=TRAINING_GROUP,
         kinds={"html"},
         owners=settings.owners,
         code_version="1",

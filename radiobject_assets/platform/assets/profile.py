@@ -16,7 +16,7 @@ from radiobject_assets.platform.assets.materialization_metadata import (
     some,
     table,
 )
-from radiobject_assets.platform.assets.partitions import STORE_GROUP, asset_key
+from radiobject_assets.platform.assets.partitions import TRAINING_GROUP, asset_key
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.memory_pool import MEMORY_POOL
@@ -39,7 +39,7 @@ def build_profile(settings: DatasetSettings) -> dg.AssetsDefinition:
         key=asset_key(settings, "profile"),
         # its check looks for twins in different splits: it is made when they are there
         deps=[asset_key(settings, name) for name in ("dataset", "splits")],
-        group_name=STORE_GROUP,
+        group_name=TRAINING_GROUP,
         kinds={"parquet"},
         owners=settings.owners,
         code_version=PROFILE_VERSION,
