@@ -73,6 +73,9 @@ class Finding:
     split: str = ""
     obs_id: str = field(default="", repr=False)
     """May identify a person; not in any text."""
+    where: str = field(default="", repr=False)
+    """File, folder or id, for whoever has the data before them. It may identify a person: commands show it on
+    this machine, Dagster and reports that are handed on never."""
 
     @property
     def id(self) -> str:

@@ -480,4 +480,4 @@ OF_VALUES = (NOT_FINITE, CONSTANT, IMPLAUSIBLE)
 """What voxels can't be, or seldom are."""
 
 KINDS = {value.code: value for value in list(globals().values()) if isinstance(value, Kind)}
-"""All of them, by code."""
+"""All of these, by code (`kind_registry.every_kind`: those of other subjects too)."""

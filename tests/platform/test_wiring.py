@@ -13,7 +13,7 @@ from radiobject_assets.cli.demo import DATASET_YAML
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.diagnostics.findings import Kind
-from radiobject_assets.diagnostics.kinds import KINDS
+from radiobject_assets.diagnostics.kind_registry import every_kind
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.platform.assets import build_assets
 from radiobject_assets.platform.assets.partitions import asset_key
@@ -52,7 +52,7 @@ def test_every_asset_says_who_owns_it_what_it_is_and_which_code_made_it(dataset:
             assert spec.code_version
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize("kind", every_kind().values(), ids=every_kind().keys())
 def test_a_checks_page_says_of_any_arrival_what_a_finding_says_of_one(kind: Kind) -> None:
     text = taught("It is well.", [kind])
     assert kind.problem in text
