@@ -64,11 +64,13 @@ quick: $(VENV)/.dev-installed ## tests that answer in three minutes, for people 
 durations: $(VENV)/.dev-installed ## measure what `make quick` chooses by (nothing else should run)
 	$(BIN)/python -m pytest -n $${WORKERS:-3} --dist loadfile -p tests.quick $(QUICK) --record-durations
 
+# So that no worker is left alone with a file of minutes at the end.
+LONGEST_FIRST := --dist loadfile --no-loadscope-reorder -p tests.quick --longest-first
 test: $(VENV)/.dev-installed browser postgres orthanc ## every test but the slow ones
-	$(BIN)/python -m pytest -n $${WORKERS:-3} --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n $${WORKERS:-3} $(LONGEST_FIRST) -m "not slow"
 
 test-slow: $(VENV)/.dev-installed browser postgres orthanc ## every test
-	$(BIN)/python -m pytest -n $${WORKERS:-3} --dist loadfile
+	$(BIN)/python -m pytest -n $${WORKERS:-3} $(LONGEST_FIRST)
 
 lint: $(VENV)/.dev-installed ## style, types, import contracts
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
-"""Tests for people at work: those whose files tell most in a given time, by how long each took when measured.
+"""Tests in the order that suits who waits, by how long each file took when measured.
 
     pytest -p tests.quick --record-durations      every file's seconds and tests, into durations.json
     pytest -p tests.quick --fit 300               files with the shortest tests first, 300 s of them in all
+    pytest -p tests.quick --longest-first         so that no worker is left alone with a long file at the end
 
 Whole files, since tests of a file share what is costly to make. A file that was never measured always runs.
 """
@@ -20,17 +21,21 @@ _tests: Counter[str] = Counter()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The two ways to use this."""
+    """The ways to use this."""
     parser.addoption("--fit", type=float, help="seconds of tests to choose, of one worker after the other")
+    parser.addoption("--longest-first", action="store_true", help="files that take longest go first")
     parser.addoption("--record-durations", action="store_true", help=f"measure into {DURATIONS.name}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the files that don't fit."""
+    """Leave out the files that don't fit, and put the long ones first."""
+    measured = json.loads(DURATIONS.read_text(encoding="utf-8")) if DURATIONS.is_file() else {}
+    if config.getoption("--longest-first"):
+        # what was never measured may be long
+        items.sort(key=lambda item: -measured.get(_file(item.nodeid), (1e9, 1))[0])
     limit_s = config.getoption("--fit")
     if limit_s is None:
         return
-    measured = json.loads(DURATIONS.read_text(encoding="utf-8")) if DURATIONS.is_file() else {}
     left_out = files_left_out(measured, limit_s)
     config.hook.pytest_deselected(items=[item for item in items if _file(item.nodeid) in left_out])
     items[:] = [item for item in items if _file(item.nodeid) not in left_out]

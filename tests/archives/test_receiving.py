@@ -170,7 +170,7 @@ def test_a_receiver_that_is_killed_has_what_it_said_yes_to(
     receiver: Receiver, phantoms: list[list[Path]]
 ) -> None:
     files, answered = phantoms[0], set[Path]()
-    for part in (1, 4):
+    for part in (3,):
         receiver.start()
         association = sender(receiver.port, files)
         for number, file in enumerate(files):
@@ -227,6 +227,7 @@ def test_a_disk_without_room_is_told_to_the_sender_and_nothing_is_seen(
     until(lambda: len(uids(receiver.landing)) == 8)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full_loses_nothing(receiver: Receiver, phantoms: list[list[Path]]) -> None:
     receiver.landing.mkdir()
     mounted = os.getuid() == 0 and shutil.which("mount") and subprocess.run(

@@ -199,7 +199,7 @@ def test_who_stops_reading_gets_no_traceback(arrival: Path, tmp_path: Path) -> N
     assert process.wait(200) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_at_any_moment_ends_with_one_line_and_nothing_half_visible(
     cohort: tuple[Path, object], tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -275,6 +275,7 @@ def test_a_typo_in_dataset_yaml_is_named_with_its_line(home: Path) -> None:
         run_demo(home, shape=SHAPE)
 
 
+@pytest.mark.slow
 def test_without_configured_collections_every_modality_gets_its_own(home: Path) -> None:
     add(home, 1)
     dataset = DatasetSettings(folder=home, arrivals={"trusted_names": "late-[0-9]+"})  # type: ignore[arg-type]

@@ -193,6 +193,7 @@ def test_one_that_changes_later_is_read_alone_and_what_it_shares_a_partition_wit
         assert first.what in instance.get_dynamic_partitions("arrivals")
 
 
+@pytest.mark.slow
 def test_a_doubt_about_one_arrival_stays_when_another_of_its_partition_is_checked(tmp_path: Path) -> None:
     home = make(tmp_path)
     for number in range(3):

@@ -46,7 +46,7 @@ def campaign(*arguments: str, timeout_s: float) -> None:
 
 @holds
 def test_nothing_is_lost_or_comes_back_while_processes_are_killed() -> None:
-    campaign("--seed", "1", "--kills", "40", "--seconds", "20", "--whole-looks", timeout_s=300)
+    campaign("--seed", "1", "--kills", "15", "--seconds", "8", "--whole-looks", timeout_s=300)
 
 
 @holds
@@ -59,7 +59,7 @@ def test_nothing_is_lost_or_comes_back_on_s3_behind_a_bad_network() -> None:
 
 @holds
 def test_damaged_files_are_told_and_never_returned_as_other_data() -> None:
-    campaign("--seed", "4", "--damage", "100", "--seconds", "18", timeout_s=300)
+    campaign("--seed", "4", "--damage", "40", "--seconds", "8", timeout_s=300)
 
 
 @holds

@@ -154,7 +154,7 @@ def _publish_all(storage: Storage, me: int, names: int, start: Any, results: Any
     results.put((me, won))
 
 
-@pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.parametrize("method", [pytest.param("spawn", marks=pytest.mark.slow), "fork"])
 def test_of_sixteen_processes_that_publish_the_same_names_one_wins_each(
     storage: Storage, method: str
 ) -> None:
