@@ -279,11 +279,11 @@ PATCHES_DAMAGED = Kind(
 PATCHES_LEFT_OUT = Kind(
     "patches_left_out",
     _WARN,
-    "images that give no patches",
+    "images whose labels can't be used for patches",
     "Training sees fewer images than the split has.",
     Mend(
-        "See the page of patch_cache, partition {split}, for which and why: mostly labels are missing or do "
-        "not fit their image. Deliver them, or leave these images out of the data set on purpose.",
+        "See the page of patch_cache, partition {split}, for which and why: labels that lie on another grid "
+        "than their image, or several for one. Put them right, or leave these images out on purpose.",
         is_safe=True,
     ),
 )

@@ -1,6 +1,8 @@
 """What training reads: the asset `patch_cache`, one partition for each split."""
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
+from collections.abc import Mapping
+
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
@@ -22,6 +24,9 @@ from radiobject_assets.platform.memory_pool import MEMORY_POOL
 from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 from radiobject_assets.training.recipe_versions import patches_version
+
+UNUSABLE = "images_with_unusable_labels"
+"""Metadata: images that give no patches although they have labels."""
 
 
 def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | None:
@@ -84,6 +89,7 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
                     "patches": cache.n_patches,
                     "subjects": cache.n_subjects,
                     "images_left_out": sum(left_out.values()),
+                    **({UNUSABLE: unusable} if (unusable := _unusable(left_out)) else {}),
                     **({"left_out_because": table(shown_left_out(cache.left_out))} if left_out else {}),
                     "snapshot": snapshot,
                     "splits": divided.digest,
@@ -94,3 +100,10 @@ def build_patch_cache_asset(settings: DatasetSettings) -> dg.AssetsDefinition | 
             )
 
     return patch_cache
+
+
+def _unusable(left_out: Mapping[str, int]) -> int:
+    """Without labels are images that `labels_complete` tells of; the others nobody else does."""
+    from radiobject_assets.training.pairing import LeftOutReason
+
+    return sum(count for reason, count in left_out.items() if reason != LeftOutReason.NO_LABELS)

@@ -13,6 +13,7 @@ from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.platform.assets.history import latest_cache
 from radiobject_assets.platform.assets.materialization_metadata import measuring
 from radiobject_assets.platform.assets.partitions import asset_key, split_partitions
+from radiobject_assets.platform.assets.patch_cache import UNUSABLE
 from radiobject_assets.platform.assets.splits import pinned_splits
 from radiobject_assets.platform.checks.check_pages import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
@@ -78,12 +79,8 @@ def build_patch_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
                         evidence = f"{len(digests.damaged)} of {digests.n_compared} compared"
                         findings.append(Finding(kinds.PATCHES_DAMAGED, name, evidence, split=split))
                         continue
-                    if (
-                        without := int(str(told.value))
-                        if (told := made.metadata.get("images_left_out"))
-                        else 0
-                    ):
-                        evidence = f"{without} images"
+                    if (left_out := made.metadata.get(UNUSABLE)) is not None:
+                        evidence = f"{left_out.value} images"
                         findings.append(Finding(kinds.PATCHES_LEFT_OUT, name, evidence, split=split))
                     found = compare_patches(
                         path,
