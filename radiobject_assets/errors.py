@@ -70,6 +70,18 @@ class LockedError(StorageError):
     advice = "Wait until the other process is done, then run this again."
 
 
+class DamagedCacheError(StorageError):
+    """Bytes of a patch cache are not those that were written.
+
+    Nothing else is this error: who can't open a file for want of rights, descriptors or a network knows
+    nothing about what is in it.
+    """
+
+    public = "a patch cache is damaged"
+    advice = "Materialize patch_cache: what is damaged is cut again from the store."
+    speaks_openly = False
+
+
 class ConfigurationError(RadiObjectError, ValueError):
     """A setting is missing, unknown or outside its allowed values."""
 

@@ -265,6 +265,28 @@ CACHE_OF_OTHERS = Kind(
     "Who is in two caches is trained and tested on: the test score would be a memory test.",
     Mend("Materialize patch_cache for the partition {split}; until then don't train on it.", is_safe=True),
 )
+PATCHES_DAMAGED = Kind(
+    "patches_damaged",
+    _ERROR,
+    "patches whose bytes are not those that were written",
+    "A damaged patch stops training when it is read; the disk that it lies on may damage more.",
+    Mend(
+        "Materialize patch_cache for the partition {split}: volumes with a damaged patch are cut again from "
+        "the store, the rest stays.",
+        is_safe=True,
+    ),
+)
+PATCHES_LEFT_OUT = Kind(
+    "patches_left_out",
+    _WARN,
+    "images whose labels can't be used for patches",
+    "Training sees fewer images than the split has.",
+    Mend(
+        "See the page of patch_cache, partition {split}, for which and why: labels that lie on another grid "
+        "than their image, or several for one. Put them right, or leave these images out on purpose.",
+        is_safe=True,
+    ),
+)
 PATCHES_DIFFER = Kind(
     "patches_differ",
     _ERROR,

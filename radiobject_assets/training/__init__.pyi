@@ -9,6 +9,9 @@ from .cache.cache_reading import (
     PatchBatch as PatchBatch,
     PatchCache as PatchCache,
 )
+from .cache.current import (
+    current_cache as current_cache,
+)
 from .cache.patch_batches import (
     PatchCacheDataset as PatchCacheDataset,
     PatchLoader as PatchLoader,
@@ -16,6 +19,7 @@ from .cache.patch_batches import (
 )
 from .cache.verify import (
     CacheProblem as CacheProblem,
+    compare_digests as compare_digests,
     verify_patch_cache as verify_patch_cache,
 )
 from .pairing import (

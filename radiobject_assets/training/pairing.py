@@ -46,6 +46,8 @@ class LeftOut:
     obs_subject_id: str
     reason: LeftOutReason
     detail: str
+    volume: str = ""
+    """The token of its array, which identifies nobody."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class VolumeRow:
     """Where the volume came from: `series_uid`, `study_uid`, `source_digest`."""
     points: tuple[str | float, ...] = ()
     """The entries of its fourth axis (obs `fourth_axis_values`)."""
+    volume: str = ""
+    """The token of its array."""
 
     def index_of(self, point: str | float) -> int | None:
         """The index of a point along the fourth axis; None where there is none of this name or value."""
@@ -96,6 +100,7 @@ def _volume_row(row: Mapping[Hashable, Any]) -> VolumeRow:
         labels_of=_text(row, "labels_of"),
         lineage=tuple((name, _text(row, name)) for name in LINEAGE_COLUMNS),
         points=points_of(_text(row, "fourth_axis_values")),
+        volume=_text(row, "volume"),
     )
 
 
@@ -141,7 +146,7 @@ def pair_labels(
         if problem is None:
             pairs.append((image, found[0]))
         else:
-            left_out.append(LeftOut(image.obs_id, image.obs_subject_id, *problem))
+            left_out.append(LeftOut(image.obs_id, image.obs_subject_id, *problem, image.volume))
     return pairs, left_out
 
 
@@ -170,6 +175,7 @@ def pairs_to_cut(
                 image.obs_subject_id,
                 LeftOutReason.NO_SUCH_POINT,
                 f"its fourth axis has {', '.join(map(str, image.points)) or 'no known points'}, not {point}",
+                image.volume,
             )
             for image in images
             if point is not None and image.index_of(point) is None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from radiobject_assets.diagnostics.findings import shown_token
 from radiobject_assets.errors import RadiObjectError, StorageError
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.platform.arrivals.runs import FAULT_METADATA
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from radiobject_assets.ingest.report import SeriesOutcome
+    from radiobject_assets.training.pairing import LeftOut
 
 _REPORT = "last-error.txt"
 _OF_THE_MACHINE = {
@@ -111,6 +113,13 @@ def shown_outcomes(outcomes: Sequence[SeriesOutcome], page: str = "") -> pd.Data
 
 def _image(row: Any) -> tuple[str, ...]:
     return row.modality, _joined(" ", row.shape, row.dtype), _joined(" ", row.spacing_mm, "mm")
+
+
+def shown_left_out(images: Sequence[LeftOut]) -> pd.DataFrame:
+    """Images that give no patches, by the tokens of their volumes, and why."""
+    import pandas as pd
+
+    return pd.DataFrame([{"volume": shown_token(one.volume), "why": one.reason.value} for one in images])
 
 
 def _joined(between: str, *parts: object) -> str:

@@ -8,14 +8,19 @@
    bounds.
 3. *Cut.* Each remaining volume is read in one pass, within the budget, and its patches appended to a shard.
 4. *Publish.* Index and `meta.json` are written, all is flushed, and the folder gets its name.
+
+What is there already is compared with its digests first. Volumes with a damaged patch are cut again from the
+store, and from nowhere else: a neighbour may share the damaged file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from radiobject_assets.dataset.training_section import PatchesConfig
-from radiobject_assets.errors import ConfigurationError, StorageError
+from radiobject_assets.errors import ConfigurationError, DamagedCacheError, StorageError
 from radiobject_assets.store import TileDBContext, make_ctx
 from radiobject_assets.system.durable_files import write_through
 from radiobject_assets.system.folders import sync_path
@@ -39,10 +44,13 @@ from radiobject_assets.training.cache.cache_format import (
     CacheMeta,
     cache_address,
     cached_volume_key,
+    index_digest,
+    patch_digest,
     sampling_digest,
     sampling_of,
 )
 from radiobject_assets.training.cache.cache_reading import PatchCache
+from radiobject_assets.training.cache.current import point_to
 from radiobject_assets.training.cache.cutting import (
     LabelledVoxels,
     VoxelSource,
@@ -112,6 +120,7 @@ def build_patch_cache(
     budget: MemoryBudget,
     ctx: TileDBContext | None = None,
     shard_bytes: int = SHARD_BYTES,
+    allow_empty: bool = False,
     on_progress: Progress | None = None,
 ) -> PatchCacheInfo:
     """Cut the patches of some subjects out of a snapshot, or find that they are cut already.
@@ -131,14 +140,22 @@ def build_patch_cache(
         Half of its tasks' share holds patches, a quarter each one slab of the image and of the labels.
     shard_bytes
         Size at which a shard file is closed.
+    allow_empty
+        Whether a cache without any patch is made rather than refused.
 
     Raises
     ------
     ConfigurationError
-        The snapshot or a collection does not exist.
+        The snapshot or a collection does not exist, `out_dir` is no local folder, or no volume gives patches
+        (the message says why, by reason).
     StorageError
-        The store can't be read, the disk is full, or a volume is damaged. Nothing is left behind.
+        The store or a cache that is there can't be read, the disk is full, or a volume is damaged. What was
+        there stays, nothing new is left behind.
     """
+    if "://" in str(out_dir):
+        raise ConfigurationError(
+            f"{out_dir}: a patch cache lies in a local folder, since it is memory-mapped"
+        )
     wanted = set(subjects)
     # a context of our own keeps TileDB within its part of the budget, whatever the process is configured for
     ctx = ctx or make_ctx(None, **{"sm.mem.total_budget": str(budget.tiledb_bytes)})
@@ -147,15 +164,17 @@ def build_patch_cache(
     planned, left_out = _plan(dataset, wanted, patches, sampling)
     address = cache_address(sampling, [volume.key for volume in planned])
     target = Path(out_dir) / f"patches-{address[:16]}"
-    found = _existing(target)
-    if found is not None:
+    if not planned and not allow_empty:
+        raise _without_patches(left_out, patches)
+    found, damaged = _existing(target)
+    if found is not None and not damaged:
         os.utime(target / META_FILE)  # it is the latest again: eviction goes by that
+        point_to(target, snapshot)
         return _info(found, reused=True, cut=0, left_out=left_out)
-    with unpublished_folder(target) as folder:
+    with _publishing(target) as folder:
         with ShardWriter(folder, patches.size_voxels, shard_bytes) as writer:
-            older = take_over(
-                {volume.key for volume in planned}, target.parent, folder, sampling_of(patches), writer
-            )
+            sound = {volume.key for volume in planned} - damaged
+            older = take_over(sound, target.parent, folder, sampling_of(patches), writer)
             remaining = [volume for volume in planned if volume.key not in older.keys]
             _check_room(remaining, patches, target.parent)
             index = [*older.index]
@@ -168,6 +187,7 @@ def build_patch_cache(
         pq.write_table(table, folder / INDEX_FILE, compression="zstd")
         sync_path(folder / INDEX_FILE)
         meta = CacheMeta(
+            index_digest=index_digest((folder / INDEX_FILE).read_bytes()),
             address=address,
             size_voxels=patches.size_voxels,
             sampling=sampling_of(patches),
@@ -178,7 +198,9 @@ def build_patch_cache(
             shards=tuple(sorted(shards, key=lambda shard: shard.name)),
         )
         write_through(folder / META_FILE, meta.to_json().encode())
-    return _info(PatchCache(target), reused=False, cut=len(remaining), left_out=left_out)
+    made = PatchCache(target)
+    point_to(target, snapshot)
+    return _info(made, reused=False, cut=len(remaining), left_out=left_out)
 
 
 def _plan(
@@ -198,15 +220,48 @@ def _rows_of(obs: pd.DataFrame, subjects: set[str]) -> list[VolumeRow]:
     return volume_rows(obs[obs["obs_subject_id"].isin(subjects)])
 
 
-def _existing(target: Path) -> PatchCache | None:
+def _existing(target: Path) -> tuple[PatchCache | None, set[str]]:
+    """What is at `target`, if it can be opened, and the keys of the volumes of which patches are damaged.
+
+    Raises
+    ------
+    StorageError
+        It can't be read now: it is left as it is.
+    """
     if not target.exists():
-        return None
+        return None, set()
     try:
-        return PatchCache(target)
-    except StorageError as error:
+        found = PatchCache(target, check=False)
+    except DamagedCacheError as error:
         logger.warning("the patch cache at %s is damaged and is built again: %s", target, error)
-        shutil.rmtree(target)
-        return None
+        return None, set()
+    keys = found.index.column("volume_key")
+    damaged = {keys[i].as_py() for i in range(len(found)) if not found.is_sound(i)}
+    if damaged:
+        logger.warning("%s: %d volumes have damaged patches and are cut again", target, len(damaged))
+    return found, damaged
+
+
+@contextlib.contextmanager
+def _publishing(target: Path) -> Iterator[Path]:
+    """A staging folder that becomes `target`; a damaged cache that is there makes room for it, at the end."""
+    aside = target.with_name(f".{target.name}.damaged")
+    with unpublished_folder(target) as folder:
+        yield folder
+        if target.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            target.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)  # of a builder that was killed here, too
+
+
+def _without_patches(left_out: list[LeftOut], patches: PatchesConfig) -> ConfigurationError:
+    reasons = Counter(item.reason.value for item in left_out)
+    why = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    why = f"images were left out: {why}" if why else f"these subjects have no image in {patches.image!r}"
+    return ConfigurationError(
+        f"no volume gives patches: {why}. See patches.image and patches.labels in dataset.yaml; "
+        "allow_empty=True makes an empty cache"
+    )
 
 
 def _info(cache: PatchCache, *, reused: bool, cut: int, left_out: list[LeftOut]) -> PatchCacheInfo:
@@ -263,7 +318,11 @@ def _cut_volume(
         label = None if label_source is None else cut_patches(label_source, group, size, 0, share)
         shard, first = writer.add(image, label)
         rows += [
-            _index_row(volume, place, shard, first + i, padding if padded else None)
+            {
+                **_index_row(volume, place, shard, first + i, padding if padded else None),
+                "image_digest": patch_digest(image[i]),
+                "label_digest": None if label is None else patch_digest(label[i]),
+            }
             for i, place in enumerate(group)
         ]
     writer.end_volume()

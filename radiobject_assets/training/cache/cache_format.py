@@ -1,8 +1,9 @@
-"""The patch cache on disk (format 1).
+"""The patch cache on disk (format 2).
 
     patches-<address>/
-      meta.json            format, sampling, snapshot, shards with their sizes, counts
-      index.parquet        one row a patch
+      meta.json            format, sampling, snapshot, shards with their sizes, counts; digests of itself
+                           and of the index
+      index.parquet        one row a patch, with digests of its bytes
       <shard>.image.npy    (N, X, Y, Z), C order, stored dtype
       <shard>.label.npy    the same patches of the label volumes, where there are labels
 
@@ -10,10 +11,14 @@ Shards are ordinary `.npy` files (`numpy.load(..., mmap_mode="r")` reads them) w
 page, so that patches begin at page borders. A shard has one dtype and belongs to whole volumes. The address
 is a digest of what the patches are cut from and how: the same input always has the same address, whoever
 builds it, and a cache never changes once it has its name.
+
+Every byte is covered by a digest: `meta.json` has its own and that of the index, the index has one for each
+patch (XXH3: against accidents, at the speed of memory; nobody is kept from changing a cache on purpose).
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -22,13 +27,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import xxhash
+from numpy.typing import NDArray
 
 from radiobject_assets.dataset.training_section import PatchesConfig
-from radiobject_assets.errors import StorageError
+from radiobject_assets.errors import DamagedCacheError, StorageError
 from radiobject_assets.training.pairing import LINEAGE_COLUMNS, VolumeRow
 
 FORMAT = "radiobject-assets/patch-cache"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 META_FILE, INDEX_FILE = "meta.json", "index.parquet"
 HEADER_BYTES = 4096
 """Bytes before the first patch of a shard: one page, so that patches can be read ahead page by page."""
@@ -52,6 +59,8 @@ INDEX_SCHEMA = pa.schema(
         *((f"affine_{i}{j}", pa.float64()) for i in range(3) for j in range(4)),  # of the patch itself
         *((name, pa.string()) for name in LINEAGE_COLUMNS),
         ("volume_key", pa.string()),
+        ("image_digest", pa.uint64()),  # of the patch as stored: `patch_digest`
+        ("label_digest", pa.uint64()),  # null without labels
     ]
 )
 
@@ -79,10 +88,13 @@ class CacheMeta:
     n_volumes: int
     n_subjects: int
     shards: tuple[ShardMeta, ...]
+    index_digest: str
+    """Of the bytes of `index.parquet`."""
 
     def to_json(self) -> str:
         """The text of `meta.json`."""
-        return json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}, indent=1)
+        content = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
+        return json.dumps({**content, "digest": _digest(content)}, indent=1)
 
     @staticmethod
     def read(path: Path) -> CacheMeta:
@@ -90,32 +102,70 @@ class CacheMeta:
 
         Raises
         ------
+        DamagedCacheError
+            It is not what was written.
         StorageError
-            There is no patch cache, or one of a newer format.
+            There is no patch cache, one of another format, or it can't be read now.
         """
         try:
-            content = json.loads((path / META_FILE).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            text = (path / META_FILE).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
             message = f"{path}: there is no patch cache; `build_patch_cache` makes one"
             raise StorageError(message) from None
-        except (OSError, ValueError) as error:
-            raise StorageError(f"{path / META_FILE}: can't be read: {error}") from error
-        if content.pop("format", None) != FORMAT:
+        except OSError as error:
+            raise not_now(path / META_FILE, error) from error
+        damaged = DamagedCacheError(f"{path / META_FILE}: damaged; {REPAIR}")
+        try:
+            content = json.loads(text)
+            said = content.pop("digest", None)
+            kind, version = content.pop("format", None), content.pop("format_version", None)
+        except (ValueError, AttributeError, TypeError, KeyError):
+            raise damaged from None
+        if kind != FORMAT and said is None:
             raise StorageError(f"{path}: {META_FILE} is not that of a patch cache")
-        version = content.pop("format_version", None)
+        if said is None and isinstance(version, int) and version != FORMAT_VERSION:
+            raise _of_another_format(path, version)
+        if said != _digest({"format": kind, "format_version": version, **content}):
+            raise damaged
         if version != FORMAT_VERSION:
-            raise StorageError(
-                f"{path}: patch cache of format {version}, but {FORMAT_VERSION} is read here: build it again"
-            )
+            raise _of_another_format(path, version)
         content["shards"] = tuple(ShardMeta(**shard) for shard in content["shards"])
         content["size_voxels"] = tuple(content["size_voxels"])
         return CacheMeta(**content)
+
+
+REPAIR = "`build_patch_cache` (in Dagster: materialize patch_cache) cuts again from the store what is damaged"
+"""What mends a damaged cache."""
+
+
+def not_now(path: Path, error: OSError) -> StorageError:
+    """A file that can't be opened or read, which says nothing about what is in it."""
+    why = error.strerror or str(error)
+    if error.errno == errno.EMFILE:
+        why += ": allow this process more with `ulimit -n`"
+    return StorageError(f"{path}: can't be read now ({why}). The patch cache itself may be sound: leave it")
+
+
+def _of_another_format(path: Path, version: int) -> StorageError:
+    return StorageError(
+        f"{path}: patch cache of format {version}, but {FORMAT_VERSION} is read here: build it again"
+    )
 
 
 def shard_paths(folder: Path, shard: ShardMeta) -> list[Path]:
     """The one or two files of a shard."""
     kinds = ["image"] if shard.label_dtype is None else ["image", "label"]
     return [folder / f"{shard.name}.{kind}.npy" for kind in kinds]
+
+
+def patch_digest(voxels: NDArray[Any]) -> int:
+    """Digest of the bytes of one patch (X, Y, Z) as stored, in C order."""
+    return xxhash.xxh3_64_intdigest(np.ascontiguousarray(voxels).data)
+
+
+def index_digest(content: Any) -> str:
+    """Digest of the bytes of the index."""
+    return xxhash.xxh3_128_hexdigest(content)
 
 
 def npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

@@ -13,7 +13,7 @@ forkserver workers, since it pickles as its path and maps the files anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from torch.utils.data import Dataset
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.training.cache.buffers import BufferPool
 from radiobject_assets.training.cache.cache_reading import PatchBatch, PatchCache
+from radiobject_assets.training.epochs import EpochClock
+from radiobject_assets.training.seeded_transforms import transformed
 
 Batch = dict[str, Any]
 Transform = Callable[[Batch], Batch]
@@ -41,18 +43,33 @@ class PatchCacheDataset(Dataset[Batch]):
     path
         The cache's folder, or an open `PatchCache`.
     transform
-        Applied to each item; MONAI's dictionary transforms fit.
+        Applied to each item; MONAI's dictionary transforms fit. What it draws is a function of (seed, epoch,
+        item), whatever process it runs in.
+    seed
+        Of the random choices of `transform`.
     """
 
-    def __init__(self, path: Path | str | PatchCache, transform: Transform | None = None) -> None:
+    def __init__(
+        self, path: Path | str | PatchCache, transform: Transform | None = None, *, seed: int = 0
+    ) -> None:
         self.cache = path if isinstance(path, PatchCache) else PatchCache(path)
-        self._transform = transform
+        self._transforms = () if transform is None else (transform,)
+        self._seed = seed
+        self._clock = EpochClock()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Random choices are those of `epoch` from now on, in this process and in living workers.
+
+        Without it an epoch is taken to begin when an item is asked for a second time.
+        """
+        self._clock.set(epoch)
 
     def __len__(self) -> int:
         return len(self.cache)
 
     def __getitem__(self, i: int) -> Batch:
-        return self.__getitems__([i])[0]
+        items = self.__getitems__([i])
+        return items[0] if len(items) == 1 else items  # type: ignore[return-value]  # several crops of one
 
     def __getitems__(self, indices: Sequence[int]) -> list[Batch]:
         """The items of one batch at once: what `DataLoader` calls."""
@@ -62,7 +79,9 @@ class PatchCacheDataset(Dataset[Batch]):
             item: Batch = {"image": torch.from_numpy(batch.image[i])[None], "index": int(index) % len(self)}
             if batch.label is not None:
                 item["label"] = torch.from_numpy(batch.label[i])[None]
-            items.append(item if self._transform is None else self._transform(item))
+            number = int(item["index"])
+            item = transformed(self._transforms, item, self._seed, self._clock.now(number), number)
+            items += item if isinstance(item, list) else [item]
         return items
 
 
@@ -91,46 +110,91 @@ class PatchLoader:
         self._seed, self._shuffle, self._drop_last = seed, shuffle, drop_last
         self._rank, self._world_size = rank, world_size
         self._pin_memory = pin_memory
-        self._transform = transform
-        self._epoch = 0
+        self._transforms = () if transform is None else (transform,)
+        self._epoch, self._start = 0, 0
+        self._reached = (0, 0)
         self._pool = BufferPool(lambda: cache.empty_batch(batch_size))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next iteration; without it, every iteration is the next epoch."""
-        self._epoch = epoch
+        self._epoch, self._start, self._reached = epoch, 0, (epoch, 0)
 
     def __len__(self) -> int:
-        """Batches in an epoch: the same for every rank."""
-        mine = -(-len(self.cache) // self._world_size)
+        """Batches in an epoch, or in what a resumed epoch has left: the same for every rank."""
+        mine = -(-(len(self.cache) - self._start) // self._world_size)
         return mine // self.batch_size if self._drops(mine) else -(-mine // self.batch_size)
 
     def _drops(self, mine: int) -> bool:
         # a set that is smaller than one batch is one small batch: an epoch of nothing trains nothing
-        return self._drop_last and mine >= self.batch_size
+        return self._drop_last and (mine >= self.batch_size or self._start > 0)
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """Which patches this rank sees in `epoch`, in order.
+    def _order_of_all(self, epoch: int) -> NDArray[np.int64]:
+        if not self._shuffle:
+            return np.arange(len(self.cache))
+        key = [self._seed % 2**63, epoch]
+        return np.random.Generator(np.random.Philox(key)).permutation(len(self.cache))
+
+    def order(self, epoch: int, start: int = 0) -> NDArray[np.int64]:
+        """Which patches this rank sees in `epoch`, in order, from place `start` of the order of all ranks.
 
         All ranks together see every patch; the first ones are seen twice where ranks would come out uneven.
         """
-        n = len(self.cache)
-        order = np.arange(n)
-        if self._shuffle:
-            order = np.random.Generator(np.random.Philox([self._seed % 2**63, epoch])).permutation(n)
-        if n % self._world_size:
-            order = np.concatenate([order, np.resize(order, -n % self._world_size)])
-        return order[self._rank :: self._world_size]
+        order = self._order_of_all(epoch)
+        rest = order[start:]
+        if len(rest) % self._world_size:
+            rest = np.concatenate([rest, np.resize(order, -len(rest) % self._world_size)])
+        return rest[self._rank :: self._world_size]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training is: after the last batch that was handed out. Small, and plain values alone.
+
+        `load_state_dict` goes on with the batch that would have come next. The names are those of PyTorch's
+        and Lightning's protocol for loaders that resume.
+        """
+        return {
+            "epoch": self._reached[0],
+            "position": self._reached[1],
+            "seed": self._seed,
+            "shuffle": self._shuffle,
+            "cache": self.cache.meta.address,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken: the next iteration is the rest of that epoch.
+
+        Also with another batch size or another number of ranks: `position` counts the patches that all ranks
+        together have seen. With the same number of patches in a batch of all ranks, the batches are the same.
+
+        Raises
+        ------
+        ConfigurationError
+            The state is of another cache, seed or order: it would give other patches than were left.
+        """
+        own = self.state_dict()
+        different = [name for name in ("cache", "seed", "shuffle") if state.get(name) != own[name]]
+        if different:
+            raise ConfigurationError(
+                f"this state was saved with another {' and '.join(different)}: open the same patch cache "
+                "with the same seed and shuffle to go on, or begin anew"
+            )
+        self._reached = int(state["epoch"]), int(state["position"])
+        self._epoch, self._start = self._reached
 
     def __iter__(self) -> Iterator[Batch]:
-        order = self.order(self._epoch)
-        self._epoch += 1
-        n_batches = len(self)
+        epoch, start, n_batches = self._epoch, self._start, len(self)
+        order = self.order(epoch, start)
         batches = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(n_batches)]
+        self._epoch, self._start, self._reached = epoch + 1, 0, (epoch, start)
         for number, indices in enumerate(batches):
             if number + 1 < n_batches:
                 self.cache.will_need(batches[number + 1])
+            place = start + number * self.batch_size * self._world_size
             batch = self._tensors(indices)
-            yield batch if self._transform is None else self._transform(batch)
+            batch = transformed(self._transforms, batch, self._seed, epoch, place, self._rank)
+            is_last = number + 1 == n_batches
+            place += self.batch_size * self._world_size
+            self._reached = (epoch + 1, 0) if is_last else (epoch, place)
+            yield batch
             del batch  # so that its buffers are free for the next but one
 
     def _tensors(self, indices: NDArray[np.int64]) -> Batch:
@@ -155,6 +219,15 @@ class PatchLoader:
         return batch
 
 
+def process_group() -> tuple[int, int]:
+    """This process's rank and how many there are: of PyTorch's process group, (0, 1) without one."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
 def patch_loader(
     path: Path | str | PatchCache,
     batch_size: int = 4,
@@ -162,10 +235,11 @@ def patch_loader(
     seed: int = 0,
     shuffle: bool = True,
     drop_last: bool = False,
-    rank: int = 0,
-    world_size: int = 1,
+    rank: int | None = None,
+    world_size: int | None = None,
     pin_memory: bool = False,
     transform: Transform | None = None,
+    allow_empty: bool = False,
 ) -> PatchLoader:
     """Batches for training from a patch cache, without worker processes.
 
@@ -178,12 +252,22 @@ def patch_loader(
     drop_last
         Leave out the last batch where it is smaller; a cache smaller than one batch still gives that one.
     rank, world_size
-        For distributed training: this process's number and how many there are. Every rank gets as many
+        For distributed training: this process's number and how many there are; by default those of the
+        process group, where there is one (`torch.distributed.init_process_group`). Every rank gets as many
         batches.
     pin_memory
         Page-locked tensors for asynchronous copies to a GPU (needs CUDA).
     transform
         Applied to each batch (not each sample).
+    allow_empty
+        Whether a cache without any patch gives no batches rather than an error.
+
+    Raises
+    ------
+    ConfigurationError
+        The cache has no patches, or a setting is impossible.
+    DamagedCacheError
+        The cache is not what was written: now, or when a damaged patch is read.
 
     Returns
     -------
@@ -198,14 +282,17 @@ def patch_loader(
     ...     loss = model(batch["image"])
     """
     cache = path if isinstance(path, PatchCache) else PatchCache(path)
+    if len(cache) == 0 and not allow_empty:
+        raise ConfigurationError(f"{cache.path}: this patch cache has no patches; training would see nothing")
+    group = process_group()
     return PatchLoader(
         cache,
         batch_size,
         seed=seed,
         shuffle=shuffle,
         drop_last=drop_last,
-        rank=rank,
-        world_size=world_size,
+        rank=group[0] if rank is None else rank,
+        world_size=group[1] if world_size is None else world_size,
         pin_memory=pin_memory,
         transform=transform,
     )

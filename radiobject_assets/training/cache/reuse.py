@@ -1,7 +1,11 @@
 """Taking over patches that an older cache beside this one has already.
 
-A full shard that is mostly wanted is linked: no byte moves. From other shards the wanted patches are copied
-into new ones, so that the shards' number and their dead weight stay in bounds however often a cache grows.
+A full shard of which every patch is wanted is linked: no byte moves. From other shards the wanted patches are
+copied into new ones, so that the shards' number stays in bounds however often a cache grows, and nobody who
+was deleted stays in a shard.
+
+Damage is not taken over: what is copied is compared with its digest, and what is linked keeps its digests,
+so that it is compared when it is read.
 """
 
 from __future__ import annotations
@@ -67,7 +71,7 @@ def _take_shard(
     kept = pc.is_in(rows.column("volume_key"), value_set=pa.array(sorted(use)))
     rows, positions = rows.filter(kept), positions[kept.to_numpy()]
     linked = shard in taken.shards  # two older caches may share the very same file
-    if linked or (writer.is_full(shard) and rows.num_rows * 2 >= shard.rows):
+    if linked or (writer.is_full(shard) and rows.num_rows == shard.rows):
         if not linked:
             try:
                 link_shard(old.path, folder, shard)
@@ -79,10 +83,14 @@ def _take_shard(
         taken.keys |= use
         taken.index.append(rows)
         return
-    taken.keys |= use
     for key in sorted(use):
         mine = pc.equal(rows.column("volume_key"), key)
-        taken.index.append(_copy_volume(old, positions[mine.to_numpy()], rows.filter(mine), writer))
+        chosen = positions[mine.to_numpy()]
+        if not all(map(old.is_sound, chosen.tolist())):
+            logger.warning("%s: patches of a volume are damaged; it is cut again from the store", old.path)
+            continue
+        taken.keys.add(key)
+        taken.index.append(_copy_volume(old, chosen, rows.filter(mine), writer))
 
 
 def _copy_volume(

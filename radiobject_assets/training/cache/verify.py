@@ -7,6 +7,7 @@ that the rescale of the index is the stored one.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from radiobject_assets.errors import AlignmentError, StorageError
+from radiobject_assets.errors import AlignmentError, DamagedCacheError
 from radiobject_assets.store import TileDBContext
 from radiobject_assets.training.alignment import affine_of, check_same_grid, patch_affine
 from radiobject_assets.training.cache.cache_reading import PatchCache
@@ -52,17 +53,17 @@ def verify_patch_cache(
 
     Returns
     -------
-    One entry a problem; empty when every compared patch is right. A cache that cannot even be opened is one
-    problem, not an error.
+    One entry a problem; empty when every compared patch is right. A cache that is too damaged to be opened is
+    one problem, not an error.
 
     Raises
     ------
     StorageError
-        The store cannot be read.
+        The store cannot be read, or the cache can't be read now.
     """
     try:
-        cache = PatchCache(path)
-    except StorageError as error:
+        cache = PatchCache(path, check=False)  # what is damaged is told, patch by patch
+    except DamagedCacheError as error:
         return [CacheProblem(-1, "", str(error))]
     dataset = StoredDataset(store_uri, snapshot or cache.meta.snapshot, ctx)
     images = {row.obs_id: row for row in volume_rows(dataset.obs(cache.meta.sampling["image"]))}
@@ -77,6 +78,44 @@ def verify_patch_cache(
         found = _compare(cache, number, row, dataset, images, labels)
         problems += [CacheProblem(number, row["obs_id"], problem) for problem in found]
     return problems
+
+
+@dataclass(frozen=True)
+class DigestLook:
+    """How many patches were compared with their digests, and the numbers of those that are damaged."""
+
+    n_compared: int
+    damaged: tuple[int, ...]
+
+
+def compare_digests(path: Path | str, *, seconds: float | None = None, seed: int = 0) -> DigestLook:
+    """Compare the bytes of a cache's patches with the digests that were written with them; no store is read.
+
+    Parameters
+    ----------
+    seconds
+        Stop after that long; which patches are looked at then is drawn with `seed`.
+
+    Raises
+    ------
+    DamagedCacheError
+        It is too damaged to be opened.
+    StorageError
+        There is none, or it can't be read now.
+    """
+    cache = PatchCache(path, check=False)
+    order = np.arange(len(cache))
+    if seconds is not None:
+        order = np.random.default_rng(seed).permutation(len(cache))
+    until = time.monotonic() + (float("inf") if seconds is None else seconds)
+    damaged, compared = [], 0
+    for number in order.tolist():
+        if time.monotonic() > until:
+            break
+        compared += 1
+        if not cache.is_sound(number):
+            damaged.append(number)
+    return DigestLook(compared, tuple(sorted(damaged)))
 
 
 def _compare(

@@ -39,7 +39,7 @@ class VolumeLoader(DataLoader[Item]):
         if isinstance(batches, BatchSampler) and len(batches) == 0:
             batches.drop_last = False  # the only batch is kept, however small
         self._items = dataset
-        self._new_patches = new_patches
+        self.new_patches = new_patches  # public: Lightning makes loaders again from such attributes
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -49,7 +49,7 @@ class VolumeLoader(DataLoader[Item]):
             self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Item]:  # type: ignore[override]  # DataLoader declares its private iterator
-        self._items.set_epoch(self._epoch if self._new_patches else 0)
+        self._items.set_epoch(self._epoch if self.new_patches else 0)
         if isinstance(self.sampler, DistributedSampler):
             self.sampler.set_epoch(self._epoch)
         self._epoch += 1

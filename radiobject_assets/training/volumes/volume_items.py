@@ -4,7 +4,7 @@
 2. For a patch, a place is drawn from (seed, obs_id, patch number, epoch).
 3. Each key of the item (`image`, `mask`) is read at that place, the items of a batch on threads that share
    one TileDB context, open arrays and the tile cache.
-4. The transforms are applied, in the caller's thread.
+4. The transforms are applied, in the caller's thread; what they draw is a function of (seed, epoch, item).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from torch.utils.data import Dataset
 
 from radiobject_assets.errors import ShapeError
 from radiobject_assets.store import Volume, map_on_threads
+from radiobject_assets.training.epochs import EpochClock
 from radiobject_assets.training.sampling import PatchPlace, random_start
-from radiobject_assets.training.volumes.epochs import EpochClock
+from radiobject_assets.training.seeded_transforms import transformed
 from radiobject_assets.training.volumes.loading import DatasetConfig, LoadingMode
 from radiobject_assets.training.volumes.subject_groups import uniform_shape
 from radiobject_assets.training.volumes.volume_reading import PLANE_AXIS, ReaderPool
@@ -104,7 +105,8 @@ class VolumeItems(Dataset[Item], ABC):
         self._clock.set(epoch)
 
     def __getitem__(self, index: int) -> Item:
-        return self.__getitems__([index])[0]
+        items = self.__getitems__([index])
+        return items[0] if len(items) == 1 else items  # type: ignore[return-value]  # as MONAI's data sets do
 
     def __getitems__(self, indices: Sequence[int]) -> list[Item]:
         """The items of one batch: what `DataLoader` calls."""
@@ -116,7 +118,12 @@ class VolumeItems(Dataset[Item], ABC):
             items = [self._read(*pairs[0])]
         else:
             items = map_on_threads(lambda pair: self._read(*pair), pairs)
-        return [self._transformed(item) for item in items]
+        done = [
+            transformed(self._transforms, item, self._config.seed, epoch, index)
+            for item, (index, epoch) in zip(items, pairs, strict=True)
+        ]
+        # a transform that crops several times gives a list for an item (MONAI's RandCropByPosNegLabeld)
+        return [one for item in done for one in (item if isinstance(item, list) else [item])]
 
     def _checked(self, index: int) -> int:
         if not -len(self) <= index < len(self):
@@ -150,11 +157,6 @@ class VolumeItems(Dataset[Item], ABC):
         key = group[0].obs_id or group[0].uri
         start, t = random_start(self._shape(group[0]), size, self._config.seed, key, part, epoch)
         return PatchPlace(part, start, t, False)
-
-    def _transformed(self, item: Item) -> Item:
-        for transform in self._transforms:
-            item = transform(item)
-        return item
 
     @abstractmethod
     def _whole(self, group: Group, plane: tuple[int, int] | None) -> Item:
