@@ -105,7 +105,7 @@ class S3LandingZone(Landing):
         found = [self._arrival(name, f"{name}/", False) for name in folders if name and name[0] != "."]
         files = [name for name in files if name and name[0] != "."]
         found += [self._arrival(name, name, True) for name in files if is_archive(name)]
-        return Listing(tuple(sorted(found, key=lambda arrival: arrival.key)), self._loose(files))
+        return Listing.of(found, self._loose(files))
 
     def glance(self, arrival: Arrival, inner: tuple[int, ...] | None) -> Glance:
         """On S3 there is no cheaper look than at everything."""
