@@ -214,6 +214,17 @@ LABELS_MISSING = Kind(
     "They give no patches: training sees fewer people than the data set has.",
     Mend("Deliver their labels, or leave the images out on purpose.", is_safe=True),
 )
+SNAPSHOT_BEHIND = Kind(
+    "snapshot_behind",
+    _WARN,
+    "volumes that have been in the store for long are in no snapshot",
+    "Splits, patch caches and training are of the newest snapshot: they go on without what came since.",
+    Mend(
+        "Materialize dataset. A snapshot is made by itself when arrivals are in: see on the page of dataset "
+        "whether its last run failed, and whether the daemon and `follow_up_sensor` run.",
+        is_safe=True,
+    ),
+)
 SPLIT_EMPTY = Kind(
     "split_empty",
     _ERROR,

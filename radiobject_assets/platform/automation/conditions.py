@@ -18,6 +18,7 @@ from dagster import AutomationContext, AutomationResult
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.platform.arrivals.runs import why_it_ended
+from radiobject_assets.platform.assets.snapshot import LONGEST_WAIT_S
 from radiobject_assets.platform.dagster_internals import (
     CODE_VERSION_TAG,
     DATA_VERSION_TAG,
@@ -82,9 +83,6 @@ class InputsChanged(dg.AutomationCondition[dg.AssetKey]):
 
 AT_ONCE: ContextVar[bool] = ContextVar("AT_ONCE", default=False)
 """Set where nothing more will come, so that nobody need wait for it: in a pass without a daemon."""
-
-LONGEST_WAIT_S = 900.0
-"""No news waits longer than that: where something arrives all the time, there must be snapshots as well."""
 
 
 class InputsQuiet(dg.AutomationCondition[dg.AssetKey]):
