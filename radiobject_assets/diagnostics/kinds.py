@@ -429,6 +429,19 @@ SENDER_LEFT = Kind(
         is_safe=True,
     ),
 )
+NOT_DELIVERED = Kind(
+    "received_not_delivered",
+    _WARN,
+    "a study that was received is not delivered into the landing zone",
+    "It has come whole and waits in `.archives` of the landing zone: it is missing in the data set.",
+    Mend(
+        "Make room on the disk of the landing zone, make it writable for the receiver, or move away what has "
+        "the name of the study's arrival (`received-` and its token). The receiver tries again every few "
+        "seconds: see that it runs.",
+        is_safe=True,
+        command="radiobject-assets receive",
+    ),
+)
 COARSE_TILES = Kind(
     "coarse_tiles",
     _WARN,

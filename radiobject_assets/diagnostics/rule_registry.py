@@ -264,8 +264,13 @@ RULES = (
     StandingRule(
         "archives_sent_all",
         "archives",
-        "Every study that an archive announced, or that a sender began to send, has come whole.",
+        "Every study that an archive announced, or that a sender began to send, has come whole, and is in "
+        "the landing zone.",
         _archives,
+        (
+            *(kinds.ARCHIVE_SHORT, kinds.ARCHIVE_SILENT, kinds.STUDY_LEFT_QUERY),
+            *(kinds.SENDER_LEFT, kinds.NOT_DELIVERED),
+        ),
     ),
     StandingRule(
         "series_taken_in",
