@@ -12,7 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -226,6 +226,11 @@ class Landing(ABC):
     @abstractmethod
     def held(self, one: str | Arrival) -> Arrival:
         """The arrival's copy as it is; on local disk as `fetch`."""
+
+    @contextmanager
+    def fetched(self, arrival: Arrival) -> Iterator[Arrival]:
+        """As `fetch`, for one look: a copy that is made for it is gone afterwards."""
+        yield self.fetch(arrival)
 
     def arrivals(self) -> tuple[Arrival, ...]:
         """All arrivals by key. Hidden entries are left alone: tools keep half-copied files there."""

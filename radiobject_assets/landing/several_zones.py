@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -51,6 +52,12 @@ class LandingZones(Landing):
         """See `Landing`."""
         arrival = one if isinstance(one, Arrival) else self.find(one)
         return self.zones[arrival.zone].fetch(arrival)
+
+    @contextmanager
+    def fetched(self, arrival: Arrival) -> Iterator[Arrival]:
+        """See `Landing`."""
+        with self.zones[arrival.zone].fetched(arrival) as there:
+            yield there
 
     def held(self, one: str | Arrival) -> Arrival:
         """See `Landing`."""
