@@ -295,7 +295,8 @@ def take_in_all(
         while platform.behind():
             now = time.monotonic()
             assert now - started < hangs_s, f"{platform.behind()}\n{platform.told()}"
-            if now - last > pause_s:
+            # one kill for each arrival at most: a machine that got slower meanwhile must come to an end too
+            if kills < arrivals and now - last > pause_s:
                 disturb(platform, instance, chance, times=1, every_s=0)
                 kills, last, pause_s = kills + 1, now, every_s * chance.uniform(0.5, 1.5)
             time.sleep(0.5)
