@@ -11,6 +11,7 @@ between.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -129,9 +130,11 @@ class Delivery:
         Raises
         ------
         OSError
-            The disk is full or cannot be written.
+            The disk is full or cannot be written, or something else has the arrival's name.
         """
         self._recover()
+        if self.visible.is_symlink() or (self.visible.exists() and not self.visible.is_dir()):
+            raise FileExistsError(errno.EEXIST, "what has the name of its arrival is no folder")
         if self.staged.is_dir():
             shutil.rmtree(self._next, ignore_errors=True)
             make_folder(os.fspath(self._next))

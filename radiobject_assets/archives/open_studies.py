@@ -5,11 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from radiobject_assets.archives.study_notes import notes_folder, read_last_pass, told_notes
+from radiobject_assets.archives.study_notes import (
+    notes_folder,
+    read_last_pass,
+    read_note,
+    studies_waiting,
+    told_notes,
+)
 from radiobject_assets.dataset.dataset_yaml import RECEIVED, DatasetSettings
 
 _PASSES, _SILENT_S = 3, 3600.0
 """A source that was not asked for so many of its times, and for an hour, is told of."""
+_TRIES_S, _NOBODY_S = 60.0, 600.0
+"""What was received is told of when it could not be delivered for a minute, or nobody did it for ten."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,8 @@ class OpenStudy:
     """What is wrong with it."""
     has_left: bool = False
     """Whether the archive no longer lists it."""
+    is_undelivered: bool = False
+    """Whether it is whole, and not in the landing zone."""
 
     @property
     def is_received(self) -> bool:
@@ -41,7 +51,8 @@ class OpenStudies:
 
 def open_studies(settings: DatasetSettings, now_s: float) -> OpenStudies:
     """The studies that stay short or left the query, those whose sender broke off and has not come back
-    for an hour, and the sources that gave no answer or were not asked."""
+    for an hour, those that were received and can't be delivered, and the sources that gave no answer or were
+    not asked."""
     places = {name: settings.delivery_place(one.into) for name, one in settings.sources.items()}
     if settings.receiver is not None:
         places[RECEIVED] = settings.delivery_place(settings.receiver.into)
@@ -56,7 +67,23 @@ def open_studies(settings: DatasetSettings, now_s: float) -> OpenStudies:
         for name, one in settings.sources.items()
         if (said := _silence(places[name], name, one.every_s, now_s))
     ]
+    if settings.receiver is not None:
+        found += _undelivered(places[RECEIVED], settings.receiver.quiet_period_s, now_s)
     return OpenStudies(looked_at, (*silent, *found))
+
+
+def _undelivered(place: Path, quiet_s: float, now_s: float) -> list[OpenStudy]:
+    """Studies of senders that are whole and wait; also where nobody could note why."""
+    found = []
+    for study in studies_waiting(place, RECEIVED):
+        note = read_note(place, RECEIVED, study)
+        if note.open_s or note.refused:
+            continue
+        said = f"it can't be delivered: {note.problem}" if note.problem else "no receiver delivers it"
+        tried = bool(note.undelivered_s) and now_s - note.undelivered_s > _TRIES_S
+        if tried or now_s - note.looked_s > quiet_s + _NOBODY_S:
+            found.append(OpenStudy(RECEIVED, study, said, is_undelivered=True))
+    return found
 
 
 def _silence(place: Path, name: str, every_s: float, now_s: float) -> str:

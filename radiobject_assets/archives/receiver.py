@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radiobject_assets.archives.deliveries import source_folder
-from radiobject_assets.archives.receiving import INCOMING, PROCESSING_FAILURE, Reception
+from radiobject_assets.archives.receiving import PROCESSING_FAILURE, Reception
+from radiobject_assets.archives.study_notes import INCOMING
 from radiobject_assets.dataset.dataset_yaml import RECEIVED
 from radiobject_assets.dataset.source_section import ReceiverConfig
 from radiobject_assets.errors import ConfigurationError, LockedError

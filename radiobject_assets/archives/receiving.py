@@ -18,11 +18,12 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from radiobject_assets.archives.deliveries import Delivery, recover_deliveries, uid_token
-from radiobject_assets.archives.study_notes import read_note, studies_waiting, write_note
+from radiobject_assets.archives.study_notes import StudyNote, read_note, studies_waiting, write_note
 from radiobject_assets.archives.whole_instances import tokens_of
 from radiobject_assets.dataset.dataset_yaml import RECEIVED
 
@@ -149,15 +150,24 @@ class Reception:
                     continue
                 try:
                     instances = self._delivery(study).deliver()
-                    write_note(self._landing, RECEIVED, study, replace(note, instances=instances))
+                    done = replace(note, instances=instances, undelivered_s=0.0, problem="")
+                    write_note(self._landing, RECEIVED, study, done)
                 except OSError as error:
-                    _log.error("study %s can't be delivered: %s", study, error.strerror)
+                    self._not_delivered(study, note, str(error.strerror))
                     problem = problem or error
                     continue
             _log.info("study %s was delivered: %d instances", study, instances)
             yield study
         if problem is not None:
             raise problem
+
+    def _not_delivered(self, study: str, note: StudyNote, problem: str) -> None:
+        if note.problem == problem:
+            return  # it is known, and tried every few seconds
+        _log.error("study %s can't be delivered: %s; it is tried again", study, problem)
+        told = replace(note, undelivered_s=note.undelivered_s or self._clock(), problem=problem)
+        with suppress(OSError):  # no room even for that: that it waits tells by itself
+            write_note(self._landing, RECEIVED, study, told)
 
     def recover(self) -> None:
         """Finish what a killed receiver left between two steps."""
@@ -213,7 +223,7 @@ class Reception:
 
 def waiting_studies(landing: Path) -> list[str]:
     """Tokens of the studies that came from senders and are not delivered."""
-    return [study for study in studies_waiting(landing, RECEIVED) if study != INCOMING]
+    return studies_waiting(landing, RECEIVED)
 
 
 def close_study(landing: Path, study: str) -> bool:
@@ -226,7 +236,3 @@ def close_study(landing: Path, study: str) -> bool:
         return False
     write_note(landing, RECEIVED, study, replace(note, open_s=0.0, refused=()))
     return True
-
-
-INCOMING = "incoming"
-"""Folder of instances whose end has not come yet."""

@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from radiobject_assets.archives.deliveries import HIDDEN, Delivery
-from radiobject_assets.archives.receiving import INCOMING
-from radiobject_assets.archives.study_notes import notes_folder, read_note, remove_note, write_note
+from radiobject_assets.archives.study_notes import INCOMING, notes_folder, read_note, remove_note, write_note
 
 
 def staged_studies(landing: Path) -> Iterator[Path]:

@@ -23,6 +23,8 @@ TOLD_AFTER = 3
 """Tries after which a study that stays short is told of."""
 TOLD_AFTER_S = 3600.0
 """Seconds after which a study whose sender broke off is told of."""
+INCOMING = "incoming"
+"""Of the receiver: folder of instances whose end has not come yet."""
 _LONGEST_S = 24 * 3600.0
 _PASS = "last-pass.json"
 
@@ -52,6 +54,10 @@ class StudyNote:
     """Of the receiver: since when an association that sent of it has not ended in order; 0: all have."""
     refused: tuple[str, ...] = ()
     """Of the receiver: instances that were refused and have not come since."""
+    undelivered_s: float = 0.0
+    """Of the receiver: since when it can't be delivered although it is closed; 0: it can."""
+    problem: str = ""
+    """Why it can't be delivered, in the system's words."""
     failed: bool = False
     """Whether the archive gave no answer about it when it was last asked, at `looked_s`."""
     left_s: float = 0.0
@@ -164,7 +170,8 @@ def keep_delivered_once(landing: Path, source: str, study: str, delivered: Held)
 def studies_waiting(landing: Path, source: str) -> list[str]:
     """Tokens of the studies of which something has come and is not delivered."""
     named = (path for path in source_folder(landing, source).glob("*") if path.is_dir() and not path.suffix)
-    return sorted(path.name for path in named if path != notes_folder(landing, source))
+    not_studies = (notes_folder(landing, source).name, INCOMING)
+    return sorted(path.name for path in named if path.name not in not_studies)
 
 
 def read_last_pass(landing: Path, source: str) -> Mapping[str, Any]:

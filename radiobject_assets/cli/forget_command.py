@@ -97,7 +97,7 @@ def forget_people(
             f"forgetting {len(others)} other people was interrupted; forget them once more: "
             f"{', '.join(others)}"
         )
-    if any(one.is_nobody or one.by_hand for one in found):
+    if any(one.is_nobody or one.by_hand or one.not_read for one in found):
         raise typer.Exit(1)
 
 
@@ -164,6 +164,12 @@ def _print(found: Sequence[Forgotten], *, done: bool, landing: bool, by_hand: st
             out.print(
                 f"{one.mark}: {one.split_lines} lines of {by_hand} (split.by_hand) name them; --landing "
                 "removes these too, or do it by hand",
+                highlight=False,
+            )
+        if one.not_read:
+            out.print(
+                f"{one.mark}: these arrivals are not taken in and can't be read, so they may hold the person "
+                f"(who is refused when they are taken in): {', '.join(one.not_read)}",
                 highlight=False,
             )
         if one.by_hand:

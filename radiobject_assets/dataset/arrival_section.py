@@ -23,7 +23,8 @@ class ArrivalsConfig(Section):
     """For a landing zone on S3: gigabytes (of 2^30 bytes) of copies that may lie in the work folder."""
     trusted_names: str | None = None
     """Regular expression of folder names that may be shown as partition keys; others are shown as tokens,
-    since a folder may be named after a patient."""
+    since a folder may be named after a patient. So are names that could be taken for a partition that several
+    share (2026-11-30-003) or for a token (a-3f4d4c47aa)."""
     share_run: Annotated[int, Field(ge=1)] = 100
     """At most so many arrivals that wait at the same time share a run and a partition, which is named after
     the day and a number (2026-11-30-003; `radiobject-assets arrivals` says which folders that is). What a

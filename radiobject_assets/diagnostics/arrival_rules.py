@@ -166,6 +166,8 @@ def archives_sent_all(studies: OpenStudies) -> Report:
 def _kind(one: OpenStudy) -> Kind:
     if not one.study:
         return kinds.ARCHIVE_SILENT
+    if one.is_undelivered:
+        return kinds.NOT_DELIVERED
     if one.is_received:
         return kinds.SENDER_LEFT
     return kinds.STUDY_LEFT_QUERY if one.has_left else kinds.ARCHIVE_SHORT

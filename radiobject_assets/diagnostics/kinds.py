@@ -214,6 +214,17 @@ LABELS_MISSING = Kind(
     "They give no patches: training sees fewer people than the data set has.",
     Mend("Deliver their labels, or leave the images out on purpose.", is_safe=True),
 )
+SNAPSHOT_BEHIND = Kind(
+    "snapshot_behind",
+    _WARN,
+    "volumes that have been in the store for long are in no snapshot",
+    "Splits, patch caches and training are of the newest snapshot: they go on without what came since.",
+    Mend(
+        "Materialize dataset. A snapshot is made by itself when arrivals are in: see on the page of dataset "
+        "whether its last run failed, and whether the daemon and `follow_up_sensor` run.",
+        is_safe=True,
+    ),
+)
 SPLIT_EMPTY = Kind(
     "split_empty",
     _ERROR,
@@ -438,6 +449,19 @@ SENDER_LEFT = Kind(
         "Send the study again: what is here already is recognized. If it is whole, "
         "`radiobject-assets receive --deliver STUDY` delivers it as it is.",
         is_safe=True,
+    ),
+)
+NOT_DELIVERED = Kind(
+    "received_not_delivered",
+    _WARN,
+    "a study that was received is not delivered into the landing zone",
+    "It has come whole and waits in `.archives` of the landing zone: it is missing in the data set.",
+    Mend(
+        "Make room on the disk of the landing zone, make it writable for the receiver, or move away what has "
+        "the name of the study's arrival (`received-` and its token). The receiver tries again every few "
+        "seconds: see that it runs.",
+        is_safe=True,
+        command="radiobject-assets receive",
     ),
 )
 COARSE_TILES = Kind(

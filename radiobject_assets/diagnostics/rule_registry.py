@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -66,6 +67,8 @@ class Surroundings:
     """What came from archives and senders, and what of it is not whole."""
     profiles: Storage | None = None
     """Where profiles are kept (`profiling.kept_profiles`)."""
+    snapshot_due_s: float | None = None
+    """Seconds after which a volume that came is in a snapshot, where all is as it should be."""
     compared: KeptPairs | None = None
     """Pairs of images that were compared for near twins; None: each look compares all."""
 
@@ -181,6 +184,17 @@ def _whole(of: Inspection, _: str) -> Report:
     )
 
 
+def _current(of: Inspection, _: str) -> Report:
+    from radiobject_assets.diagnostics import store_rules
+
+    if not of.has_store or of.surroundings.snapshot_due_s is None:
+        return Report(0, "volumes")
+    due_before = datetime.now(UTC) - timedelta(seconds=of.surroundings.snapshot_due_s)
+    return store_rules.snapshot_is_current(
+        of.store_uri, of.rows, of.snapshot, of.snapshot_rows, due_before, ctx=of.ctx
+    )
+
+
 def _once(of: Inspection, _: str) -> Report:
     from radiobject_assets.diagnostics import store_rules
 
@@ -250,8 +264,13 @@ RULES = (
     StandingRule(
         "archives_sent_all",
         "archives",
-        "Every study that an archive announced, or that a sender began to send, has come whole.",
+        "Every study that an archive announced, or that a sender began to send, has come whole, and is in "
+        "the landing zone.",
         _archives,
+        (
+            *(kinds.ARCHIVE_SHORT, kinds.ARCHIVE_SILENT, kinds.STUDY_LEFT_QUERY),
+            *(kinds.SENDER_LEFT, kinds.NOT_DELIVERED),
+        ),
     ),
     StandingRule(
         "series_taken_in",
@@ -268,6 +287,13 @@ RULES = (
         "sound, labels lie on their image, and every volume says what it was made from.",
         _whole,
         (kinds.TABLE_DAMAGED, kinds.ARRAY_MISSING, kinds.ORPHAN_ARRAY, kinds.NO_PROVENANCE),
+    ),
+    StandingRule(
+        "snapshot_is_current",
+        "dataset",
+        "What came is in a snapshot after a while: the newest one is not behind the store.",
+        _current,
+        (kinds.SNAPSHOT_BEHIND,),
     ),
     StandingRule(
         "images_once",

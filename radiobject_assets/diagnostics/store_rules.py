@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pandas as pd
 
 from radiobject_assets.diagnostics import kinds
@@ -11,6 +13,7 @@ from radiobject_assets.diagnostics.integrity_rules import (
     geometry_is_sound,
     labels_on_image_grid,
 )
+from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.store import (
     AFFINE_COLUMNS,
     TileDBContext,
@@ -77,6 +80,38 @@ def images_once(rows: pd.DataFrame) -> Report:
             )
         )
     return Report(len(rows), "volumes", tuple(findings))
+
+
+def snapshot_is_current(
+    store_uri: str,
+    rows: pd.DataFrame,
+    snapshot: str | None,
+    snapshot_rows: pd.DataFrame,
+    due_before: datetime,
+    *,
+    ctx: TileDBContext | None = None,
+) -> Report:
+    """Every volume is in the newest snapshot, unless it came so lately that none could be made since.
+
+    Parameters
+    ----------
+    rows, snapshot_rows
+        Inventory rows of the present and of the snapshot.
+    snapshot
+        Its name; None: there is none.
+    due_before
+        What was written before that should be in one; with its time zone.
+    """
+    new = set(rows["volume"]) - (set() if snapshot is None else set(snapshot_rows["volume"]))
+    findings: tuple[Finding, ...] = ()
+    if new:
+        came = read_inventory(store_uri, columns=["written_at"], ctx=ctx)
+        written = pd.to_datetime(came.loc[came["volume"].isin(new), "written_at"], utc=True)
+        late = written[written < due_before]
+        if len(late):
+            evidence = f"{len(late)} of {len(rows)}, the first since {late.min():%Y-%m-%d %H:%M} UTC"
+            findings = (Finding(kinds.SNAPSHOT_BEHIND, snapshot or "no snapshot", evidence),)
+    return Report(len(rows), "volumes", findings, {"not_in_a_snapshot": len(new)})
 
 
 def provenance_is_there(rows: pd.DataFrame) -> Report:

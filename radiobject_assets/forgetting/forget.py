@@ -121,6 +121,8 @@ class Forgotten:
     """Lines of `split.by_hand`; they go only where the landing files go."""
     by_hand: int = 0
     """Archives of the landing zone that hold other people as well: take the person out of them by hand."""
+    not_read: tuple[str, ...] = ()
+    """Arrivals of the landing zone that were not taken in and could not be read: they may hold the person."""
 
     @property
     def is_nobody(self) -> bool:
@@ -146,6 +148,7 @@ def would_go(house: House, mark: str) -> Forgotten:
         landing_files=found.n_landing,
         staged_files=found.n_staged,
         split_lines=lines_by_hand(house.dataset.config, is_theirs),
+        not_read=tuple(sorted(found.not_read)),
     )
 
 
@@ -169,7 +172,8 @@ def forget_person(
     ConfigurationError
         A run is working on an arrival of theirs: wait for it, then forget once more.
     StorageError
-        Something can't be removed, or is still found afterwards. The same call goes on.
+        Something can't be removed, or is still found afterwards; or arrivals that are not taken in can't be
+        read. The same call goes on.
     """
     tell = on_step or (lambda step: None)
     uri, ctx = house.dataset.config.store_uri, house.storage.ctx
@@ -187,8 +191,10 @@ def forget_person(
         landing_files=found.n_landing,
         staged_files=found.n_staged,
         split_lines=lines_by_hand(house.dataset.config, is_theirs),
+        not_read=tuple(sorted(found.not_read)),
     )
     if before.is_nobody and Journal.read(tables, mark) is None and not _is_named(house, found):
+        _all_was_read(found)
         return before  # a slip of the pen must not keep somebody out who comes later
     _wait_for_nobody(house, journal, own_run)
     journal.keep(tables)
@@ -237,6 +243,15 @@ def _by_mark(house: House, mark: str) -> Callable[[str], bool]:
     ensure_store(uri, ctx=ctx)
     marks = forgetting_key(uri, ctx)
     return lambda subject_id: marks.mark(subject_id) == mark
+
+
+def _all_was_read(found: PersonFound) -> None:
+    if found.not_read:
+        raise StorageError(
+            "what could be found of the person is gone, but these arrivals of the landing zone are not taken "
+            f"in and can't be read, so they may hold the person: {', '.join(sorted(found.not_read))}. Make "
+            "them readable (see arrivals.copy_limit_gb for S3), or take them away, and forget once more"
+        )
 
 
 def _is_named(house: House, found: PersonFound) -> bool:
@@ -378,6 +393,7 @@ def _prove(house: House, journal: Journal, found: PersonFound, own_run: str, by_
     if journal.landing:
         # an archive that holds others as well stays, and is told
         left += again.n_staged + (0 if by_hand else again.n_landing)
+        _all_was_read(again)
     left += sum(1 for storage in house.documents for _ in documents_with(storage, found.traces))
     left += len(caches_with(house.dataset.work.root / "patches", found.traces))
     if house.instance is not None:

@@ -69,6 +69,8 @@ def build_forget_job(
                     context.log.warning(f"{done.staged_files} files of studies not delivered yet are theirs")
                 if done.split_lines and not config.landing:
                     context.log.warning(f"{done.split_lines} lines of split.by_hand still name the person")
+                if done.not_read:
+                    context.log.warning(f"may hold them, and can't be read: {', '.join(done.not_read)}")
                 if done.by_hand:
                     context.log.warning(
                         f"{done.by_hand} archives of the landing zone hold other people as well"

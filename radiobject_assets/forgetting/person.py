@@ -11,6 +11,7 @@ import pandas as pd
 
 from radiobject_assets.archives.staged_files import staged_studies
 from radiobject_assets.diagnostics.findings import shown_token
+from radiobject_assets.errors import StorageError
 from radiobject_assets.forgetting.traces import SUBJECT_KEYS, Traces
 from radiobject_assets.imaging.scanning.scan import ScanResult
 from radiobject_assets.ingest.dataset_release import release_of
@@ -35,8 +36,10 @@ class PersonFound:
     files: dict[str, set[Path]] = field(default_factory=dict)
     """Their files in the landing zone, or in the copy of it, by arrival."""
     unread: dict[str, tuple[ScanResult, frozenset[Path]]] = field(default_factory=dict)
-    """Of arrivals in local landing zones that are not taken in as they are now: what is there, and what of it
-    is theirs."""
+    """Of arrivals that are not taken in as they lie in the landing zone now: what is there, and what of it is
+    theirs."""
+    not_read: set[str] = field(default_factory=set)
+    """Keys of such arrivals that could not be read: nobody knows whether the person is in them."""
     staged: dict[Path, set[Path]] = field(default_factory=dict)
     """Their files of studies from archives and senders that are not delivered yet, by landing zone."""
     collections: dict[str, set[str]] = field(default_factory=dict)
@@ -161,21 +164,27 @@ def _in_unread(dataset: DatasetResource, storage: StorageResource, found: Person
     """Their files in arrivals of which no scan was kept, or that have changed since, as the last tick saw."""
     config, tables, landing = dataset.config, dataset.tables(storage), dataset.landing(storage)
     if landing.problem():
+        if any(place.startswith("s3://") for place in config.landing_places):
+            found.not_read.add("the whole landing zone")  # it may well be there
         return
-    rows, release = ArrivalTable(tables).rows, release_of(config)
+    rows, release, traces = ArrivalTable(tables).rows, release_of(config), found.traces
     scanned = {
         PurePosixPath(name).parts[1] for name in tables.below("arrivals") if name.endswith("/scan.parquet")
     }
-    for arrival in landing.listing().arrivals:
+    listing = landing.listing()
+    found.not_read |= set(listing.clashes)
+    for arrival in listing.arrivals:
         row = rows.get(arrival.key, ArrivalRow())
-        is_known = arrival.key in scanned and row.is_achieved and not row.unsettled_since_s
-        if is_known or config.landing_places[arrival.zone].startswith("s3://"):
+        if arrival.key in scanned and row.is_achieved and not row.unsettled_since_s:
             continue
         try:
-            scan, _ = scan_again(arrival.place, release, None, "")
+            with landing.fetched(arrival) as there:
+                scan, _ = scan_again(there.place, release, None, "")
         except FileNotFoundError:  # it was taken away meanwhile
             continue
-        traces = found.traces
+        except (OSError, StorageError):
+            found.not_read.add(arrival.key)
+            continue
         files, series = files_of_subjects(scan, config, arrival.key, traces.is_theirs, traces.in_text)
         if files:
             found.unread[arrival.key] = (scan, files)

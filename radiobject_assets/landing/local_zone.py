@@ -12,7 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,8 @@ _TOLD = (
 # What a trusted name must also be: it becomes a partition key and a folder of the work directory.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _TOKEN = re.compile(r"a-[0-9a-f]{10}")
+SHARED_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})-([0-9]{3,})")
+"""What partitions that several arrivals share are called: a day and a number."""
 
 
 # Folders with folders in them that are remembered of an arrival; with more, each glance lists them all.
@@ -122,8 +124,17 @@ class Listing:
     loose: LooseFiles
     """Files that belong to no arrival."""
     clashes: tuple[str, ...] = ()
-    """Keys that arrivals of several landing zones would share: none of them is an arrival until one is
-    renamed, since one would take the other's place."""
+    """Keys that several deliveries would share (of several landing zones, or a folder and an archive on S3):
+    none of them is an arrival until one is renamed, since one would take the other's place."""
+
+    @classmethod
+    def of(cls, found: Iterable[Arrival], loose: LooseFiles, clashes: Iterable[str] = ()) -> Listing:
+        """What was found, without what would share a key; `clashes` are known already."""
+        arrivals = sorted(found, key=lambda arrival: arrival.key)
+        counts = Counter(arrival.key for arrival in arrivals)
+        shared = {*clashes, *(key for key, number in counts.items() if number > 1)}
+        kept = tuple(arrival for arrival in arrivals if arrival.key not in shared)
+        return cls(kept, loose, tuple(sorted(shared)))
 
     @property
     def keys(self) -> frozenset[str]:
@@ -139,12 +150,15 @@ def arrival_key(name: str, trusted_names: str | None, zone: str = "") -> str:
     name
         Its name in the landing zone, an archive's with its suffix.
     trusted_names
-        `arrivals.trusted_names` of dataset.yaml: a regular expression that the whole name must match.
+        `arrivals.trusted_names` of dataset.yaml: a regular expression that the whole name must match. A name
+        that looks as if we had given it (a token, a shared partition) goes by a token all the same: it would
+        be taken for another arrival's, or for the partition of others.
     zone
         The landing zone, as dataset.yaml names it; empty for the first, whose keys are tokens of names alone,
         so that a data set that gets another zone keeps the keys that it has.
     """
-    if trusted_names and re.fullmatch(trusted_names, name) and _PLAIN_NAME.fullmatch(name):
+    is_plain = _PLAIN_NAME.fullmatch(name) and not (is_token(name) or SHARED_NAME.fullmatch(name))
+    if trusted_names and is_plain and re.fullmatch(trusted_names, name):
         return name
     told = os.fsencode(f"{zone}\0{name}" if zone else name)
     return f"a-{hashlib.blake2b(told, digest_size=5).hexdigest()}"
@@ -213,6 +227,11 @@ class Landing(ABC):
     def held(self, one: str | Arrival) -> Arrival:
         """The arrival's copy as it is; on local disk as `fetch`."""
 
+    @contextmanager
+    def fetched(self, arrival: Arrival) -> Iterator[Arrival]:
+        """As `fetch`, for one look: a copy that is made for it is gone afterwards."""
+        yield self.fetch(arrival)
+
     def arrivals(self) -> tuple[Arrival, ...]:
         """All arrivals by key. Hidden entries are left alone: tools keep half-copied files there."""
         return self.listing().arrivals
@@ -244,9 +263,12 @@ class Landing(ABC):
         Raises
         ------
         IngestError
-            Nothing goes by it (any more).
+            Nothing goes by it (any more), or several deliveries do.
         """
-        for arrival in self.arrivals():
+        listing = self.listing()
+        if key in listing.clashes:
+            raise _shared(key)
+        for arrival in listing.arrivals:
             if arrival.key == key:
                 return arrival
         raise _gone(key)
@@ -263,6 +285,14 @@ def _gone(key: str) -> IngestError:
         public="this arrival is no longer in the landing zone",
         advice="Put the delivery back, under the same name; if it was taken away for good, delete the "
         "partition. What is in the store of it stays.",
+    )
+
+
+def _shared(key: str) -> IngestError:
+    return IngestError(
+        f"several deliveries go by {key!r}; rename one of them, so that neither takes the other's place",
+        public="several deliveries would go by this name, so none of them is taken in",
+        advice="Rename one of them.",
     )
 
 
@@ -287,7 +317,7 @@ class LandingZone(Landing):
             if (packed := is_file and is_archive(entry.name)) or entry.is_dir():
                 key = arrival_key(entry.name, self.settings.trusted_names, self.name)
                 found.append(Arrival(key, Path(entry.path), packed=packed, zone=self.number))
-        return Listing(tuple(sorted(found, key=lambda arrival: arrival.key)), self._loose(files))
+        return Listing.of(found, self._loose(files))
 
     def keys(self) -> frozenset[str]:
         """See `Landing`."""
@@ -299,13 +329,18 @@ class LandingZone(Landing):
         )
 
     def find(self, key: str) -> Arrival:
-        """See `Landing`. Only the one that is found is more than a name."""
+        """See `Landing`. Only what is found is more than a name."""
+        found = []
         for entry in self._entries():
             if arrival_key(entry.name, self.settings.trusted_names, self.name) == key:
                 packed = is_archive(entry.name) and entry.is_file()
                 if packed or entry.is_dir():
-                    return Arrival(key, Path(entry.path), packed=packed, zone=self.number)
-        raise _gone(key)
+                    found.append(Arrival(key, Path(entry.path), packed=packed, zone=self.number))
+        if len(found) > 1:
+            raise _shared(key)
+        if not found:
+            raise _gone(key)
+        return found[0]
 
     def problem(self) -> str:
         """Why the landing zone can't be looked at; "" if it can."""

@@ -15,6 +15,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -105,7 +106,7 @@ class S3LandingZone(Landing):
         found = [self._arrival(name, f"{name}/", False) for name in folders if name and name[0] != "."]
         files = [name for name in files if name and name[0] != "."]
         found += [self._arrival(name, name, True) for name in files if is_archive(name)]
-        return Listing(tuple(sorted(found, key=lambda arrival: arrival.key)), self._loose(files))
+        return Listing.of(found, self._loose(files))
 
     def glance(self, arrival: Arrival, inner: tuple[int, ...] | None) -> Glance:
         """On S3 there is no cheaper look than at everything."""
@@ -163,6 +164,17 @@ class S3LandingZone(Landing):
             folder.mkdir(parents=True, exist_ok=True)
         made.write(manifest)
         return replace(arrival, place=made.place(folder))
+
+    @contextmanager
+    def fetched(self, arrival: Arrival) -> Iterator[Arrival]:
+        """See `Landing`; a copy that was there before stays."""
+        folder = self.area / arrival.key
+        was_there = folder.exists()
+        try:
+            yield self.fetch(arrival)
+        finally:
+            if not was_there:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def held(self, one: str | Arrival) -> Arrival:
         """The arrival's copy as it is, whatever the bucket says by now; copied only if there is none."""

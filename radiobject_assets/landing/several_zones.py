@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 
 from radiobject_assets.dataset.arrival_section import ArrivalsConfig
-from radiobject_assets.errors import IngestError
 from radiobject_assets.landing.local_zone import Arrival, ArrivalState, Glance, Landing, Listing, LooseFiles
 
 
@@ -23,12 +23,12 @@ class LandingZones(Landing):
     def listing(self) -> Listing:
         """See `Landing`. What two zones have under one key is left out, and told."""
         listings = [zone.listing() for zone in self.zones]
-        arrivals = sorted((a for listing in listings for a in listing.arrivals), key=lambda a: a.key)
-        counts = Counter(arrival.key for arrival in arrivals)
-        clashes = tuple(key for key, number in counts.items() if number > 1)
         kinds = sum((Counter(listing.loose.kinds) for listing in listings), Counter[str]())
-        kept = tuple(arrival for arrival in arrivals if counts[arrival.key] == 1)
-        return Listing(kept, LooseFiles(kinds), clashes)
+        return Listing.of(
+            (arrival for one in listings for arrival in one.arrivals),
+            LooseFiles(kinds),
+            (key for one in listings for key in one.clashes),
+        )
 
     def states(
         self, arrivals: Iterable[Arrival], out_of_time: Callable[[], bool] = lambda: False
@@ -48,27 +48,16 @@ class LandingZones(Landing):
         """
         return "; ".join(filter(None, (zone.problem() for zone in self.zones)))
 
-    def find(self, key: str) -> Arrival:
-        """See `Landing`.
-
-        Raises
-        ------
-        IngestError
-            It is in several zones.
-        """
-        if key in self.listing().clashes:
-            raise IngestError(
-                f"arrival {key!r} is in several landing zones; rename one of them, so that neither takes the "
-                "other's place",
-                public="an arrival of this name is in several landing zones, so neither is taken in",
-                advice="Rename one of them.",
-            )
-        return super().find(key)
-
     def fetch(self, one: str | Arrival) -> Arrival:
         """See `Landing`."""
         arrival = one if isinstance(one, Arrival) else self.find(one)
         return self.zones[arrival.zone].fetch(arrival)
+
+    @contextmanager
+    def fetched(self, arrival: Arrival) -> Iterator[Arrival]:
+        """See `Landing`."""
+        with self.zones[arrival.zone].fetched(arrival) as there:
+            yield there
 
     def held(self, one: str | Arrival) -> Arrival:
         """See `Landing`."""

@@ -12,16 +12,30 @@ from radiobject_assets.dataset.training_section import PatchesConfig
 
 
 def split_version(dataset: DatasetSettings) -> str:
-    """Code version of the splits: of the program, of `split` with what its hand-made table says now, and of
-    whom `patches` can train on.
+    """Code version of the splits: of the program, of `split`, and of whom `patches` can train on.
 
-    A subject's place is firm once training can use it: where that changes, firm places must be noted before
-    patches are cut.
+    What the table of `split.by_hand` says is no part of it, since it may change while the program runs
+    (`by_hand_version`). A subject's place is firm once training can use it: where that changes, firm places
+    must be noted before patches are cut.
     """
     split, patches = dataset.split, dataset.patches
     used = "" if patches is None else f"-{_digest(patches, {'image', 'labels', 'point'})}"
-    said = "" if split.by_hand is None else f"-{_content(dataset.folder / split.by_hand)}"
-    return f"2-{_digest(split)}{said}{used}"
+    return f"3-{_digest(split)}{used}"
+
+
+def by_hand_version(dataset: DatasetSettings) -> str:
+    """Version of what the table of `split.by_hand` says now; "" where there is none."""
+    named = dataset.split.by_hand
+    return "" if named is None else _content(dataset.folder / named)
+
+
+def by_hand_changed_s(dataset: DatasetSettings) -> float:
+    """When that table was last written, in seconds since the epoch; 0.0 where there is none."""
+    named = dataset.split.by_hand
+    try:
+        return 0.0 if named is None else (dataset.folder / named).stat().st_ctime
+    except OSError:
+        return 0.0
 
 
 def patches_version(patches: PatchesConfig) -> str:

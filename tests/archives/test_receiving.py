@@ -23,7 +23,11 @@ from pynetdicom.association import Association
 
 from radiobject_assets.archives.deliveries import uid_token
 from radiobject_assets.archives.open_studies import open_studies
+from radiobject_assets.archives.receiving import Reception
 from radiobject_assets.dataset.dataset_yaml import load_dataset
+from radiobject_assets.diagnostics.arrival_rules import archives_sent_all
+from radiobject_assets.diagnostics.findings import Kind
+from radiobject_assets.diagnostics.kinds import NOT_DELIVERED
 from tests.archives.conftest import arrivals, assert_same, uids
 from tests.archives.orthanc import Orthanc, free_port
 
@@ -323,6 +327,42 @@ def test_a_study_that_can_not_be_delivered_holds_up_no_other(
     assert f"study {first} can't be delivered" in receiver.log
     shutil.rmtree(in_the_way)
     until((in_the_way / "_COMPLETE").exists)
+
+
+def test_what_can_not_be_delivered_is_told_and_delivered_when_the_way_is_free(
+    tmp_path: Path, phantoms: list[list[Path]]
+) -> None:
+    (tmp_path / "dataset.yaml").write_text("receiver: {port: 11112, quiet_period_s: 1}\n", encoding="utf-8")
+    settings, landing, now_s = load_dataset(tmp_path / "dataset.yaml"), tmp_path / "landing", [time.time()]
+    file, header = tmp_path / "IM1", pydicom.dcmread(phantoms[0][0])
+    study = uid_token(str(header.StudyInstanceUID))
+    landing.mkdir()
+    letter = landing / f"received-{study}"
+    letter.write_text("somebody's file")
+    shutil.copy(phantoms[0][0], file)
+    reception = Reception(landing, quiet_period_s=1, clock=lambda: now_s[0])
+    reception.begin(1)
+    assert reception.take(1, file, str(header.SOPInstanceUID)) == SUCCESS
+    reception.end(1, in_order=True)
+
+    def told(later_s: float) -> list[tuple[Kind, str]]:
+        report = archives_sent_all(open_studies(settings, now_s[0] + later_s))
+        return [(finding.kind, finding.evidence) for finding in report.findings]
+
+    assert told(60) == []
+    assert told(700) == [(NOT_DELIVERED, "no receiver delivers it")]
+    now_s[0] += 5
+    for _ in range(2):
+        with pytest.raises(FileExistsError):
+            list(reception.deliver_closed())
+    ((kind, said),) = told(90)
+    assert kind == NOT_DELIVERED
+    assert "is no folder" in said
+    assert letter.read_text() == "somebody's file"
+    letter.rename(landing / "letter")
+    assert list(reception.deliver_closed()) == [study]
+    assert_same(uids(phantoms[0][:1]), uids(landing))
+    assert told(7000) == []
 
 
 def test_dcmtk_sends(receiver: Receiver, real_series: list[Path]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 from PIL import Image
 
+from radiobject_assets.diagnostics.findings import Report
 from radiobject_assets.diagnostics.integrity_rules import (
     check_collections,
     geometry_is_sound,
@@ -19,8 +20,16 @@ from radiobject_assets.diagnostics.integrity_rules import (
 )
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.diagnostics.read_performance import measure_reads, read_amplification
+from radiobject_assets.diagnostics.rule_registry import RULES, Inspection, Surroundings
 from radiobject_assets.diagnostics.volume_pictures import picture
-from radiobject_assets.store import RadiObject, commit_volumes, ensure_collection, ensure_store, stage_volume
+from radiobject_assets.store import (
+    RadiObject,
+    commit_volumes,
+    create_snapshot,
+    ensure_collection,
+    ensure_store,
+    stage_volume,
+)
 
 AFFINE = np.array([[1.5, 0, 0, -20], [0, 1.5, 0, -30], [0, 0, 3.0, 5], [0, 0, 0, 1]])
 
@@ -99,6 +108,27 @@ def test_labels_off_their_image_are_named(store: str, column: str, value: object
     (finding,) = labels_on_image_grid(labels, rows_of(store, "ct"))
     assert problem in finding.problem
     assert "p_seg" not in finding.problem
+
+
+def test_what_came_long_ago_and_is_in_no_snapshot_is_told(store: str) -> None:
+    rule = next(rule for rule in RULES if rule.name == "snapshot_is_current")
+
+    def told(snapshot: str | None, due_s: float = -60.0) -> Report:
+        beside = Surroundings(snapshot_due_s=due_s)
+        return rule.look(Inspection(store, snapshot=snapshot, surroundings=beside), "dataset")
+
+    (none_yet,) = told(None).findings
+    assert "2 of 2" in none_yet.evidence
+    create_snapshot(store, "first")
+    assert told("first").is_sound
+    add(store, "ct", "p_late", np.zeros((4, 4, 4), np.int16), AFFINE)
+    (behind,) = told("first").findings
+    assert "1 of 3" in behind.evidence
+    assert "p_late" not in str(behind.to_json())
+    assert "Materialize dataset" in behind.what_to_do
+    assert told("first", due_s=600.0).is_sound  # it has only just come
+    create_snapshot(store, "second")
+    assert told("second").is_sound
 
 
 @given(

@@ -11,7 +11,8 @@ from house import Home, places_of
 
 from radiobject_assets.cli.demo import DATASET_YAML
 from radiobject_assets.definitions import build_resources
-from radiobject_assets.forgetting.forget import forget_person
+from radiobject_assets.errors import StorageError
+from radiobject_assets.forgetting.forget import forget_person, would_go
 from radiobject_assets.phantom.cohort import make_cohort
 from radiobject_assets.store import RadiObject, forgetting_key
 from tests.store.conftest import S3Server, s3_server
@@ -56,6 +57,20 @@ def test_nothing_of_a_person_is_left_in_any_object(
     subject, other = sorted(subjects())
     mark = forgetting_key(home.store, ctx).mark(subject)
     assert {key.split("/")[1] for key in naming(subject)} >= {"landing", "store", "store.tables"}
+    # an arrival that nobody has looked at yet
+    images = [data for key, data in sorted(objects().items()) if data[128:132] == b"DICM"]
+    image = next(data for data in images if subject.encode() in data)
+    late = f"{prefix}/landing/late-077/image"
+    client.put_object(Bucket=s3_server.bucket, Key=late, Body=image)
+    settings = home.path / "dataset.yaml"
+    plain = settings.read_text()
+    settings.write_text(plain.replace("arrivals:\n", "arrivals:\n  copy_limit_gb: 0.00000001\n"))
+    with home.house() as house:
+        assert would_go(house, mark).not_read == ("late-077",)
+        with pytest.raises(StorageError, match="may hold the person: late-077"):
+            forget_person(house, mark, landing=True)
+    assert late in naming(subject)
+    settings.write_text(plain)
     with home.house() as house:
         done = forget_person(house, mark, landing=True)
     assert done.by_hand == 0

@@ -2,7 +2,7 @@
 
 Postgres and the S3 server are real ones on loopback. `DEPLOYED_BIN` names the folder of the programs to
 start, for a virtual environment that was made as the Dockerfile does (`pip install -c constraints.txt
-'.[ui,postgres]'`); without it they are those of this Python.
+'.[ui,postgres,archives]'`); without it they are those of this Python.
 """
 
 from __future__ import annotations

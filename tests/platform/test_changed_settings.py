@@ -6,11 +6,14 @@ import shutil
 from pathlib import Path
 
 import dagster as dg
+import pandas as pd
+import pytest
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.phantom.cohort import make_subject
-from radiobject_assets.platform.headless import open_instance, run_pass
+from radiobject_assets.platform.automation.sensors import FOLLOW_UP_SENSOR
+from radiobject_assets.platform.headless import evaluate_sensor, open_instance, run_pass
 from radiobject_assets.store import RadiObject
 
 SHAPE = (48, 48, 24)
@@ -34,17 +37,57 @@ def rows(home: Path, name: str) -> list[dict[str, object]]:
     return RadiObject(str(home / "store")).collection(name).to_obs().reset_index().to_dict("records")
 
 
-def test_another_division_by_hand_makes_the_splits_stale(tmp_path: Path) -> None:
-    def code_version() -> str | None:
-        definitions = build_definitions(dataset(tmp_path, split={"by_hand": "hand.tsv"}))
-        return definitions.resolve_asset_graph().get(dg.AssetKey("splits")).code_version
+class DividedByHand:
+    """A data set with a table by hand, whose definitions were loaded once."""
 
-    found = [code_version()]
-    for split in ("train", "test"):
-        (tmp_path / "hand.tsv").write_text(f"subject\tsplit\none\t{split}\n")
-        found.append(code_version())
-    assert len(set(found)) == 3
-    assert code_version() == found[-1]
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        make_subject(home / "landing", 1, arrival="drop", shape=SHAPE)
+        settings = dataset(home, split={"by_hand": "hand.tsv"})
+        self.definitions = build_definitions(settings)
+
+    def write(self, split: str) -> None:
+        text = f"subject\tsplit\nphantom-001\t{split}\n"
+        (self.home / "hand.tsv").write_text(text, encoding="utf-8")
+
+    def one_pass(self) -> dict[str, bool]:
+        with open_instance(self.home / "dagster") as instance:
+            return {run.what: run.succeeded for run in run_pass(self.definitions, instance).runs}
+
+    def asked_for(self) -> list[str]:
+        with open_instance(self.home / "dagster") as instance:
+            found = evaluate_sensor(self.definitions, instance, FOLLOW_UP_SENSOR)
+        return [key.to_user_string() for one in found.run_requests or [] for key in one.asset_selection]
+
+    def split(self) -> str:
+        return str(pd.read_parquet(self.home / "work" / "splits.parquet")["split"].item())
+
+
+def test_a_division_by_hand_is_read_where_it_is_used_and_not_when_the_code_is_loaded(tmp_path: Path) -> None:
+    home = DividedByHand(tmp_path)
+    home.write("test")
+    assert home.one_pass()["splits"]
+    assert home.split() == "test"
+    assert home.asked_for() == []
+    home.write("train")
+    assert home.asked_for() == ["splits"]
+
+
+@pytest.mark.slow
+def test_a_mistake_in_a_division_by_hand_is_tried_once_until_it_is_mended(tmp_path: Path) -> None:
+    home = DividedByHand(tmp_path)
+    home.write("no-such-split")
+    assert not home.one_pass()["splits"]
+    assert home.one_pass() == {}
+    home.write("test")
+    assert home.one_pass()["splits"]
+    assert home.split() == "test"
+    home.write("no-such-split")
+    assert home.one_pass() == {"splits": False}
+    assert home.one_pass() == {}
+    home.write("train")
+    assert home.one_pass()["splits"]
+    assert home.split() == "train"
 
 
 def versions(instance: dg.DagsterInstance, name: str) -> list[str]:

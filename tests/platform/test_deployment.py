@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,13 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 import yaml
 from botocore.session import get_session
 
 from radiobject_assets.cli.demo import DATASET_YAML
 from radiobject_assets.dataset.dataset_yaml import load_dataset
-from radiobject_assets.phantom.cohort import make_subject
+from radiobject_assets.phantom.cohort import make_ct_series, make_subject
 from radiobject_assets.store import RadiObject, is_store
 from tests.platform.deployed import (
     BIN,
@@ -25,7 +27,9 @@ from tests.platform.deployed import (
     ROOT,
     Deployment,
     MissingVariableError,
+    Service,
     compose,
+    free_port,
     postgres,
     wait_until,
 )
@@ -54,7 +58,7 @@ def test_docker_compose_reads_the_file_as_these_tests_do(tmp_path: Path) -> None
     shutil.copy(COMPOSE, tmp_path)
     said = "".join(f"{name}={value}\n" for name, value in NEEDED.items())
     (tmp_path / ".env").write_text(f"{said}SITE_SECRET=of another name\n", encoding="utf-8")
-    command = ["docker-compose", "--profile", "s3", "--profile", "login", "config"]
+    command = ["docker-compose", *(f"--profile={one}" for one in ("s3", "receive", "login")), "config"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     shown, read = yaml.safe_load(done.stdout)["services"], compose(NEEDED)["services"]
@@ -97,7 +101,7 @@ def test_every_variable_that_the_code_reads_is_handed_on_and_explained() -> None
 
 def test_every_service_is_watched_bounded_and_reached_from_this_machine_alone() -> None:
     services = compose(NEEDED)["services"]
-    assert set(services) == {"postgres", "code", "webserver", "daemon", "s3", "login"}
+    assert set(services) == {"postgres", "code", "webserver", "daemon", "receive", "s3", "login"}
     for name, said in services.items():
         assert said["healthcheck"]["test"], name
         assert said["mem_limit"], name
@@ -113,6 +117,11 @@ def test_every_service_is_watched_bounded_and_reached_from_this_machine_alone() 
     elsewhere = compose({**NEEDED, "LANDING_DIR": "/srv/pacs"})["services"]["code"]["volumes"]
     assert "/srv/data/landing:/data/landing:ro" in elsewhere
     assert "/srv/pacs:/landing:ro" in elsewhere
+    # the receiver alone writes what is delivered, and nothing else
+    receiver = compose({**NEEDED, "LANDING_DIR": "/srv/pacs"})["services"]["receive"]
+    written = [volume for volume in receiver["volumes"] if not volume.endswith(":ro")]
+    assert written == ["/srv/data/landing:/data/landing", "/srv/pacs:/landing"]
+    assert "env_file" not in receiver
     assert re.search(r"^USER dagster$", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
 
 
@@ -124,6 +133,37 @@ def test_the_limit_of_memory_holds_the_budget_of_every_run() -> None:
     needed_mb = runs * (2048 + 300 + 120 * workers_of_eight_cores) + 1000
     assert limit.endswith("g")
     assert int(limit[:-1]) * 1024 >= needed_mb
+
+
+def test_the_receiver_of_the_deployment_delivers_what_is_sent_to_it(tmp_path: Path) -> None:
+    pynetdicom = pytest.importorskip("pynetdicom", reason="pynetdicom is not installed (`archives`)")
+    said, port = compose(NEEDED)["services"]["receive"], str(free_port())
+    (tmp_path / "dataset.yaml").write_text(
+        "landing: landing\nreceiver: {ae_title: ARCHIVE_IN, quiet_period_s: 0}\n", encoding="utf-8"
+    )
+    make_ct_series(tmp_path / "made", shape=(16, 16, 3))
+    images = [pydicom.dcmread(path) for path in sorted((tmp_path / "made").iterdir())]
+
+    def here(words: list[str]) -> list[str]:
+        at = {"/data/dataset.yaml": str(tmp_path / "dataset.yaml"), "11112": port, "0.0.0.0": "127.0.0.1"}
+        return [str(BIN / words[0]), *(at.get(word, word.replace("11112", port)) for word in words[1:])]
+
+    environment = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    service = Service("receive", here(shlex.split(said["command"])), environment, tmp_path)
+    service.start()
+    try:
+        healthy = here(said["healthcheck"]["test"][1:])
+        wait_until("it is healthy", lambda: subprocess.run(healthy, check=False).returncode == 0)
+        sender = pynetdicom.AE("SCANNER")
+        sender.add_requested_context(images[0].SOPClassUID, images[0].file_meta.TransferSyntaxUID)
+        association = sender.associate("127.0.0.1", int(port), ae_title="ARCHIVE_IN")
+        assert association.is_established, service.says()
+        assert {association.send_c_store(image).Status for image in images} == {0}
+        association.release()
+        wait_until("it is delivered", lambda: list((tmp_path / "landing").glob("received-*/_COMPLETE")))
+        assert len(list((tmp_path / "landing").glob("received-*/*/*.dcm"))) == len(images)
+    finally:
+        service.kill()
 
 
 @pytest.fixture

@@ -72,6 +72,18 @@ def test_prefixes_and_archives_are_arrivals_and_other_objects_are_loose(zone: S3
     assert {key for key in again.settled if again.seen[key].version != found.seen[key].version} == {"two"}
 
 
+def test_a_folder_and_an_archive_of_one_name_do_not_take_each_others_place(zone: S3LandingZone) -> None:
+    put(zone, "one/IM1")
+    put(zone, "drop.zip")
+    assert len(zone.arrivals()) == 2
+    put(zone, "drop.zip/IM1")
+    listing = zone.listing()
+    assert [arrival.key for arrival in listing.arrivals] == ["one"]
+    assert len(listing.clashes) == 1
+    with pytest.raises(IngestError, match="rename one of them"):
+        zone.find(listing.clashes[0])
+
+
 def test_a_prefix_that_is_too_large_for_one_look_is_listed_in_several(zone: S3LandingZone) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: put(zone, f"many/IM{number:04d}"), range(2300)))

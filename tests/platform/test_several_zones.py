@@ -53,7 +53,7 @@ def test_one_trusted_name_in_two_zones_is_said_and_neither_takes_the_others_plac
     second = look_at_landing(both, first.seen, now_s=LATER + 100)
     assert sorted(second.settled) == ["one"]
     assert "two" in second.present
-    assert "two: in several landing zones" in "; ".join(second.summary())
+    assert "two: several deliveries go by this key" in "; ".join(second.summary())
     with pytest.raises(IngestError, match="rename one of them"):
         both.fetch("two")
     (tmp_path / "more" / "two").rename(tmp_path / "more" / "three")

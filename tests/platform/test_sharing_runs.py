@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from hypothesis import given, settings, strategies as st
 
-from radiobject_assets.landing.local_zone import arrival_key
+from radiobject_assets.landing.local_zone import arrival_key, is_token
 from radiobject_assets.platform.arrivals.reconciling import EndedRun, LivingRun, Request
 from radiobject_assets.platform.arrivals.shared_runs import UNDER_WAY, Sharing
 from tests.platform.test_reconciling import DELAYS, Platform
@@ -70,6 +70,24 @@ def test_names_that_may_be_told_and_partitions_of_before_stay_as_they_are() -> N
     platform.partitions = {before, f"{DAY}-007"}
     requests = platform.tick()
     assert sorted(r.partition for r in requests) == sorted(["batch-001", "batch-002", before, f"{DAY}-008"])
+
+
+def test_a_trusted_delivery_is_not_taken_for_the_partition_that_others_share() -> None:
+    platform = platform_of(3)
+    (first,) = platform.tick()
+    platform.tick(ended=platform.ends(first))
+    platform.settled[arrival_key(first.partition, ".*")] = "1"
+    (second,) = platform.tick()
+    assert second.keys == (arrival_key(first.partition, ".*"),)
+    assert second.partition == f"{DAY}-002"
+
+
+def test_names_as_we_give_them_are_no_keys_although_they_are_trusted() -> None:
+    shared, token = f"{DAY}-003", arrival_key("somebody", None)
+    assert is_token(arrival_key(shared, ".*"))
+    assert arrival_key(token, ".*") != token
+    assert arrival_key(f"{DAY}-03", ".*") == f"{DAY}-03"
+    assert arrival_key(f"{shared}.zip", ".*") == f"{shared}.zip"
 
 
 def test_an_arrival_that_changes_is_worked_on_alone_in_its_partition() -> None:

@@ -36,7 +36,7 @@ class LandingLook:
     moved: Mapping[str, str] = field(default_factory=dict)
     """Arrivals with exactly the files of one that is gone: its key."""
     clashes: tuple[str, ...] = ()
-    """Names that arrivals of several landing zones have: none of them is taken in."""
+    """Keys that several deliveries would have: none of them is taken in."""
     is_complete: bool = True
     """Whether there was time for all that should have been looked at."""
     wait_s: float | None = None
@@ -52,7 +52,8 @@ class LandingLook:
         if self.empty:
             parts.append(f"{len(self.empty)} empty")
         if self.clashes:
-            parts.append(f"{', '.join(self.clashes)}: in several landing zones, not taken in until renamed")
+            keys = ", ".join(self.clashes)
+            parts.append(f"{keys}: several deliveries go by this key, not taken in until one is renamed")
         if self.loose.count:
             parts.append(str(self.loose))
         if not self.is_complete:

@@ -8,15 +8,13 @@ that fails by itself is tried apart from the others, so that it never holds them
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from radiobject_assets.landing.local_zone import is_token
+from radiobject_assets.landing.local_zone import SHARED_NAME, is_token
 from radiobject_assets.platform.arrivals.arrival_table import ALONE, ArrivalRow
 
 _A_FEW = 8
-_NUMBER = re.compile(r"(\d{4}-\d{2}-\d{2})-(\d{3,})")
 UNDER_WAY = 4
 """With so many runs waiting or working, arrivals wait until they fill a run, but not for ever."""
 PATIENCE_S = 300.0
@@ -111,7 +109,7 @@ def new_names(day: str, taken: Iterable[str], number: int) -> list[str]:
     day
         `2026-11-30`.
     """
-    numbers = [int(m[2]) for name in taken if (m := _NUMBER.fullmatch(name)) and m[1] == day]
+    numbers = [int(m[2]) for name in taken if (m := SHARED_NAME.fullmatch(name)) and m[1] == day]
     first = max(numbers, default=0) + 1
     return [f"{day}-{first + n:03d}" for n in range(number)]
 

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from radiobject_assets.curation.kept import KeptSnapshot
     from radiobject_assets.store import Snapshot
 
+LONGEST_WAIT_S = 900.0
+"""No news waits longer than that: where something arrives all the time, there must be snapshots as well."""
+
 
 @dataclass(frozen=True)
 class SnapshotNote:

@@ -28,12 +28,15 @@ from radiobject_assets.resources import (
     StorageResource,
     WorkingTables,
 )
-from radiobject_assets.training.recipe_versions import split_version
+from radiobject_assets.training.recipe_versions import by_hand_version, split_version
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from radiobject_assets.training.split_assignment import Division
+
+BY_HAND_METADATA = "by_hand_version"
+"""Metadata of `splits`: which content of `split.by_hand` it was made from."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
             tables = dataset.tables(storage)
             with measuring(memory.budget()) as measurement:
                 note = SnapshotNote.read(tables)
+                by_hand = by_hand_version(config)  # before it is read: what comes meanwhile is news
                 done: list[DividedSnapshot] = []
 
                 def divide(known: "pd.DataFrame | None") -> "pd.DataFrame":
@@ -165,6 +169,7 @@ def build_splits(settings: DatasetSettings) -> dg.AssetsDefinition:
                         }
                     ),
                     **({"empty_splits": ", ".join(division.empty)} if division.empty else {}),
+                    **({BY_HAND_METADATA: by_hand} if by_hand else {}),
                     "snapshot": note.name,
                     "card": dg.MetadataValue.md(kept.cards.markdown),
                     "manifest": dg.MetadataValue.path(tables.where(kept.manifest)),

@@ -12,6 +12,7 @@ from radiobject_assets.platform.assets.partitions import arrival_assets, arrival
 from radiobject_assets.platform.automation.conditions import (
     when_arrivals_are_in,
     when_checked_inputs_changed,
+    when_division_changed,
     when_inputs_changed,
 )
 from radiobject_assets.platform.automation.sensors import (
@@ -53,7 +54,8 @@ def with_conditions(
     quiet_s = settings.arrivals.quiet_period_s + settings.arrivals.look_every_s
     conditions = {
         asset_key(settings, "dataset"): when_arrivals_are_in(quiet_s),
-        **{asset_key(settings, name): when_inputs_changed() for name in ("profile", "splits", "sheet")},
+        **{asset_key(settings, name): when_inputs_changed() for name in ("profile", "sheet")},
+        asset_key(settings, "splits"): when_division_changed(settings),
         asset_key(settings, "patch_cache"): when_checked_inputs_changed(),
     }
     return [

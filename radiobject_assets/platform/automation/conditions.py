@@ -18,12 +18,19 @@ from dagster import AutomationContext, AutomationResult
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.platform.arrivals.runs import why_it_ended
+from radiobject_assets.platform.assets.snapshot import LONGEST_WAIT_S
+from radiobject_assets.platform.assets.splits import BY_HAND_METADATA
 from radiobject_assets.platform.dagster_internals import (
     CODE_VERSION_TAG,
     DATA_VERSION_TAG,
     get_input_data_version_tag,
 )
-from radiobject_assets.training.recipe_versions import patches_version, split_version
+from radiobject_assets.training.recipe_versions import (
+    by_hand_changed_s,
+    by_hand_version,
+    patches_version,
+    split_version,
+)
 
 _CODE_TAG = "radiobject/code"
 
@@ -80,11 +87,41 @@ class InputsChanged(dg.AutomationCondition[dg.AssetKey]):
         return AutomationResult(context, candidates.compute_intersection_with_partition_keys(behind_keys))
 
 
+class ByHandChanged(dg.AutomationCondition[dg.AssetKey]):
+    """True while the table of `split.by_hand` says something else than the last attempt to divide read.
+
+    It is read at each evaluation: it may change while the code server runs, which reads dataset.yaml once.
+    """
+
+    def __init__(self, settings: DatasetSettings) -> None:
+        self._settings = settings
+
+    @property
+    def name(self) -> str:
+        return "division_by_hand_changed_since_last_attempt"
+
+    def evaluate(self, context: AutomationContext[dg.AssetKey]) -> AutomationResult[dg.AssetKey]:
+        """All of the candidates, or none."""
+        return _all_if(context, self._is_news(context.asset_graph_view.instance, context.key))
+
+    def _is_news(self, instance: dg.DagsterInstance, key: dg.AssetKey) -> bool:
+        attempt = instance.get_latest_planned_materialization_info(key, None)
+        made = instance.get_latest_materialization_event(key)
+        if attempt is None:
+            return False  # the first division waits for its inputs alone
+        told = made.asset_materialization.metadata if made and made.asset_materialization else {}
+        read = told[BY_HAND_METADATA].value if BY_HAND_METADATA in told else ""
+        if read == by_hand_version(self._settings):
+            return False
+        if made is not None and made.run_id == attempt.run_id:
+            return True
+        # one that failed tells nothing: by another content than it found it is worth another try
+        run = instance.get_run_record_by_id(attempt.run_id)
+        return run is None or by_hand_changed_s(self._settings) > run.create_timestamp.timestamp()
+
+
 AT_ONCE: ContextVar[bool] = ContextVar("AT_ONCE", default=False)
 """Set where nothing more will come, so that nobody need wait for it: in a pass without a daemon."""
-
-LONGEST_WAIT_S = 900.0
-"""No news waits longer than that: where something arrives all the time, there must be snapshots as well."""
 
 
 class InputsQuiet(dg.AutomationCondition[dg.AssetKey]):
@@ -153,6 +190,14 @@ def when_inputs_changed() -> dg.AutomationCondition[dg.AssetKey]:
         & ~dg.AutomationCondition.in_progress()
         & ~dg.AutomationCondition.any_deps_in_progress()
     )
+
+
+def when_division_changed(settings: DatasetSettings) -> dg.AutomationCondition[dg.AssetKey]:
+    """As `when_inputs_changed`, or the table of `split.by_hand` did, where there is one."""
+    news: dg.AutomationCondition[dg.AssetKey] = InputsChanged()
+    if settings.split.by_hand is not None:
+        news = news | ByHandChanged(settings)
+    return news & ~dg.AutomationCondition.in_progress() & ~dg.AutomationCondition.any_deps_in_progress()
 
 
 def when_arrivals_are_in(quiet_s: float) -> dg.AutomationCondition[dg.AssetKey]:

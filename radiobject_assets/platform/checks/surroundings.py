@@ -22,7 +22,7 @@ from radiobject_assets.errors import NotMadeYetError
 from radiobject_assets.platform.arrivals.arrival_table import ArrivalTable
 from radiobject_assets.platform.assets.history import data_versions, latest_cache
 from radiobject_assets.platform.assets.partitions import asset_key, collection_names
-from radiobject_assets.platform.assets.snapshot import SnapshotNote
+from radiobject_assets.platform.assets.snapshot import LONGEST_WAIT_S, SnapshotNote
 from radiobject_assets.platform.assets.splits import PinnedSplits, pinned_splits
 from radiobject_assets.platform.checks.collected_outcomes import collect_outcomes
 from radiobject_assets.platform.dagster_internals import (
@@ -62,6 +62,8 @@ def inspection_of(
         caches=lambda: _caches(dataset, instance, snapshot, _pinned(tables)),
         peaks=lambda: _peaks(dataset, instance),
         studies=lambda: open_studies(settings, time.time()),
+        # the longest that it is waited for, and as long again for the run that makes it
+        snapshot_due_s=2 * LONGEST_WAIT_S,
         profiles=tables.storage,
         compared=KeptPairs(
             lambda: tables.frame(PAIRS) if tables.has(PAIRS) else None, partial(tables.change_frame, PAIRS)
