@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from radiobject_assets.audit.folder_view import AuditedSeries, FolderView
@@ -62,8 +62,11 @@ def labels_once(view: FolderView) -> Report:
         if item.seen.labelled >= _MASK_VOXELS:
             groups[item.collection, item.seen.digest].append(item)
     found = []
-    for group in groups.values():
+    everybody = Counter(collection for collection, _ in groups)
+    for (collection, _), group in groups.items():
         subjects = {item.subject for item in group}
+        if everybody[collection] < len(subjects):
+            continue  # most have the same: a mask in a template's space
         if len(subjects) > 1 and not any(subjects <= known for known in together):
             first, *others = group
             found.append(first.finding(kinds.LABELS_OF_TWO_SUBJECTS, "equal voxels", *others))

@@ -176,7 +176,11 @@ class FolderView:
 
 def _paired(labels: AuditedSeries, images: Sequence[AuditedSeries]) -> Pairing:
     target = labels.planned.settings.labels_of if labels.planned.settings else None
-    own = {item.name: item for item in images if target in (None, item.collection)}
+    possible = [item for item in images if target in (None, item.collection)]
+    # a case number that training and test both have is two images
+    own = {item.name: item for item in possible if item.split == labels.split} or {
+        item.name: item for item in possible
+    }
     candidates = [_candidate(item) for item in own.values()]
     grid = labels.series.grid
     if grid is None:

@@ -69,37 +69,34 @@ class HeaderPersons:
 
 def identifying_names(view: FolderView) -> Report:
     """No file or folder is called after a person, by a date, or by a patient's number."""
-    found: dict[str, tuple[tuple[str, ...], int]] = {}
+    places: dict[str, list[str]] = defaultdict(list)
     judged: dict[str, tuple[str, ...]] = {}
     for name in view.names:
         parts = PurePosixPath(name).parts
         for depth, part in enumerate(parts):
-            plain = without_ending(part) if depth == len(parts) - 1 else part
+            plain = _stem(part) if depth == len(parts) - 1 else part
             if plain not in judged:
-                judged[plain] = identifying(plain.rsplit(".json")[0], view.header_names)
+                judged[plain] = identifying(plain, view.header_names)
             if judged[plain]:
-                place = "/".join(parts[: depth + 1])
-                known = found.get(_stem(place), (judged[plain], 0))
-                found[_stem(place)] = (known[0], known[1] + 1)
+                # an image, its sidecar and its labels share a name, which is told of once
+                places[plain].append("/".join(parts[: depth + 1]))
                 break
     findings = [
         Finding(
             kinds.NAME_IDENTIFIERS,
-            f"name {token(place, 10)}",
-            f"{', '.join(told)} in the name of {n} file{'s' * (n > 1)}",
-            where=place,
+            f"name {token(plain, 10)}",
+            f"{', '.join(judged[plain])} in the name of {len(found)} file{'s' * (len(found) > 1)}",
+            where=_some(list(dict.fromkeys(found))),
         )
-        for place, (told, n) in found.items()
+        for plain, found in places.items()
     ]
     return Report(len(view.names), "names", tuple(findings))
 
 
-def _stem(place: str) -> str:
-    """An image and its sidecars share a name, which is told of once."""
-    folder, slash, name = place.rpartition("/")
-    for ending in (".json", ".bval", ".bvec"):
+def _stem(name: str) -> str:
+    for ending in (".json", ".bval", ".bvec", ".dcm"):
         name = name.removesuffix(ending)
-    return folder + slash + without_ending(name)
+    return without_ending(name)
 
 
 def identifying_in_texts(view: FolderView) -> Report:

@@ -32,6 +32,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|[^\W\d_]+")
 _VOCABULARIES = ("device_words", "image_words", "structure_words", "body_parts", "everyday_words", "units")
 # What is written where there is no name.
 _PLACEHOLDERS = frozenset({"doe", "anon", "anonymous", "anonymized", "anonymised", "nobody", "unknown"})
+_PHANTOMS = frozenset({"phantom", "phantoms", "qa", "qc"})
 _NAMES_OF_HEADERS = (
     "PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "OtherPatientIDs",
     "PatientAddress", "PatientTelephoneNumbers",
@@ -125,7 +126,8 @@ def telling_attributes(values: Mapping[str, str]) -> tuple[str, ...]:
     ]
     others = {value.replace("-", "")[:8] for key, value in values.items() if key != "PatientBirthDate"}
     born = values.get("PatientBirthDate", "").replace("-", "")
-    if _is_birthday(born) and born not in others:
+    is_phantom = not _PHANTOMS.isdisjoint(values.get("PatientName", "").casefold().split())
+    if _is_birthday(born) and born not in others and not is_phantom:
         found.append("PatientBirthDate")
     if "PatientID" in values and identifying(patient_id, dates=False):
         found.append("PatientID")

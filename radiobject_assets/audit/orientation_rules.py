@@ -1,14 +1,15 @@
 """Orientation rules: axes that run otherwise than in the rest of a cohort, by headers and by what is seen.
 
-By the voxels: thumbs of a cohort, turned to RAS by their affines, look alike. What is not symmetrical in all
-of them (the part that a mirror changes) tells a mirrored one; axes that were swapped show in the whole thumb.
-Left and right of a head, which is all but symmetrical, are not told apart by this.
+By the voxels: thumbs of a cohort, turned to RAS by their affines, look alike. One that fits the others better
+in another of the 48 orders and directions of its axes is odd. What a mirror changes of a body is a small part
+of it, so that part is compared by itself. Left and right of a head, which is all but symmetrical, are not
+told apart by this, nor is a cohort of which more than a few are turned.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,9 @@ _COHORT = 5
 _MAJORITY = 0.75
 _MIRRORED = -0.3
 _ALIKE = 0.4
-_SWAP_GAIN = 0.25
+_GAIN = 0.25
+_GAIN_OF_MIRROR = 0.02
+_FEW = 0.15
 _AXES = ("left and right", "front and back", "head and foot")
 
 Thumb = NDArray[np.float64]
@@ -90,37 +93,54 @@ def _thumb(item: AuditedSeries) -> Thumb | None:
     if look is None or look.thumb is None or affine is None or look.is_constant:
         return None
     turned, _ = reorient(look.thumb, affine)
-    # ranks: one bright voxel must not be all that is compared
-    ranks = np.argsort(np.argsort(turned, axis=None, kind="stable"), kind="stable").reshape(turned.shape)
-    flat = np.where(turned == turned.min(), 0, ranks).astype(np.float64)
-    return flat - float(flat.mean())
+    # one bright voxel (metal, a marker) must not be all that is compared
+    low, high = np.percentile(turned, (2, 98))
+    flat = np.clip(turned.astype(np.float64), low, high)
+    return None if high <= low else (flat - flat.mean()) / float(high - low)
 
 
 def _odd_ones(thumbs: Thumb) -> dict[int, str]:
+    """Numbers of thumbs that fit the others only when they are turned, and how they would be."""
     total = thumbs.sum(axis=0)
-    found: dict[int, str] = {}
-    mirrored: dict[int, list[str]] = defaultdict(list)
-    for axis, name in enumerate(_AXES):
+    whole = np.array([_correlation(thumb, total - thumb) for thumb in thumbs])
+    suspects = {at for at in range(len(thumbs)) if _agree(np.delete(whole, at))}
+    mirrored: set[int] = set()
+    for axis in range(3):
+        # the part that a mirror changes: much smaller than the whole, and all that tells left from right
         parts = thumbs - np.flip(thumbs, axis=axis + 1)
-        whole = parts.sum(axis=0)
-        likeness = np.array([_correlation(part, whole - part) for part in parts])
-        for number in np.flatnonzero(likeness < _MIRRORED).tolist():
-            if _agree(np.delete(likeness, number)):
-                mirrored[number].append(name)
-    likeness = np.array([_correlation(thumb, total - thumb) for thumb in thumbs])
-    for at, thumb in enumerate(thumbs):
-        if not _agree(np.delete(likeness, at)):
-            continue
-        rest = total - thumb
-        best, order = max(
-            (_correlation(np.transpose(thumb, order), rest), order) for order in permutations(range(3))
-        )
-        if order != (0, 1, 2) and best - likeness[at] > _SWAP_GAIN and best > _ALIKE:
-            swapped = [name for axis, name in enumerate(_AXES) if order[axis] != axis]
-            found[at] = f"axes seem to be swapped: {'; '.join(swapped)}"
-    for at, names in mirrored.items():
-        found.setdefault(at, f"seems to be mirrored: {'; '.join(names)}")
+        sum_of_parts = parts.sum(axis=0)
+        likeness = np.array([_correlation(part, sum_of_parts - part) for part in parts])
+        found = [at for at in suspects if likeness[at] < _MIRRORED and _agree(np.delete(likeness, at))]
+        if len(found) <= max(1, _FEW * len(thumbs)):  # left and right hips in one cohort are no mistake
+            mirrored.update(found)
+    told: dict[int, str] = {}
+    for at in sorted(suspects):
+        best, order, flips = max(_turned(thumbs[at], total - thumbs[at]))
+        gain = best - whole[at]
+        if best > _ALIKE and (gain > _GAIN or (at in mirrored and gain > _GAIN_OF_MIRROR)):
+            told[at] = _described(order, flips)
+    return told if len(told) <= max(1, _FEW * len(thumbs)) else {}
+
+
+_Turn = tuple[float, tuple[int, ...], tuple[int, ...]]
+
+
+def _turned(thumb: Thumb, rest: Thumb) -> list[_Turn]:
+    """How well a thumb fits the rest in each of the 48 orders and directions of its axes."""
+    found: list[_Turn] = []
+    for order in permutations(range(3)):
+        moved = np.transpose(thumb, order)
+        for flips in product((0, 1), repeat=3):
+            axes = tuple(axis for axis in range(3) if flips[axis])
+            found.append((_correlation(np.flip(moved, axes), rest), order, axes))
     return found
+
+
+def _described(order: tuple[int, ...], flips: tuple[int, ...]) -> str:
+    swapped = [name for axis, name in enumerate(_AXES) if order[axis] != axis]
+    parts = [f"swapped ({'; '.join(swapped)})"] if swapped else []
+    parts += [f"mirrored ({'; '.join(_AXES[axis] for axis in flips)})"] if flips else []
+    return f"it fits the others when it is {' and '.join(parts)}"
 
 
 def _agree(likeness: Thumb) -> bool:
