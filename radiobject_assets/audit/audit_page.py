@@ -1,4 +1,4 @@
-"""The audit as one HTML file: what was found, with small pictures, and what there is. No script, no network."""
+"""The audit as one HTML file: what was found, with small pictures, and what is there. No script."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ _STYLE = """
 .found li{display:flex;flex-wrap:wrap;gap:.3rem .9rem;overflow-wrap:anywhere;border-top:1px solid var(--line);
 padding-top:.6rem}
 .found img{flex:none;width:auto;height:auto;max-width:100%;max-height:110px}
-.found span{flex:1 1 16rem;min-width:0}
+.found span{flex:1 1 20rem;min-width:0}
+.bars th{overflow-wrap:normal}
 .kind{border-left:4px solid var(--warn);padding-left:.8rem;margin:1.2rem 0}
 .kind.error{border-color:var(--error)}
 .kind h3{margin:0;font-size:1rem}
+.kind h3::first-letter{text-transform:uppercase}
 """
 
 
@@ -55,7 +57,8 @@ def audit_html(
     names = (
         "Paths are those below the folder; <code>--no-paths</code> leaves them out."
         if with_paths
-        else "Files go by tokens; the same command without <code>--no-paths</code> says which is which."
+        else "Files go by tokens; the same command without <code>--no-paths</code> says which is which. "
+        "Pictures of a head may show a face."
     )
     return (
         "<!doctype html><html lang=en><head><meta charset=utf-8>"
@@ -124,14 +127,26 @@ def _one(finding: Finding, pictures: Mapping[str, bytes], with_paths: bool) -> s
         f"src='data:image/jpeg;base64,{base64.b64encode(pictures[token]).decode('ascii')}'>"
         for token in tokens[:2]
     )
-    named = f"<b>{escape(finding.where)}</b><br>" if with_paths and finding.where else ""
+    places = "<br>".join(map(escape, finding.where.split("; ")))
+    named = f"<b>{places}</b><br>" if with_paths and finding.where else ""
     about = f"<small><code>{escape(finding.about)}</code></small>"
     evidence = f"{escape(finding.evidence)}<br>" if finding.evidence else ""
     return f"<li>{drawn}<span>{named}{evidence}{about}</span></li>"
 
 
 def _contents(contents: FolderContents) -> str:
-    heads = ("Collection", "Kind", "Series", "Subjects", "Refused", "Sizes", "Spacing, mm", "Type", "Axes", "Voxels")
+    heads = (
+        "Collection",
+        "Kind",
+        "Series",
+        "Subjects",
+        "Refused",
+        "Sizes",
+        "Spacing, mm",
+        "Type",
+        "Axes",
+        "Voxels",
+    )
     numbers = {"Series", "Subjects", "Refused", "Voxels"}
     head = "".join(f"<th scope=col{' class=n' if name in numbers else ''}>{name}</th>" for name in heads)
     body = "".join(map(_part, contents.parts))
@@ -145,7 +160,9 @@ def _contents(contents: FolderContents) -> str:
                 drawn += draw.scatter_of_values(values, title=title, unit="mm")
     splits = {part.name: part.splits for part in contents.parts if part.splits}
     if splits:
-        order = [name for name in ("train", "validation", "test") if any(name in one for one in splits.values())]
+        order = [
+            name for name in ("train", "validation", "test") if any(name in one for one in splits.values())
+        ]
         drawn += draw.stacked_bars(splits, title="Splits, by the names of folders", names=order)
     others = ", ".join(f"{number:,} {reason}" for reason, number in contents.other_files.items())
     rest = f"<p class=small>Files without an image: {escape(others)}.</p>" if others else ""
@@ -157,8 +174,9 @@ def _part(part: FolderPart) -> str:
         f"{low:.3g}" if low == high else f"{low:.3g}-{high:.3g}" for low, high in part.spacing_range
     )
     return (
-        f"<tr><th scope=row>{escape(part.name)}</th><td>{escape(part.kind)}</td><td class=n>{part.series:,}</td>"
-        f"<td class=n>{part.subjects:,}</td><td class=n>{part.refused:,}</td><td>{_counts(part.shapes)}</td>"
+        f"<tr><th scope=row>{escape(part.name)}</th><td>{escape(part.kind)}</td>"
+        f"<td class=n>{part.series:,}</td><td class=n>{part.subjects:,}</td>"
+        f"<td class=n>{part.refused:,}</td><td>{_counts(part.shapes)}</td>"
         f"<td>{spacing}</td><td>{_counts(part.dtypes)}</td><td>{_counts(part.orientations)}</td>"
         f"<td class=n>{_bytes(part.voxel_bytes)}</td></tr>"
     )

@@ -1,4 +1,4 @@
-"""Copy rules: the same image twice, under two subjects, in two splits; by the digest of voxels, not by name."""
+"""Copy rules: the same image twice, under two subjects, in two splits; by the digest of its voxels."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +27,9 @@ from radiobject_assets.audit.identifier_rules import HeaderPersons
 from radiobject_assets.audit.volume_look import LookTask, VolumeLook, look_at_voxels
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics.findings import Report
-from radiobject_assets.errors import IngestError
+from radiobject_assets.errors import ImageReadError, IngestError
+from radiobject_assets.imaging.files.archives import split_member
+from radiobject_assets.imaging.opening.members import in_archive, local_copy
 from radiobject_assets.imaging.opening.unpacking import unpacked_together
 from radiobject_assets.imaging.reasons import Reason
 from radiobject_assets.imaging.scanning.scan import ScanResult, find_files, scan
@@ -39,8 +42,8 @@ from radiobject_assets.system.memory import MB, MemoryBudget
 
 OnAudit = Callable[[int, int, str], None]
 
-# More than this at once is no faster.
-_MOST_AT_ONCE = 16 * MB
+# More than this at once is no faster: the look reads each voxel a few times, best in a core's cache.
+_MOST_AT_ONCE = 4 * MB
 _LEAST_AT_ONCE = 1 * MB
 _SHARES = 8
 
@@ -58,7 +61,7 @@ def audit_folder(
     folder: Path,
     *,
     voxels: bool = True,
-    budget: MemoryBudget = MemoryBudget(),
+    budget: MemoryBudget | None = None,
     compute: Compute | None = None,
     on_progress: OnAudit | None = None,
 ) -> FolderAudit:
@@ -82,25 +85,49 @@ def audit_folder(
     found = scan([folder], lambda done, total: tell(done, total, "reading headers"))
     if not found.n_files:
         raise IngestError(f"{folder}: holds no files; name a folder with DICOM or NIfTI")
-    names = tuple(name_below(path, folder) for path in find_files(folder))
+    names = tuple(sorted({name_below(path, folder) for path in (*find_files(folder), *_members(found))}))
     layout = layout_of([nifti.told_name for nifti in found.niftis])
     settings = settings_of(layout)
-    persons = HeaderPersons()
-    for done, instance in enumerate(found.instances):
-        if done % 256 == 0:
-            tell(done, len(found.instances), "looking for persons in headers")
-        persons.look(instance)
     items = [
         AuditedSeries(planned, series_name(planned.series, folder), splits_of(planned.series, folder))
         for planned in _planned(found, settings)
     ]
+    persons = _persons(found, items, tell)
     if voxels:
-        items = _looked(items, budget, compute or Compute(), tell)
+        items = _looked(items, budget or MemoryBudget(), compute or Compute(), tell)
     view = FolderView(
         folder, layout, settings, tuple(items), found.unreadable, names, frozenset(persons.names)
     )
-    reports = [rule.look(view) for rule in FOLDER_RULES]
-    return FolderAudit(view, contents_of(view), (*reports, persons.findings(view)))
+    reports = [*(rule.look(view) for rule in FOLDER_RULES), persons.findings(view)]
+    of_something = tuple(report for report in reports if report.looked_at or report.findings)
+    return FolderAudit(view, contents_of(view, found.n_files), of_something)
+
+
+def _members(found: ScanResult) -> list[Path]:
+    """Paths of what lies in archives: their names are looked at as those of files are."""
+    paths = [
+        *(instance.path for instance in found.instances),
+        *(nifti.path for nifti in found.niftis),
+        *(item.path for item in found.unreadable),
+    ]
+    return [path for path in paths if split_member(path) is not None]
+
+
+def _persons(found: ScanResult, items: Sequence[AuditedSeries], tell: OnAudit) -> HeaderPersons:
+    """Who the headers say was examined; members of archives are unpacked for it, series by series."""
+    persons = HeaderPersons()
+    for done, instance in enumerate(found.instances):
+        if done % 256 == 0:
+            tell(done, len(found.instances), "looking for persons in headers")
+        if not instance.gzipped and split_member(instance.path) is None:
+            persons.look(instance, instance.path)
+    packed = [item.series for item in items if item.series.instances and in_archive(item.series)]
+    with unpacked_together(packed) as unpacked:
+        for series, told in zip(unpacked, packed, strict=True):
+            with suppress(ImageReadError), local_copy(series) as local:
+                for instance, known in zip(local.instances, told.instances, strict=True):
+                    persons.look(known, instance.path)
+    return persons
 
 
 def _planned(found: ScanResult, settings: DatasetSettings) -> list[PlannedSeries]:
@@ -129,7 +156,8 @@ def _looked(
     slab_bytes = min(_MOST_AT_ONCE, max(_LEAST_AT_ONCE, share))
     series = [items[number].series for number in todo]
     total = sum(one.decoded_bytes for one in series)
-    in_process = total <= IN_PROCESS_BYTES and not any(map(needs_native_codec, series))
+    # damaged bytes may crash a C library, so that compressed series are never decoded here
+    in_process = (total <= IN_PROCESS_BYTES or workers == 1) and not any(map(needs_native_codec, series))
     looks: dict[int, VolumeLook] = {}
     with unpacked_together(series) as local:
         tasks = [

@@ -37,9 +37,7 @@ class FolderPart:
     @property
     def spacing_range(self) -> list[list[float]]:
         """Least and greatest spacing of each axis, mm."""
-        return [
-            [round(min(axis), 4), round(max(axis), 4)] for axis in zip(*self.spacings_mm, strict=True)
-        ]
+        return [[round(min(axis), 4), round(max(axis), 4)] for axis in zip(*self.spacings_mm, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class FolderContents:
         return {**vars(self), "parts": [part.to_json() for part in self.parts]}
 
 
-def contents_of(view: FolderView) -> FolderContents:
+def contents_of(view: FolderView, n_files: int) -> FolderContents:
     """Count what a folder holds."""
     groups: dict[tuple[str, str], list[AuditedSeries]] = defaultdict(list)
     for item in view.items:
@@ -68,7 +66,7 @@ def contents_of(view: FolderView) -> FolderContents:
     volumes = [item for item in view.items if item.series.kind != "other"]
     return FolderContents(
         layout=view.layout,
-        files=len(view.names),
+        files=n_files,
         subjects=len({item.subject for item in volumes}),
         series=len(view.items),
         other_files=dict(Counter(str(item.reason) for item in view.unreadable).most_common()),

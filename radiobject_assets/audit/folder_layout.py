@@ -1,4 +1,4 @@
-"""How a folder is laid out, told by its file names alone, and the splits that its folders are called after."""
+"""How a folder is laid out, told by file names alone, and the splits that folders are called after."""
 
 from __future__ import annotations
 

@@ -27,7 +27,9 @@ class FolderRule:
 
 
 FOLDER_RULES = (
-    FolderRule("refused_files", "Every file that may hold a volume can be read.", refusal_rules.refused_files),
+    FolderRule(
+        "refused_files", "Every file that may hold a volume can be read.", refusal_rules.refused_files
+    ),
     FolderRule("refused_series", "Every series would be taken in.", refusal_rules.refused_series),
     FolderRule("labels_on_images", "Labels lie on the voxels of their image.", label_rules.labels_on_images),
     FolderRule("images_have_labels", "Training images have labels.", label_rules.images_have_labels),
@@ -47,7 +49,9 @@ FOLDER_RULES = (
     FolderRule(
         "images_once", "No image is there twice, under two subjects or in two splits.", copy_rules.images_once
     ),
-    FolderRule("labels_once", "No labels are under two subjects whose images differ.", copy_rules.labels_once),
+    FolderRule(
+        "labels_once", "No labels are under two subjects whose images differ.", copy_rules.labels_once
+    ),
     FolderRule("subjects_in_one_split", "No subject is in two splits.", copy_rules.subjects_in_one_split),
     FolderRule("files_once", "No file of a series is there twice.", copy_rules.files_once),
     FolderRule(

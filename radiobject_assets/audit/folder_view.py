@@ -161,14 +161,18 @@ class FolderView:
         return content if isinstance(content, dict) else {}
 
     @cached_property
+    def images_of(self) -> Mapping[str, list[AuditedSeries]]:
+        """The images of each subject."""
+        found: dict[str, list[AuditedSeries]] = defaultdict(list)
+        for item in self.images:
+            found[item.subject].append(item)
+        return found
+
+    @cached_property
     def pairings(self) -> tuple[Pairing, ...]:
         """For labels in files of their own: their image. (Drawn ones were judged with their series.)"""
-        by_subject: dict[str, list[AuditedSeries]] = defaultdict(list)
-        for item in self.images:
-            if item.series.grid is not None:
-                by_subject[item.subject].append(item)
         return tuple(
-            _paired(item, by_subject.get(item.subject, ()))
+            _paired(item, self.images_of.get(item.subject, ()))
             for item in self.items
             if item.planned.is_labels and not item.series.is_drawn and item.series.verdict == "ingestable"
         )
@@ -187,9 +191,7 @@ def _paired(labels: AuditedSeries, images: Sequence[AuditedSeries]) -> Pairing:
         return Pairing(labels, None, Reason.REFERENCE_MISSING)
     try:
         told = entities_of(labels.series.attributes, "")
-        found = image_of_labels(
-            grid, told, candidates, labels.planned.file_place, labels.series.study_uid
-        )
+        found = image_of_labels(grid, told, candidates, labels.planned.file_place, labels.series.study_uid)
     except ImageReadError as error:
         return Pairing(labels, None, Reason(error.code), error.detail)
     return Pairing(labels, own[found.obs_id])
@@ -197,7 +199,7 @@ def _paired(labels: AuditedSeries, images: Sequence[AuditedSeries]) -> Pairing:
 
 def _candidate(item: AuditedSeries) -> ImageCandidate:
     series = item.series
-    assert series.grid is not None and series.shape is not None  # noqa: S101,PT018
+    assert series.grid is not None and series.shape is not None  # noqa: PT018
     return ImageCandidate(
         obs_id=item.name,
         collection=item.collection,
@@ -234,7 +236,7 @@ def name_below(path: Path, folder: Path) -> str:
 
 
 def shown_collection(name: str) -> str:
-    """A collection's name as it may be told: under BIDS it is a word of a file's name, and may be anybody's."""
+    """A collection's name as it may be told: under BIDS it is a word of a file's name, and anybody's."""
     is_known = name in LABEL_WORDS or names_an_image(name.replace("_", " "))
     return name if is_known or name in _OWN_NAMES else "other"
 

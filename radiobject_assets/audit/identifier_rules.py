@@ -10,6 +10,7 @@ import json
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,11 +18,13 @@ from radiobject_assets.audit.folder_view import FolderView
 from radiobject_assets.audit.identifying_texts import identifying, telling_attributes, words_of_name
 from radiobject_assets.diagnostics import folder_kinds as kinds
 from radiobject_assets.diagnostics.findings import Finding, Report
+from radiobject_assets.errors import ImageReadError
 from radiobject_assets.imaging.dicom.headers import PersonReader
 from radiobject_assets.imaging.dicom.instance import Instance
 from radiobject_assets.imaging.files.volume_names import without_ending
 from radiobject_assets.imaging.nifti.extensions import MAX_EXTENSION_BYTES, embedded_texts
 from radiobject_assets.imaging.nifti.header import NiftiFile, header_texts
+from radiobject_assets.imaging.opening.members import local_copy
 from radiobject_assets.ingest.identity import token
 
 _MAX_JSON = 1 << 20
@@ -37,9 +40,12 @@ class HeaderPersons:
         self.names: set[str] = set()
         self.looked = 0
 
-    def look(self, instance: Instance) -> None:
-        """Read the attributes of one file that say who was examined; one that can't be read says nothing."""
-        values = self._reader.read(instance.path)
+    def look(self, instance: Instance, path: Path) -> None:
+        """Read the attributes of one file that say who was examined; one that can't be read says nothing.
+
+        `path` is where it lies now: that of `instance`, or of its copy.
+        """
+        values = self._reader.read(path)
         if values is None:
             return
         self.looked += 1
@@ -111,7 +117,9 @@ def identifying_in_texts(view: FolderView) -> Report:
             keys = ", ".join(sorted({key for key, _ in told}))
             where = f"{name}: {keys}"  # keys of a JSON file are anybody's words
             found.append(Finding(kinds.TEXT_IDENTIFIERS, f"file {token(name, 10)}", evidence, where=where))
-    return Report(looked, "texts of images", tuple(found))
+    packed = sum(n.lower().endswith(".json") and not (view.folder / n).is_file() for n in view.names)
+    said = f"{packed} JSON files in archives were not read for what they say of persons" if packed else ""
+    return Report(looked, "texts of images", tuple(found), said=said)
 
 
 _Told = list[tuple[str, str]]
@@ -119,10 +127,11 @@ _Told = list[tuple[str, str]]
 
 
 def _texts(view: FolderView) -> Iterator[tuple[Path, _Told]]:
-    niftis = {item.series.nifti.path: item.series.nifti for item in view.items if item.series.nifti}
-    for path, nifti in sorted(niftis.items()):
-        if nifti.format == "nifti" and path.is_file():
-            yield path, _in_nifti(nifti, view)
+    files = {item.series.nifti.path: item.series for item in view.items if item.series.nifti}
+    for path, series in sorted(files.items()):
+        with suppress(ImageReadError), local_copy(series) as local:
+            if local.nifti is not None and local.nifti.format == "nifti":
+                yield path, _in_nifti(local.nifti, view)
     for name in view.names:
         path = view.folder / name
         if name.lower().endswith(".json") and path.is_file():

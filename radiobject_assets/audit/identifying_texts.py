@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from datetime import date
+from functools import cache
 from itertools import pairwise
 
 from radiobject_assets.imaging.words import words
@@ -16,13 +17,12 @@ from radiobject_assets.imaging.words import words
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}")
 _SSN = re.compile(r"(?<![\d.-])\d{3}-\d{2}-\d{4}(?![\d.-])")
 _RECORD = re.compile(
-    r"(?i)(?<![a-z])(?:mrn|patid|pat[-_ ]?id|patient[-_ ]?(?:id|no|nr|number)|hosp(?:ital)?[-_ ]?(?:id|no|nr))"
+    r"(?i)(?<![a-z])(?:mrn|patid|pat[-_ ]?id|patient[-_ ]?(?:id|no|nr|number)|"
+    r"hosp(?:ital)?[-_ ]?(?:id|no|nr))"
     r"[-_ :#=]*\d{5,}"
 )
 _CARET = re.compile(r"[^\W\d_]{2,}\^[^\W\d_]{2,}")
-_BORN = re.compile(
-    r"(?i)(?<![a-z])(?:dob|born|birth[-_ ]?date|geb)[-_ :=]*\d{1,4}[-./]?\d{1,2}[-./]?\d{1,4}"
-)
+_BORN = re.compile(r"(?i)(?<![a-z])(?:dob|born|birth[-_ ]?date|geb)[-_ :=]*\d{1,4}[-./]?\d{1,2}[-./]?\d{1,4}")
 _DATE = re.compile(
     r"(?<![\d.])(?:(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
     r"|(?:0[1-9]|[12]\d|3[01])[-_.](?:0[1-9]|1[0-2])[-_.](?:19|20)\d\d)(?!\d)"
@@ -81,8 +81,13 @@ def _full_name(text: str, header_names: Collection[str]) -> bool:
 
 def is_known_word(word: str) -> bool:
     """Whether a word (in small letters) is one of the field or of everyday, and names nobody."""
-    known = frozenset[str]().union(*map(words, _VOCABULARIES))
+    known = _known_words()
     return word in known or word.removesuffix("s") in known
+
+
+@cache
+def _known_words() -> frozenset[str]:
+    return frozenset[str]().union(*map(words, _VOCABULARIES))
 
 
 def words_of_name(name: str) -> frozenset[str]:

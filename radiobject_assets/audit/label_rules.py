@@ -38,11 +38,14 @@ def _placed(view: FolderView, pair: Pairing, odd: Collection[int]) -> Finding | 
         told = f"the labels' axes run {codes[0]}, the image's {codes[1]}"
         return labels.finding(kinds.LABELS_TURNED, told, pair.image)
     if pair.reason is Reason.LABELS_OFF_GRID:
-        images = [item for item in view.images if item.subject == labels.subject]
+        images = view.images_of.get(labels.subject, [])
         if any(id(item) in odd for item in images):
             return None
         alike = any(_one_shape(labels, image) for image in images)
-        return labels.finding(kinds.LABELS_PLACE if alike else kinds.LABELS_SHAPE, pair.detail)
+        kind = kinds.LABELS_PLACE if alike else kinds.LABELS_SHAPE
+        target = labels.planned.settings.labels_of if labels.planned.settings else None
+        beside = [image for image in images if target in (None, image.collection)]
+        return labels.finding(kind, pair.detail, *beside[:1])
     if pair.reason is Reason.REFERENCE_MISSING:
         if labels.subject in view.doubtful_subjects:
             return None
@@ -137,9 +140,10 @@ def _differing(
     cases = Counter(value for values in sets.values() for value in values)
     counted = len(cases) <= _ATLAS_VALUES and not _numbers_lesions([v for v in sets.values() if v])
     found = []
+    n_labelled = sum(map(bool, sets.values()))
     for item in items:
         own = sets[id(item)]
-        others = len([one for one in items if one is not item and sets[id(one)]])
+        others = n_labelled - bool(own)
         if not own:
             if others and not of_one_structure and item.seen is not None and item.seen.values is not None:
                 told = f"{others} of the other {len(items) - 1} have something"
@@ -172,5 +176,3 @@ def _listed(values: Collection[int]) -> str:
     shown = sorted(values)
     more = f", ... ({len(shown)})" if len(shown) > _SHOWN else ""
     return ", ".join(map(str, shown[:_SHOWN])) + more
-
-

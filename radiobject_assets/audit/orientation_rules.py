@@ -9,6 +9,7 @@ told apart by this, nor is a cohort of which more than a few are turned.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from itertools import permutations, product
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from radiobject_assets.audit.folder_view import AuditedSeries, FolderView
 from radiobject_assets.diagnostics import folder_kinds as kinds
-from radiobject_assets.diagnostics.findings import Report
+from radiobject_assets.diagnostics.findings import Finding, Kind, Report
 from radiobject_assets.orientation import affine_axcodes, reorient
 
 _COHORT = 5
@@ -35,21 +36,23 @@ def orientation_in_headers(view: FolderView) -> Report:
     """In a cohort nearly all images have their axes in one order and direction."""
     looked = sum(item.series.affine is not None for item in view.images)
     content = {id(item) for item in odd_by_content(view)}
-    found = [
-        item.finding(kinds.ORIENTATION_DIFFERS, told)
-        for item, told in odd_by_header(view).items()
-        if id(item) not in content
-    ]
-    return Report(looked, "images", tuple(found))
+    odd = {item: told for item, told in odd_by_header(view).items() if id(item) not in content}
+    return Report(looked, "images", _by_subject(kinds.ORIENTATION_DIFFERS, odd))
 
 
 def orientation_in_voxels(view: FolderView) -> Report:
     """The voxels of a cohort look alike once the affines were followed."""
     found = odd_by_content(view)
     looked = sum(item.seen is not None and item.seen.thumb is not None for item in view.images)
-    return Report(
-        looked, "images", tuple(item.finding(kinds.CONTENT_TURNED, told) for item, told in found.items())
-    )
+    return Report(looked, "images", _by_subject(kinds.CONTENT_TURNED, found))
+
+
+def _by_subject(kind: Kind, odd: Mapping[AuditedSeries, str]) -> tuple[Finding, ...]:
+    """One finding for all channels of a case."""
+    cases: dict[tuple[str, str], list[AuditedSeries]] = defaultdict(list)
+    for item, told in odd.items():
+        cases[item.subject, told].append(item)
+    return tuple(items[0].finding(kind, told, *items[1:]) for (_, told), items in cases.items())
 
 
 def odd_by_header(view: FolderView) -> dict[AuditedSeries, str]:
@@ -115,6 +118,8 @@ def _odd_ones(thumbs: Thumb) -> dict[int, str]:
             mirrored.update(found)
     told: dict[int, str] = {}
     for at in sorted(suspects):
+        if at not in mirrored and whole[at] > 1 - _GAIN:
+            continue  # nothing can fit that much better
         best, order, flips = max(_turned(thumbs[at], total - thumbs[at]))
         gain = best - whole[at]
         if best > _ALIKE and (gain > _GAIN or (at in mirrored and gain > _GAIN_OF_MIRROR)):
@@ -151,5 +156,3 @@ def _agree(likeness: Thumb) -> bool:
 def _correlation(one: Thumb, other: Thumb) -> float:
     size = float(np.linalg.norm(one) * np.linalg.norm(other))
     return float((one * other).sum()) / size if size > 0 else 0.0
-
-

@@ -143,9 +143,7 @@ class _Thumb:
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._starts = [np.arange(CELLS) * size // CELLS for size in shape[:3]]
-        self._sizes = [
-            np.diff([*starts, size]) for starts, size in zip(self._starts, shape[:3], strict=True)
-        ]
+        self._sizes = [np.diff([*starts, size]) for starts, size in zip(self._starts, shape[:3], strict=True)]
         self._sums = np.zeros((CELLS, CELLS, CELLS))
 
     def add(self, z: int, values: NDArray[np.float32]) -> None:
@@ -156,7 +154,9 @@ class _Thumb:
 
     def means(self) -> NDArray[np.float32]:
         x, y, z = self._sizes
-        means: NDArray[np.float32] = (self._sums / (x[:, None, None] * y[None, :, None] * z)).astype(np.float32)
+        means: NDArray[np.float32] = (self._sums / (x[:, None, None] * y[None, :, None] * z)).astype(
+            np.float32
+        )
         return means
 
 
@@ -185,9 +185,7 @@ class _LabelCount:
         self._counts[2][z : z + values.shape[2]] += marked.sum(axis=(0, 1))
 
     def told(self) -> dict[str, Any]:
-        places = [
-            int(count.argmax()) if count.any() else len(count) // 2 for count in self._counts
-        ]
+        places = [int(count.argmax()) if count.any() else len(count) // 2 for count in self._counts]
         return {
             "not_whole": self._not_whole,
             "example": self._example,

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def audit(
-    folder: Annotated[Path, typer.Argument(help="Folder of DICOM or NIfTI, in any layout.", metavar="FOLDER")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of DICOM or NIfTI, in any layout.", metavar="FOLDER")
+    ],
     html: Annotated[
         Path | None, typer.Option(help="HTML file to write; without it `audit-<folder>.html` here.")
     ] = None,
@@ -51,8 +53,8 @@ def audit(
         found = audit_folder(
             folder,
             voxels=voxels,
-            budget=MemoryBudget() if memory_mb is None else MemoryBudget(memory_mb),
-            compute=Compute() if workers is None else Compute(workers=workers),
+            budget=None if memory_mb is None else MemoryBudget(memory_mb),
+            compute=None if workers is None else Compute(workers=workers),
             on_progress=report,
         )
         if html is not None or not as_json:
@@ -67,7 +69,8 @@ def audit(
     else:
         _print_contents(found.contents)
         print_findings(found.reports, out, with_where=paths)
-        out.print(f"{escape(str(page))}: {len(content.encode()) / 1e6:.1f} MB", highlight=False)
+        size = f"{len(content.encode()) / 1e3:,.0f} kB"
+        out.print(f"The page with pictures: [bold]{escape(str(page))}[/] ({size})", highlight=False)
     sys.stdout.flush()
     if code := exit_code(found.reports):
         raise typer.Exit(code)

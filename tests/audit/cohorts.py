@@ -1,4 +1,4 @@
-"""Five kinds of folder, clean, as their owners lay them out; small, with an anatomy that tells left from right."""
+"""Five kinds of folder, clean, as their owners lay them out; small, with a left that is no right."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CASES = range(1, 8)
 
 
 def body(case: int, contrast: int = 1) -> NDArray[np.int16]:
-    """A trunk in RAS: a liver on the right, a heart on the left and front, a spine behind; none like another."""
+    """A trunk in RAS: a liver on the right, a heart on the left and front, a spine behind."""
     noise = np.random.default_rng(case * 10 + contrast)
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
     wide = 0.85 + 0.02 * (case % 4)
@@ -53,7 +53,7 @@ def save(path: Path, voxels: NDArray[Any], affine: NDArray[Any] = AFFINE, **fiel
 
 
 def write_ct(folder: Path, case: int, **changed: Any) -> None:
-    """A CT series as a PACS exports it: a folder, numbered files, the research id in the place of the name."""
+    """A CT series as a PACS exports it: a folder, numbered files, the research id for a name."""
 
     def tell(ds: FileDataset, _: int) -> None:
         ds.PatientID = ds.PatientName = f"TR-{case:02d}"

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from radiobject_assets.cli.commands import app
 from radiobject_assets.diagnostics.findings_document import SCHEMA
-from tests.audit.cohorts import body, dicom_dump, nnunet, organs, save
+from tests.audit.cohorts import body, dicom_dump, nnunet, organs, save, write_ct
 
 _CANARY = "Kowalczyk"
 
@@ -32,8 +32,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save(at / f"extra/sub-{_CANARY}_{_CANARY}.nii.gz", np.full((9, 9, 9), np.nan, np.float32))
     (at / f"imagesTr/{_CANARY}.nii.gz").write_bytes(b"")
     (at / "labelsTr/trunk_004.json").write_text(json.dumps({f"{_CANARY}": f"{_CANARY}^Barbara"}))
-    from tests.audit.cohorts import write_ct
-
     write_ct(at / f"dicom/{_CANARY}", 3, PatientName=f"{_CANARY}^Barbara", SeriesDescription=_CANARY)
     (at / f"dicom/{_CANARY}/I0004").unlink()
     return at
@@ -59,7 +57,7 @@ def test_the_document_fits_the_schema_and_the_folder_stays_as_it_was(folder: Pat
     )
     assert document["contents"]["layout"] == "nnunet"
     named = {one["kind"]: one["where"] for one in document["findings"]}
-    assert named["labels_shape"] == "labelsTr/trunk_004.nii.gz"
+    assert named["labels_shape"] == "labelsTr/trunk_004.nii.gz; imagesTr/trunk_004_0000.nii.gz"
     assert _digest(folder) == before
 
 
@@ -133,7 +131,16 @@ def test_headers_alone_say_nothing_of_voxels(folder: Path) -> None:
 
 def test_members_of_archives_are_judged_too(tmp_path: Path) -> None:
     dicom_dump(tmp_path / "data")
-    save(tmp_path / "data/nii/one.nii.gz", np.full(body(1).shape, np.nan, np.float32))
+    save(
+        tmp_path / "data/nii/one.nii.gz",
+        np.full(body(1).shape, np.nan, np.float32),
+        descrip=f"{_CANARY}^Barbara",
+    )
+    shutil.rmtree(tmp_path / "data/TR-03/S1")
+    write_ct(tmp_path / "data/TR-03/S1", 3, PatientName=f"{_CANARY}^Barbara")
+    (tmp_path / "data/TR-03").rename(tmp_path / f"data/{_CANARY}_Barbara")
     shutil.make_archive(str(tmp_path / "packed/all"), "zip", tmp_path / "data")
     found = json.loads(_run(str(tmp_path / "packed"), "--json").stdout)
-    assert [one["kind"] for one in found["findings"]] == ["image_not_finite"]
+    assert sorted(one["kind"] for one in found["findings"]) == [
+        "header_identifiers", "image_not_finite", "name_identifiers", "text_identifiers",
+    ]  # fmt: skip
