@@ -14,7 +14,7 @@ _MASK_VOXELS = 20
 _OWN_SUBJECTS = ("bids", "nnunet", "decathlon", "totalsegmentator", "brats")
 
 
-def images_once(view: FolderView) -> Report:
+def images_without_copies(view: FolderView) -> Report:
     """No image is there twice; in two splits or under two subjects least of all."""
     return Report(len(view.images), "images", tuple(_image_findings(view)))
 
@@ -50,7 +50,7 @@ def _same_images(view: FolderView) -> list[list[AuditedSeries]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def labels_once(view: FolderView) -> Report:
+def labels_without_copies(view: FolderView) -> Report:
     """No two subjects have the same labels, unless they have the same image."""
     together = [{item.subject for item in group} for group in _same_images(view)]
     groups: dict[tuple[str, str], list[AuditedSeries]] = defaultdict(list)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from radiobject_assets.audit.folder_contents import FolderContents, contents_of
-from radiobject_assets.audit.folder_layout import layout_of, settings_of
+from radiobject_assets.audit.folder_layout import layout_of, settings_of_layout
 from radiobject_assets.audit.folder_rules import FOLDER_RULES
 from radiobject_assets.audit.folder_view import (
     AuditedSeries,
@@ -86,8 +86,9 @@ def audit_folder(
     if not found.n_files:
         raise IngestError(f"{folder}: holds no files; name a folder with DICOM or NIfTI")
     names = tuple(sorted({name_below(path, folder) for path in (*find_files(folder), *_members(found))}))
-    layout = layout_of([nifti.told_name for nifti in found.niftis])
-    settings = settings_of(layout)
+    told_names = [nifti.told_name for nifti in found.niftis]
+    layout = layout_of(told_names)
+    settings = settings_of_layout(layout, told_names)
     items = [
         AuditedSeries(planned, series_name(planned.series, folder), splits_of(planned.series, folder))
         for planned in _planned(found, settings)

@@ -9,6 +9,7 @@ from typing import Any
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.imaging.files.volume_names import without_ending
+from radiobject_assets.ingest.naming.doubtful_subjects import doubtful_subjects
 
 _IMAGES = re.compile(r"(?:^|/)imagesT[rs]/[^/]+$")
 _CHANNEL = re.compile(r"_\d{4}$")
@@ -49,11 +50,20 @@ def layout_of(names: Sequence[str]) -> str | None:
     return "folders" if len(tops) > 2 and all("/" in name for name in inner) else "flat"
 
 
-def settings_of(layout: str | None) -> DatasetSettings:
-    """What a dataset.yaml with the layout says; folders of splits are no subjects."""
+def settings_of_layout(layout: str | None, names: Sequence[str]) -> DatasetSettings:
+    """What a dataset.yaml with the layout says; of folders with names of their own the subjects' pattern is
+    looked for (`ingest.naming.doubtful_subjects`), and folders of splits are no subjects."""
     if layout is None:
         return DatasetSettings()
     content: dict[str, Any] = {"layout": layout}
     if layout == "folders":
         content["subjects"] = {"file_name": rf"^(?i:(?:{_SPLIT_FOLDER})/)*(?P<subject>[^/]+)/"}
-    return DatasetSettings.model_validate(content)
+    settings = DatasetSettings.model_validate(content)
+    if layout in ("folders", "flat"):
+        fitting = next(
+            (d.file_name for d in doubtful_subjects(names, settings.subjects) if d.file_name), None
+        )
+        if fitting is not None:
+            content["subjects"] = {"file_name": fitting}
+            return DatasetSettings.model_validate(content)
+    return settings

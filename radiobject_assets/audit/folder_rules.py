@@ -34,7 +34,7 @@ FOLDER_RULES = (
     FolderRule("labels_on_images", "Labels lie on the voxels of their image.", label_rules.labels_on_images),
     FolderRule("images_have_labels", "Training images have labels.", label_rules.images_have_labels),
     FolderRule("channels_together", "Cases have all channels, on one grid.", label_rules.channels_together),
-    FolderRule("label_values", "Labels of a cohort use the same numbers.", label_rules.label_values),
+    FolderRule("label_values", "Labels of a cohort use the same numbers.", label_rules.values_of_labels),
     FolderRule(
         "orientation_in_headers",
         "Images of a cohort have their axes in one direction.",
@@ -47,10 +47,14 @@ FOLDER_RULES = (
     ),
     FolderRule("image_values", "Voxels are numbers, and not all the same.", value_rules.image_values),
     FolderRule(
-        "images_once", "No image is there twice, under two subjects or in two splits.", copy_rules.images_once
+        "images_once",
+        "No image is there twice, under two subjects or in two splits.",
+        copy_rules.images_without_copies,
     ),
     FolderRule(
-        "labels_once", "No labels are under two subjects whose images differ.", copy_rules.labels_once
+        "labels_once",
+        "No labels are under two subjects whose images differ.",
+        copy_rules.labels_without_copies,
     ),
     FolderRule("subjects_in_one_split", "No subject is in two splits.", copy_rules.subjects_in_one_split),
     FolderRule("files_once", "No file of a series is there twice.", copy_rules.files_once),

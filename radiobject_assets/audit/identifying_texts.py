@@ -29,9 +29,10 @@ _DATE = re.compile(
 )
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+){4,}")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|[^\W\d_]+")
+_PARTS = re.compile(r"[\s^,=]+")
 _VOCABULARIES = ("device_words", "image_words", "structure_words", "body_parts", "everyday_words", "units")
 # What is written where there is no name.
-_PLACEHOLDERS = frozenset({"doe", "anon", "anonymous", "anonymized", "anonymised", "nobody", "unknown"})
+_PLACEHOLDERS = frozenset({"anon", "anonymous", "anonymized", "anonymised", "nobody", "unknown"})
 _PHANTOMS = frozenset({"phantom", "phantoms", "qa", "qc"})
 _NAMES_OF_HEADERS = (
     "PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "OtherPatientIDs",
@@ -67,7 +68,7 @@ def identifying(text: str, header_names: Collection[str] = (), *, dates: bool = 
 def _full_name(text: str, header_names: Collection[str]) -> bool:
     """A word of a known name, or a given name beside a word that no vocabulary has."""
     said = [word.casefold() for word in _WORD.findall(text)]
-    if not header_names and _PLACEHOLDERS.intersection(said):
+    if not header_names and _is_placeholder(said):
         return False
     if any(word in header_names for word in said):
         return True
@@ -99,14 +100,23 @@ def words_of_name(name: str) -> frozenset[str]:
 
 
 def tells_name(name: str, patient_id: str = "") -> bool:
-    """Whether a PatientName is somebody's: no code, no placeholder, no words of the field."""
+    """Whether a PatientName is somebody's: no code, no placeholder, no words of the field.
+
+    Parts with a digit are codes (`TR-01`, `subject7`); what else is there may be a name all the same.
+    """
     plain = name.strip(" ^=")
-    if not plain or plain == patient_id.strip() or any(letter.isdigit() for letter in plain):
+    if not plain or plain == patient_id.strip():
         return False
-    said = [word.casefold() for word in _WORD.findall(plain)]
-    if not said or _PLACEHOLDERS.intersection(said):
+    parts = [part for part in _PARTS.split(plain) if len(part) > 1 and not any(map(str.isdigit, part))]
+    said = [word.casefold() for part in parts for word in _WORD.findall(part)]
+    if not said or _is_placeholder(said):
         return False
     return not all(len(word) < 2 or is_known_word(word) for word in said)
+
+
+def _is_placeholder(said: Collection[str]) -> bool:
+    is_doe = "doe" in said and not {"john", "jane", "baby"}.isdisjoint(said)
+    return is_doe or not _PLACEHOLDERS.isdisjoint(said)
 
 
 def telling_attributes(values: Mapping[str, str]) -> tuple[str, ...]:

@@ -105,7 +105,7 @@ def _size(item: AuditedSeries) -> str:
     return shape if item.series.affine is None else f"{shape} voxels {affine_axcodes(item.series.affine)}"
 
 
-def label_values(view: FolderView) -> Report:
+def values_of_labels(view: FolderView) -> Report:
     """The labels of a cohort use the same numbers, and something is labelled."""
     groups: dict[tuple[str, str], list[AuditedSeries]] = defaultdict(list)
     for item in view.items:

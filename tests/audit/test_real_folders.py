@@ -9,6 +9,7 @@ import pytest
 
 from radiobject_assets.audit.folder_audit import audit_folder
 from radiobject_assets.diagnostics.findings import Finding
+from radiobject_assets.phantom.cohort import make_cohort
 
 # What dcm2niix makes one volume or several of, and what is none: a scout, a report, fragments, non-images.
 _NOT_GOOD = {
@@ -68,3 +69,22 @@ def test_of_nifti_files_only_the_complex_one_is_named(shared_data: Path) -> None
 )
 def test_what_is_not_good_is_named(name: str, kind: str, shared_data: Path) -> None:
     assert kind in {one.kind.code for one in _findings(shared_data / "series" / name)}
+
+
+def test_the_phantom_cohort_is_told_as_it_was_made(tmp_path: Path) -> None:
+    truth = make_cohort(tmp_path / "cohort", subjects=4, shape=(48, 48, 24))
+    audit = audit_folder(tmp_path / "cohort")
+    found = [finding for report in audit.reports for finding in report.findings]
+    wrong = [s for subject in truth.subjects for s in subject.series if s.verdict == "quarantined"]
+    refused = [one.kind.code for one in found if one.kind.code.startswith("refused_")]
+    assert sorted(refused) == sorted(f"refused_{series.reason}" for series in wrong if series.volume is None)
+    # names and birthdays of all persons, and nothing of them in a text
+    persons = [one for one in found if one.kind.code == "header_identifiers"]
+    assert len(persons) == 4
+    assert all("PatientName" in one.evidence and "PatientBirthDate" in one.evidence for one in persons)
+    told = " ".join(one.about + one.evidence for one in found)
+    assert not any(word in told for subject in truth.subjects for word in subject.identifiers)
+    # the folder that several lie in makes nobody one with another
+    assert {item.subject for item in audit.view.images} >= {
+        s.participant.participant_id for s in truth.subjects
+    }
