@@ -88,3 +88,13 @@ def test_the_phantom_cohort_is_told_as_it_was_made(tmp_path: Path) -> None:
     assert {item.subject for item in audit.view.images} >= {
         s.participant.participant_id for s in truth.subjects
     }
+
+
+def test_the_person_in_a_header_that_is_odd_is_found_too(shared_data: Path, tmp_path: Path) -> None:
+    # a header that the fast reader gives up on, and pydicom understands
+    name = "TC0469_group_len_zero.dcm"
+    (tmp_path / name).symlink_to(shared_data / "series" / "malformed_fuzz" / name)
+    audit = audit_folder(tmp_path)
+    [headers] = [report for report in audit.reports if report.what == "DICOM headers"]
+    assert headers.looked_at == 1
+    assert "PatientName" in headers.findings[0].evidence

@@ -115,19 +115,20 @@ class PersonReader:
 
     def read(self, path: Path) -> dict[str, str] | None:
         """Texts by keyword (names, ids, addresses, dates), those that are not empty; None where a header
-        can't be read, or only by the slow way."""
+        can't be read."""
         try:
             with open(path, "rb") as file:
                 descriptor = file.fileno()
                 size = os.fstat(descriptor).st_size
-                header, _ = _fast_header(
-                    lambda offset, count: os.pread(descriptor, count, offset),
-                    os.pread(descriptor, 4096, 0),
-                    size,
-                    _PERSON_WANTED,
-                    self._cache,
-                )
-        except (OSError, OddElements):
+
+                def read(offset: int, count: int) -> bytes:
+                    return os.pread(descriptor, count, offset)
+
+                try:
+                    header, _ = _fast_header(read, read(0, 4096), size, _PERSON_WANTED, self._cache)
+                except OddElements:
+                    header, _ = _pydicom_header(path, read, size, _PERSON_WANTED)
+        except (OSError, ImageReadError):
             return None
         elements = header.elements
         elements.encodings = _encodings(elements.text(t.CHARACTER_SET))
