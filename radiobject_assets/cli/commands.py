@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from radiobject_assets.cli.archive_commands import fetch_studies, receive_studies
 from radiobject_assets.cli.arrivals_command import arrivals
+from radiobject_assets.cli.audit_command import audit
 from radiobject_assets.cli.curating import card, diff, manifest, match
 from radiobject_assets.cli.forget_command import forget_people
 from radiobject_assets.cli.ingest import IngestRequest, print_ingest, take_in
@@ -55,6 +56,7 @@ app.command(epilog="Example: `radiobject-assets diff store/@snapshot-0001 store/
 app.command(epilog="Example: `radiobject-assets match delivery/ 2026.jsonl`")(match)
 app.command(epilog="Example: `radiobject-assets card store/ --dataset dataset.yaml -o card/`")(card)
 app.command(epilog="Example: `radiobject-assets sheet dataset.yaml -o sheet.html`")(sheet)
+app.command(epilog="Example: `radiobject-assets audit /data/incoming --html audit.html`")(audit)
 
 
 @app.command(epilog="Example: `radiobject-assets demo --home demo-home`")

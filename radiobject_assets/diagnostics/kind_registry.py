@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from radiobject_assets.diagnostics import kinds
+from radiobject_assets.diagnostics import folder_kinds, kinds
 from radiobject_assets.diagnostics.findings import Kind
 
-_MODULES = (kinds,)
+_MODULES = (kinds, folder_kinds)
 
 
 def every_kind() -> Mapping[str, Kind]:
     """Every kind of finding that a command or a check may tell, by its code."""
     found: dict[str, Kind] = {}
     for module in _MODULES:
-        for value in vars(module).values():
-            if isinstance(value, Kind) and found.setdefault(value.code, value) != value:
-                raise AssertionError(f"two kinds of finding have the code {value.code}")
+        for told in vars(module).values():
+            for value in told.values() if isinstance(told, Mapping) else (told,):
+                if isinstance(value, Kind) and found.setdefault(value.code, value) != value:
+                    raise AssertionError(f"two kinds of finding have the code {value.code}")
     return found

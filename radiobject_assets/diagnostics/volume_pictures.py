@@ -13,6 +13,7 @@ from PIL import Image
 
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.imaging.preview import SOFT_TISSUE_HU, render_preview
+from radiobject_assets.orientation import spacing_mm
 from radiobject_assets.store import RadiObject, TileDBContext, Volume
 
 MAX_VOLUMES = 3
@@ -63,25 +64,34 @@ def picture(image: Volume, labels: Volume | None = None, modality: str = "") -> 
 
 def _planes_ras(volume: Volume, at: Sequence[int]) -> tuple[Planes, tuple[float, float, float]]:
     """The planes x = const, y = const, z = const (RAS axes) through voxel `at`, and the RAS axes' spacing."""
-    # row i of the orientation: which world axis voxel axis i runs along, and in which direction
-    orientation = nib.orientations.io_orientation(volume.affine)  # type: ignore[no-untyped-call] # nibabel
     time = (0,) if volume.ndim == 4 else ()
-    spacing = [1.0, 1.0, 1.0]
-    planes: dict[int, NDArray[Any]] = {}
+    planes = []
     for axis in range(3):
-        world = int(orientation[axis, 0])
-        spacing[world] = volume.spacing_mm[axis]
         key: list[Any] = [slice(None)] * 3
         key[axis] = int(at[axis])
-        plane = np.asarray(volume[(*key, *time)])
+        planes.append(np.asarray(volume[(*key, *time)]))
+    return planes_in_ras((planes[0], planes[1], planes[2]), volume.affine)
+
+
+def planes_in_ras(planes: Planes, affine: NDArray[np.float64]) -> tuple[Planes, tuple[float, float, float]]:
+    """Planes across each voxel axis as planes across the RAS axes, and the spacing of these, mm."""
+    # row i of the orientation: which world axis voxel axis i runs along, and in which direction
+    orientation = nib.orientations.io_orientation(affine)  # type: ignore[no-untyped-call] # nibabel
+    sizes = spacing_mm(affine)
+    spacing = [1.0, 1.0, 1.0]
+    turned: dict[int, NDArray[Any]] = {}
+    for axis in range(3):
+        world = int(orientation[axis, 0])
+        spacing[world] = sizes[axis]
+        plane = planes[axis]
         others = [other for other in range(3) if other != axis]
         for position, other in enumerate(others):
             if orientation[other, 1] < 0:
                 plane = np.flip(plane, axis=position)
         if orientation[others[0], 0] > orientation[others[1], 0]:
             plane = plane.T
-        planes[world] = plane
-    return (planes[0], planes[1], planes[2]), (spacing[0], spacing[1], spacing[2])
+        turned[world] = plane
+    return (turned[0], turned[1], turned[2]), (spacing[0], spacing[1], spacing[2])
 
 
 def _middle_of_labels(labels: Volume) -> list[int]:

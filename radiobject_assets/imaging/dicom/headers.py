@@ -7,6 +7,7 @@ pydicom cannot read either is unreadable, with a reason.
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -99,6 +100,40 @@ def reread_elements(path: Path, data: bytes) -> Elements:
     except OddElements:
         header, _ = _pydicom_header(path, read, len(data), _CONTOUR_WANTED)
     return header.elements
+
+
+_DATE_TAGS: Final = {"StudyDate": 0x00080020, "SeriesDate": 0x00080021, "AcquisitionDate": 0x00080022}
+_PERSON: Final = {**t.PERSON_KEYWORDS, **_DATE_TAGS}
+_PERSON_WANTED: Final = {**dict.fromkeys(_PERSON.values(), "LO"), t.CHARACTER_SET: "LO"}
+
+
+class PersonReader:
+    """Reads what headers say of the person who was examined; for audits alone: it is part of no record."""
+
+    def __init__(self) -> None:
+        self._cache = HeaderCache()
+
+    def read(self, path: Path) -> dict[str, str] | None:
+        """Texts by keyword (names, ids, addresses, dates), those that are not empty; None where a header
+        can't be read."""
+        try:
+            with open(path, "rb") as file:
+                descriptor = file.fileno()
+                size = os.fstat(descriptor).st_size
+
+                def read(offset: int, count: int) -> bytes:
+                    return os.pread(descriptor, count, offset)
+
+                try:
+                    header, _ = _fast_header(read, read(0, 4096), size, _PERSON_WANTED, self._cache)
+                except OddElements:
+                    header, _ = _pydicom_header(path, read, size, _PERSON_WANTED)
+        except (OSError, ImageReadError):
+            return None
+        elements = header.elements
+        elements.encodings = _encodings(elements.text(t.CHARACTER_SET))
+        told = {keyword: elements.text(tag) for keyword, tag in _PERSON.items()}
+        return {keyword: text for keyword, text in told.items() if text}
 
 
 def _fast_header(

@@ -273,6 +273,19 @@ IDENTITY: Final = (
 )
 """Read to find their words in other texts, and forgotten at once: they are part of no record."""
 
+PERSON_KEYWORDS: Final = {
+    "PatientName": 0x00100010,
+    "PatientID": PATIENT_ID,
+    "PatientBirthDate": 0x00100030,
+    "OtherPatientIDs": 0x00101000,
+    "OtherPatientNames": 0x00101001,
+    "PatientBirthName": 0x00101005,
+    "PatientAddress": 0x00101040,
+    "PatientMotherBirthName": 0x00101060,
+    "PatientTelephoneNumbers": 0x00102154,
+}
+"""Those of `IDENTITY` that are of the patient, by keyword: what an audit looks for."""
+
 _SEQUENCES = (
     REFERENCED_SERIES, REFERENCED_INSTANCES, SOURCE_IMAGES, DERIVATION_IMAGES, GRADIENT_SEQUENCE, MR_TIMING,
     MR_ECHO, MR_DIFFUSION, CARDIAC, MR_FRAME_TYPE, CT_FRAME_TYPE, FRAME_CONTENT, PLANE_POSITION,

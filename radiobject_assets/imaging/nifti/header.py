@@ -394,3 +394,25 @@ def _large_enough(file: NiftiFile) -> bool:
 def header_digest_of(data: bytes) -> str:
     """blake3 of the header of a file (inflated where it is compressed) that begins with `data`."""
     return blake3(data[:_HEADER_BYTES]).hexdigest()
+
+
+_TEXTS = {
+    1: {"data_type": (4, 14), "db_name": (14, 32), "descrip": (148, 228), "aux_file": (228, 252),
+        "intent_name": (328, 344)},
+    2: {"descrip": (240, 320), "aux_file": (320, 344), "intent_name": (508, 524)},
+}  # fmt: skip
+
+
+def header_texts(header: bytes, file: NiftiFile) -> dict[str, str]:
+    """The free texts of a NIfTI header by their fields, those that are not empty.
+
+    Parameters
+    ----------
+    header
+        The first inflated bytes of the file, 544 at least.
+    """
+    fields = _TEXTS.get(file.version, {}) if file.format == "nifti" else {}
+    texts = {name: header[start:end] for name, (start, end) in fields.items()}
+    # what stands behind the first zero is left over from another text, and is in the file all the same
+    told = {name: text.replace(b"\0", b" ").decode("latin-1").strip() for name, text in texts.items()}
+    return {name: text for name, text in told.items() if text}
