@@ -16,6 +16,8 @@ _SMALL_REQUESTS = 16
 _LARGE_BYTES = 512 * 1024
 _LARGE_REQUESTS = 8
 _TRIES = 3
+# What is less is noise: of what takes no time no speed can be told.
+_LEAST_S = 1e-3
 _PARALLEL = "vfs.s3.max_parallel_ops"
 _MOST_PARALLEL = 32
 # Of the requests of `store.arrays.block_reader`.
@@ -88,8 +90,8 @@ def try_far_storage(array_uri: str, ctx: TileDBContext | None, requests: float, 
     return FarTrial(
         round_trip_s=one,
         answered_at_once=_SMALL_REQUESTS * one / together,
-        one_mb_per_s=length / 2**20 / max(1e-6, long_one - one),
-        many_mb_per_s=length * len(many) / 2**20 / max(1e-6, long_many - one),
+        one_mb_per_s=length / 2**20 / max(_LEAST_S, long_one - one),
+        many_mb_per_s=length * len(many) / 2**20 / max(_LEAST_S, long_many - one),
         long_mb=length / 2**20,
         parallel=parallel,
         seconds_by_parallel=by_parallel,
