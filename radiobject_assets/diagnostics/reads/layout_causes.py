@@ -9,7 +9,7 @@ from radiobject_assets.diagnostics.reads.slow_read_cause import (
     TIMES_TOO_MUCH,
     WORTH_BYTES,
     Cause,
-    Change,
+    ReadChange,
     by,
     gain_of,
     judged_of,
@@ -53,7 +53,7 @@ def coarse_tiles(reads: CollectionReads, store: str) -> Cause | None:
         gain,
         f"tiles {by(tile.extents_for_shape(layout.shape))} ({orientation.value})",
         f"radiobject-assets retile {store} {reads.collection} --tile {orientation.value}",
-        Change(tile=tile, lay_out_anew=True),
+        ReadChange(tile=tile, lay_out_anew=True),
     )
 
 
@@ -75,7 +75,7 @@ def heavy_codec(reads: CollectionReads, store: str) -> Cause | None:
         gain_of(share, times),
         "compression zstd, level 1",
         f"radiobject-assets recompress {store} {reads.collection} --codec zstd --level 1",
-        Change(compression=CompressionConfig(algorithm=Compressor.ZSTD, level=1), lay_out_anew=True),
+        ReadChange(compression=CompressionConfig(algorithm=Compressor.ZSTD, level=1), lay_out_anew=True),
     )
 
 
@@ -98,7 +98,7 @@ def no_tile_index(reads: CollectionReads, store: str) -> Cause | None:
         2.0,
         "a tile index",
         f"radiobject-assets retile {store} {reads.collection}",
-        Change(lay_out_anew=True),
+        ReadChange(lay_out_anew=True),
     )
 
 
@@ -124,7 +124,7 @@ def many_fragments(reads: CollectionReads, store: str) -> Cause | None:
         gain_of(min(0.95, saved / work), float("inf")),
         "one file for each volume",
         f"radiobject-assets retile {store} {reads.collection}",
-        Change(lay_out_anew=True),
+        ReadChange(lay_out_anew=True),
     )
 
 
@@ -138,5 +138,5 @@ def many_segments(reads: CollectionReads, store: str) -> Cause | None:
         reads.segments / 4,  # of opening; a table that was merged still has a few
         "few files of rows",
         f"radiobject-assets consolidate {store}",
-        Change(consolidate=True),
+        ReadChange(consolidate=True),
     )

@@ -11,7 +11,7 @@ from radiobject_assets.diagnostics.reads.slow_read_cause import (
     TIMES_TOO_MUCH,
     WORTH_BYTES,
     Cause,
-    Change,
+    ReadChange,
     judged_of,
     names_of,
     simulated,
@@ -43,7 +43,7 @@ def small_tile_cache(reads: CollectionReads, store: str) -> Cause | None:
                 gain,
                 f"tile_cache_size_mb={larger}",
                 f"radiobject_assets.store.configure(read=ReadConfig(tile_cache_size_mb={larger}))",
-                Change(cache_mb=larger),
+                ReadChange(cache_mb=larger),
             )
     return None
 
@@ -79,7 +79,7 @@ def read_by_tiledb(reads: CollectionReads, store: str) -> Cause | None:
         2.0,
         'voxels="fast"',
         'radiobject_assets.store.configure(voxels="fast")',
-        Change(fast_voxels=True),
+        ReadChange(fast_voxels=True),
     )
 
 

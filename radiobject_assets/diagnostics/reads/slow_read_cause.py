@@ -20,7 +20,7 @@ WORTH_BYTES = 2 * MB
 
 
 @dataclass(frozen=True)
-class Change:
+class ReadChange:
     """What a mend changes: stored volumes, or settings of the process that reads."""
 
     tile: TileConfig | None = None
@@ -48,7 +48,7 @@ class Cause:
     setting: str = ""
     """What to set, exactly."""
     command: str = ""
-    change: Change | None = field(default=None, repr=False)
+    change: ReadChange | None = field(default=None, repr=False)
 
     @property
     def text(self) -> str:

@@ -9,7 +9,7 @@ from radiobject_assets.diagnostics.reads.slow_read_cause import (
     LEAST_GAIN,
     MB,
     Cause,
-    Change,
+    ReadChange,
     gain_of,
     judged_of,
     work_s,
@@ -80,7 +80,7 @@ def low_parallel(reads: CollectionReads, store: str) -> Cause | None:
         gain_of(waits, now / best),
         f"max_parallel_ops={wanted}",
         f"radiobject_assets.store.configure(s3=S3Config(max_parallel_ops={wanted}))",
-        Change(parallel=wanted),
+        ReadChange(parallel=wanted),
     )
 
 
@@ -135,7 +135,7 @@ def low_bandwidth(reads: CollectionReads, store: str) -> Cause | None:
             gain_of(waits, times),
             "compression zstd, level 1",
             f"radiobject-assets recompress {store} {reads.collection} --codec zstd --level 1",
-            Change(compression=CompressionConfig(), lay_out_anew=True),
+            ReadChange(compression=CompressionConfig(), lay_out_anew=True),
         )
     return Cause(read_kinds.LOW_BANDWIDTH, evidence, gain_of(waits, float("inf")), "the patch cache")
 
