@@ -17,8 +17,8 @@ from radiobject_assets.diagnostics.reads.slow_read_cause import (
 from radiobject_assets.store import CompressionConfig
 
 _HEAVY = 1.5
-# Storage in the same building answers in a few milliseconds.
-_FAR_S = 0.02
+# Storage in the same building answers in a few milliseconds, S3 in its own region in up to thirty.
+_FAR_S = 0.03
 _FULL_MB_PER_S = 25.0
 _SLOW_DISK_MB_PER_S = 25.0
 # What a busy machine explains of a slow line.
@@ -56,7 +56,7 @@ def _is_capped(reads: CollectionReads) -> bool:
 
 
 def _is_near(reads: CollectionReads) -> bool:
-    """Whether a round trip is no longer than within a building."""
+    """Whether a round trip is no longer than within a building or a region."""
     return reads.far is not None and reads.far.round_trip_s < _FAR_S * min(2.0, reads.stretch)
 
 

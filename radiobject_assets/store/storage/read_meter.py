@@ -1,7 +1,7 @@
 """What this process reads of stores, counted where it happens: reads, bytes, waiting, decoding, repetitions.
 
-Counters cost about a microsecond a read and are always on, so that what is slow can be asked at any time.
-They only grow; two of them are subtracted to measure a stretch.
+Counters are always on, so that what is slow can be asked at any time: a few microseconds of CPU a read. They
+only grow; two of them are subtracted to measure a stretch.
 """
 
 from __future__ import annotations
