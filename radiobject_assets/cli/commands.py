@@ -15,6 +15,12 @@ from radiobject_assets.cli.curating import card, diff, manifest, match
 from radiobject_assets.cli.forget_command import forget_people
 from radiobject_assets.cli.ingest import IngestRequest, print_ingest, take_in
 from radiobject_assets.cli.output import JsonFlag, out, print_json, progress, table_of, warn
+from radiobject_assets.cli.reads_command import (
+    consolidate_store,
+    diagnose_reads_of_store,
+    recompress,
+    retile,
+)
 from radiobject_assets.cli.sheet_command import sheet
 from radiobject_assets.cli.store import import_old, snapshots, store_uri
 from radiobject_assets.errors import ConfigurationError
@@ -57,6 +63,12 @@ app.command(epilog="Example: `radiobject-assets match delivery/ 2026.jsonl`")(ma
 app.command(epilog="Example: `radiobject-assets card store/ --dataset dataset.yaml -o card/`")(card)
 app.command(epilog="Example: `radiobject-assets sheet dataset.yaml -o sheet.html`")(sheet)
 app.command(epilog="Example: `radiobject-assets audit /data/incoming --html audit.html`")(audit)
+app.command("diagnose-reads", epilog="Example: `radiobject-assets diagnose-reads store/ --pattern patch`")(
+    diagnose_reads_of_store
+)
+app.command(epilog="Example: `radiobject-assets retile store/ ct --tile isotropic`")(retile)
+app.command(epilog="Example: `radiobject-assets recompress store/ ct --codec zstd`")(recompress)
+app.command("consolidate", epilog="Example: `radiobject-assets consolidate store/`")(consolidate_store)
 
 
 @app.command(epilog="Example: `radiobject-assets demo --home demo-home`")

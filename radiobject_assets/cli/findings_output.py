@@ -51,6 +51,6 @@ def _print_kind(kind: Kind, found: list[Finding], console: Console, with_where: 
         console.print(f"  and {len(found) - SHOWN:,} more")
     for mend in list(dict.fromkeys(one.what_to_do for one in found))[:3]:
         console.print(f"  [bold]To do:[/] {escape(mend)}")
-    if kind.mend.command:
-        care = "" if kind.mend.is_safe else "  (can't be undone)"
-        console.print(f"  [bold]{escape(kind.mend.command)}[/]{care}")
+    care = "" if kind.mend.is_safe else "  (can't be undone)"
+    for command in list(dict.fromkeys(one.how_to for one in found if one.how_to))[:3]:
+        console.print(f"  [bold]{escape(command)}[/]{care}")

@@ -76,6 +76,8 @@ class Finding:
     where: str = field(default="", repr=False)
     """File, folder or id, for whoever has the data before them. It may identify a person: commands show it on
     this machine, Dagster and reports that are handed on never."""
+    command: str = ""
+    """For a shell, where the mend of this one has settings of its own; else the kind's holds."""
 
     @property
     def id(self) -> str:
@@ -96,6 +98,11 @@ class Finding:
             split=self.split or "the split",
         )  # fmt: skip
 
+    @property
+    def how_to(self) -> str:
+        """The mend as a command; empty where there is none."""
+        return self.command or self.kind.mend.command
+
     def to_json(self) -> dict[str, Any]:
         """The finding for other programs, and for a table that is kept."""
         return {
@@ -110,7 +117,7 @@ class Finding:
             "evidence": self.evidence,
             "why": self.kind.why,
             "mend": self.what_to_do,
-            "command": self.kind.mend.command,
+            "command": self.how_to,
             "mend_is_safe": self.kind.mend.is_safe,
         }
 
@@ -161,7 +168,8 @@ class Report:
             mends = list(dict.fromkeys(finding.what_to_do for finding in found))
             more = f" (and {len(mends) - limit} more)" if len(mends) > limit else ""
             care = "" if kind.mend.is_safe else " Look first: this can't be undone."
-            command = f" `{kind.mend.command}`" if kind.mend.command else ""
+            commands = list(dict.fromkeys(finding.how_to for finding in found if finding.how_to))
+            command = "".join(f" `{one}`" for one in commands[:limit])
             lines.append(f"{kind.why} {' '.join(mends[:limit])}{more}{command}{care}")
         return tuple(lines)
 

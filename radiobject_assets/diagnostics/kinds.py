@@ -464,46 +464,6 @@ NOT_DELIVERED = Kind(
         command="radiobject-assets receive",
     ),
 )
-COARSE_TILES = Kind(
-    "coarse_tiles",
-    _WARN,
-    "tiles that are much larger than the patches",
-    "Training that reads volumes directly waits for voxels that it throws away. The data is right.",
-    Mend(
-        "Train from the patch cache (`patches` in dataset.yaml), which has no tiles. Stored volumes keep "
-        "their tiles; `collections.{collection}.tile: isotropic` holds for those that come later.",
-        is_safe=True,
-    ),
-)
-SLOW_READS = Kind(
-    "slow_reads",
-    _WARN,
-    "patches read slowly",
-    "Training that reads volumes directly would wait for the disk or the network. The data is right.",
-    Mend(
-        "Train from the patch cache on local disk; for a store far away, look at the network.", is_safe=True
-    ),
-)
-READS_SLOWED = Kind(
-    "reads_slowed",
-    _WARN,
-    "patches read much slower than they used to, on a machine that is as fast as before",
-    "Something between the store and this machine has changed. The data is right.",
-    Mend(
-        "See whether the store was moved, its disk is nearly full or failing, or the network is slower; many "
-        "small commits are merged by `radiobject_assets.store.consolidate(store)`. If it is to stay so, this "
-        "warning ends by itself once half of the last hundred measurements are like this one.",
-        is_safe=True,
-    ),
-)
-NOT_MEASURED = Kind(
-    "not_measured",
-    _WARN,
-    "collections that training reads and that have no volume to measure",
-    "Nothing is known of how they read.",
-    Mend("Deliver images of {collection}, or correct `patches` in dataset.yaml.", is_safe=True),
-)
-
 OF_ARRAYS = {
     kind.code: kind
     for kind in (

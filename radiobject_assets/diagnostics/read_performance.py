@@ -1,7 +1,6 @@
-"""How fast a collection's volumes read, and why: a small measurement, and the arithmetic of its tiles.
+"""How fast a collection's patches read: one figure that is comparable over the months.
 
-The measurement depends on the machine; the read amplification does not. So the verdict rests on the
-amplification first, and on the time only where it is far beyond what any layout explains.
+What makes it slow is told by `reads.diagnosis`; here is the measurement whose past is kept.
 """
 
 from __future__ import annotations
@@ -17,15 +16,6 @@ import numpy as np
 from radiobject_assets.diagnostics.yardstick import plain_read_ms
 from radiobject_assets.errors import StorageError
 from radiobject_assets.store import RadiObject, TileDBContext, Volume
-
-# Out of 64 x 64 x 32 tiles, a patch of 64^3 decodes 6 times its own voxels and one of 32^3 17 times; out of
-# whole slices of 512 x 512, 64 and 256 times.
-HIGHEST_AMPLIFICATION = 32.0
-ISOTROPIC_TILE = (64, 64, 32)
-# On S3 at 50 ms latency, open and one tile take 225 ms (measured); what takes longer has another cause.
-SLOWEST_PATCH_MS = 500.0
-# Below this nobody waits: a few threads read a batch of such patches while a GPU makes a step.
-NOTICEABLE_PATCH_MS = 20.0
 
 
 @dataclass(frozen=True)
@@ -49,28 +39,6 @@ class ReadPerformance:
     """`patch_ms` as a multiple of what a plain file of as many bytes takes on this machine at this time."""
     amplification: float
     """Voxels that are decoded for each voxel of a patch, on average."""
-
-    @property
-    def tiles_are_coarse(self) -> bool:
-        """Whether other tiles would make patches read faster, by so much that somebody would notice."""
-        cubes = read_amplification(self.patch_voxels, ISOTROPIC_TILE, self.shape_voxels)
-        return (
-            self.amplification > HIGHEST_AMPLIFICATION
-            and self.amplification > 2 * cubes
-            and self.patch_ms > NOTICEABLE_PATCH_MS
-        )
-
-    @property
-    def problem(self) -> str:
-        """What makes reading slow; empty when nothing does."""
-        if self.tiles_are_coarse:
-            return (
-                f"a patch of {_by(self.patch_voxels)} takes {self.patch_ms:.0f} ms and decodes "
-                f"{self.amplification:.0f} times its own voxels, because tiles are {_by(self.tile_voxels)}"
-            )
-        if self.patch_ms > SLOWEST_PATCH_MS:
-            return f"a patch takes {self.patch_ms:.0f} ms, more than its tiles explain"
-        return ""
 
 
 def read_amplification(
@@ -149,7 +117,3 @@ def measure_reads(
         mb_per_s=round(n_bytes / 2**20 / (sum(patch_ms) / 1000), 1),
         amplification=round(read_amplification(patch_voxels, tiles, opened[0].shape), 2),
     )
-
-
-def _by(extents: Sequence[int]) -> str:
-    return " x ".join(map(str, extents))

@@ -1,5 +1,17 @@
 """The public names of the store, and where they come from: `__init__.py` imports each on its first use."""
 
+from .arrays.observing import (
+    ObservedRead as ObservedRead,
+    observed_reads as observed_reads,
+)
+from .arrays.stored_layout import (
+    CodecTrial as CodecTrial,
+    StoredLayout as StoredLayout,
+)
+from .arrays.tile_cache import (
+    CacheCounts as CacheCounts,
+    cache_counts as cache_counts,
+)
 from .format.contents import (
     store_contents as store_contents,
 )
@@ -102,6 +114,10 @@ from .objects.radiobject_import import (
     ImportReport as ImportReport,
     import_radiobject as import_radiobject,
 )
+from .objects.rewriting import (
+    RewriteReport as RewriteReport,
+    rewrite_volumes as rewrite_volumes,
+)
 from .objects.stats import (
     TileDBStats as TileDBStats,
 )
@@ -147,6 +163,7 @@ from .storage.config import (
 from .storage.context import (
     ctx_for_process as ctx_for_process,
     ctx_for_threads as ctx_for_threads,
+    ctx_with as ctx_with,
     get_tiledb_config as get_tiledb_config,
     get_tiledb_ctx as get_tiledb_ctx,
     make_ctx as make_ctx,
@@ -156,6 +173,10 @@ from .storage.errors import (
 )
 from .storage.parallel import (
     map_on_threads as map_on_threads,
+)
+from .storage.read_meter import (
+    ReadCounts as ReadCounts,
+    read_counts as read_counts,
 )
 from .storage.s3_objects import (
     S3Object as S3Object,

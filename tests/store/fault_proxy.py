@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
@@ -119,6 +120,15 @@ class FaultProxy:
         """From now on, let each request wait this long."""
         self._ask("latency", seconds)
 
+    def bandwidth(self, bytes_per_s: float, each: bool = False) -> None:
+        """From now on, let answers share a line that carries so many bytes a second, or with `each` let every
+        connection have one; 0: as many as come."""
+        self._ask("bandwidth", bytes_per_s, each)
+
+    def connections(self, most: int) -> None:
+        """From now on, work on so many requests at once, and let others wait; 0: on all."""
+        self._ask("connections", most)
+
     def fail(self, kind: FaultKind, times: int = 1_000_000, where: str = "", also: bool = False) -> None:
         """From now on, let requests that match `where` (as in `GET .*__fragments`) meet a fault.
 
@@ -149,6 +159,11 @@ class _Server:
     def __init__(self, port: int) -> None:
         self._target = port
         self._latency_s = 0.0
+        self._line = _Line()
+        self._each = 0.0
+        self._most = 0
+        self._room = threading.Condition()
+        self._at_work = 0
         self._requests: list[Request] = []
         self._under_way = 0
         self._faults: list[Fault] = []
@@ -163,6 +178,10 @@ class _Server:
                     return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
                 case "latency":
                     self._latency_s = values[0]
+                case "bandwidth":
+                    self._line, self._each = _Line(values[0]), values[0] if values[1] else 0.0
+                case "connections":
+                    self._most = values[0]
                 case "fail":
                     also, *fault = values
                     self._faults = [*(self._faults if also else ()), Fault(*fault)]
@@ -221,10 +240,24 @@ class _Server:
                 fault.met += 1
         try:
             kind = None if fault is None else fault.kind
-            return self._answer(head, kind, client, from_client, upstream, from_server)
+            with self._turn():
+                return self._answer(head, kind, client, from_client, upstream, from_server)
         finally:
             with self._lock:
                 self._under_way -= 1
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        with self._room:
+            while self._most and self._at_work >= self._most:
+                self._room.wait(1)
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._room:
+                self._at_work -= 1
+                self._room.notify()
 
     def _answer(
         self,
@@ -276,7 +309,7 @@ class _Server:
             length = int(_header(answer, b"content-length") or 200)
             client.sendall(from_server.read(length // 2))
             return False
-        _copy_body(answer, from_server, client)
+        _copy_body(answer, from_server, client, _Line(self._each) if self._each else self._line)
         return (_header(answer, b"connection") or b"").lower() != b"close"
 
 
@@ -297,13 +330,36 @@ def _header(head: bytes, name: bytes) -> bytes | None:
     return None
 
 
-def _copy_body(head: bytes, source: BinaryIO, target: socket.socket | None) -> None:
+class _Line:
+    """What all answers go through together."""
+
+    def __init__(self, bytes_per_s: float = 0.0) -> None:
+        self._bytes_per_s = bytes_per_s
+        self._lock = threading.Lock()
+        self._free_at = 0.0
+
+    def carry(self, nbytes: int) -> None:
+        """Wait for the turn of so many bytes, and as long as they take."""
+        if not self._bytes_per_s:
+            return
+        with self._lock:
+            now = time.monotonic()
+            self._free_at = max(now, self._free_at) + nbytes / self._bytes_per_s
+            wait = self._free_at - now
+        time.sleep(wait)
+
+
+def _copy_body(
+    head: bytes, source: BinaryIO, target: socket.socket | None, line: _Line | None = None
+) -> None:
     """Pass the body that `head` announces; with no target, read it and drop it."""
     if b"chunked" in (_header(head, b"transfer-encoding") or b"").lower():
         while True:
             size_line = source.readline(_PIECE)
             size = int(size_line.split(b";")[0], 16)
             piece = size_line + source.read(size) + source.readline(_PIECE)
+            if line is not None:
+                line.carry(len(piece))
             if target is not None:
                 target.sendall(piece)
             if size == 0:
@@ -314,6 +370,8 @@ def _copy_body(head: bytes, source: BinaryIO, target: socket.socket | None) -> N
         if not piece:
             raise EOFError("the body ended early")
         left -= len(piece)
+        if line is not None:
+            line.carry(len(piece))
         if target is not None:
             target.sendall(piece)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.diagnostics import kinds
+from radiobject_assets.diagnostics import read_kinds
 from radiobject_assets.diagnostics.findings import Finding, Report
 from radiobject_assets.platform.assets.materialization_metadata import table
 from radiobject_assets.platform.assets.partitions import asset_key
@@ -38,8 +38,9 @@ def build_reading_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
             + (" and ".join(sorted(cut_from)) if cut_from else "each collection")
             + " are read from the store and timed, beside a plain file of as many bytes; that ratio is "
             "compared with its past. `patch_ms` is the time of each, `amplification` what had to be read for "
-            "one voxel that was asked for. Training from the patch cache does not depend on it.",
-            [kinds.COARSE_TILES, kinds.SLOW_READS, kinds.READS_SLOWED, kinds.NOT_MEASURED],
+            "one voxel that was asked for. What makes them slow is told as `radiobject-assets "
+            "diagnose-reads` tells it. Training from the patch cache does not depend on it.",
+            [read_kinds.READS_SLOWED, read_kinds.NOT_MEASURED, *read_kinds.CAUSES],
         ),
     )
     @with_own_resources(settings)
@@ -49,6 +50,7 @@ def build_reading_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
 
             from radiobject_assets.diagnostics.inventory import read_inventory
             from radiobject_assets.diagnostics.read_performance import measure_reads
+            from radiobject_assets.diagnostics.reads.diagnosis import diagnose_reads
             from radiobject_assets.store import is_store
 
             config = dataset.config
@@ -70,19 +72,21 @@ def build_reading_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
                 numbers[f"{one.collection}_amplification"] = one.amplification
             if measured:
                 numbers["reads"] = table(pd.DataFrame([asdict(one) for one in measured]))
-            findings = [
-                Finding(
-                    kinds.COARSE_TILES if one.tiles_are_coarse else kinds.SLOW_READS,
-                    f"collection {one.collection}",
-                    one.problem,
-                    collection=one.collection,
+            findings: list[Finding] = []
+            if measured:
+                diagnosis = diagnose_reads(
+                    config.store_uri,
+                    name="STORE",  # where it lies is nobody's business who reads a check
+                    collections=[one.collection for one in measured],
+                    patterns=(),
+                    patch_voxels=size,
+                    snapshot=note.name,
+                    ctx=storage.ctx,
                 )
-                for one in measured
-                if one.problem
-            ]
+                findings += diagnosis.report().findings
             findings += _slowed(dataset.tables(storage), measured)
             findings += [
-                Finding(kinds.NOT_MEASURED, f"collection {name}", collection=name)
+                Finding(read_kinds.NOT_MEASURED, f"collection {name}", collection=name)
                 for name in sorted((cut_from or set()) - names)
             ]
             return result_of(Report(len(measured), "collections", tuple(findings)), numbers)
@@ -108,7 +112,10 @@ def _slowed(tables: WorkingTables, measured: "Sequence[ReadPerformance]") -> lis
             if factor := usual_factor(ratios, one.times_plain_read):
                 evidence = f"{factor:.0f} times as long as usual, {one.patch_ms:.1f} ms a patch"
                 found[one.collection] = Finding(
-                    kinds.READS_SLOWED, f"collection {one.collection}", evidence, collection=one.collection
+                    read_kinds.READS_SLOWED,
+                    f"collection {one.collection}",
+                    evidence,
+                    collection=one.collection,
                 )
             kept[one.collection] = {"of": of, "times_plain_read": [*ratios, one.times_plain_read][-KEPT:]}
         return json.dumps(kept)

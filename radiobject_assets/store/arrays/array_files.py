@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import tiledb
@@ -17,9 +17,9 @@ from radiobject_assets.store.blocks.index import DATA_FILE, INDEX_NAME
 from radiobject_assets.store.blocks.tile_layout import DamagedBlockError
 from radiobject_assets.store.storage import DeadlineError, MissingError, open_storage
 from radiobject_assets.store.storage.errors import disk_errors
+from radiobject_assets.store.storage.read_meter import METER
 from radiobject_assets.store.storage.uris import child_names, join, local_path, remove_tree
 from radiobject_assets.system.durable_files import write_all, write_through
-from radiobject_assets.system.processes import after_fork
 
 _log = logging.getLogger(__name__)
 
@@ -28,41 +28,6 @@ _log = logging.getLogger(__name__)
 MAX_KEPT_OPEN = 2
 # What is handed to the disk at once, while other tiles are being made.
 _FLUSH_BYTES = 8 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class ByteCounts:
-    """What was read past TileDB so far, by this process."""
-
-    reads: int = 0
-    """Reads of files, or requests."""
-    stored_bytes: int = 0
-    decoded_bytes: int = 0
-
-
-class _Counter:
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts = ByteCounts()
-
-    def add(self, reads: int = 0, stored_bytes: int = 0, decoded_bytes: int = 0) -> None:
-        with self._lock:
-            now = self._counts
-            self._counts = ByteCounts(
-                now.reads + reads, now.stored_bytes + stored_bytes, now.decoded_bytes + decoded_bytes
-            )
-
-    @property
-    def counts(self) -> ByteCounts:
-        return self._counts
-
-    def after_fork(self) -> None:
-        self._lock = threading.Lock()
-
-
-COUNTER = _Counter()
-
-after_fork(COUNTER.after_fork)
 
 
 class ArrayFiles:
@@ -101,7 +66,7 @@ class ArrayFiles:
             content = self._storage.read(name)
         except MissingError:
             return None
-        COUNTER.add(reads=1, stored_bytes=len(content))
+        METER.add(reads=1, stored_bytes=len(content))
         return content
 
     def fragments(self) -> list[str]:
@@ -121,7 +86,9 @@ class ArrayFiles:
         """
         if self._folder is None:
             return self.ranges(name, [(offset, nbytes)])[0]
-        return _whole(name, self._range_on_disk(name, offset, nbytes), nbytes)
+        with METER.waiting():
+            content = self._range_on_disk(name, offset, nbytes)
+        return _whole(name, content, nbytes)
 
     def ranges(self, name: str, spans: Sequence[tuple[int, int]]) -> list[memoryview]:
         """Spans (offset, nbytes) of a file; from S3 they are under way together. See `range`."""
@@ -153,7 +120,7 @@ class ArrayFiles:
 
 
 def _whole(name: str, content: bytes, nbytes: int) -> memoryview:
-    COUNTER.add(reads=1, stored_bytes=len(content))
+    METER.add(reads=1, stored_bytes=len(content))
     if len(content) != nbytes:
         raise DamagedBlockError(f"{name} is shorter than it was written (checksum impossible)")
     return memoryview(content)
@@ -196,6 +163,19 @@ class GrowingFile:
         """Close it, whatever it holds."""
         self._disk.shutdown(wait=True, cancel_futures=True)
         self._file.close()
+
+
+def drop_pages(uri: str) -> None:
+    """Let the system forget what it keeps in memory of an array's files, where they are on a disk here.
+
+    A hint: where the system has none, or is not allowed, nothing happens.
+    """
+    folder = local_path(uri)
+    if folder is None or not hasattr(os, "posix_fadvise"):
+        return
+    for name in names_below(folder):
+        with contextlib.suppress(OSError), (folder / name).open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def put_file(path: Path, content: bytes) -> None:

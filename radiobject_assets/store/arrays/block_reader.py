@@ -7,9 +7,9 @@ The caller's thread and helpers share the parts of a region, since decoding hold
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -18,7 +18,7 @@ import tiledb
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import StorageError
-from radiobject_assets.store.arrays.array_files import COUNTER, ArrayFiles
+from radiobject_assets.store.arrays.array_files import ArrayFiles
 from radiobject_assets.store.arrays.sharing import share
 from radiobject_assets.store.blocks.decoding import TOGETHER, check_block, fill
 from radiobject_assets.store.blocks.index import TileIndex
@@ -26,6 +26,7 @@ from radiobject_assets.store.blocks.regions import Plan, Region, plan_region
 from radiobject_assets.store.blocks.tile_layout import DamagedBlockError
 from radiobject_assets.store.storage.config import MB
 from radiobject_assets.store.storage.errors import storage_errors
+from radiobject_assets.store.storage.read_meter import METER
 
 # On a disk a second read costs less than 16 KB more.
 _LOCAL_GAP = 16 * 1024
@@ -70,8 +71,14 @@ class BlockReader:
     def read(self, region: Region, out: NDArray[Any]) -> None:
         """Put the voxels of a region into `out`; see `VoxelReader`."""
         plan = self._plan(region)
-        self._visit(plan, partial(fill, plan, out), self._verify)
-        COUNTER.add(decoded_bytes=sum(plan.sizes))
+
+        def decode(boxes: range, contents: Sequence[memoryview]) -> None:
+            began = time.thread_time()
+            fill(plan, out, boxes, contents)
+            METER.add(decode_cpu_s=time.thread_time() - began)
+
+        self._visit(plan, decode, self._verify)
+        METER.add(decoded_bytes=sum(plan.sizes))
 
     def check(self, region: Region) -> None:
         """Compare the stored bytes of all blocks of a region with their checksums.
@@ -82,6 +89,25 @@ class BlockReader:
             If storage fails, or what is stored was damaged.
         """
         self._visit(self._plan(region), lambda boxes, contents: None, verify=True)
+
+    def sample(self, most: int) -> tuple[list[memoryview], list[int]]:
+        """Stored bytes and plain sizes of up to so many blocks from the middle of the array.
+
+        Raises
+        ------
+        StorageError, DamagedBlockError
+            If storage fails, or a file ends before.
+        """
+        layout, index = self.index.layout, self.index
+        count = min(most, len(index.offsets))
+        first = (len(index.offsets) - count) // 2
+        contents: list[memoryview] = []
+        for block in range(first, first + count):
+            name = index.files[int(np.searchsorted(self._bounds, block, side="right"))].name
+            with storage_errors("read voxels of", self._files.uri, self._files.ctx):
+                contents.append(self._files.range(name, int(index.offsets[block]), int(index.sizes[block])))
+        cells = [layout.cells_of(block % layout.blocks_per_tile) for block in range(first, first + count)]
+        return contents, [n * layout.itemsize for n in cells]
 
     def _plan(self, region: Region) -> Plan:
         if not region.within(self.shape):
@@ -161,9 +187,11 @@ class BlockReader:
         sizes = self.index.sizes[chosen].tolist()
         blocks = [stored[at : at + size] for at, size in zip(offsets, sizes, strict=True)]
         if verify:
+            began = time.thread_time()
             checksums = self.index.checksums[chosen].tolist()
             for number, block, checksum in zip(numbers, blocks, checksums, strict=True):
                 check_block(number, block, checksum)
+            METER.add(check_cpu_s=time.thread_time() - began)
         return blocks
 
 

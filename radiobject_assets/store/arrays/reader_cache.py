@@ -19,6 +19,7 @@ from radiobject_assets.store.arrays.tiledb_array import TileDBReader
 from radiobject_assets.store.blocks.index import IndexDamagedError
 from radiobject_assets.store.storage.config import get_radiobject_config
 from radiobject_assets.store.storage.context import keep_orphan
+from radiobject_assets.store.storage.read_meter import METER
 from radiobject_assets.store.storage.uris import last_part
 from radiobject_assets.system.processes import after_fork
 
@@ -65,7 +66,9 @@ class ReaderCache:
             if kept is not None:
                 self._kept.move_to_end(key)
                 return kept[0]
+            elsewhere = any(other[0] == uri for other in self._kept)
         opened = open_reader(uri, ctx, digest, voxels)
+        METER.add(opened=1, opened_for_another_context=int(elsewhere))
         with self._lock:
             reader, _ = self._kept.setdefault(key, (opened, ctx))
             while len(self._kept) > self._max_kept:

@@ -37,6 +37,8 @@ class CacheCounts:
     hits: int = 0
     misses: int = 0
     held_bytes: int = 0
+    lost: int = 0
+    """Of the misses, tiles that had been held and were pushed out."""
 
 
 class TileCache:
@@ -47,6 +49,8 @@ class TileCache:
         self._lock = threading.Lock()
         self._tiles: OrderedDict[TileKey, NDArray[Any]] = OrderedDict()
         self._once: OrderedDict[TileKey, None] = OrderedDict()
+        self._pushed_out: OrderedDict[TileKey, None] = OrderedDict()
+        self._lost = 0
         self._bytes = 0
         self._hits = 0
         self._misses = 0
@@ -55,7 +59,7 @@ class TileCache:
     def counts(self) -> CacheCounts:
         """Hits and misses in tiles, and bytes held."""
         with self._lock:
-            return CacheCounts(self._hits, self._misses, self._bytes)
+            return CacheCounts(self._hits, self._misses, self._bytes, self._lost)
 
     def read(self, uri: str, reader: VoxelReader, region: Region) -> NDArray[Any]:
         """Voxels of a region of the array at `uri` as they are carried, in Fortran order.
@@ -84,6 +88,7 @@ class TileCache:
             known = len(held) == len(keys) or all(key in self._once or key in held for key in keys)
             self._hits += len(held)
             self._misses += len(keys) - len(held)
+            self._lost += sum(key in self._pushed_out for key in keys)
             if not known:
                 for key in keys:
                     self._once[key] = None
@@ -113,23 +118,29 @@ class TileCache:
             self._bytes += voxels.nbytes - (0 if old is None else old.nbytes)
             self._tiles[key] = voxels
             self._once.pop(key, None)
+            self._pushed_out.pop(key, None)
             while self._bytes > self.max_bytes:
-                _, dropped = self._tiles.popitem(last=False)
+                pushed, dropped = self._tiles.popitem(last=False)
                 self._bytes -= dropped.nbytes
+                self._pushed_out[pushed] = None
+                if len(self._pushed_out) > _REMEMBERED:
+                    self._pushed_out.popitem(last=False)
 
     def drop(self, uri: str) -> None:
         """Forget the tiles of an array."""
         with self._lock:
             for key in [key for key in self._tiles if key[0] == uri]:
                 self._bytes -= self._tiles.pop(key).nbytes
-            for key in [key for key in self._once if key[0] == uri]:
-                del self._once[key]
+            for names in (self._once, self._pushed_out):
+                for key in [key for key in names if key[0] == uri]:
+                    del names[key]
 
     def clear(self) -> None:
         """Forget all tiles; the counts go on."""
         with self._lock:
             self._tiles.clear()
             self._once.clear()
+            self._pushed_out.clear()
             self._bytes = 0
 
     def after_fork(self) -> None:
@@ -159,6 +170,11 @@ def _within(region: Region, origin: Sequence[int]) -> tuple[slice, ...]:
 _cache = TileCache(get_radiobject_config().read.tile_cache_size_mb * MB)
 _cache_generation = config_generation()
 _replace = threading.Lock()
+
+
+def cache_counts() -> CacheCounts:
+    """What the cache of this process did so far."""
+    return tile_cache().counts
 
 
 def tile_cache() -> TileCache:

@@ -29,6 +29,7 @@ from radiobject_assets.store.blocks.regions import Region
 from radiobject_assets.store.blocks.tile_layout import FORMAT_VERSION, TileLayout
 from radiobject_assets.store.storage.config import CompressionConfig, TileConfig
 from radiobject_assets.store.storage.errors import storage_errors
+from radiobject_assets.store.storage.read_meter import METER
 
 ATTRIBUTE = "voxels"
 META_KEY = "radiobject_assets"
@@ -90,7 +91,7 @@ class TileDBReader:
         self._uri = uri
         self._ctx = ctx
         self._digest = digest
-        self._blocks = blocks
+        self.blocks = blocks
         with storage_errors("open the volume", uri), open_array(uri, ctx, digest, voxels=False) as array:
             domain = array.schema.domain
             dims = [domain.dim(i) for i in range(domain.ndim)]
@@ -105,13 +106,14 @@ class TileDBReader:
                 f"cannot read voxels of {self._uri}: the array has the shape {self.shape}, which is not what "
                 "was said of it"
             )
-        if self._blocks is not None:
-            self._blocks.check(region)
+        if self.blocks is not None:
+            self.blocks.check(region)
         with (
             open_array(self._uri, self._ctx, self._digest) as array,
             storage_errors("read voxels of", self._uri),
         ):
             _query(array, self._ctx, region, out)
+        METER.add(by_tiledb=1)
 
 
 def _query(array: Any, ctx: tiledb.Ctx, region: Region, out: NDArray[Any]) -> None:

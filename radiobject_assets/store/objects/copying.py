@@ -37,6 +37,7 @@ from radiobject_assets.store.objects.chosen_volumes import ChosenVolumes
 from radiobject_assets.store.objects.making import making_collection, making_store
 from radiobject_assets.store.objects.volume import Volume
 from radiobject_assets.store.storage import DeadlineError
+from radiobject_assets.store.storage.config import CompressionConfig, TileConfig
 from radiobject_assets.store.storage.uris import join, validate_collection_name
 from radiobject_assets.store.tables.dataframe_rows import ensure_obs_columns
 
@@ -51,8 +52,15 @@ def row_attributes(row: Mapping[str, Any]) -> dict[str, Attribute]:
     }
 
 
-def copy_volume(volume: Volume, row: Mapping[str, Any], collection_uri: str, ctx: tiledb.Ctx) -> StagedVolume:
-    """Stage a copy of one volume in another collection.
+def copy_volume(
+    volume: Volume,
+    row: Mapping[str, Any],
+    collection_uri: str,
+    ctx: tiledb.Ctx,
+    tile: TileConfig | None = None,
+    compression: CompressionConfig | None = None,
+) -> StagedVolume:
+    """Stage a copy of one volume in a collection, laid out as the configuration says or as is said here.
 
     Raises
     ------
@@ -72,7 +80,10 @@ def copy_volume(volume: Volume, row: Mapping[str, Any], collection_uri: str, ctx
         slope=volume.slope,
         intercept=volume.intercept,
         attributes=row_attributes(row) | with_array,
+        sources=volume.sources,
         orientation_source=volume.orientation_info.source,
+        tile=tile,
+        compression=compression,
         ctx=ctx,
     )
     if volume.voxel_digest and staged.voxel_digest != volume.voxel_digest:

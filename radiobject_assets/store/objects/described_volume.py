@@ -12,9 +12,11 @@ import tiledb
 
 from radiobject_assets.errors import StorageError
 from radiobject_assets.orientation import Affine, affine_axcodes, affine_from_values, spacing_mm
+from radiobject_assets.store.arrays.array_files import drop_pages
 from radiobject_assets.store.arrays.doors import VoxelReader
 from radiobject_assets.store.arrays.handles import open_array
 from radiobject_assets.store.arrays.reader_cache import READERS
+from radiobject_assets.store.arrays.stored_layout import CodecTrial, StoredLayout, codec_trials, layout_of
 from radiobject_assets.store.arrays.tile_cache import forget_array
 from radiobject_assets.store.arrays.tiledb_array import read_meta
 from radiobject_assets.store.arrays.voxels import carrier_dtype
@@ -182,6 +184,20 @@ class DescribedVolume:
     def tile_extents(self) -> tuple[int, ...]:
         """Tile extents in voxels."""
         return self._reader.tile
+
+    @property
+    def stored_layout(self) -> StoredLayout:
+        """How its array lies in storage: tiles, codec, files."""
+        return layout_of(self._reader)
+
+    def codec_trials(self) -> dict[str, CodecTrial]:
+        """What other codecs would make of some of its blocks: bytes, and CPU seconds to decode them."""
+        return codec_trials(self._reader)
+
+    def make_cold(self) -> None:
+        """Let the next read find nothing that was kept: no reader, no tiles, and of a disk no pages."""
+        forget_array(self._uri)
+        drop_pages(self._uri)
 
     @property
     def _reader(self) -> VoxelReader:

@@ -16,8 +16,8 @@ import tiledb
 from tiledb.main import stats_enabled, stats_raw_dump_str
 
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.store.arrays.array_files import COUNTER
 from radiobject_assets.store.arrays.tile_cache import CacheCounts, tile_cache
+from radiobject_assets.store.storage.read_meter import METER
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _totals(reset: bool = False) -> dict[str, int]:
         if reset:
             tiledb.stats_reset()
             _counted.update(totals - _counted)
-    own = COUNTER.counts
+    own = METER.counts
     totals["radiobject_assets.VFS.read_ops_num"] = own.reads
     totals["radiobject_assets.VFS.read_byte_num"] = own.stored_bytes
     totals["radiobject_assets.Reader.read_unfiltered_byte_num"] = own.decoded_bytes

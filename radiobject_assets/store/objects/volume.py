@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from radiobject_assets.errors import ConfigurationError, StorageError
 from radiobject_assets.store.arrays.array_copies import edited_array
 from radiobject_assets.store.arrays.handles import ALWAYS
+from radiobject_assets.store.arrays.observing import told_to_observers
 from radiobject_assets.store.arrays.tile_cache import forget_array, tile_cache
 from radiobject_assets.store.arrays.tiledb_array import create_array, read_meta, write_meta
 from radiobject_assets.store.arrays.voxel_verification import voxel_problem
@@ -66,7 +67,9 @@ class Volume(DescribedVolume):
     def read_box(self, start: Sequence[int], size: Sequence[int]) -> NDArray[Any]:
         """Stored voxels [start, start + size), all axes, in Fortran order, without rescale."""
         region = Region(tuple(map(int, start)), tuple(map(int, size)))
-        return tile_cache().read(self._uri, self._reader, region).view(self._header.dtype)
+        with told_to_observers(self._uri, region):
+            voxels = tile_cache().read(self._uri, self._reader, region)
+        return voxels.view(self._header.dtype)
 
     def _physical(self, stored: NDArray[Any]) -> NDArray[Any]:
         header = self._header

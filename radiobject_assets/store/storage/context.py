@@ -94,6 +94,11 @@ def ctx_for_process(base: tiledb.Ctx | None = None) -> tiledb.Ctx:
     return make_ctx() if base is None else tiledb.Ctx(tiledb.Config(dict(base.config().dict())))
 
 
+def ctx_with(base: tiledb.Ctx, **settings: str) -> tiledb.Ctx:
+    """A new context with the settings and credentials of another, but for some settings."""
+    return tiledb.Ctx(tiledb.Config({**base.config().dict(), **settings}))
+
+
 class ContextRef:
     """A reference to a context that survives forks and pickling.
 

@@ -20,6 +20,7 @@ from radiobject_assets.store.storage.aws import attempt
 from radiobject_assets.store.storage.context import ContextRef
 from radiobject_assets.store.storage.deadline import Deadline, GivenUpError, in_time
 from radiobject_assets.store.storage.errors import MissingError, disk_errors, late
+from radiobject_assets.store.storage.read_meter import METER
 from radiobject_assets.store.storage.s3_answers import Answer, S3Failure
 from radiobject_assets.store.storage.s3_client import S3Client, s3_client
 from radiobject_assets.store.storage.s3_settings import place_on_s3
@@ -130,6 +131,7 @@ class S3Storage(Storage):
 
         def get() -> tuple[bytes, str]:
             nonlocal moved
+            METER.add(requests=1)
             answer = self._s3.client.get_object(
                 Bucket=self._bucket, Key=self._base + path, **where, **self._s3.reading
             )
@@ -142,7 +144,11 @@ class S3Storage(Storage):
                 content = _cut(content, answer.get("ContentRange"), *span)
             return content, str(answer.get("ETag", ""))
 
-        return self._tried("read", path, deadline, get)
+        def timed() -> tuple[bytes, str]:
+            with METER.waiting():
+                return get()
+
+        return self._tried("read", path, deadline, timed)
 
     def write(self, path: str, data: bytes) -> None:
         """See `Storage`."""
@@ -387,6 +393,7 @@ class S3Storage(Storage):
             failures += not answer.slow_down
             if not answer.passing or failures > self._s3.tries:
                 self._fail(verb, path, answer)
+            METER.add(repeated=1, slow_downs=int(answer.slow_down))
             self._wait(deadline, answer, failures)
 
     def _wait(self, deadline: Deadline, failure: S3Failure, failures: int) -> None:
