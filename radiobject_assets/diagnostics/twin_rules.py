@@ -35,7 +35,8 @@ def near_twins(
     snapshot: str | None = None,
     ctx: TileDBContext | None = None,
 ) -> Report:
-    """No two subjects have the same image; of two splits it is an error, else a warning.
+    """No two subjects have the same image; of two splits it is an error, else a warning. Whether a pair is
+    one image or two is not always to be seen: that is a warning too.
 
     What could not be compared, for want of time or of a profile, is a warning as well: it is not green while
     a twin may be among it. Equal voxels are not told here: `images_once` and the leakage check do.
@@ -73,7 +74,7 @@ def near_twins(
     thumbnails = Thumbnails(profiles)
     states, tokens = found["state"].tolist(), images["volume"].astype("str").tolist()
     owners = images["obs_subject_id"].astype("str").tolist()
-    before = compared.likeness() if compared is not None else {}
+    before = compared.verdicts() if compared is not None else {}
     search = find_twins(
         np.stack(found["descriptor"].tolist()).astype(np.float32),
         lambda number: thumbnails.get(states[number]),
@@ -84,7 +85,7 @@ def near_twins(
         is_late=_late_after(seconds),
     )
     if compared is not None:
-        new = {_pair(states, *pair): likeness for pair, likeness in search.compared.items()}
+        new = {_pair(states, *pair): verdict for pair, verdict in search.compared.items()}
         compared.add(new, dict(zip(states, tokens, strict=True)))
     lacking = thumbnails.missing(states)
     not_whole = {number for number, state in enumerate(states) if state in lacking} | search.failed
@@ -102,6 +103,16 @@ def near_twins(
         sides = [split_of.get(owners[number]) for number in (first, second)]
         apart = None not in sides and sides[0] != sides[1]
         where = f", in {sides[0]} and {sides[1]}" if apart else ""
+        if not pair.is_certain:
+            findings.append(
+                Finding(
+                    kinds.CANNOT_BE_TOLD_APART,
+                    f"pair {name}",
+                    f"{name}, likeness {pair.likeness:.2f}{where}",
+                    collection=str(images["collection"].iloc[first]),
+                )
+            )
+            continue
         n_twins += 1
         findings.append(
             Finding(

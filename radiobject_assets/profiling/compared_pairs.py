@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from radiobject_assets.profiling.twin_search import Verdict
+
 PAIRS = "twins/compared.parquet"
-SEARCH_VERSION = "1"
+SEARCH_VERSION = "2"
 """Another one, and every pair is compared anew: raise it when twins are told otherwise."""
 Pair = tuple[str, str]
 """States of two images, sorted."""
@@ -28,16 +30,16 @@ class KeptPairs:
     change: Callable[[Callable[[pd.DataFrame | None], pd.DataFrame]], None]
     """Puts what is made of the table into its place, and undoes nothing that others write meanwhile."""
 
-    def likeness(self) -> dict[Pair, float]:
-        """Of each pair that was compared: how alike twins are; 0 where the two are not."""
+    def verdicts(self) -> dict[Pair, Verdict]:
+        """What came of each pair that was compared."""
         kept = self.read()
         if kept is None:
             return {}
         kept = kept[kept["version"] == SEARCH_VERSION]
-        pairs = zip(kept["state_a"], kept["state_b"], strict=True)
-        return dict(zip(pairs, kept["likeness"].astype(float), strict=True))
+        columns = (kept[name].tolist() for name in ("state_a", "state_b", "likeness", "is_certain"))
+        return {(a, b): Verdict(likeness, sure) for a, b, likeness, sure in zip(*columns, strict=True)}
 
-    def add(self, compared: Mapping[Pair, float], tokens: Mapping[str, str]) -> None:
+    def add(self, compared: Mapping[Pair, Verdict], tokens: Mapping[str, str]) -> None:
         """Keep what was compared.
 
         Parameters
@@ -49,10 +51,10 @@ class KeptPairs:
             return
         new = pd.DataFrame(
             [
-                (first, second, tokens[first], tokens[second], likeness, SEARCH_VERSION)
-                for (first, second), likeness in compared.items()
+                (first, second, tokens[first], tokens[second], of.likeness, of.is_certain, SEARCH_VERSION)
+                for (first, second), of in compared.items()
             ],
-            columns=["state_a", "state_b", "volume_a", "volume_b", "likeness", "version"],
+            columns=["state_a", "state_b", "volume_a", "volume_b", "likeness", "is_certain", "version"],
         )
         self.change(lambda kept: _merged(kept, new, tokens.keys()))
 

@@ -7,7 +7,8 @@
 3. *Likeness.* What decides is fine structure, neighbourhood by neighbourhood: any two heads have the same
    outline; their sulci differ.
 4. *Size.* The same image has the same size: in millimetres, or, where spacing was lost, in voxels.
-5. *Grain.* Of a pair that is alike so far the voxels are read: what is one image has the same noise too.
+5. *Voxels.* Of a pair that is alike so far the voxels are read and compared in detail (`twin_grain`): what is
+   one image has the same noise, or at least nothing that differs.
 
 Step 1 is done anew each time; what takes long, 2 to 5, once for each pair (`compared_pairs`), and only while
 there is time.
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from radiobject_assets.errors import StorageError
 from radiobject_assets.profiling.thumbnail import ORIENTATIONS, Thumbnail
 from radiobject_assets.profiling.twin_fit import Fit, best_fit
-from radiobject_assets.profiling.twin_grain import LEAST_AGREEMENT, grain_agreement
+from radiobject_assets.profiling.twin_grain import Sameness, compared_in_detail
 
 REACH = 0.60
 """Distance of descriptors up to which a pair is looked at."""
@@ -42,6 +43,16 @@ _BLOCK_VALUES = 2**24
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What came of comparing two images."""
+
+    likeness: float
+    """1: the same in every detail; 0: they are no twins."""
+    is_certain: bool = True
+    """False: they look alike, and their voxels do not tell whether they are one image."""
+
+
+@dataclass(frozen=True)
 class Twins:
     """Two thumbnails that show the same image."""
 
@@ -49,6 +60,8 @@ class Twins:
     second: int
     likeness: float
     """1: the same in every detail."""
+    is_certain: bool = True
+    """False: they may be two images as well; their voxels do not tell."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +104,8 @@ class TwinSearch:
 
     twins: list[Twins] = field(default_factory=list)
     """Those that were known before as well."""
-    compared: dict[tuple[int, int], float] = field(default_factory=dict)
-    """The likeness of pairs that were compared now; 0: they are no twins."""
+    compared: dict[tuple[int, int], Verdict] = field(default_factory=dict)
+    """What came of the pairs that were compared now."""
     left: int = 0
     """Pairs that there was no time for."""
     failed: set[int] = field(default_factory=set)
@@ -106,7 +119,7 @@ def find_twins(
     sizes: Sizes,
     foreground: Callable[[int], NDArray[np.float32]] | None = None,
     *,
-    known: Callable[[int, int], float | None] = lambda first, second: None,
+    known: Callable[[int, int], Verdict | None] = lambda first, second: None,
     is_late: Callable[[], bool] = lambda: False,
 ) -> TwinSearch:
     """Pairs of different owners that are near twins.
@@ -122,14 +135,14 @@ def find_twins(
     foreground
         Reads the voxels of one, for pairs that look alike (`twin_grain`); None: thumbnails alone decide.
     known
-        The likeness of a pair that was compared before (0: no twins), which is not compared again.
+        What came of a pair that was compared before, which is not compared again.
     is_late
         Asked before each pair is compared, after candidates were found: when it is, the others are left.
     """
     found = TwinSearch()
     for first, second in candidate_pairs(descriptors, owners):
-        likeness = known(first, second)
-        if likeness is None:
+        verdict = known(first, second)
+        if verdict is None:
             if found.left or is_late():
                 found.left += 1
                 continue
@@ -138,31 +151,32 @@ def find_twins(
                 found.failed |= {n for n, there in ((first, one), (second, other)) if there is None}
                 continue
             try:
-                likeness = _likeness(one, other, (first, second), sizes, foreground)
+                verdict = _verdict(one, other, (first, second), sizes, foreground)
             except (StorageError, ArithmeticError, ValueError):  # which of both can't be told here
                 found.failed |= {first, second}
                 continue
-            found.compared[first, second] = likeness
-        if likeness > 0:
-            found.twins.append(Twins(first, second, likeness))
+            found.compared[first, second] = verdict
+        if verdict.likeness > 0:
+            found.twins.append(Twins(first, second, verdict.likeness, verdict.is_certain))
     return found
 
 
-def _likeness(
+def _verdict(
     one: Thumbnail,
     other: Thumbnail,
     pair: tuple[int, int],
     sizes: Sizes,
     foreground: Callable[[int], NDArray[np.float32]] | None,
-) -> float:
+) -> Verdict:
     fit = best_fit(one, other)
     if fit.likeness < TWIN_LIKENESS or not sizes.agree(*pair, fit):
-        return 0.0
-    if foreground is not None:
-        grain = grain_agreement(foreground(pair[0]), foreground(pair[1]), fit)
-        if grain is not None and grain < LEAST_AGREEMENT:
-            return 0.0
-    return fit.likeness
+        return Verdict(0.0)
+    if foreground is None:
+        return Verdict(fit.likeness)
+    sameness = compared_in_detail(foreground(pair[0]), foreground(pair[1]), fit).sameness
+    if sameness is Sameness.TWO:
+        return Verdict(0.0)
+    return Verdict(fit.likeness, is_certain=sameness is Sameness.ONE)
 
 
 def candidate_pairs(descriptors: NDArray[np.float32], owners: Sequence[str]) -> list[tuple[int, int]]:
