@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -75,18 +76,22 @@ def near_twins(
     states, tokens = found["state"].tolist(), images["volume"].astype("str").tolist()
     owners = images["obs_subject_id"].astype("str").tolist()
     before = compared.verdicts() if compared is not None else {}
+    images_now = _digest(states, owners)
+    is_searched = compared is not None and compared.searched() == images_now
     search = find_twins(
         np.stack(found["descriptor"].tolist()).astype(np.float32),
         lambda number: thumbnails.get(states[number]),
         owners,
         Sizes.of(found),
         _foregrounds(RadiObject(store_uri, ctx=ctx, timestamp=snapshot), images, found),
+        candidates=_numbers(before, states, owners) if is_searched else None,
         known=lambda first, second: before.get(_pair(states, first, second)),
         is_late=_late_after(seconds),
     )
     if compared is not None:
         new = {_pair(states, *pair): verdict for pair, verdict in search.compared.items()}
-        compared.add(new, dict(zip(states, tokens, strict=True)))
+        is_whole = not search.left and not search.failed
+        compared.add(new, dict(zip(states, tokens, strict=True)), images_now if is_whole else "")
     lacking = thumbnails.missing(states)
     not_whole = {number for number, state in enumerate(states) if state in lacking} | search.failed
     findings = _unprofiled(pd.concat([unprofiled, images.iloc[sorted(not_whole)]]))
@@ -134,6 +139,20 @@ def near_twins(
 def _pair(states: list[str], first: int, second: int) -> tuple[str, str]:
     one, other = sorted((states[first], states[second]))
     return one, other
+
+
+def _digest(states: list[str], owners: list[str]) -> str:
+    """Of which images there are, and which have one owner."""
+    _, whose = np.unique(np.asarray(owners, dtype=str), return_inverse=True)
+    told = sorted(zip(states, whose.tolist(), strict=True))
+    return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
+
+
+def _numbers(pairs: Iterable[tuple[str, str]], states: list[str], owners: list[str]) -> list[tuple[int, int]]:
+    """Pairs of states as numbers, where both are there."""
+    number = {state: n for n, state in enumerate(states)}
+    there = ((number[a], number[b]) for a, b in pairs if a in number and b in number)
+    return [(min(a, b), max(a, b)) for a, b in there if owners[a] != owners[b]]
 
 
 def _late_after(seconds: float) -> Callable[[], bool]:

@@ -3,6 +3,7 @@
 A row says by their states (`volume_profile.state_of`) which two images, by the tokens of their arrays whose
 they are (so that a forgotten person's rows are found), and what came of it. An image that changes has
 another state and is compared anew; rows of images that are gone go with the next ones that are added.
+Once all pairs of a search are compared, rows say of which images it was: of the same ones none is needed.
 """
 
 from __future__ import annotations
@@ -39,15 +40,23 @@ class KeptPairs:
         columns = (kept[name].tolist() for name in ("state_a", "state_b", "likeness", "is_certain"))
         return {(a, b): Verdict(likeness, sure) for a, b, likeness, sure in zip(*columns, strict=True)}
 
-    def add(self, compared: Mapping[Pair, Verdict], tokens: Mapping[str, str]) -> None:
+    def searched(self) -> str:
+        """Digest of the images of which all pairs that may be twins are kept; empty: of none."""
+        kept = self.read()
+        told = set() if kept is None or "searched" not in kept else set(kept["searched"])
+        return str(told.pop()) if len(told) == 1 else ""
+
+    def add(self, compared: Mapping[Pair, Verdict], tokens: Mapping[str, str], searched: str = "") -> None:
         """Keep what was compared.
 
         Parameters
         ----------
         tokens
             Of the array of each state that there is: rows of others go.
+        searched
+            Digest of the images, if no pair of theirs is left.
         """
-        if not compared:
+        if not compared and (not searched or searched == self.searched()):
             return
         new = pd.DataFrame(
             [
@@ -56,11 +65,13 @@ class KeptPairs:
             ],
             columns=["state_a", "state_b", "volume_a", "volume_b", "likeness", "is_certain", "version"],
         )
-        self.change(lambda kept: _merged(kept, new, tokens.keys()))
+        self.change(lambda kept: _merged(kept, new, tokens.keys()).assign(searched=searched))
 
 
 def _merged(kept: pd.DataFrame | None, new: pd.DataFrame, there: Collection[str]) -> pd.DataFrame:
     if kept is None:
         return new
     is_there = kept["state_a"].isin(there) & kept["state_b"].isin(there) & (kept["version"] == SEARCH_VERSION)
+    if new.empty or not is_there.any():
+        return kept[is_there] if new.empty else new
     return pd.concat([kept[is_there], new]).drop_duplicates(["state_a", "state_b"], ignore_index=True)

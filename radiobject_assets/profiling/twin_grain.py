@@ -35,6 +35,10 @@ _FAINT = 1 / 256
 _SAME_STRUCTURE = 0.28
 """Part of the worst neighbourhoods that is unexplained, up to which the structure is one."""
 _OTHER_STRUCTURE = 0.33
+_BLURRED_STRUCTURE = 0.40
+"""The same where the grain agrees by more than chance (JPEG leaves little of it, and rings at edges)."""
+_BEYOND_CHANCE = 5.0
+"""Standard errors of a correlation of so many voxels: different images had up to 2.5, large JPEGs 5.8."""
 _FLATTEST = 4
 """Percent of the voxels that are taken for grain."""
 _LEAST_VOXELS = 200
@@ -63,6 +67,8 @@ class Detail:
 
     grain: float | None
     """Correlation of the grain where both are flat; None where there is none."""
+    deviations: float
+    """Of the grain from 0, in standard errors."""
     can_differ: bool
     """Both have so much grain, and so alike much, that of one image it would agree."""
     difference: float | None
@@ -75,6 +81,8 @@ class Detail:
             return Sameness.ONE
         if self.difference is None:
             return Sameness.ALIKE
+        if self.deviations >= _BEYOND_CHANCE and self.difference <= _BLURRED_STRUCTURE:
+            return Sameness.ONE
         is_other = self.can_differ and self.grain is not None and self.grain < _NO_COMMON_GRAIN
         if is_other or self.difference > _OTHER_STRUCTURE:
             return Sameness.TWO
@@ -134,26 +142,27 @@ def _laid_over(
     return placed, np.asarray(x[:, None, None] & y[None, :, None] & z[None, None, :])
 
 
-def _grain(first: Array, second: Array, inside: NDArray[np.bool_]) -> tuple[float | None, bool]:
-    """Its correlation, and whether there is enough of it to differ."""
+def _grain(first: Array, second: Array, inside: NDArray[np.bool_]) -> tuple[float | None, float, bool]:
+    """Its correlation, that in standard errors, and whether there is enough of it to differ."""
     grained = [cube - _mean(cube, 3) for cube in (first, second)]
     energies = [_mean(cube**2, 3) for cube in grained]
     there = inside & _has_detail(first, energies[0]) & _has_detail(second, energies[1])
     together = np.sqrt(energies[0] * energies[1])
     if not there.any():
-        return None, False
+        return None, 0.0, False
     flat = there & (together <= np.percentile(together[there], _FLATTEST))
     if flat.sum() < _LEAST_VOXELS:
-        return None, False
+        return None, 0.0, False
     levels = [
         float(cube[flat].std() / max(np.diff(np.percentile(whole[inside], (2, 98)))[0], 1e-9))
         for cube, whole in zip(grained, (first, second), strict=True)
     ]
     if min(levels) < _NO_GRAIN:
-        return None, False
+        return None, 0.0, False
     can_differ = min(levels) > max(_FAINT, max(levels) / _MORE_GRAIN)
     grains = [cube[flat] / np.sqrt(energy[flat]) for cube, energy in zip(grained, energies, strict=True)]
-    return _correlation(*grains), can_differ
+    correlation = _correlation(*grains)
+    return correlation, correlation * float(np.sqrt(flat.sum())), can_differ
 
 
 def _difference(first: Array, second: Array, inside: NDArray[np.bool_]) -> float | None:
