@@ -364,6 +364,13 @@ NEAR_TWINS_IN_A_SPLIT = Kind(
     "One person may be two subjects: the image counts twice, and a later division may part them.",
     _LOOK_AT_TWINS,
 )
+CANNOT_BE_TOLD_APART = Kind(
+    "cannot_be_told_apart",
+    _WARN,
+    "images of two subjects that are alike, and too small or too smooth to say whether they are one",
+    "If they are one image in two splits, the score measures memory.",
+    _LOOK_AT_TWINS,
+)
 NOT_COMPARED = Kind(
     "images_not_compared",
     _WARN,

@@ -329,7 +329,13 @@ RULES = (
         "No image is in the data set under two subjects in another form: resampled, cropped, windowed, "
         "encoded otherwise, turned or mirrored.",
         _near_twins,
-        (kinds.NEAR_TWINS, kinds.NEAR_TWINS_IN_A_SPLIT, kinds.NOT_COMPARED, kinds.PAIRS_LEFT),
+        (
+            kinds.NEAR_TWINS,
+            kinds.NEAR_TWINS_IN_A_SPLIT,
+            kinds.CANNOT_BE_TOLD_APART,
+            kinds.NOT_COMPARED,
+            kinds.PAIRS_LEFT,
+        ),
     ),
     StandingRule(
         "patches_are_there",

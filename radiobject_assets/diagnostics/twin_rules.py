@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -35,7 +36,8 @@ def near_twins(
     snapshot: str | None = None,
     ctx: TileDBContext | None = None,
 ) -> Report:
-    """No two subjects have the same image; of two splits it is an error, else a warning.
+    """No two subjects have the same image; of two splits it is an error, else a warning. Whether a pair is
+    one image or two is not always to be seen: that is a warning too.
 
     What could not be compared, for want of time or of a profile, is a warning as well: it is not green while
     a twin may be among it. Equal voxels are not told here: `images_once` and the leakage check do.
@@ -73,19 +75,23 @@ def near_twins(
     thumbnails = Thumbnails(profiles)
     states, tokens = found["state"].tolist(), images["volume"].astype("str").tolist()
     owners = images["obs_subject_id"].astype("str").tolist()
-    before = compared.likeness() if compared is not None else {}
+    before = compared.verdicts() if compared is not None else {}
+    images_now = _digest(states, owners)
+    is_searched = compared is not None and compared.searched() == images_now
     search = find_twins(
         np.stack(found["descriptor"].tolist()).astype(np.float32),
         lambda number: thumbnails.get(states[number]),
         owners,
         Sizes.of(found),
         _foregrounds(RadiObject(store_uri, ctx=ctx, timestamp=snapshot), images, found),
+        candidates=_numbers(before, states, owners) if is_searched else None,
         known=lambda first, second: before.get(_pair(states, first, second)),
         is_late=_late_after(seconds),
     )
     if compared is not None:
-        new = {_pair(states, *pair): likeness for pair, likeness in search.compared.items()}
-        compared.add(new, dict(zip(states, tokens, strict=True)))
+        new = {_pair(states, *pair): verdict for pair, verdict in search.compared.items()}
+        is_whole = not search.left and not search.failed
+        compared.add(new, dict(zip(states, tokens, strict=True)), images_now if is_whole else "")
     lacking = thumbnails.missing(states)
     not_whole = {number for number, state in enumerate(states) if state in lacking} | search.failed
     findings = _unprofiled(pd.concat([unprofiled, images.iloc[sorted(not_whole)]]))
@@ -102,6 +108,16 @@ def near_twins(
         sides = [split_of.get(owners[number]) for number in (first, second)]
         apart = None not in sides and sides[0] != sides[1]
         where = f", in {sides[0]} and {sides[1]}" if apart else ""
+        if not pair.is_certain:
+            findings.append(
+                Finding(
+                    kinds.CANNOT_BE_TOLD_APART,
+                    f"pair {name}",
+                    f"{name}, likeness {pair.likeness:.2f}{where}",
+                    collection=str(images["collection"].iloc[first]),
+                )
+            )
+            continue
         n_twins += 1
         findings.append(
             Finding(
@@ -123,6 +139,20 @@ def near_twins(
 def _pair(states: list[str], first: int, second: int) -> tuple[str, str]:
     one, other = sorted((states[first], states[second]))
     return one, other
+
+
+def _digest(states: list[str], owners: list[str]) -> str:
+    """Of which images there are, and which have one owner."""
+    _, whose = np.unique(np.asarray(owners, dtype=str), return_inverse=True)
+    told = sorted(zip(states, whose.tolist(), strict=True))
+    return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
+
+
+def _numbers(pairs: Iterable[tuple[str, str]], states: list[str], owners: list[str]) -> list[tuple[int, int]]:
+    """Pairs of states as numbers, where both are there."""
+    number = {state: n for n, state in enumerate(states)}
+    there = ((number[a], number[b]) for a, b in pairs if a in number and b in number)
+    return [(min(a, b), max(a, b)) for a, b in there if owners[a] != owners[b]]
 
 
 def _late_after(seconds: float) -> Callable[[], bool]:

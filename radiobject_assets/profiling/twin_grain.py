@@ -1,12 +1,20 @@
-"""The grain of two images that look alike: noise and fine texture, which only the very same image has too.
+"""Two images that look alike, compared voxel by voxel: are they one?
 
-Thumbnails tell people apart by their anatomy. Phantoms, templates and repeated scans of one object have the
-same anatomy; what differs is the noise. So of a pair that looks alike the voxels are read, laid over each
-other, and compared where both are flat. This can only acquit: where there is no grain to compare (smoothed,
-synthetic or strongly encoded images) it says nothing.
+Thumbnails tell people apart by their anatomy. Phantoms, templates and repeated scans of one object have
+nearly the same anatomy; so of a pair that looks alike the voxels are read and laid over each other. Two
+things are measured.
+
+- *Grain*: noise and fine texture, which only the very same image has too. It is taken where both are
+  flattest, neighbourhoods of three voxels, since in small images anything wider holds edges, and edges of two
+  phantoms agree. Strong encoding takes the grain away, and added noise buries it.
+- *Difference*: where both have structure, the part of it that the other does not explain, in the worst of the
+  neighbourhoods. Of one image that is little more than noise, everywhere; of two, some organ is elsewhere.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,19 +24,73 @@ from radiobject_assets.profiling.twin_fit import Fit
 
 Array = NDArray[np.float32]
 
-LEAST_AGREEMENT = 0.05
-"""Correlation of the grain below which two images are not one: phantoms of one making have up to 0.03, the
-same image as a JPEG of quality 60 has 0.09 and more."""
-_FLATTEST = 12
-_LEAST_VOXELS = 600
+_SAME_GRAIN = 0.2
+"""Correlation of the grain from which two images are one: different ones have up to 0.10."""
+_NO_COMMON_GRAIN = 0.05
+"""Below, where both have as much of it, grain is not the same: two scans of one object, say."""
+_MORE_GRAIN = 3.0
+"""Times that of the other: noise was added or taken away, and what is common may be buried."""
+_FAINT = 1 / 256
+"""Part of the range of values: less is lost when an image is encoded in 8 bits."""
+_SAME_STRUCTURE = 0.28
+"""Part of the worst neighbourhoods that is unexplained, up to which the structure is one."""
+_OTHER_STRUCTURE = 0.33
+_BLURRED_STRUCTURE = 0.40
+"""The same where the grain agrees by more than chance (JPEG leaves little of it, and rings at edges)."""
+_BEYOND_CHANCE = 5.0
+"""Standard errors of a correlation of so many voxels: different images had up to 2.5, large JPEGs 5.8."""
+_FLATTEST = 4
+"""Percent of the voxels that are taken for grain."""
+_LEAST_VOXELS = 200
+_STRONGEST = 70
+_WORST = 98
+_ABOVE_NOISE = 16.0
+"""Times the energy of the flattest neighbourhoods: what has less is not structure."""
 _NO_GRAIN = 1e-4
 """Part of the range of values: what rounding leaves of a smooth image is less."""
 _SHIFTS = (-0.5, 0.0, 0.5)
 _SCALES = (0.99, 1.0, 1.01)
 
 
-def grain_agreement(first: Array, second: Array, fit: Fit) -> float | None:
-    """Correlation of the grain where both are flat; None where there is too little of it.
+class Sameness(Enum):
+    """What voxels say of two images that look alike."""
+
+    ONE = "one"
+    ALIKE = "alike"
+    """Neither can be said: too few voxels, or too little in them."""
+    TWO = "two"
+
+
+@dataclass(frozen=True)
+class Detail:
+    """Two images laid over each other, compared in detail."""
+
+    grain: float | None
+    """Correlation of the grain where both are flat; None where there is none."""
+    deviations: float
+    """Of the grain from 0, in standard errors."""
+    can_differ: bool
+    """Both have so much grain, and so alike much, that of one image it would agree."""
+    difference: float | None
+    """Part of the energy of the worst neighbourhoods that the other does not explain; None: no structure."""
+
+    @property
+    def sameness(self) -> Sameness:
+        """Whether the two are one image."""
+        if self.grain is not None and self.grain >= _SAME_GRAIN:
+            return Sameness.ONE
+        if self.difference is None:
+            return Sameness.ALIKE
+        if self.deviations >= _BEYOND_CHANCE and self.difference <= _BLURRED_STRUCTURE:
+            return Sameness.ONE
+        is_other = self.can_differ and self.grain is not None and self.grain < _NO_COMMON_GRAIN
+        if is_other or self.difference > _OTHER_STRUCTURE:
+            return Sameness.TWO
+        return Sameness.ONE if self.difference <= _SAME_STRUCTURE else Sameness.ALIKE
+
+
+def compared_in_detail(first: Array, second: Array, fit: Fit) -> Detail:
+    """Grain and difference of two images whose thumbnails look alike.
 
     Parameters
     ----------
@@ -46,7 +108,7 @@ def grain_agreement(first: Array, second: Array, fit: Fit) -> float | None:
         first, turned = turned, first
         maps = [(1 / slope, -offset / slope) for slope, offset in maps]
     placed, inside = _laid_over(first, turned, maps)
-    return _agreement(first, placed, inside)
+    return Detail(*_grain(first, placed, inside), _difference(first, placed, inside))
 
 
 def _laid_over(
@@ -80,23 +142,47 @@ def _laid_over(
     return placed, np.asarray(x[:, None, None] & y[None, :, None] & z[None, None, :])
 
 
-def _agreement(first: Array, second: Array, inside: NDArray[np.bool_]) -> float | None:
-    energies = [_mean((cube - _mean(cube, 5)) ** 2, 5) for cube in (first, second)]
-    ranges = [max(float(np.ptp(cube)), 1e-9) for cube in (first, second)]
-    there = inside
-    for energy, wide in zip(energies, ranges, strict=True):
-        there = there & (energy > (_NO_GRAIN * wide) ** 2)
-    if not there.any():
-        return None
+def _grain(first: Array, second: Array, inside: NDArray[np.bool_]) -> tuple[float | None, float, bool]:
+    """Its correlation, that in standard errors, and whether there is enough of it to differ."""
+    grained = [cube - _mean(cube, 3) for cube in (first, second)]
+    energies = [_mean(cube**2, 3) for cube in grained]
+    there = inside & _has_detail(first, energies[0]) & _has_detail(second, energies[1])
     together = np.sqrt(energies[0] * energies[1])
+    if not there.any():
+        return None, 0.0, False
     flat = there & (together <= np.percentile(together[there], _FLATTEST))
     if flat.sum() < _LEAST_VOXELS:
-        return None
-    grained = [cube - _mean(cube, 3) for cube in (first, second)]
+        return None, 0.0, False
+    levels = [
+        float(cube[flat].std() / max(np.diff(np.percentile(whole[inside], (2, 98)))[0], 1e-9))
+        for cube, whole in zip(grained, (first, second), strict=True)
+    ]
+    if min(levels) < _NO_GRAIN:
+        return None, 0.0, False
+    can_differ = min(levels) > max(_FAINT, max(levels) / _MORE_GRAIN)
     grains = [cube[flat] / np.sqrt(energy[flat]) for cube, energy in zip(grained, energies, strict=True)]
-    if any(float(cube[flat].std()) < _NO_GRAIN * wide for cube, wide in zip(grained, ranges, strict=True)):
+    correlation = _correlation(*grains)
+    return correlation, correlation * float(np.sqrt(flat.sum())), can_differ
+
+
+def _difference(first: Array, second: Array, inside: NDArray[np.bool_]) -> float | None:
+    fine = [cube - _mean(cube, 5) for cube in (first, second)]
+    energies = [_mean(cube**2, 5) for cube in fine]
+    there = inside & _has_detail(first, energies[0]) & _has_detail(second, energies[1])
+    if not there.any():
         return None
-    return _correlation(*grains)
+    strong = there
+    for energy in energies:
+        flat, much = np.percentile(energy[there], (3, _STRONGEST))
+        strong = strong & (energy > max(much, _ABOVE_NOISE * flat))
+    if strong.sum() < _LEAST_VOXELS:
+        return None
+    together = np.maximum(_mean(fine[0] * fine[1], 5)[strong], 0.0)
+    return float(np.percentile(1 - together**2 / (energies[0] * energies[1])[strong], _WORST))
+
+
+def _has_detail(cube: Array, energy: Array) -> NDArray[np.bool_]:
+    return np.asarray(energy > (_NO_GRAIN * max(float(np.ptp(cube)), 1e-9)) ** 2)
 
 
 def _weights(n: int, m: int, slope: float, offset: float) -> tuple[Array, NDArray[np.bool_]]:

@@ -7,15 +7,16 @@
 3. *Likeness.* What decides is fine structure, neighbourhood by neighbourhood: any two heads have the same
    outline; their sulci differ.
 4. *Size.* The same image has the same size: in millimetres, or, where spacing was lost, in voxels.
-5. *Grain.* Of a pair that is alike so far the voxels are read: what is one image has the same noise too.
+5. *Voxels.* Of a pair that is alike so far the voxels are read and compared in detail (`twin_grain`): what is
+   one image has the same noise, or at least nothing that differs.
 
-Step 1 is done anew each time; what takes long, 2 to 5, once for each pair (`compared_pairs`), and only while
-there is time.
+Steps 2 to 5 are done once for each pair (`compared_pairs`), and only while there is time; step 1 is done anew
+until all its pairs are compared, and then when images or owners are others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from radiobject_assets.errors import StorageError
 from radiobject_assets.profiling.thumbnail import ORIENTATIONS, Thumbnail
 from radiobject_assets.profiling.twin_fit import Fit, best_fit
-from radiobject_assets.profiling.twin_grain import LEAST_AGREEMENT, grain_agreement
+from radiobject_assets.profiling.twin_grain import Sameness, compared_in_detail
 
 REACH = 0.60
 """Distance of descriptors up to which a pair is looked at."""
@@ -37,8 +38,18 @@ SIZE_TOLERANCE = 0.06
 """Of the logarithm of the ratio of sizes: a fit of thumbnails is as good as that for few, thick slices."""
 _MOST_FINER = 6.0
 """Voxels of one for one of the other: beyond, neither fine structure nor grain is left to compare."""
-_BLOCK_VALUES = 2**24
-"""Distances that are held at once, 64 MB: the more images there are, the fewer at a time."""
+_ROWS, _COLUMNS = 512, 2048
+"""Distances that are made at once: 4 MB, which caches hold better than whole rows."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of comparing two images."""
+
+    likeness: float
+    """1: the same in every detail; 0: they are no twins."""
+    is_certain: bool = True
+    """False: they look alike, and their voxels do not tell whether they are one image."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,8 @@ class Twins:
     second: int
     likeness: float
     """1: the same in every detail."""
+    is_certain: bool = True
+    """False: they may be two images as well; their voxels do not tell."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +104,8 @@ class TwinSearch:
 
     twins: list[Twins] = field(default_factory=list)
     """Those that were known before as well."""
-    compared: dict[tuple[int, int], float] = field(default_factory=dict)
-    """The likeness of pairs that were compared now; 0: they are no twins."""
+    compared: dict[tuple[int, int], Verdict] = field(default_factory=dict)
+    """What came of the pairs that were compared now."""
     left: int = 0
     """Pairs that there was no time for."""
     failed: set[int] = field(default_factory=set)
@@ -106,7 +119,8 @@ def find_twins(
     sizes: Sizes,
     foreground: Callable[[int], NDArray[np.float32]] | None = None,
     *,
-    known: Callable[[int, int], float | None] = lambda first, second: None,
+    candidates: Sequence[tuple[int, int]] | None = None,
+    known: Callable[[int, int], Verdict | None] = lambda first, second: None,
     is_late: Callable[[], bool] = lambda: False,
 ) -> TwinSearch:
     """Pairs of different owners that are near twins.
@@ -121,15 +135,17 @@ def find_twins(
         Whose each is: images of one owner are not compared.
     foreground
         Reads the voxels of one, for pairs that look alike (`twin_grain`); None: thumbnails alone decide.
+    candidates
+        Pairs that may be twins, of an earlier search; None: they are searched.
     known
-        The likeness of a pair that was compared before (0: no twins), which is not compared again.
+        What came of a pair that was compared before, which is not compared again.
     is_late
         Asked before each pair is compared, after candidates were found: when it is, the others are left.
     """
     found = TwinSearch()
-    for first, second in candidate_pairs(descriptors, owners):
-        likeness = known(first, second)
-        if likeness is None:
+    for first, second in candidate_pairs(descriptors, owners) if candidates is None else candidates:
+        verdict = known(first, second)
+        if verdict is None:
             if found.left or is_late():
                 found.left += 1
                 continue
@@ -138,44 +154,48 @@ def find_twins(
                 found.failed |= {n for n, there in ((first, one), (second, other)) if there is None}
                 continue
             try:
-                likeness = _likeness(one, other, (first, second), sizes, foreground)
+                verdict = _verdict(one, other, (first, second), sizes, foreground)
             except (StorageError, ArithmeticError, ValueError):  # which of both can't be told here
                 found.failed |= {first, second}
                 continue
-            found.compared[first, second] = likeness
-        if likeness > 0:
-            found.twins.append(Twins(first, second, likeness))
+            found.compared[first, second] = verdict
+        if verdict.likeness > 0:
+            found.twins.append(Twins(first, second, verdict.likeness, verdict.is_certain))
     return found
 
 
-def _likeness(
+def _verdict(
     one: Thumbnail,
     other: Thumbnail,
     pair: tuple[int, int],
     sizes: Sizes,
     foreground: Callable[[int], NDArray[np.float32]] | None,
-) -> float:
+) -> Verdict:
     fit = best_fit(one, other)
     if fit.likeness < TWIN_LIKENESS or not sizes.agree(*pair, fit):
-        return 0.0
-    if foreground is not None:
-        grain = grain_agreement(foreground(pair[0]), foreground(pair[1]), fit)
-        if grain is not None and grain < LEAST_AGREEMENT:
-            return 0.0
-    return fit.likeness
+        return Verdict(0.0)
+    if foreground is None:
+        return Verdict(fit.likeness)
+    sameness = compared_in_detail(foreground(pair[0]), foreground(pair[1]), fit).sameness
+    if sameness is Sameness.TWO:
+        return Verdict(0.0)
+    return Verdict(fit.likeness, is_certain=sameness is Sameness.ONE)
 
 
 def candidate_pairs(descriptors: NDArray[np.float32], owners: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs (smaller, larger) of different owners whose descriptors are near, nearest first."""
     _, whose = np.unique(np.asarray(owners, dtype=str), return_inverse=True)
+    # closeness = reach² - distance², all of it as one matrix product
+    half = 0.5 * (descriptors**2).sum(axis=1, keepdims=True)
+    ones = np.ones_like(half)
+    left = np.hstack([descriptors, ones, -half]).astype(np.float32)
+    right = np.ascontiguousarray(np.hstack([descriptors, -half, ones]).T, dtype=np.float32)
     firsts, seconds, apart = [], [], []
-    for row, near, distances in _within_reach(descriptors):
-        other = whose[near] != whose[row]
-        near, distances = near[other], distances[other]
-        best = np.argsort(distances)[:NEIGHBOURS]
-        firsts.append(np.minimum(near[best], row))
-        seconds.append(np.maximum(near[best], row))
-        apart.append(distances[best])
+    for start in range(0, len(left), _ROWS):
+        rows, near, square = _nearest(left[start : start + _ROWS], right, whose, start)
+        firsts.append(np.minimum(rows, near))
+        seconds.append(np.maximum(rows, near))
+        apart.append(square)
     if not firsts:
         return []
     pairs = np.stack([np.concatenate(firsts), np.concatenate(seconds)], axis=1)
@@ -184,23 +204,32 @@ def candidate_pairs(descriptors: NDArray[np.float32], owners: Sequence[str]) -> 
     return [(int(first), int(second)) for first, second in pairs[order]]
 
 
-def _within_reach(
-    descriptors: NDArray[np.float32],
-) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float32]]]:
-    """For each that has any: the others within reach of it, and their squared distances."""
-    lengths = (descriptors**2).sum(axis=1)
-    block = max(16, _BLOCK_VALUES // max(1, len(descriptors)))
-    for start in range(0, len(descriptors), block):
-        part = descriptors[start : start + block]
-        # distance² < reach² as one comparison with the product, which is all that is made of all pairs
-        product = part @ descriptors.T
-        product *= 2.0
-        product -= lengths[None, :]
-        rows, columns = np.nonzero(product > (lengths[start : start + len(part)] - REACH**2)[:, None])
-        apart = rows + start != columns
-        rows, columns = rows[apart], columns[apart]
-        square = lengths[start + rows] - product[rows, columns]
-        ends = np.searchsorted(rows, np.arange(len(part) + 1))
-        for row in np.flatnonzero(np.diff(ends)):
-            low, high = ends[row], ends[row + 1]
-            yield start + int(row), columns[low:high], square[low:high]
+def _nearest(
+    left: NDArray[np.float32], right: NDArray[np.float32], whose: NDArray[np.int64], start: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Of the rows from `start` on: the nearest of other owners within reach, and half the squared distances.
+
+    What is farther than the nearest so far is passed over: of many images that is nearly all.
+    """
+    bound = np.full(len(left), -0.5 * REACH**2, np.float32)
+    rows = near = np.zeros(0, np.int64)
+    square = np.zeros(0, np.float32)
+    for low in range(0, right.shape[1], _COLUMNS):
+        product = left @ right[:, low : low + _COLUMNS]
+        found = np.flatnonzero(product > bound[:, None])
+        row, column = np.divmod(found, product.shape[1])
+        column += low
+        others = whose[row + start] != whose[column]
+        if not others.any():
+            continue
+        rows = np.concatenate([rows, row[others]])
+        near = np.concatenate([near, column[others]])
+        square = np.concatenate([square, -product.ravel()[found[others]]])
+        order = np.lexsort((near, square, rows))
+        rows, near, square = rows[order], near[order], square[order]
+        rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
+        keep = rank < NEIGHBOURS
+        is_last = rank == NEIGHBOURS - 1
+        bound[rows[is_last]] = -square[is_last]
+        rows, near, square = rows[keep], near[keep], square[keep]
+    return rows + start, near, square

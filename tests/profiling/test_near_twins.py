@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.perturbations import jpeg
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics import kinds
 from radiobject_assets.diagnostics.findings import Report
@@ -21,9 +22,13 @@ from radiobject_assets.forgetting.documents import clear_documents, documents_wi
 from radiobject_assets.forgetting.person import PersonFound
 from radiobject_assets.forgetting.traces import Traces
 from radiobject_assets.ingest import ingest_sources
+from radiobject_assets.phantom.cohort import cohort_truth
+from radiobject_assets.profiling import twin_search
 from radiobject_assets.profiling.compared_pairs import PAIRS, KeptPairs
 from radiobject_assets.profiling.kept_profiles import keep_profiles
 from radiobject_assets.profiling.thumbnail import ORIENTATIONS, coarse, descriptors, oriented
+from radiobject_assets.profiling.twin_fit import Fit
+from radiobject_assets.profiling.twin_grain import Sameness, compared_in_detail
 from radiobject_assets.resources import WorkingTables
 from radiobject_assets.store import arrays_of_subjects, open_storage
 from radiobject_assets.system.compute import Compute
@@ -106,6 +111,49 @@ def test_a_copy_that_lost_its_spacing_is_found(tmp_path: Path) -> None:
     assert near_twins(uri, rows, tables, None).numbers["twins"] == 1
 
 
+def test_small_phantoms_of_one_making_are_no_twins_and_a_copy_of_one_is(tmp_path: Path) -> None:
+    bodies = [
+        one.ct.stored.astype(np.float32) for one in cohort_truth(subjects=6, shape=(48, 48, 24)).subjects
+    ]
+    images = {f"{n}": body for n, body in enumerate(bodies)}
+    uri, tables = _stored(tmp_path, {**images, "copy": jpeg(bodies[2], np.random.default_rng(0))})
+    rows = read_inventory(uri)
+    report = near_twins(uri, rows, tables.storage, None)
+    assert report.numbers["compared_now"] > 10
+    (only,) = report.findings
+    named = only.about.removeprefix("twins ").split("-")
+    assert set(rows.loc[rows["volume"].str[:10].isin(named), "obs_subject_id"]) == {"sub-2", "sub-copy"}
+
+
+def test_the_same_body_scanned_twice_is_two_images_if_only_the_noise_differs() -> None:
+    random = np.random.default_rng(5)
+    body = np.kron(random.normal(0, 100, (6, 6, 4)), np.ones((8, 8, 8))).astype(np.float32)
+    one, other = (body + random.normal(0, 15, body.shape).astype(np.float32) for _ in range(2))
+    assert compared_in_detail(one, other, Fit(1.0, 0)).sameness is Sameness.TWO
+    assert compared_in_detail(one, one[:, :, :] * 3 + 7, Fit(1.0, 0)).sameness is Sameness.ONE
+    # nothing to see in either, and nothing that could tell
+    smooth = np.broadcast_to(np.linspace(0, 1, 48, dtype=np.float32)[:, None, None], (48, 48, 32))
+    assert compared_in_detail(smooth, smooth, Fit(1.0, 0)).sameness is Sameness.ALIKE
+
+
+def test_candidates_are_the_nearest_of_other_owners_whatever_the_blocks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = np.random.default_rng(3)
+    points = random.normal(0, 0.06, (300, 80)).astype(np.float32) + random.integers(0, 2, (300, 1))
+    owners = [str(n // 3) for n in range(300)]
+    monkeypatch.setattr(twin_search, "_ROWS", 64)
+    monkeypatch.setattr(twin_search, "_COLUMNS", 50)
+    wanted = set()
+    for row in range(300):
+        square = ((points - points[row]) ** 2).sum(axis=1)
+        square[[n for n in range(300) if owners[n] == owners[row]]] = np.inf
+        best = np.argsort(square)[: twin_search.NEIGHBOURS]
+        wanted |= {(min(row, n), max(row, n)) for n in best.tolist() if square[n] < twin_search.REACH**2}
+    assert wanted
+    assert set(twin_search.candidate_pairs(points, owners)) == wanted
+
+
 def test_a_descriptor_is_the_same_however_the_image_is_turned() -> None:
     cube = np.random.default_rng(0).integers(0, 65535, (24, 24, 24)).astype(np.uint16)
     turned = np.stack([oriented(cube, way) for way in range(len(ORIENTATIONS))])
@@ -166,9 +214,15 @@ def test_a_look_that_has_no_time_goes_on_in_the_next_and_says_what_is_left(
         assert report.numbers["pairs_left"] == n_pairs - n
         assert ("pairs_not_compared" in _codes(report)) == (n < n_pairs)
     assert {f.id for f in report.findings} == {f.id for f in whole.findings}
+    searched = _kept(tables).searched()
+    assert searched  # the next look takes its pairs from there
     again = near_twins(uri, rows, tables.storage, None, compared=_kept(tables))
     assert again.numbers["compared_now"] == 0
     assert {f.id for f in again.findings} == {f.id for f in whole.findings}
+    # two that became one person's are no pair any more, and others are searched anew
+    merged = rows.assign(obs_subject_id=rows["obs_subject_id"].where(rows.index != rows.index[0], "other"))
+    near_twins(uri, merged.iloc[:3], tables.storage, None, compared=_kept(tables))
+    assert _kept(tables).searched() != searched
 
 
 def test_pairs_of_a_forgotten_person_go_and_those_of_others_stay(trio: tuple[str, WorkingTables]) -> None:
