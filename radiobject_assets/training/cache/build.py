@@ -146,7 +146,7 @@ def build_patch_cache(
     sampling = sampling_digest(patches)
     planned, left_out = _plan(dataset, wanted, patches, sampling)
     address = cache_address(sampling, [volume.key for volume in planned])
-    target = Path(out_dir) / f"patches-{address[:16]}"
+    target = Path(out_dir) / _folder_name(address)
     found = _existing(target)
     if found is not None:
         os.utime(target / META_FILE)  # it is the latest again: eviction goes by that
@@ -179,6 +179,31 @@ def build_patch_cache(
         )
         write_through(folder / META_FILE, meta.to_json().encode())
     return _info(PatchCache(target), reused=False, cut=len(remaining), left_out=left_out)
+
+
+def cache_to_build(
+    store_uri: str,
+    snapshot: str,
+    subjects: Iterable[str],
+    patches: PatchesConfig,
+    ctx: TileDBContext | None = None,
+) -> str:
+    """Name of the folder that `build_patch_cache` would make, or find, for the same arguments.
+
+    Raises
+    ------
+    ConfigurationError
+        The snapshot or a collection does not exist.
+    StorageError
+        The store can't be read.
+    """
+    sampling = sampling_digest(patches)
+    planned, _ = _plan(StoredDataset(store_uri, snapshot, ctx), set(subjects), patches, sampling)
+    return _folder_name(cache_address(sampling, [volume.key for volume in planned]))
+
+
+def _folder_name(address: str) -> str:
+    return f"patches-{address[:16]}"
 
 
 def _plan(
