@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from radiobject_assets.diagnostics import kinds
+from radiobject_assets.diagnostics import damage_kinds, kinds
 from radiobject_assets.diagnostics.findings import Kind
 
-_MODULES = (kinds,)
+_MODULES = (kinds, damage_kinds)
 
 
 def every_kind() -> Mapping[str, Kind]:

@@ -34,13 +34,21 @@ def tables_are_whole(store_uri: str, ctx: TileDBContext | None = None) -> Report
     return Report(1, "stores", findings)
 
 
-def rows_and_arrays(store_uri: str, rows: pd.DataFrame, ctx: TileDBContext | None = None) -> Report:
-    """Rows and arrays are one to one, affines are sound, labels lie on their image. No voxel is read."""
+def rows_and_arrays(
+    store_uri: str, rows: pd.DataFrame, ctx: TileDBContext | None = None, *, grace_s: float = 3600.0
+) -> Report:
+    """Rows and arrays are one to one, affines are sound, labels lie on their image. No voxel is read.
+
+    Parameters
+    ----------
+    grace_s
+        Arrays without a row that are younger (seconds) may be on their way, and are left alone.
+    """
     findings: list[Finding] = []
     by_token = {str(row.volume): row for row in rows.itertuples(index=False)}
     for tokens in rows_without_arrays(store_uri, ctx).values():
         findings += [about_volume(kinds.ARRAY_MISSING, by_token[t]) for t in tokens if t in by_token]
-    orphans = arrays_without_rows(store_uri, ctx)
+    orphans = arrays_without_rows(store_uri, ctx, grace_s)
     for name, tokens in orphans.items():
         if tokens:
             findings.append(
