@@ -41,7 +41,7 @@ VERSION_SKEW = Kind(
     _WARN,
     "written by a newer version of this package",
     "What it added may be read by an older version as if it were not there.",
-    Mend("Update radiobject-assets on this machine to the version that writes the store.", is_safe=True),
+    Mend("Update this package on this machine to the version that writes the store.", is_safe=True),
 )
 IDENTIFIERS = Kind(
     "identifiers",

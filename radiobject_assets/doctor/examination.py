@@ -27,7 +27,12 @@ from radiobject_assets.diagnostics.row_rules import (
 )
 from radiobject_assets.diagnostics.snapshot_rules import SET_ASIDE, pin_holds, snapshots_are_whole
 from radiobject_assets.diagnostics.split_rules import splits_do_not_leak
-from radiobject_assets.diagnostics.store_rules import images_once, rows_and_arrays, tables_are_whole
+from radiobject_assets.diagnostics.store_rules import (
+    images_once,
+    rows_and_arrays,
+    rows_have_arrays,
+    tables_are_whole,
+)
 from radiobject_assets.doctor import derived_rules
 from radiobject_assets.doctor.examined import Examined
 from radiobject_assets.doctor.mend_journal import withdrawn_findings
@@ -148,6 +153,12 @@ EXAMINATION: tuple[ExaminationRule, ...] = (
         _tables,
         needs="store",
         kinds=(kinds.TABLE_DAMAGED,),
+    ),
+    ExaminationRule(
+        "rows_have_arrays",
+        "Every row names an array that is there.",
+        lambda of: rows_have_arrays(of.store_uri, of.rows, of.ctx),
+        kinds=(kinds.ARRAY_MISSING,),
     ),
     ExaminationRule(
         "fields_are_valid",
