@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings, load_dataset
+from radiobject_assets.doctor.doctor_job import build_doctor_job, build_doctor_schedule
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.forgetting.forget_job import build_forget_job
 from radiobject_assets.platform.assets import build_assets
@@ -83,13 +84,18 @@ def build_definitions(
                 build_standing_job(settings),
                 build_upkeep_job(settings),
                 build_forget_job(settings, assets, checks),
+                build_doctor_job(settings),
                 *fetch_jobs,
             ],
             sensors=[
                 *build_sensors(settings, job, assets),
                 *(build_sources_sensor(settings, one) for one in fetch_jobs),
             ],
-            schedules=[*build_schedules(settings), build_history_schedule(settings)],
+            schedules=[
+                *build_schedules(settings),
+                build_history_schedule(settings),
+                build_doctor_schedule(settings),
+            ],
             resources={own_name(settings, key): value for key, value in resources.items()},
             executor=dg.in_process_executor,
         )

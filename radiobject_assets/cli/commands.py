@@ -12,6 +12,7 @@ from radiobject_assets.cli.archive_commands import fetch_studies, receive_studie
 from radiobject_assets.cli.arrivals_command import arrivals
 from radiobject_assets.cli.audit_command import audit
 from radiobject_assets.cli.curating import card, diff, manifest, match
+from radiobject_assets.cli.doctor_command import doctor
 from radiobject_assets.cli.forget_command import forget_people
 from radiobject_assets.cli.ingest import IngestRequest, print_ingest, take_in
 from radiobject_assets.cli.output import JsonFlag, out, print_json, progress, table_of, warn
@@ -50,6 +51,7 @@ app.command("forget", epilog="Example: `radiobject-assets forget patient-7 --dat
     forget_people
 )
 app.command(epilog="Example: `radiobject-assets arrivals 2026-11-30-003 --dataset dataset.yaml`")(arrivals)
+app.command(epilog="Example: `radiobject-assets doctor store/ --dataset dataset.yaml --fix`")(doctor)
 app.add_typer(snapshots, name="snapshot")
 app.command("fetch", epilog="Example: `radiobject-assets fetch --dataset dataset.yaml`")(fetch_studies)
 app.command("receive", epilog="Example: `radiobject-assets receive --dataset dataset.yaml --host 0.0.0.0`")(

@@ -101,6 +101,28 @@ def kept_manifest(storage: Storage, snapshot: str) -> Iterator[Manifest | None]:
         yield Manifest(path)
 
 
+def stale_manifests(
+    storage: Storage, store_uri: str, ctx: TileDBContext | None = None
+) -> tuple[int, list[tuple[str, bool]]]:
+    """How many manifests are kept, and those that `renew_manifests` would do something about: their names,
+    and whether their snapshot is there.
+
+    Raises
+    ------
+    StorageError
+        The store, or what is kept, can't be read.
+    """
+    present = {manifest_name(one.name): one.digest for one in list_snapshots(store_uri, ctx)[-KEPT:]}
+    kept = {entry.path for entry in storage.list(FOLDER)}
+    names = sorted({_manifest_of(path) for path in kept})
+    found = [
+        (name, name in present)
+        for name in names
+        if name not in present or name not in kept or _digest_in(storage, name) != present[name]
+    ]
+    return len(names), found
+
+
 def renew_manifests(
     storage: Storage,
     store_uri: str,
@@ -114,22 +136,17 @@ def renew_manifests(
 
     Called after every erasure: then nothing is left of the person, not even digests.
     """
-    newest = list_snapshots(store_uri, ctx)[-KEPT:]
-    present = {manifest_name(one.name): one for one in newest}
-    kept = {entry.path: _manifest_of(entry.path) for entry in storage.list(FOLDER)}
-    changed = 0
-    for name in sorted(set(kept.values())):
-        snapshot = present.get(name)
-        if snapshot is not None and name in kept and _digest_in(storage, name) == snapshot.digest:
-            continue
-        changed += 1
-        if snapshot is not None:
-            keep_snapshot(storage, store_uri, snapshot.name, splits=splits, settings=settings, ctx=ctx)
+    by_name = {manifest_name(one.name): one.name for one in list_snapshots(store_uri, ctx)}
+    kept = [entry.path for entry in storage.list(FOLDER)]
+    _, stale = stale_manifests(storage, store_uri, ctx)
+    for name, is_there in stale:
+        if is_there:
+            keep_snapshot(storage, store_uri, by_name[name], splits=splits, settings=settings, ctx=ctx)
         else:
             for path in kept:
-                if kept[path] == name:
+                if _manifest_of(path) == name:
                     storage.remove(path)
-    return changed
+    return len(stale)
 
 
 def _manifest_of(path: str) -> str:

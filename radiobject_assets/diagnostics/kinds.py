@@ -10,6 +10,7 @@ _MAKE_AGAIN = Mend(
     "In Dagster materialize {collection} for the partition {arrival} again: what is unsound is written anew "
     "from its files, if they are still in the landing zone; else it stays as it is.",
     is_safe=True,
+    command="radiobject-assets doctor STORE --fix",
 )
 _WRONG_VOXELS = "What is read would not be the image that was acquired."
 

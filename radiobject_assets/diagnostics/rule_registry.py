@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.diagnostics import kinds
+from radiobject_assets.diagnostics import damage_kinds, kinds
 from radiobject_assets.diagnostics.findings import Kind, Report, together
 
 if TYPE_CHECKING:
@@ -201,6 +201,24 @@ def _once(of: Inspection, _: str) -> Report:
     return store_rules.images_once(of.rows) if of.has_store else Report(0, "volumes")
 
 
+def _rows(of: Inspection, _: str) -> Report:
+    from radiobject_assets.diagnostics import row_rules, snapshot_rules
+    from radiobject_assets.diagnostics.inventory import read_inventory
+
+    if not of.has_store:
+        return Report(0, "volumes")
+    rows = read_inventory(of.store_uri, columns=row_rules.ROW_COLUMNS, ctx=of.ctx)
+    return together(
+        [
+            row_rules.fields_are_valid(rows),
+            row_rules.sequences_are_whole(rows),
+            row_rules.written_by_known_versions(rows),
+            snapshot_rules.snapshots_are_whole(of.store_uri, set(rows["volume"].astype(str)), of.ctx),
+        ],
+        "volumes",
+    )
+
+
 def _labels(of: Inspection, _: str) -> Report:
     from radiobject_assets.diagnostics import training_rules
 
@@ -301,6 +319,19 @@ RULES = (
         "No image is in the store under two ids, and no series UID under two subjects.",
         _once,
         (kinds.DUPLICATE_VOXELS, kinds.DUPLICATE_SERIES),
+    ),
+    StandingRule(
+        "rows_and_snapshots",
+        "dataset",
+        "Every row says whose and what its volume is, series in time have all their points, no newer version "
+        "wrote what is read here, and snapshots have their arrays.",
+        _rows,
+        (
+            damage_kinds.FIELD_INVALID,
+            damage_kinds.SEQUENCE_GAP,
+            damage_kinds.VERSION_SKEW,
+            damage_kinds.SNAPSHOT_DAMAGED,
+        ),
     ),
     StandingRule(
         "labels_complete",

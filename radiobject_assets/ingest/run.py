@@ -89,6 +89,7 @@ def run_ingest(
     collections: Collection[str] | None = None,
     present: Collection[str] | None = None,
     holders: Holders = lambda collection: {},
+    anew: Collection[tuple[str, str]] = (),
     budget: MemoryBudget,
     compute: Compute,
     on_progress: OnProgress | None = None,
@@ -106,6 +107,9 @@ def run_ingest(
         the same image has come with it. None: not known.
     holders
         See `recognised`.
+    anew
+        Volumes, by collection and id, that are written anew although their files have not changed: what is
+        stored of them is damaged. It is replaced in one commit.
     budget, compute
         Memory for voxels in flight, and the processes that decode.
 
@@ -135,7 +139,7 @@ def run_ingest(
             batch = [planned for planned in selected if planned.is_labels == labels]
             if not batch:
                 continue
-            run = _Phase(plan, store_uri, uris, batch, budget, compute, present)
+            run = _Phase(plan, store_uri, uris, batch, budget, compute, present, anew)
             run.go(outcomes, _Progress(on_progress, len(outcomes), len(selected)))
             if not labels:
                 left_behind = run.left_behind(outcomes)
@@ -203,7 +207,9 @@ class _Phase:
         budget: MemoryBudget,
         compute: Compute,
         present: Collection[str] | None = None,
+        anew: Collection[tuple[str, str]] = (),
     ) -> None:
+        self._anew = anew
         self._plan = plan
         self._store_uri = store_uri
         self._uris = uris
@@ -299,6 +305,7 @@ class _Phase:
         """What a worker gets; `series` is that of `planned`, wherever its files lie now."""
         share = self._budget.tasks_bytes // self._workers
         labels = planned.is_labels
+        is_damaged = (planned.collection or "", planned.obs_id or "") in self._anew
         return VolumeTask(
             series=series,
             collection_uri=self._uris[planned.collection or ""],
@@ -308,7 +315,7 @@ class _Phase:
             arrival=planned.arrival,
             slab_bytes=max(MB, (share - FIXED_BYTES) // COPIES_OF_A_SLAB),
             tile=tile_config(planned.settings.tile if planned.settings else TileOrientation.ISOTROPIC),
-            stored_digest=self._holdings.source_digest(planned),
+            stored_digest=None if is_damaged else self._holdings.source_digest(planned),
             images=self._holdings.image_candidates(planned) if labels else (),
             file=planned.file_place if labels else None,
             channels=planned.settings.channels if planned.settings else "quarantine",

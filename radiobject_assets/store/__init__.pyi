@@ -18,12 +18,17 @@ from .format.contents import (
 from .format.correspondence import (
     arrays_without_rows as arrays_without_rows,
     rows_without_arrays as rows_without_arrays,
+    snapshots_without_arrays as snapshots_without_arrays,
 )
 from .format.deletion import (
     DeletionReport as DeletionReport,
     arrays_of_subjects as arrays_of_subjects,
     delete_subjects as delete_subjects,
     subjects_in_files as subjects_in_files,
+)
+from .format.housekeeping import (
+    Untidy as Untidy,
+    untidiness as untidiness,
 )
 from .format.layout import (
     AFFINE_COLUMNS as AFFINE_COLUMNS,
@@ -48,6 +53,9 @@ from .format.obs_rows import (
 from .format.obs_table import (
     obs_table as obs_table,
     update_obs as update_obs,
+)
+from .format.relinked_volumes import (
+    relink_volumes as relink_volumes,
 )
 from .format.snapshots import (
     Snapshot as Snapshot,

@@ -7,7 +7,7 @@ import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics import kinds
-from radiobject_assets.diagnostics.findings import Finding, Report
+from radiobject_assets.diagnostics.findings import Report
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.snapshot import SnapshotNote
 from radiobject_assets.platform.assets.splits import pinned_splits
@@ -15,13 +15,6 @@ from radiobject_assets.platform.checks.check_pages import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.platform.own_names import with_own_resources
 from radiobject_assets.resources import DatasetResource, StorageResource
-
-_KINDS = {
-    "subject_in_two_splits": kinds.SUBJECT_TWICE,
-    "unassigned_subject": kinds.UNASSIGNED,
-    "shared_group": kinds.GROUP_DIVIDED,
-}
-"""By the kinds of `find_leakage`; all others say that two ids are one person."""
 
 
 def build_leakage_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
@@ -41,6 +34,7 @@ def build_leakage_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
     def no_leakage(dataset: DatasetResource, storage: StorageResource) -> dg.AssetCheckResult:
         def rule() -> dg.AssetCheckResult:
             from radiobject_assets.diagnostics.inventory import read_inventory
+            from radiobject_assets.diagnostics.split_rules import leakage_findings
             from radiobject_assets.training.split_leakage import find_leakage
 
             config = dataset.config
@@ -65,14 +59,7 @@ def build_leakage_check(settings: DatasetSettings) -> dg.AssetChecksDefinition:
             found.assign(**{name: found[name].map(json.dumps) for name in ("splits", "subjects")}).to_parquet(
                 kept
             )
-            findings = tuple(
-                Finding(
-                    _KINDS.get(str(kind), kinds.ONE_PERSON_TWICE),
-                    "subjects",
-                    f"{n} times {str(kind).replace('_', ' ')}",
-                )
-                for kind, n in found["kind"].value_counts().items()
-            )
+            findings = leakage_findings(found)
             file = {"file": dg.MetadataValue.path(str(kept))}
             return result_of(Report(len(splits), "subjects", findings), {**numbers, **file})
 

@@ -7,6 +7,7 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from radiobject_assets.errors import StorageError
 from radiobject_assets.store.format.layout import (
     STORE_FORMAT,
     Context,
@@ -18,8 +19,9 @@ from radiobject_assets.store.format.maintenance import created_ms
 from radiobject_assets.store.format.obs_table import obs_table
 from radiobject_assets.store.log.commit_log import now_ms
 from radiobject_assets.store.names import OBS, VOLUMES
-from radiobject_assets.store.storage import MissingError, Storage, open_storage
+from radiobject_assets.store.storage import DeadlineError, MissingError, Storage, open_storage
 from radiobject_assets.store.storage.uris import join, normalise
+from radiobject_assets.store.tables.table import Table
 
 
 def rows_without_arrays(uri: str | os.PathLike[str], ctx: Context = None) -> dict[str, set[str]]:
@@ -34,6 +36,38 @@ def rows_without_arrays(uri: str | os.PathLike[str], ctx: Context = None) -> dic
     for entry in list_collections(_checked(uri, ctx), ctx):
         named = set(obs_table(entry.uri, ctx).read(["volume"]).column("volume").to_pylist())
         found[entry.name] = named - _arrays(open_storage(entry.uri, reference(ctx)))
+    return found
+
+
+def snapshots_without_arrays(
+    uri: str | os.PathLike[str], ctx: Context = None
+) -> dict[str, dict[str, set[str]]]:
+    """Tokens that rows of snapshots name and that no array has: by snapshot, and by collection of then.
+
+    Snapshots whose tables can't be read are left out: `verify_tables` says which file it is.
+
+    Raises
+    ------
+    StorageError
+        There is no store, or its present state can't be read.
+    """
+    where = normalise(uri)
+    state = check_format(where, ctx, STORE_FORMAT)
+    there: dict[str, set[str]] = {}
+    found: dict[str, dict[str, set[str]]] = {}
+    for snapshot in state.snapshots:
+        try:
+            for entry in list_collections(where, ctx, snapshot):
+                if entry.uri not in there:
+                    there[entry.uri] = _arrays(open_storage(entry.uri, reference(ctx)))
+                table = Table(join(entry.uri, OBS), ctx, snapshot)
+                lost = set(table.read(["volume"]).column("volume").to_pylist()) - there[entry.uri]
+                if lost:
+                    found.setdefault(snapshot, {})[entry.name] = lost
+        except DeadlineError:
+            raise
+        except StorageError:
+            found.pop(snapshot, None)
     return found
 
 

@@ -8,7 +8,7 @@ left nothing undone that the same call does not do again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -174,7 +174,7 @@ def erase_rows(
         hidden = unnamed(draft.base, found)
         for folder, tokens in hidden.items():
             found.tokens.setdefault(folder, set()).update(tokens)
-        _replace(draft, moved)
+        replace_segments(draft, moved)
         # Also those that rows named: should this process die while it removes them, others know that they go.
         revoke(draft, {token for tokens in found.tokens.values() for token in tokens})
         if draft.state != draft.base or found.damaged:
@@ -184,7 +184,8 @@ def erase_rows(
     return log.commit("erase", erase), result[0]
 
 
-def _replace(draft: Draft, moved: dict[str, dict[str, RowSegment]]) -> None:
+def replace_segments(draft: Draft, moved: Mapping[str, Mapping[str, RowSegment]]) -> None:
+    """Let every state read other segments in place of some: by folder of a table, and by name."""
     if not any(moved.values()):
         return
     replaced = {folder: dict(names) for folder, names in draft.state.replaced.items()}

@@ -163,7 +163,7 @@ def build_patch_cache(
     sampling = sampling_digest(patches)
     planned, left_out = _plan(dataset, wanted, patches, sampling)
     address = cache_address(sampling, [volume.key for volume in planned])
-    target = Path(out_dir) / f"patches-{address[:16]}"
+    target = Path(out_dir) / _folder_name(address)
     if not planned and not allow_empty:
         raise _without_patches(left_out, patches)
     found, damaged = _existing(target)
@@ -201,6 +201,31 @@ def build_patch_cache(
     made = PatchCache(target)
     point_to(target, snapshot)
     return _info(made, reused=False, cut=len(remaining), left_out=left_out)
+
+
+def cache_to_build(
+    store_uri: str,
+    snapshot: str,
+    subjects: Iterable[str],
+    patches: PatchesConfig,
+    ctx: TileDBContext | None = None,
+) -> str:
+    """Name of the folder that `build_patch_cache` would make, or find, for the same arguments.
+
+    Raises
+    ------
+    ConfigurationError
+        The snapshot or a collection does not exist.
+    StorageError
+        The store can't be read.
+    """
+    sampling = sampling_digest(patches)
+    planned, _ = _plan(StoredDataset(store_uri, snapshot, ctx), set(subjects), patches, sampling)
+    return _folder_name(cache_address(sampling, [volume.key for volume in planned]))
+
+
+def _folder_name(address: str) -> str:
+    return f"patches-{address[:16]}"
 
 
 def _plan(
