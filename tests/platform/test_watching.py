@@ -105,7 +105,8 @@ def test_glances_leave_time_for_what_they_tell_of(zone: LandingZone) -> None:
         (zone.path / name / "study" / "series" / "late").write_bytes(b"x")
     told = []
     for number in range(1, 60):
-        found = look(zone, found.seen, now_s=LATER + 61 * number, glanced_enough=lambda: True)
+        now_s = LATER + 61 * number
+        found = look(zone, found.seen, now_s=now_s, glanced_enough=lambda: True, after=found.glanced)
         assert not found.is_complete
         told.append({key for key, one in found.seen.items() if one.n_files == 4})
         if len(told[-1]) == 3:
