@@ -8,11 +8,13 @@ lead elsewhere at any time: where one lies, nothing is kept.
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
 _MOST = 16
+_GRAIN_S = 2.0
 _lock = Lock()
 
 
@@ -27,8 +29,16 @@ class FolderNames:
 @dataclass(frozen=True)
 class _Kept:
     changed_ns: int
+    seen_s: float
+    """When the folder was first seen with this time, by a clock that never jumps."""
+    read_s: float
     names: list[str]
     found: FolderNames
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether a change after the reading would have given another time: these are ms apart, or 1 s."""
+        return self.read_s - self.seen_s > _GRAIN_S
 
 
 _kept: dict[str, _Kept] = {}
@@ -44,9 +54,10 @@ def folder_names(folder: Path) -> FolderNames:
     """
     root = os.fspath(folder)
     # before the names: what changes in between gives another time than the one that is kept
-    changed_ns = os.stat(root).st_mtime_ns
+    changed_ns, read_s = os.stat(root).st_mtime_ns, time.monotonic()
     kept = _kept.get(root)
-    if kept is not None and kept.changed_ns == changed_ns and kept.names == os.listdir(root):
+    is_same = kept is not None and kept.changed_ns == changed_ns
+    if kept is not None and is_same and kept.is_sure and kept.names == os.listdir(root):
         return kept.found
     names: list[str] = []
     folders: list[str] = []
@@ -63,10 +74,13 @@ def folder_names(folder: Path) -> FolderNames:
             elif entry.is_file():
                 files.append(entry.name)
     found = FolderNames(tuple(folders), tuple(files))
+    if kept is not None and kept.found == found:
+        found = kept.found
     with _lock:
         _kept.pop(root, None)
         if not has_links:
-            _kept[root] = _Kept(changed_ns, names, found)
+            seen_s = kept.seen_s if kept is not None and is_same else read_s
+            _kept[root] = _Kept(changed_ns, seen_s, read_s, names, found)
         while len(_kept) > _MOST:
             del _kept[next(iter(_kept))]
     return found
