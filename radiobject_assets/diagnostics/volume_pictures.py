@@ -37,7 +37,8 @@ def pictures_of_arrivals(
     store = RadiObject(store_uri, ctx=ctx)
     tiles = []
     for row in rows.head(MAX_VOLUMES).itertuples(index=False):
-        volume = store.collection(str(row.collection)).with_values("obs_id", [row.obs_id]).loc[row.obs_id]
+        obs_id = str(row.obs_id)
+        volume = store.collection(str(row.collection)).with_values("obs_id", [obs_id]).loc[obs_id]
         image, labels, modality = volume, None, str(row.modality)
         if row.kind == "labels" and isinstance(row.labels_of, str) and row.labels_of:
             owner = store.collection(str(row.labels_of_collection)).with_values("obs_id", [row.labels_of])
