@@ -82,6 +82,12 @@ class DamagedCacheError(StorageError):
     speaks_openly = False
 
 
+class OldCacheError(StorageError):
+    """A patch cache of a format that is not read any more: it is built again, which loses nothing."""
+
+    advice = "Materialize patch_cache."
+
+
 class ConfigurationError(RadiObjectError, ValueError):
     """A setting is missing, unknown or outside its allowed values."""
 

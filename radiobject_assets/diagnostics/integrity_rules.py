@@ -189,7 +189,7 @@ def arrays_match_rows(
     else was changed since.
     """
     by_token = {str(row.volume): row for row in _values(rows)}
-    chosen = collection.loc[[row.obs_id for row in by_token.values()]]
+    chosen = collection.with_values("obs_id", [str(row.obs_id) for row in by_token.values()])
     findings, damaged = [], set()
     for problem in chosen.verify():
         row = by_token.get(problem.token)

@@ -62,9 +62,9 @@ def read_inventory(
             continue
         volumes = store.collection(name)
         if arrivals is not None:
-            volumes = volumes.filter(f"arrival in {sorted(arrivals)!r}")
+            volumes = volumes.with_values("arrival", arrivals)
         if obs_ids is not None:
-            volumes = volumes.filter(f"obs_id in {sorted(obs_ids)!r}")
+            volumes = volumes.with_values("obs_id", obs_ids)
         rows = volumes.to_obs().reset_index()
         rows = rows[[column for column in wanted if column in rows]]
         tables.append(rows.assign(collection=name))

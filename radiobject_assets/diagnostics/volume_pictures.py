@@ -38,10 +38,11 @@ def pictures_of_arrivals(
     store = RadiObject(store_uri, ctx=ctx)
     tiles = []
     for row in rows.head(MAX_VOLUMES).itertuples(index=False):
-        volume = store.collection(str(row.collection)).loc[row.obs_id]
+        obs_id = str(row.obs_id)
+        volume = store.collection(str(row.collection)).with_values("obs_id", [obs_id]).loc[obs_id]
         image, labels, modality = volume, None, str(row.modality)
         if row.kind == "labels" and isinstance(row.labels_of, str) and row.labels_of:
-            owner = store.collection(str(row.labels_of_collection))
+            owner = store.collection(str(row.labels_of_collection)).with_values("obs_id", [row.labels_of])
             if row.labels_of in owner.obs_ids:
                 image, labels = owner.loc[row.labels_of], volume
                 modality = str(owner.get_obs_row_by_obs_id(row.labels_of)["modality"].iloc[0])

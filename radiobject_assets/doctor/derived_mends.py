@@ -29,7 +29,13 @@ from radiobject_assets.errors import RadiObjectError
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
 
-_OF_CACHES = (kinds.PATCHES_DIFFER, kinds.CACHE_OLD, kinds.CACHE_OF_OTHERS, kinds.CACHE_MISSING)
+_OF_CACHES = (
+    kinds.PATCHES_DAMAGED,
+    kinds.PATCHES_DIFFER,
+    kinds.CACHE_OLD,
+    kinds.CACHE_OF_OTHERS,
+    kinds.CACHE_MISSING,
+)
 
 
 def mend_derived(

@@ -20,20 +20,22 @@ from radiobject_assets.diagnostics.findings import Finding, Kind, Report
 from radiobject_assets.diagnostics.patch_truth import subjects_elsewhere
 from radiobject_assets.diagnostics.row_rules import name_token
 from radiobject_assets.doctor.examined import Beside, Examined
-from radiobject_assets.errors import RadiObjectError, StorageError
+from radiobject_assets.errors import DamagedCacheError, OldCacheError, RadiObjectError, StorageError
 from radiobject_assets.profiling.kept_profiles import FOLDER as PROFILES, Thumbnails
 from radiobject_assets.profiling.volume_profile import state_of
 from radiobject_assets.store import MissingError, Storage
 from radiobject_assets.training.cache.build import cache_to_build
 from radiobject_assets.training.cache.cache_format import META_FILE
 from radiobject_assets.training.cache.cache_reading import PatchCache
-from radiobject_assets.training.cache.verify import verify_patch_cache
+from radiobject_assets.training.cache.verify import compare_digests, verify_patch_cache
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # Patches of a cache that are cut again and compared.
 _COMPARED = 64
+_SECONDS = 60.0
+"""For the digests of a patch cache."""
 _ELSEWHERE = ("profile/", "manifests/", "doctor/", "patches/", "previews/", "copies/")
 """Folders of tables that a rule of their own looks at, or that are no tables."""
 
@@ -295,9 +297,16 @@ def _wrong_with_cache(of: Examined, split: str, path: Path, is_latest: bool) -> 
         return None
     about, where = f"patch cache {path.name} of {split}", f"patches/{split}/{path.name}"
     try:
-        cache = PatchCache(path)
-    except (StorageError, ValueError, OSError):
-        return Finding(damage_kinds.DERIVED_INVALID, about, "it can't be read", split=split, where=where)
+        cache = PatchCache(path, check=False)
+        damaged = compare_digests(path, seconds=_SECONDS).damaged
+    except DamagedCacheError:
+        return Finding(damage_kinds.DERIVED_INVALID, about, "it is damaged", split=split, where=where)
+    except OldCacheError:
+        return Finding(damage_kinds.DERIVED_INVALID, about, "of an older format", split=split, where=where)
+    # what can't be read now says nothing of the cache, and ends the look
+    if damaged:
+        evidence = f"{len(damaged)} patches"
+        return Finding(kinds.PATCHES_DAMAGED, about, evidence, split=split, where=where)
     if cache.meta.snapshot not in of.snapshots:
         evidence = "it was cut from a snapshot that is gone"
         return Finding(kinds.CACHE_OLD, about, evidence, split=split, where=where) if is_latest else None

@@ -282,6 +282,7 @@ EXAMINATION: tuple[ExaminationRule, ...] = (
         kinds=(
             damage_kinds.DERIVED_INVALID,
             damage_kinds.DERIVED_ORPHANED,
+            kinds.PATCHES_DAMAGED,
             kinds.PATCHES_DIFFER,
             kinds.CACHE_OLD,
             kinds.CACHE_OF_OTHERS,

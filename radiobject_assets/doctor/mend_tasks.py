@@ -211,6 +211,7 @@ class Recut:
             patches=self.patches,
             out_dir=self.folder,
             budget=MemoryBudget(self.budget_mb),
+            allow_empty=True,
         )
         return Attempt(True, f"{made.n_patches} patches, {made.n_volumes_cut} volumes cut")
 

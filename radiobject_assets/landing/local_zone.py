@@ -11,13 +11,15 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from radiobject_assets.dataset.arrival_section import ArrivalsConfig
 from radiobject_assets.errors import ConfigurationError, IngestError
+from radiobject_assets.landing.folder_names import FolderNames, folder_names
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 """Names of archives that are arrivals of their own; what they hold is judged when they are scanned."""
@@ -136,10 +138,15 @@ class Listing:
         kept = tuple(arrival for arrival in arrivals if arrival.key not in shared)
         return cls(kept, loose, tuple(sorted(shared)))
 
-    @property
+    @cached_property
+    def by_key(self) -> Mapping[str, Arrival]:
+        """The arrivals by key."""
+        return {arrival.key: arrival for arrival in self.arrivals}
+
+    @cached_property
     def keys(self) -> frozenset[str]:
         """Keys of all that is there, also of what is not taken in because two share one."""
-        return frozenset((*(arrival.key for arrival in self.arrivals), *self.clashes))
+        return frozenset((*self.by_key, *self.clashes))
 
 
 def arrival_key(name: str, trusted_names: str | None, zone: str = "") -> str:
@@ -180,6 +187,8 @@ class Landing(ABC):
     settings: ArrivalsConfig
     walk_at_once: int = 5_000
     """Files that are looked at anew in one look although nothing says that their arrival has changed."""
+    glance_at_once: int = 10_000
+    """Settled arrivals that get a glance in one look."""
 
     @abstractmethod
     def listing(self) -> Listing:
@@ -231,6 +240,10 @@ class Landing(ABC):
     def fetched(self, arrival: Arrival) -> Iterator[Arrival]:
         """As `fetch`, for one look: a copy that is made for it is gone afterwards."""
         yield self.fetch(arrival)
+
+    def those_of(self, keys: Collection[str]) -> dict[str, Arrival]:
+        """Of these keys the arrivals that are there: one look for those that a run works on."""
+        return {arrival.key: arrival for arrival in self.arrivals() if arrival.key in keys}
 
     def arrivals(self) -> tuple[Arrival, ...]:
         """All arrivals by key. Hidden entries are left alone: tools keep half-copied files there."""
@@ -296,6 +309,11 @@ def _shared(key: str) -> IngestError:
     )
 
 
+_MOST_LISTINGS = 16
+_listings: dict[str, tuple[FolderNames, tuple[object, ...], Listing]] = {}
+"""Of each folder the listing that was made of these names, which stay the same object."""
+
+
 @dataclass(frozen=True)
 class LandingZone(Landing):
     """A local folder in which each sub-folder, and each archive, is one arrival."""
@@ -308,39 +326,48 @@ class LandingZone(Landing):
     """Which of the data set's landing zones it is."""
 
     def listing(self) -> Listing:
-        """See `Landing`."""
-        found, files = [], []
-        for entry in self._entries():
-            is_file = entry.is_file()
-            if is_file:
-                files.append(entry.name)
-            if (packed := is_file and is_archive(entry.name)) or entry.is_dir():
-                key = arrival_key(entry.name, self.settings.trusted_names, self.name)
-                found.append(Arrival(key, Path(entry.path), packed=packed, zone=self.number))
-        return Listing.of(found, self._loose(files))
+        """See `Landing`. The same object while nothing comes or goes."""
+        names, own = self._names(), (self.path, self.name, self.number, self.settings)
+        kept = _listings.get(os.fspath(self.path))
+        if kept is not None and kept[0] is names and kept[1] == own:
+            return kept[2]
+        listing = Listing.of((self._arrival(*one) for one in self._keyed(names)), self._loose(names.files))
+        while len(_listings) >= _MOST_LISTINGS:
+            _listings.pop(next(iter(_listings)), None)
+        _listings[os.fspath(self.path)] = (names, own, listing)
+        return listing
 
     def keys(self) -> frozenset[str]:
         """See `Landing`."""
-        trusted = self.settings.trusted_names
-        return frozenset(
-            arrival_key(entry.name, trusted, self.name)
-            for entry in self._entries()
-            if entry.is_dir() or (is_archive(entry.name) and entry.is_file())
-        )
+        return frozenset(key for key, _, _ in self._keyed(self._names()))
+
+    def those_of(self, keys: Collection[str]) -> dict[str, Arrival]:
+        """See `Landing`. Only those that are found are more than names; what two have for key is none."""
+        wanted = frozenset(keys)
+        found = [one for one in self._keyed(self._names()) if one[0] in wanted]
+        counts = Counter(key for key, _, _ in found)
+        return {one[0]: self._arrival(*one) for one in found if counts[one[0]] == 1}
 
     def find(self, key: str) -> Arrival:
-        """See `Landing`. Only what is found is more than a name."""
-        found = []
-        for entry in self._entries():
-            if arrival_key(entry.name, self.settings.trusted_names, self.name) == key:
-                packed = is_archive(entry.name) and entry.is_file()
-                if packed or entry.is_dir():
-                    found.append(Arrival(key, Path(entry.path), packed=packed, zone=self.number))
+        """See `Landing`."""
+        found = [self._arrival(*one) for one in self._keyed(self._names()) if one[0] == key]
         if len(found) > 1:
             raise _shared(key)
         if not found:
             raise _gone(key)
         return found[0]
+
+    def _keyed(self, names: FolderNames) -> Iterator[tuple[str, str, bool]]:
+        """Of all deliveries the key, the name, and whether it is an archive."""
+        trusted = self.settings.trusted_names
+        for name in names.folders:
+            yield arrival_key(name, trusted, self.name), name, False
+        for name in names.files:
+            if is_archive(name):
+                yield arrival_key(name, trusted, self.name), name, True
+
+    def _arrival(self, key: str, name: str, packed: bool) -> Arrival:
+        return Arrival(key, self.path / name, packed=packed, zone=self.number)
 
     def problem(self) -> str:
         """Why the landing zone can't be looked at; "" if it can."""
@@ -423,10 +450,9 @@ class LandingZone(Landing):
         written_s = _written_s(marker.stat() if marker.is_file() else None)
         return ArrivalState(1, stat.st_size, stat.st_ctime, stat.st_ctime, written_s, version)
 
-    def _entries(self) -> Sequence[os.DirEntry[str]]:
+    def _names(self) -> FolderNames:
         try:
-            with os.scandir(self.path) as entries:
-                return [entry for entry in entries if not entry.name.startswith(".")]
+            return folder_names(self.path)
         except OSError as error:
             raise ConfigurationError(
                 f"the landing zone can't be listed: {error.strerror}: {self.path}; "

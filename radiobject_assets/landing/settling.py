@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import Any
 
 from radiobject_assets.landing.local_zone import ArrivalState, Glance
@@ -20,7 +21,7 @@ CLOCKS_DIFFER_S = 900.0
 """What is older than the quiet period by this much is believed to be quiet at first sight."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What is remembered of one arrival between two looks: a few hundred bytes, whatever is in it."""
 
@@ -60,6 +61,10 @@ class Seen:
             told["inner"] = tuple(int(number) for number in inner)
         return cls(**told)
 
+    def tells_as(self, other: Seen) -> bool:
+        """Whether both say the same of the arrival, whenever it was looked at."""
+        return bool(_told(self) == _told(other))
+
     def wait_s(self, now_s: float, quiet_period_s: float) -> float:
         """Seconds until it is settled, if it stays as it is."""
         if self.is_settled:
@@ -70,6 +75,7 @@ class Seen:
 
 
 _NEW = [(field.name, field.default) for field in fields(Seen)]
+_told = attrgetter(*(name for name, _ in _NEW if name != "walked_s"))
 
 
 def seen_now(

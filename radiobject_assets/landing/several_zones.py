@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,6 +19,7 @@ class LandingZones(Landing):
     settings: ArrivalsConfig
     zones: tuple[Landing, ...]
     walk_at_once: int = Landing.walk_at_once
+    glance_at_once: int = Landing.glance_at_once
 
     def listing(self) -> Listing:
         """See `Landing`. What two zones have under one key is left out, and told."""
@@ -47,6 +48,16 @@ class LandingZones(Landing):
         While one can't, none is: its arrivals would seem to be gone.
         """
         return "; ".join(filter(None, (zone.problem() for zone in self.zones)))
+
+    def those_of(self, keys: Collection[str]) -> dict[str, Arrival]:
+        """See `Landing`. What two zones have under one key is no arrival."""
+        found: dict[str, Arrival] = {}
+        twice: set[str] = set()
+        for zone in self.zones:
+            own = zone.those_of(keys)
+            twice |= found.keys() & own.keys()
+            found |= own
+        return {key: arrival for key, arrival in found.items() if key not in twice}
 
     def fetch(self, one: str | Arrival) -> Arrival:
         """See `Landing`."""

@@ -1,7 +1,8 @@
 """A look at the landing zone by change: cheap where nothing happens, and never longer than there is time.
 
 1. The zone itself is listed: what is new and what is gone is seen at once.
-2. Each arrival gets a glance: one stat a folder. On S3 there is none.
+2. Each arrival gets a glance: one stat a folder. On S3 there is none. Of very many settled ones
+   some get theirs, in turn: of 100,000 all within ten looks.
 3. Everything in an arrival is looked at (*walked*) where a glance tells of a change, where one has been quiet
    for long enough to be settled, and where there was none yet.
 4. What grows inside a file changes no folder. So each look also walks a bounded number of files of arrivals
@@ -13,8 +14,10 @@ everything and the wait for another quiet period.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 from radiobject_assets.landing.local_zone import Arrival, ArrivalState, Glance, Landing, LooseFiles
 from radiobject_assets.landing.settling import Seen, seen_now
@@ -46,6 +49,8 @@ class Look:
     clashes: tuple[str, ...]
     """Keys that several arrivals would have (`local_zone.Listing`)."""
     loose: LooseFiles
+    glanced: str
+    """Key of the settled arrival that was glanced at last: the next look begins after it."""
     is_complete: bool
     """Whether there was time for all that should have been looked at."""
     wait_s: float | None
@@ -60,6 +65,8 @@ def look(
     now_s: float,
     out_of_time: Callable[[], bool] = lambda: False,
     glanced_enough: Callable[[], bool] = lambda: False,
+    after: str = "",
+    hurry: bool = True,
 ) -> Look:
     """Look at the landing zone once.
 
@@ -75,6 +82,11 @@ def look(
         Asked before each arrival. At least one is looked at, so that looks get on.
     glanced_enough
         Asked before each glance: those that are left wait for the next look, so that there is time to walk.
+    after
+        `Look.glanced` of the last look.
+    hurry
+        Whether no more than `zone.glance_at_once` settled arrivals get a glance; the others have theirs in
+        the next looks.
 
     Raises
     ------
@@ -83,11 +95,15 @@ def look(
     """
     listing = zone.listing()
     quiet_s = zone.settings.quiet_period_s
-    there = {arrival.key: arrival for arrival in listing.arrivals}
-    present = listing.keys
-    known = {key: _as_of_now(one, key in present, now_s) for key, one in seen.items()}
-    glances, is_complete = _glances(
-        zone, listing.arrivals, known, int(now_s), lambda: glanced_enough() or out_of_time()
+    there, present = listing.by_key, listing.keys
+    known = {
+        key: one
+        if key in present and one.gone_s is None and not one.is_emptied and one.since_s <= now_s
+        else _as_of_now(one, key in present, now_s)
+        for key, one in seen.items()
+    }
+    glances, is_complete, glanced = _glances(
+        zone, listing.arrivals, known, int(now_s), after, hurry, lambda: glanced_enough() or out_of_time()
     )
     urgent: list[tuple[int, float, str]] = []
     calm: list[tuple[float, str]] = []
@@ -119,17 +135,19 @@ def look(
             break
     is_complete = is_complete and walked == len(wanted)
     gone = {key: one.gone_s for key, one in known.items() if one.gone_s is not None}
-    found = {key: known.get(key, Seen()) for key in there if key not in gone}
-    waits = [one.wait_s(now_s, quiet_s) for one in found.values() if one.version and not one.is_settled]
+    found = {key: known.get(key) or Seen() for key in there if key not in gone}
+    unsettled = tuple(key for key, one in found.items() if not one.is_settled)
+    waits = [one.wait_s(now_s, quiet_s) for key in unsettled if (one := found[key]).version]
     return Look(
         seen=known,
-        settled=tuple(key for key, one in found.items() if one.is_settled and one.n_files),
-        unsettled=tuple(key for key, one in found.items() if not one.is_settled),
-        empty=tuple(key for key, one in found.items() if one.is_settled and not one.n_files),
+        settled=tuple(key for key, one in found.items() if one.n_files and one.is_settled),
+        unsettled=unsettled,
+        empty=tuple(key for key, one in found.items() if not one.n_files and one.is_settled),
         gone=gone,
         moved=_moved(found, {key: known[key] for key in gone}),
         clashes=listing.clashes,
         loose=listing.loose,
+        glanced=glanced,
         is_complete=is_complete,
         wait_s=min(waits, default=None),
     )
@@ -162,18 +180,28 @@ def _as_of_now(one: Seen, is_there: bool, now_s: float) -> Seen:
 
 def _glances(
     zone: Landing,
-    arrivals: tuple[Arrival, ...],
+    arrivals: Sequence[Arrival],
     known: Mapping[str, Seen],
     first: int,
+    after: str,
+    hurry: bool,
     out_of_time: Callable[[], bool],
-) -> tuple[dict[str, Glance], bool]:
-    """A glance at each arrival, new ones first, as far as there is time; the others from another one on each
-    time, so that all get one."""
+) -> tuple[dict[str, Glance], bool, str]:
+    """A glance at each arrival as far as there is time, and the settled one to begin after the next time.
+
+    New ones come first, then those that are not settled, from another one on each time.
+    """
     found: dict[str, Glance] = {}
+    is_complete = True
     new = [arrival for arrival in arrivals if arrival.key not in known]
-    old = [arrival for arrival in arrivals if arrival.key in known]
+    # of those without a walk somebody has doubts
+    old = [a for a in arrivals if (one := known.get(a.key)) and not (one.is_settled and one.walked_s)]
     begin = first * 7919 % len(old) if old else 0
-    for arrival in [*new, *old[begin:], *old[:begin]]:
+    urgent = [*new, *old[begin:], *old[:begin]]
+    left = {arrival.key for arrival in urgent}
+    turn = bisect_right(arrivals, after, key=lambda arrival: arrival.key)
+    calm = (a for part in (arrivals[turn:], arrivals[:turn]) for a in part if a.key not in left)
+    for arrival in chain(urgent, islice(calm, zone.glance_at_once if hurry else None)):
         one = known.get(arrival.key)
         try:
             # where everything must be looked at again, every folder is listed
@@ -182,10 +210,13 @@ def _glances(
                 glance = zone.glance(arrival, None)
             found[arrival.key] = glance
         except OSError:
-            continue  # taken away or closed to us while we look
+            is_complete = False  # taken away or closed to us while we look
+            continue
+        if arrival.key not in left:
+            after = arrival.key
         if out_of_time():
-            break
-    return found, len(found) == len(arrivals)
+            return found, len(found) == len(arrivals), after
+    return found, is_complete, after
 
 
 def _as_many_as_fit(arrivals: Iterable[Arrival], known: Mapping[str, Seen], n_files: int) -> list[Arrival]:
@@ -200,6 +231,8 @@ def _as_many_as_fit(arrivals: Iterable[Arrival], known: Mapping[str, Seen], n_fi
 
 def _moved(found: Mapping[str, Seen], gone: Mapping[str, Seen]) -> dict[str, str]:
     by_version = {one.version: key for key, one in sorted(gone.items()) if one.version and one.n_files}
+    if not by_version:
+        return {}
     return {
         key: by_version[one.version]
         for key, one in found.items()

@@ -7,6 +7,7 @@ failed keep everything.
 
 # No postponed annotations: Dagster reads the types of `context` and of the configuration when it decorates.
 import re
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,8 +25,15 @@ from radiobject_assets.platform.own_names import own_name, with_own_resources
 from radiobject_assets.resources import DatasetResource
 
 KEEP_DAYS = 30
+UNTIL_TAG = "radiobject/forgotten_until"
+"""Of a run of `HISTORY_JOB`: runs that ended, and did not change, before that time have had their turn."""
 HISTORY_JOB = "forget_old_steps"
 _AT_ONCE = 500
+_NIGHTS = 10
+_PORTION = timedelta(days=1)
+_CLOCKS_DIFFER = timedelta(hours=1)
+_NIGHT_S = 3600.0
+"""A night goes no further than so long after its start: what is left comes with the next ones."""
 _JOBS = (ARRIVAL_JOB, STANDING_JOB, UPKEEP_JOB, HISTORY_JOB, FETCH_JOB)
 _PICTURE = "data:image/"
 _WHOLE_PICTURE = re.compile(r"!\[[^\]]*\]\(" + re.escape(_PICTURE) + r"[a-z]+;base64,[A-Za-z0-9+/=]*\)")
@@ -42,7 +50,13 @@ _TOLD_OF_STEPS = [
 ]
 
 
-def forget_steps(instance: dg.DagsterInstance, before: datetime, named: Callable[[str], str] = str) -> int:
+def forget_steps(
+    instance: dg.DagsterInstance,
+    before: datetime,
+    named: Callable[[str], str] = str,
+    *,
+    since: datetime | None = None,
+) -> int:
     """Remove events of steps, messages, and pictures, of this platform's runs that ended well before a time.
 
     Materializations, checks, observations and the runs themselves stay, and everything of other runs. The
@@ -53,6 +67,8 @@ def forget_steps(instance: dg.DagsterInstance, before: datetime, named: Callable
     ----------
     named
         What jobs and sensors are called (`own_names.own_name`).
+    since
+        Look at no run that has stayed as it is since before that time: they had their turn.
 
     Returns
     -------
@@ -65,7 +81,7 @@ def forget_steps(instance: dg.DagsterInstance, before: datetime, named: Callable
     told = table.c.dagster_event_type.in_(_TOLD_OF_STEPS) | table.c.dagster_event_type.is_(None)
     latest = _latest_runs(instance)
     removed = 0
-    for run_id in _old_runs(instance, before, named):
+    for run_id in _old_runs(instance, since, before, named):
         with storage.run_connection(run_id) as connection:
             done = connection.execute(table.delete().where((table.c.run_id == run_id) & told))
             pictures = 0 if run_id in latest else _without_pictures(connection, table, run_id)
@@ -78,12 +94,17 @@ def forget_steps(instance: dg.DagsterInstance, before: datetime, named: Callable
     return removed
 
 
-def _old_runs(instance: dg.DagsterInstance, before: datetime, named: Callable[[str], str]) -> Iterator[str]:
-    ended_well = [dg.DagsterRunStatus.SUCCESS]
-    ours = (
-        *(dg.RunsFilter(job_name=named(name), statuses=ended_well) for name in _JOBS),
-        dg.RunsFilter(tags={"dagster/sensor_name": named(FOLLOW_UP_SENSOR)}, statuses=ended_well),
-    )
+def _old_runs(
+    instance: dg.DagsterInstance, since: datetime | None, before: datetime, named: Callable[[str], str]
+) -> Iterator[str]:
+    chosen_by: list[dict[str, Any]] = [{"job_name": named(name)} for name in _JOBS]
+    chosen_by.append({"tags": {"dagster/sensor_name": named(FOLLOW_UP_SENSOR)}})
+    ours = [
+        dg.RunsFilter(
+            statuses=[dg.DagsterRunStatus.SUCCESS], updated_after=since, updated_before=before, **chosen
+        )
+        for chosen in chosen_by
+    ]
     for chosen in ours:
         cursor: str | None = None
         while runs := instance.get_run_records(filters=chosen, limit=_AT_ONCE, cursor=cursor):
@@ -115,6 +136,23 @@ class HowLong(dg.Config):
     keep_days: int = KEEP_DAYS
 
 
+def _days(begin: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+    while begin < end:
+        yield begin, min(begin + _PORTION, end)
+        begin += _PORTION
+
+
+def _begin(instance: dg.DagsterInstance, job_name: str) -> datetime | None:
+    """Up to when the last night came; without one, when the first run was made."""
+    told = dg.RunsFilter(job_name=job_name, statuses=[dg.DagsterRunStatus.SUCCESS])
+    for run in instance.get_runs(told, limit=_NIGHTS):
+        if until := run.tags.get(UNTIL_TAG):
+            # a run's last change is noted by the clock of whoever made it
+            return datetime.fromisoformat(until) - _CLOCKS_DIFFER
+    first = instance.get_run_records(limit=1, ascending=True)
+    return first[0].create_timestamp.astimezone(UTC) if first else None
+
+
 def build_history_schedule(settings: DatasetSettings) -> dg.ScheduleDefinition:
     """The job that forgets old steps, every night."""
 
@@ -125,9 +163,19 @@ def build_history_schedule(settings: DatasetSettings) -> dg.ScheduleDefinition:
     @with_own_resources(settings)
     def forget(context: dg.OpExecutionContext, config: HowLong, dataset: DatasetResource) -> None:
         # `dataset` is what gives a run its heartbeat
-        before = datetime.now(UTC) - timedelta(days=config.keep_days)
-        removed = forget_steps(context.instance, before, partial(own_name, settings))
-        context.log.info(f"{removed} events of steps older than {config.keep_days} days were removed")
+        instance, name = context.instance, partial(own_name, settings)
+        before, started_s = datetime.now(UTC) - timedelta(days=config.keep_days), time.monotonic()
+        removed, until = 0, _begin(instance, name(HISTORY_JOB)) or before
+        for begin, end in _days(until, before):
+            removed, until = removed + forget_steps(instance, end, name, since=begin), end
+            if time.monotonic() - started_s > _NIGHT_S:
+                break
+        # of what it did not come to, the next night goes on from here; it goes with Dagster's database
+        instance.add_run_tags(context.run_id, {UNTIL_TAG: until.isoformat()})
+        context.log.info(
+            f"{removed} events of steps older than {config.keep_days} days were removed"
+            + ("" if until >= before else f"; the next night goes on with {until:%Y-%m-%d}")
+        )
 
     @dg.job(
         name=own_name(settings, HISTORY_JOB),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from hypothesis import given, settings, strategies as st
 
-from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow, ArrivalTable
+from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow, ArrivalTable, rows_of_partition
 from radiobject_assets.resources import WorkingTables
 from radiobject_assets.store import open_storage
 
@@ -123,3 +124,23 @@ def test_a_shard_that_is_damaged_or_lost_after_it_was_read_is_written_as_it_was_
         table.save({key: replace(row, wanted="2") for key, row in rows.items()})
         assert {row.wanted for row in ArrivalTable(_tables(tmp_path)).rows.values()} == {"2"}
         assert len(ArrivalTable(_tables(tmp_path)).rows) == 200
+
+
+def test_the_rows_of_a_partition_are_those_of_the_whole_table(tmp_path: Path) -> None:
+    rows = {f"k{n}": ArrivalRow(wanted="1", partition=f"day-{n % 3}" if n % 4 else "") for n in range(300)}
+    ArrivalTable(_tables(tmp_path)).save(rows)
+    for partition in ("day-1", "k4", "k5", "none"):
+        wanted = {key: row for key, row in rows.items() if (row.partition or key) == partition}
+        assert rows_of_partition(_tables(tmp_path), partition) == wanted
+    # what a run was asked for is told as well, in whatever partition it is now
+    assert rows_of_partition(_tables(tmp_path), "k4", ["k5"]).keys() == {"k4", "k5"}
+
+
+def test_rows_that_another_process_changed_are_read_anew(tmp_path: Path) -> None:
+    ArrivalTable(_tables(tmp_path)).save({f"k{n}": ArrivalRow(wanted="1") for n in range(100)})
+    assert ArrivalTable(_tables(tmp_path)).rows["k7"].wanted == "1"
+    (shard,) = [path for path in (tmp_path / "reconciled").iterdir() if '"k7"' in path.read_text()]
+    before = shard.stat()
+    shard.write_text(shard.read_text().replace('"wanted":"1"', '"wanted":"2"'))
+    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert ArrivalTable(_tables(tmp_path)).rows["k7"].wanted == "2"

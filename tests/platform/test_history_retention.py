@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import pytest
 
 from radiobject_assets.cli.demo import run_demo
 from radiobject_assets.dataset import load_dataset
 from radiobject_assets.definitions import build_definitions
+from radiobject_assets.platform import history_retention
 from radiobject_assets.platform.headless import open_instance
 from radiobject_assets.platform.history_retention import HISTORY_JOB, forget_steps
 from radiobject_assets.platform.overview import read_overview
@@ -74,3 +77,46 @@ def test_the_job_runs_by_itself_and_keeps_what_is_young(line: Line, tmp_path: Pa
         all_events = events(instance)
         assert job.execute_in_process(instance=instance).success
         assert events(instance) > all_events
+
+
+def test_a_night_looks_at_what_grew_old_since_the_last_one_and_at_nothing_else(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = shutil.copytree(line.home, tmp_path / "home")
+    job = build_definitions(home / "dataset.yaml").resolve_job_def(HISTORY_JOB)
+    looked_at: list[int] = []
+    ask = dg.DagsterInstance.get_run_records
+
+    def counted(instance: dg.DagsterInstance, *args: Any, **options: Any) -> Any:
+        found = ask(instance, *args, **options)
+        looked_at[-1] += len(found)
+        return found
+
+    monkeypatch.setattr(dg.DagsterInstance, "get_run_records", counted)
+    monkeypatch.setattr(history_retention, "_CLOCKS_DIFFER", timedelta(0))
+    of_now = {"ops": {"forget_steps": {"config": {"keep_days": 0}}}}
+    with open_instance(home / "dagster") as instance:
+        all_events, runs = events(instance), len(instance.get_runs())
+        for _ in range(3):
+            looked_at.append(0)
+            assert job.execute_in_process(instance=instance, run_config=of_now).success
+        assert events(instance) < all_events
+    assert looked_at[0] >= runs - 1
+    assert looked_at[1] <= 1  # the night before
+    assert looked_at[2] <= 1
+
+
+def test_a_night_without_time_does_one_portion_and_the_next_one_goes_on(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = shutil.copytree(line.home, tmp_path / "home")
+    job = build_definitions(home / "dataset.yaml").resolve_job_def(HISTORY_JOB)
+    of_now = {"ops": {"forget_steps": {"config": {"keep_days": 0}}}}
+    with open_instance(home / "dagster") as instance:
+        first, *_, last = sorted(record.update_timestamp for record in instance.get_run_records())
+        monkeypatch.setattr(history_retention, "_NIGHT_S", 0.0)
+        monkeypatch.setattr(history_retention, "_PORTION", (last - first) / 2)
+        monkeypatch.setattr(history_retention, "_CLOCKS_DIFFER", timedelta(0))
+        for _ in range(4):
+            assert job.execute_in_process(instance=instance, run_config=of_now).success
+        assert forget_steps(instance, last) == 0

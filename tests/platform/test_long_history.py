@@ -24,8 +24,9 @@ COUNTED = {"open", "os.scandir", "os.listdir"}
 _counts: list[int] = []
 
 
-def _count(event: str, _: object) -> None:
-    if _counts and event in COUNTED:
+def _count(event: str, about: tuple[object, ...]) -> None:
+    # how often memory is measured (/proc) goes by the clock
+    if _counts and event in COUNTED and not str(about[0]).startswith("/proc/"):
         _counts[-1] += 1
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from radiobject_assets.dataset.arrival_section import ArrivalsConfig
-from radiobject_assets.landing.local_zone import LandingZone
+from radiobject_assets.landing.local_zone import Arrival, Glance, LandingZone
 from radiobject_assets.landing.settling import CLOCKS_DIFFER_S, MARKER_GRACE_S, Seen
 from radiobject_assets.landing.steady_clock import SteadyClock
 from radiobject_assets.landing.watching import Look, look
@@ -85,6 +85,68 @@ def test_an_idle_look_opens_and_walks_nothing_more_than_its_bound(
     assert walked == set(NAMES)
 
 
+def test_of_very_many_settled_arrivals_some_get_a_glance_in_turn(
+    zone: LandingZone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    glanced: list[str] = []
+    glance = LandingZone.glance
+
+    def counted(self: LandingZone, arrival: Arrival, inner: tuple[int, ...] | None) -> Glance:
+        glanced.append(arrival.key)
+        return glance(self, arrival, inner)
+
+    monkeypatch.setattr(LandingZone, "glance", counted)
+    bounded = LandingZone(zone.path, zone.settings)
+    object.__setattr__(bounded, "glance_at_once", 1)
+    found = look(bounded, {}, now_s=LATER)
+    (zone.path / "bb" / "study" / "series" / "late").write_bytes(b"x")
+    told = []
+    for number in range(1, 5):
+        glanced.clear()
+        found = look(bounded, found.seen, now_s=LATER + number, after=found.glanced)
+        told.append([*dict.fromkeys(glanced)])
+    # what has changed is looked at until it is settled again; the others have their turn
+    assert told == [["aa"], ["bb"], ["bb", "cc"], ["bb", "aa"]]
+    assert found.unsettled == ("bb",)
+    glanced.clear()
+    look(bounded, found.seen, now_s=LATER + 9, after=found.glanced, hurry=False)
+    assert {*glanced} == {*NAMES}
+
+
+def test_a_listing_is_the_same_object_until_a_name_comes_goes_or_becomes_something_else(
+    zone: LandingZone,
+) -> None:
+    first = zone.listing()
+    (zone.path / "aa" / "deep").mkdir()  # changes nothing in the zone itself
+    assert zone.listing() is first
+    (zone.path / "dd").mkdir()
+    assert [arrival.key for arrival in zone.listing().arrivals] == [*NAMES, "dd"]
+    (zone.path / "dd").rmdir()
+    (zone.path / "dd").write_bytes(b"a file now")
+    assert [arrival.key for arrival in zone.listing().arrivals] == [*NAMES]
+    assert zone.listing().loose.count == 1
+    shutil.rmtree(zone.path / "bb")
+    assert zone.keys() == {"aa", "cc"}
+    assert zone.those_of(["aa", "bb"]).keys() == {"aa"}
+
+
+def test_a_name_that_comes_is_seen_where_a_folder_keeps_no_time(zone: LandingZone) -> None:
+    old = os.stat(zone.path)
+    assert zone.keys() == {*NAMES}
+    (zone.path / "dd").mkdir()
+    os.utime(zone.path, ns=(old.st_atime_ns, old.st_mtime_ns))  # as some network drives leave it
+    assert zone.keys() == {*NAMES, "dd"}
+
+
+def test_a_link_whose_target_goes_is_no_arrival_any_more(zone: LandingZone, tmp_path: Path) -> None:
+    target = zone.path.parent / f"{zone.path.name}-target"
+    target.mkdir()
+    (zone.path / "dd").symlink_to(target)
+    assert zone.keys() == {*NAMES, "dd"}
+    target.rmdir()
+    assert zone.keys() == {*NAMES}
+
+
 def test_many_new_arrivals_are_handed_out_as_there_is_time(zone: LandingZone) -> None:
     for number in range(40):
         (zone.path / f"x{chr(97 + number // 26)}{chr(97 + number % 26)}").mkdir()
@@ -105,7 +167,8 @@ def test_glances_leave_time_for_what_they_tell_of(zone: LandingZone) -> None:
         (zone.path / name / "study" / "series" / "late").write_bytes(b"x")
     told = []
     for number in range(1, 60):
-        found = look(zone, found.seen, now_s=LATER + 61 * number, glanced_enough=lambda: True)
+        now_s = LATER + 61 * number
+        found = look(zone, found.seen, now_s=now_s, glanced_enough=lambda: True, after=found.glanced)
         assert not found.is_complete
         told.append({key for key, one in found.seen.items() if one.n_files == 4})
         if len(told[-1]) == 3:

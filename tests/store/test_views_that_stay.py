@@ -53,6 +53,23 @@ def test_a_view_of_volumes_shows_the_same_ones_after_its_root_was_refreshed(two:
     assert view.obs_ids == query.to_obs()["obs_id"].tolist() == ["s3_ct"]
 
 
+def test_a_view_of_values_is_that_of_a_filter_and_reads_no_other_row(two: str) -> None:
+    collection = VolumeCollection(f"{two}/collections/ct")
+    put(two, "ct", "s4", 9, grade=1)
+    collection.refresh()
+    for column, values in (("obs_id", ["s3_ct", "s1_ct", "none"]), ("kind", ["image"]), ("kind", [])):
+        view, filtered = collection.with_values(column, values), collection.filter(f"{column} in {values!r}")
+        pd.testing.assert_frame_equal(view.to_obs(), filtered.to_obs())
+        assert [one.obs_id for one in view] == filtered.obs_ids
+        assert len(view.with_values("obs_id", ["s3_ct"])) == int(bool(values))
+    view = collection.with_values("obs_id", ["s3_ct"])
+    put(two, "ct", "s3", 5, grade=3)
+    assert view.to_obs()["grade"].tolist() == [1]
+    assert np.array_equal(view.loc["s3_ct"].to_numpy(stored=True), voxels(1))
+    with pytest.raises(ViewError):
+        view.refresh()
+
+
 def test_a_collection_does_not_mix_two_states_when_its_store_is_refreshed(two: str) -> None:
     radi = RadiObject(two)
     collection = radi.ct

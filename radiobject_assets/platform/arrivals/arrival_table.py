@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from radiobject_assets.resources import WorkingTables
@@ -26,13 +27,14 @@ ALONE = 2
 _FOLDER = "reconciled"
 _TICK = f"{_FOLDER}/tick.json"
 _N_SHARDS = 64
+_MOST_KEPT = 4 * _N_SHARDS
 _VANISHED = "vanished_since_s"
 
 _Kept = TypeVar("_Kept", "ArrivalRow", "TickState")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ArrivalRow:
     """What is known of one arrival. Times are seconds since the epoch; 0.0: it is not so."""
 
@@ -75,7 +77,10 @@ class ArrivalRow:
     @property
     def is_achieved(self) -> bool:
         """Whether all that is wanted of it was made; what was never seen settled wants nothing."""
-        return self.wanted in ("", self.achieved) and self.images in ("", self.tried_images)
+        # a tick asks this of every arrival
+        return (not self.wanted or self.wanted == self.achieved) and (
+            not self.images or self.images == self.tried_images
+        )
 
 
 _FIELDS = tuple(one.name for one in fields(ArrivalRow))
@@ -87,6 +92,8 @@ class TickState:
 
     loose: int = 0
     """Files in the landing zone itself that were last told of."""
+    glanced: str = ""
+    """Key of the settled arrival that got a glance last: the next look begins after it."""
     ticked_s: float = 0.0
     silences: Mapping[str, tuple[str, float]] = field(default_factory=dict)
     """Of runs that count as running: their last sign of life, and for how many seconds it has not changed."""
@@ -100,16 +107,17 @@ class ArrivalTable:
 
     def __init__(self, tables: WorkingTables) -> None:
         self._tables = tables
-        self._shards: dict[str, dict[str, ArrivalRow]] = {}
-        # one listing, and one request for each shard that there is, under way together
-        names = [name for name in tables.below(_FOLDER) if name != _TICK]
-        for name, text in zip(names, self._texts(names), strict=True):
-            self._shards[name] = _rows(text)
+        self._shards: dict[str, Mapping[str, ArrivalRow]] = {
+            name: _rows(tables.where(name), content) for name, content in _contents(tables).items()
+        }
 
     @property
     def rows(self) -> dict[str, ArrivalRow]:
         """All rows, by the arrival's key."""
-        return {key: row for shard in self._shards.values() for key, row in shard.items()}
+        found: dict[str, ArrivalRow] = {}
+        for shard in self._shards.values():
+            found.update(shard)
+        return found
 
     def save(self, rows: Mapping[str, ArrivalRow]) -> None:
         """Bring in what these rows change of those that were read or saved here last; a row that is not among
@@ -123,14 +131,21 @@ class ArrivalTable:
         StorageError
             Others wrote a shard first every time.
         """
-        wanted: dict[str, dict[str, ArrivalRow]] = {name: {} for name in self._shards}
+        before = self.rows
+        touched: dict[str, set[str]] = {}
+        for key in before.keys() - rows.keys():
+            touched.setdefault(_shard(key), set()).add(key)
         for key, row in rows.items():
-            wanted.setdefault(_shard(key), {})[key] = row
-        for name, shard in wanted.items():
-            if shard != self._shards.get(name):
-                self._tables.change_text(name, partial(_merged, self._shards.get(name, {}), shard))
-                # what was wanted, and not what others made of it: their changes must not look like ours
-                self._shards[name] = shard
+            old = before.get(key)
+            if old is not row and old != row:
+                touched.setdefault(_shard(key), set()).add(key)
+        for name, keys in touched.items():
+            known = self._shards.get(name, {})
+            wanted = {key: row for key, row in known.items() if key not in keys}
+            wanted |= {key: rows[key] for key in keys if key in rows}
+            self._tables.change_text(name, partial(_merged, known, wanted))
+            # what was wanted, and not what others made of it: their changes must not look like ours
+            self._shards[name] = wanted
 
     def tick(self) -> TickState:
         """What the last tick left; as new where it is lost or damaged."""
@@ -147,17 +162,36 @@ class ArrivalTable:
         """Leave that for the next tick."""
         self._tables.put_text(_TICK, json.dumps(asdict(tick)))
 
-    def _texts(self, names: Iterable[str]) -> list[str]:
-        return [content.decode("utf-8") for content in self._tables.storage.read_many(names)]
-
 
 def vanished(tables: WorkingTables) -> frozenset[str]:
     """Arrivals whose files are no longer there, though their folder may be."""
     # each collection of each arrival asks, and mostly there are none: only parts that tell of some are parsed
-    names = [name for name in tables.below(_FOLDER) if name != _TICK]
-    told = [content.decode("utf-8") for content in tables.storage.read_many(names)]
-    rows = (item for text in told if _VANISHED in text for item in _rows(text).items())
+    told = (one for one in _contents(tables).values() if _VANISHED.encode() in one)
+    rows = (item for content in told for item in (_parsed(content) or {}).items())
     return frozenset(key for key, row in rows if row.vanished_since_s)
+
+
+def rows_of_partition(
+    tables: WorkingTables, partition: str, keys: Collection[str] = ()
+) -> dict[str, ArrivalRow]:
+    """The rows of the arrivals in a partition, and those of `keys`; no other row is made."""
+    # each step of a run asks: of 100,000 rows, as text, the parts that name the partition are parsed
+    wanted, named = {_shard(key) for key in keys}, json.dumps(partition).encode()
+    found: dict[str, ArrivalRow] = {}
+
+    def is_wanted(key: str, row: Mapping[str, Any]) -> bool:
+        return key in keys or (row.get("partition") or key) == partition
+
+    for name, content in _contents(tables).items():
+        if name in wanted or named in content:
+            found |= _parsed(content, is_wanted) or {}
+    return found
+
+
+def _contents(tables: WorkingTables) -> dict[str, bytes]:
+    """The shards as they lie there: one listing, and one request for each, under way together."""
+    names = [name for name in tables.below(_FOLDER) if name != _TICK]
+    return dict(zip(names, tables.storage.read_many(names), strict=True))
 
 
 def _shard(key: str) -> str:
@@ -198,18 +232,33 @@ def _changed(old: ArrivalRow, new: ArrivalRow, there: ArrivalRow) -> ArrivalRow:
     return replace(there, **changes)
 
 
-def _rows(text: str) -> dict[str, ArrivalRow]:
-    rows = _parsed(text)
+_kept: dict[str, tuple[bytes, Mapping[str, ArrivalRow]]] = {}
+"""The rows of shards that were read, by where they lie, with the digest of what they were made of."""
+
+
+def _rows(where: str, content: bytes) -> Mapping[str, ArrivalRow]:
+    # a tick reads all, and mostly nothing has changed since the last one in this process
+    digest = hashlib.blake2b(content, digest_size=16).digest()
+    kept = _kept.get(where)
+    if kept is not None and kept[0] == digest:
+        return kept[1]
+    rows = _parsed(content)
     if rows is None:
         _log.warning("a part of the table of arrivals was damaged; its arrivals are looked at anew")
         return {}
-    return rows
+    while len(_kept) >= _MOST_KEPT:
+        _kept.pop(next(iter(_kept)), None)
+    kept = digest, MappingProxyType(rows)
+    _kept[where] = kept
+    return kept[1]
 
 
-def _parsed(text: str) -> dict[str, ArrivalRow] | None:
+def _parsed(
+    content: str | bytes, is_wanted: Callable[[str, Mapping[str, Any]], bool] = lambda key, row: True
+) -> dict[str, ArrivalRow] | None:
     try:
-        content: Any = json.loads(text)
-        return {str(key): _made(ArrivalRow, row) for key, row in content.items()}
+        told: Any = json.loads(content)
+        return {str(key): _made(ArrivalRow, row) for key, row in told.items() if is_wanted(key, row)}
     except (ValueError, TypeError, AttributeError):
         return None
 

@@ -102,9 +102,15 @@ def left_behind(rows: Mapping[str, ArrivalRow], now_s: float, delays_s: Sequence
     delays_s
         `arrivals.retry_after_s` of dataset.yaml.
     """
-    items = [left for key, row in sorted(rows.items()) if (left := _left(key, row, now_s, delays_s))]
-    achieved = sum(bool(row.achieved) and row.is_achieved for row in rows.values())
-    return LeftBehind(len(rows), achieved, tuple(items))
+    items, achieved = [], 0
+    for key, row in rows.items():
+        if row.is_achieved:
+            achieved += bool(row.achieved)
+            if not row.vanished_since_s and not row.unsettled_since_s:
+                continue
+        if left := _left(key, row, now_s, delays_s):
+            items.append(left)
+    return LeftBehind(len(rows), achieved, tuple(sorted(items, key=lambda item: item.key)))
 
 
 def _left(key: str, row: ArrivalRow, now_s: float, delays_s: Sequence[float]) -> Left | None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ class LandingLook:
     """Arrivals with exactly the files of one that is gone: its key."""
     clashes: tuple[str, ...] = ()
     """Keys that several deliveries would have: none of them is taken in."""
+    glanced: str = ""
+    """Key of the settled arrival that was glanced at last."""
     is_complete: bool = True
     """Whether there was time for all that should have been looked at."""
     wait_s: float | None = None
@@ -68,6 +72,8 @@ def look_at_landing(
     now_s: float,
     out_of_time: Callable[[], bool] = lambda: False,
     glanced_enough: Callable[[], bool] = lambda: False,
+    after: str = "",
+    hurry: bool = True,
 ) -> LandingLook:
     """Look at the landing zone once (`landing.watching.look`).
 
@@ -76,7 +82,15 @@ def look_at_landing(
     ConfigurationError, StorageError
         The landing zone can't be listed.
     """
-    found = watching.look(zone, seen, now_s=now_s, out_of_time=out_of_time, glanced_enough=glanced_enough)
+    found = watching.look(
+        zone,
+        seen,
+        now_s=now_s,
+        out_of_time=out_of_time,
+        glanced_enough=glanced_enough,
+        after=after,
+        hurry=hurry,
+    )
     there = (*found.settled, *found.unsettled, *found.empty, *found.clashes)
     return LandingLook(
         present=frozenset(there),
@@ -86,26 +100,72 @@ def look_at_landing(
         loose=found.loose,
         moved=found.moved,
         clashes=found.clashes,
+        glanced=found.glanced,
         is_complete=found.is_complete,
         wait_s=found.wait_s,
         seen=found.seen,
     )
 
 
-def remembered(path: Path) -> dict[str, Seen]:
+@dataclass(frozen=True)
+class _Memory:
+    """What this process last read or left."""
+
+    stamp: tuple[int, int, int]
+    """Of the file: its number, time and size."""
+    read_s: float
+    seen: Mapping[str, Seen]
+
+
+_memory: dict[Path, _Memory] = {}
+_MOST_MEMORIES = 16
+_LEFT_AGAIN_S = 300.0
+"""When everything was looked at is left for others no more often, if that is all there is to tell."""
+
+
+def remembered(path: Path) -> Mapping[str, Seen]:
     """What the last look left; nothing where it is lost or damaged."""
     try:
+        stamp = _stamp(path)
+        kept = _memory.get(path)
+        if kept is not None and kept.stamp == stamp:
+            return kept.seen
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-        return {str(key): Seen.from_json(one) for key, one in content.items()}
+        seen = {str(key): Seen.from_json(one) for key, one in content.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, AttributeError):
         _log.warning("what was seen of the landing zone is lost; it is looked at anew")
         return {}
+    _keep(path, _Memory(stamp, time.monotonic(), seen))
+    return seen
 
 
 def remember(path: Path, seen: Mapping[str, Seen]) -> None:
-    """Leave that for the next look."""
+    """Leave that for the next look; in the file where it is more than when everything was looked at."""
+    now_s, kept = time.monotonic(), _memory.get(path)
+    with suppress(OSError):
+        if (
+            kept is not None
+            and now_s - kept.read_s < _LEFT_AGAIN_S
+            and kept.stamp == _stamp(path)
+            and kept.seen.keys() == seen.keys()
+            and all(one is (old := kept.seen[key]) or one.tells_as(old) for key, one in seen.items())
+        ):
+            _keep(path, replace(kept, seen=seen))
+            return
     path.parent.mkdir(parents=True, exist_ok=True)
     told = {key: one.to_json() for key, one in seen.items()}
     write_whole(path, json.dumps(told, separators=(",", ":")))
+    _keep(path, _Memory(_stamp(path), now_s, seen))
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _keep(path: Path, memory: _Memory) -> None:
+    while len(_memory) >= _MOST_MEMORIES and path not in _memory:
+        _memory.pop(next(iter(_memory)), None)
+    _memory[path] = memory

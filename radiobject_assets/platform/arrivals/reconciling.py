@@ -18,7 +18,6 @@ from radiobject_assets.platform.arrivals.shared_runs import (
     PATIENCE_S,
     UNDER_WAY,
     Sharing,
-    arrivals_in,
     new_names,
     partition_of,
     partitions_of,
@@ -111,12 +110,13 @@ def observe(
     now_s
         Seconds since the epoch.
     """
-    known = dict(rows)
+    known, new = dict(rows), ArrivalRow()
     for key, content in seen.settled.items():
-        row = known.get(key, ArrivalRow())
-        if row.unsettled_since_s:
-            row = replace(row, unsettled_since_s=0.0)
+        row = known.get(key, new)
         wanted = wanted_version(content, settings)
+        if row.wanted == wanted and not row.unsettled_since_s:
+            continue
+        row = replace(row, unsettled_since_s=0.0)
         if row.wanted != wanted:  # other content is another chance
             row = _fresh(replace(row, wanted=wanted, wanted_since_s=now_s))
         known[key] = row
@@ -127,8 +127,15 @@ def observe(
     emptied = {key for key in seen.empty & known.keys() if known[key].wanted or known[key].achieved}
     for key in seen.empty & known.keys() - emptied:
         known[key] = replace(known[key], unsettled_since_s=0.0)
-    for key, row in list(known.items()):
-        if key not in seen.present or key in emptied:
+    present = seen.present - emptied
+    moving = [
+        key
+        for key, row in known.items()
+        if key not in present or row.vanished_since_s or row.images != images.get(key, "")
+    ]
+    for key in moving:
+        row = known[key]
+        if key not in present:
             if partition_of(key, row) not in partitions and not row.asked:
                 del known[key]
                 continue
@@ -173,6 +180,7 @@ def unresolved(
     limit
         About so many partitions of what is about to be asked for.
     """
+    rows = _open(rows)
     asked = [key for key, row in rows.items() if row.asked]
     left = [key for key, row in rows.items() if is_given_up(row, delays_s)]
     own, chosen = partitions_of(rows, partitions), set[str]()
@@ -231,8 +239,16 @@ def reconcile(
         What new partitions are named after: `2026-11-30`.
     """
     known = dict(rows)
+    members: dict[str, list[str]] = {}
+    if wanted := {run.partition for run in living if not run.keys}:
+        for key, row in known.items():
+            if (partition := partition_of(key, row)) in wanted:
+                members.setdefault(partition, []).append(key)
     alive = {
-        key: run for run in living for key in run.keys or arrivals_in(known, run.partition) if key in known
+        key: run
+        for run in living
+        for key in run.keys or members.get(run.partition, (run.partition,))
+        if key in known
     }
     for key, run in alive.items():
         row = known[key]
@@ -248,16 +264,17 @@ def reconcile(
         is_news = row.asked == _by_hand(end.run_id) or (not row.asked and end.run_id != row.run_id)
         if is_answer or is_news:
             known[end.key] = _after(row, end, is_answer, now_s, delays_s)
-    for key, row in known.items():
+    for key, row in _open(known).items():
         if row.asked and key not in alive:
             # no run answers it: Dagster dropped the request, or its home was lost
             known[key] = replace(row, asked="")
         elif is_impatient and not row.is_achieved:
             known[key] = replace(_fresh(row), apart=row.apart)
-    partition_by_key, busy = partitions_of(known, partitions), {run.partition for run in living}
+    left = _open(known)
+    partition_by_key, busy = partitions_of(left, partitions), {run.partition for run in living}
     due = [
         key
-        for key in _due(known, now_s, delays_s)
+        for key in _due(left, now_s, delays_s)
         if partition_by_key.get(key) not in busy
         and (looked_up is None or is_impatient or key in looked_up or key not in partition_by_key)
     ]
@@ -268,7 +285,10 @@ def reconcile(
         for share in found
         if share.partition or share.is_full or min(known[k].wanted_since_s for k in share.keys) <= patient_s
     ][: max(room, 0)]
-    names = new_names(day, {*partitions, *known, *partition_by_key.values()}, len(asked))
+    if not asked:
+        return Reconciled(known, ())
+    taken = (partition_of(key, row) for key, row in known.items())
+    names = new_names(day, {*partitions, *known, *taken}, len(asked))
     requests = []
     for share, token in zip(asked, tokens, strict=False):
         name = share.partition or names.pop(0)
@@ -324,6 +344,11 @@ def stopped_hearts(
         now = sign or "none"
         silences[run_id] = (now, silent + step if now == last else 0.0)
     return silences, [run for run, (_, silent) in silences.items() if silent > silence_s]
+
+
+def _open(rows: Mapping[str, ArrivalRow]) -> dict[str, ArrivalRow]:
+    """Those of which something is wanted, or whose run has not been seen to end: a few of very many."""
+    return {key: row for key, row in rows.items() if row.asked or not row.is_achieved}
 
 
 def _by_hand(run_id: str) -> str:

@@ -51,11 +51,10 @@ def partitions_of(rows: Mapping[str, ArrivalRow], known: Collection[str]) -> dic
     known
         Partitions of Dagster: arrivals that had one before they could be shared keep it.
     """
-    told = {key: row.partition for key, row in rows.items()}
     return {
-        key: partition or key
-        for key, partition in told.items()
-        if partition or key in known or not is_token(key)
+        key: row.partition or key
+        for key, row in rows.items()
+        if row.partition or key in known or not is_token(key)
     }
 
 

@@ -24,7 +24,6 @@ from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.arrivals_of_run import (
     ArrivalsOfRun,
     arrivals_of,
-    found_in,
     how_many,
     of_each,
 )
@@ -129,7 +128,7 @@ def build_raw_dicom(settings: DatasetSettings) -> dg.AssetsDefinition:
         run = arrivals_of(context.partition_key, context.run.tags, tables)
         with shielded(dataset.work.arrival(run.partition)):
             zone = dataset.landing(storage)
-            there = found_in(zone)
+            there = zone.those_of(run.keys)
             version = f"{__version__} {scan_version(dataset.config)}"
             refused = refused_subjects(dataset.config, dataset.config.store_uri, storage.ctx)
             states = of_each(dataset, run.keys, lambda key: zone.state(there.get(key) or zone.find(key)))

@@ -12,8 +12,7 @@ from typing import TypeVar
 
 import dagster as dg
 
-from radiobject_assets.landing.local_zone import Arrival, Landing
-from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow, ArrivalTable
+from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow, rows_of_partition
 from radiobject_assets.platform.arrivals.runs import (
     FAILED_METADATA,
     FAULT_METADATA,
@@ -63,7 +62,7 @@ class ArrivalsOfRun:
 
 def arrivals_of(partition: str, tags: Mapping[str, str], tables: WorkingTables) -> ArrivalsOfRun:
     """The arrivals of a partition that a run with these tags works on."""
-    rows = ArrivalTable(tables).rows
+    rows = rows_of_partition(tables, partition, arrivals_of_run(tags))
     everyone = arrivals_in(rows, partition)
     there = tuple(key for key in everyone if key not in rows or not rows[key].vanished_since_s)
     keys = arrivals_of_run(tags) or there or everyone
@@ -75,11 +74,6 @@ def arrivals_of(partition: str, tags: Mapping[str, str], tables: WorkingTables) 
 def how_many(run: ArrivalsOfRun) -> dict[str, int]:
     """Of a shared partition, how many arrivals the other numbers are about."""
     return {"arrivals_of_this_run": len(run.keys), "all_arrivals": len(run.all_keys)} if run.is_shared else {}
-
-
-def found_in(landing: Landing) -> dict[str, Arrival]:
-    """All arrivals by key: one listing for those that a run works on."""
-    return {arrival.key: arrival for arrival in landing.arrivals()}
 
 
 def of_each(

@@ -15,7 +15,7 @@ from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.platform.arrivals.arrival_table import vanished
 from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.arrival import plan_of
-from radiobject_assets.platform.assets.arrivals_of_run import arrivals_of, found_in, how_many, of_each
+from radiobject_assets.platform.assets.arrivals_of_run import arrivals_of, how_many, of_each
 from radiobject_assets.platform.assets.history import has_failed
 from radiobject_assets.platform.assets.materialization_metadata import (
     content_digest,
@@ -187,7 +187,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
                 ensure_store(uri, ctx=storage.ctx)
                 hold_pseudonyms(uri, release_of(config).mark, ctx=storage.ctx)
                 zone = dataset.landing(storage)
-                there = found_in(zone)
+                there = zone.those_of(run.keys)
                 of_each(dataset, run.keys, lambda key: zone.held(there.get(key, key)))
                 plans = of_each(dataset, run.keys, lambda key: plan_of(dataset, storage, key))
                 earlier = {key: kept_outcomes(tables, key, name) for key in run.keys}

@@ -102,7 +102,7 @@ def content_digest(
     for name in store.collection_names:
         if collections is None or name in collections:
             # the rows of these arrivals alone are read: an arrival costs the same however many came before
-            obs = store.collection(name).filter(f"arrival in {sorted(arrivals)!r}").to_obs().reset_index()
+            obs = store.collection(name).with_values("arrival", arrivals).to_obs().reset_index()
             obs = obs.drop(columns=list(_NO_CONTENT))
             # a column that no volume of these arrivals has may have come with another one
             rows.extend(

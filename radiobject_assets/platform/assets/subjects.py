@@ -10,7 +10,7 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.ingest.settings import settings_version
 from radiobject_assets.platform.assets import asset_pages
 from radiobject_assets.platform.assets.arrival import plan_of
-from radiobject_assets.platform.assets.arrivals_of_run import arrivals_of, found_in, how_many, of_each
+from radiobject_assets.platform.assets.arrivals_of_run import arrivals_of, how_many, of_each
 from radiobject_assets.platform.assets.materialization_metadata import (
     data_version_of,
     in_words,
@@ -67,7 +67,7 @@ def build_subjects(settings: DatasetSettings) -> dg.AssetsDefinition:
             config = dataset.config
             with measuring(memory.budget()) as measurement:
                 zone = dataset.landing(storage)
-                there = found_in(zone)
+                there = zone.those_of(run.keys)
                 release = release_of(config)
                 ensure_store(config.store_uri, ctx=storage.ctx)
                 refused = refused_subjects(config, config.store_uri, storage.ctx)

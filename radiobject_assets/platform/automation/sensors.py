@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.platform.arrivals.known_partitions import known_partitions, note_added
 from radiobject_assets.platform.arrivals.reconciling import Request
 from radiobject_assets.platform.arrivals.runs import (
     ARRIVALS_TAG,
@@ -72,18 +73,22 @@ def build_arrivals_sensor(
         memory: MemoryBudgetResource,
     ) -> dg.SensorResult:
         limit_pool(context.instance, budgets_that_fit(usable_memory_mb(), memory.total_mb))
+        known = known_partitions(context.instance, partitions.name or "", anew=context.cursor == TRY_NOW)
         done = tick(
             dataset,
             storage,
             _runs_of(settings, own_keys, context.instance),
-            partitions=context.instance.get_dynamic_partitions(partitions.name or ""),
+            partitions=known.names,
             is_impatient=context.cursor == TRY_NOW,
         )
         context.log.info(done.summary)
+        asked = () if known.is_of_now else (request.partition for request in done.requests)
+        new = frozenset((*done.new, *asked))
+        note_added(context.instance, partitions.name or "", new)
         return dg.SensorResult(
             run_requests=[_run_request(settings, request) for request in done.requests] or None,
             skip_reason=None if done.requests else done.summary,
-            dynamic_partitions_requests=[partitions.build_add_request(list(done.new))] if done.new else [],
+            dynamic_partitions_requests=[partitions.build_add_request(sorted(new))] if new else [],
             cursor=_TRY_IN_TIME,
             asset_events=_told(settings, done),
         )

@@ -32,7 +32,7 @@ from radiobject_assets.platform.arrivals.reconciling import (
     without_moved,
 )
 from radiobject_assets.platform.arrivals.runs import RunsOfDataSet
-from radiobject_assets.platform.arrivals.shared_runs import Sharing, partitions_of
+from radiobject_assets.platform.arrivals.shared_runs import Sharing, partition_of, partitions_of
 from radiobject_assets.platform.assets.collections import waiting_by_arrival
 from radiobject_assets.platform.assets.partitions import collection_names
 from radiobject_assets.resources import DatasetResource, StorageResource
@@ -111,22 +111,24 @@ def tick(
         look_at_landing,
         out_of_time=out_of_time,
         glanced_enough=lambda: time.monotonic() > deadline - budget_s / 2,
+        after=before.glanced,
+        hurry=not is_impatient,
     )
     quiet_clock = SteadyClock(dataset.work.looks.with_name("clock.json"), wall=clock)
     # what was made of other content than is wanted is walked anew soon: the look before was behind
-    doubtful = {key for key, row in table.rows.items() if row.achieved and not row.is_achieved}
-    last = {
-        key: replace(one, walked_s=0.0) if key in doubtful else one
-        for key, one in remembered(dataset.work.looks).items()
-    }
+    rows = table.rows
+    last = dict(remembered(dataset.work.looks))
+    for key, row in rows.items():
+        if row.achieved and not row.is_achieved and key in last:
+            last[key] = replace(last[key], walked_s=0.0)
     seen = look(zone, last, now_s=quiet_clock())
-    if seen.wait_s is not None and seen.wait_s <= MARKER_GRACE_S and not _is_news(seen, table.rows, settings):
+    if seen.wait_s is not None and seen.wait_s <= MARKER_GRACE_S and not _is_news(seen, rows, settings):
         time.sleep(seen.wait_s)  # a marker was only just written: that is not worth another tick
         now_s = clock()
         seen = look(zone, seen.seen, now_s=quiet_clock())
     waiting = waiting_by_arrival(dataset.tables(storage), collection_names(config))
     known = observe(
-        table.rows,
+        rows,
         seen,
         settings=settings,
         images=_chances(config, storage, waiting),
@@ -135,7 +137,8 @@ def tick(
     )
     table.save(known)
     # of what is gone and forgotten nothing need be remembered
-    kept = {key: one for key, one in seen.seen.items() if key in seen.present or key in known}
+    forgotten = seen.seen.keys() - seen.present - known.keys()
+    kept = {key: one for key, one in seen.seen.items() if key not in forgotten} if forgotten else seen.seen
     remember(dataset.work.looks, kept)
 
     # first who lives and then who ended: a run that ends in between is seen to live, and to end next time
@@ -170,6 +173,7 @@ def tick(
         replace(
             before,
             loose=seen.loose.count,
+            glanced=seen.glanced,
             told=told,
             told_s=now_s if left_is_news else before.told_s,
         )
@@ -209,9 +213,13 @@ def _is_news(seen: LandingLook, rows: Mapping[str, ArrivalRow], settings: str) -
 def _new_partitions(
     rows: Mapping[str, ArrivalRow], seen: LandingLook, known: Collection[str]
 ) -> tuple[str, ...]:
-    own = partitions_of(rows, known)
-    wanted = {own[key] for key in seen.present & own.keys() if rows[key].wanted}
-    return tuple(sorted(wanted.difference(known)))
+    there = seen.present
+    missing = {
+        key: row
+        for key, row in rows.items()
+        if partition_of(key, row) not in known and row.wanted and key in there
+    }
+    return tuple(sorted({*partitions_of(missing, known).values()}))
 
 
 def _digest(left: LeftBehind) -> str:

@@ -9,7 +9,7 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.diagnostics import kinds
 from radiobject_assets.landing.local_zone import Arrival, Landing
 from radiobject_assets.platform.assets.arrival import plan_of
-from radiobject_assets.platform.assets.arrivals_of_run import arrivals_of, found_in
+from radiobject_assets.platform.assets.arrivals_of_run import arrivals_of
 from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key
 from radiobject_assets.platform.checks.check_pages import taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
@@ -46,10 +46,12 @@ def build_accounting_check(settings: DatasetSettings) -> dg.AssetChecksDefinitio
             from radiobject_assets.diagnostics.arrival_rules import every_file_accounted_for as look
 
             zone = dataset.landing(storage)
-            there = found_in(zone)
-            keys = [key for key in there if tables.has(tables.scan(key))]
             if is_of_run:
-                keys = list(arrivals_of(partition, context.run.tags, tables).keys)
+                keys = arrivals_of(partition, context.run.tags, tables).keys
+                there = zone.those_of(keys)
+            else:
+                there = {arrival.key: arrival for arrival in zone.arrivals()}
+                keys = tuple(key for key in there if tables.has(tables.scan(key)))
             found = [_count(dataset, storage, zone, there.get(key) or zone.find(key)) for key in keys]
             return result_of(look(found), tables=tables)
 

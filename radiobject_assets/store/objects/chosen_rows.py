@@ -144,6 +144,14 @@ class ChosenRows:
         """Those that meet a condition of the filter language."""
         return self.at(self.all.matching(expr, self.where))
 
+    def with_values(self, column: str, values: Collection[str]) -> Self:
+        """Those whose text column, or key, has one of these values, sorted by key."""
+        if self.positions is not None or self.is_radiobjects:
+            wanted = frozenset(values)
+            return self.at(self.where[np.asarray([one in wanted for one in self.column(column)], np.bool_)])
+        found = self.all.only(column, values)
+        return replace(self, all=found, positions=np.arange(len(found), dtype=np.intp))
+
     def head(self, n: int) -> Self:
         """The first `n`; with a negative `n`, all but the last."""
         return self.at(self.where[:n])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -37,6 +37,8 @@ class Rows:
         The state of the store to show; objects of one store share it. Without one, a picture of its own.
     core
         Columns that the store keeps itself, where the table has such.
+    only
+        Key columns of some rows, sorted by key: they are all that is shown, and of others nothing is read.
     """
 
     def __init__(
@@ -46,13 +48,15 @@ class Rows:
         picture: Picture | None = None,
         moment: int | str | None = None,
         core: Mapping[str, Column] | None = None,
+        only: Mapping[str, pa.Array] | None = None,
     ) -> None:
         self.uri = uri
         self.ctx = ctx
         self.core = dict(core or {})
         self.picture = picture or Picture(places_of_table(uri), ctx, moment)
         self._table: Any = None
-        self._columns: dict[str, pa.Array] = {}
+        self._columns: dict[str, pa.Array] = dict(only or {})
+        self._only = None if only is None else [values.to_pylist() for values in only.values()]
         self._positions: dict[str, int] | None = None
 
     def anew(self) -> Self:
@@ -106,13 +110,27 @@ class Rows:
         unknown = [name for name in missing if name not in self.names]
         if unknown:
             raise SchemaError(f"no column {unknown[0]!r}; there are {', '.join(self.names)}")
-        table = self.table.read([name for name in missing if name not in index])
+        others = [name for name in missing if name not in index]
+        table = self.table.read(others) if self._only is None else self.table.read(others, keys=self._only)
         read = {name: table.column(name).combine_chunks() for name in table.column_names}
         if self._columns and any(not read[key].equals(self._columns[key]) for key in index):
             places = key_positions([self._columns[key] for key in index], [read[key] for key in index])
             read = {name: values.take(places) for name, values in read.items()}
         for name, values in read.items():
             self._columns.setdefault(name, values)
+
+    def only(self, column: str, values: Iterable[str]) -> Rows:
+        """The rows of the same state whose text column, or key, has one of these values.
+
+        Read is that column of all segments, and nothing else of other rows.
+        """
+        if column in self.index:
+            asked = sorted(set(values))
+            found = self.table.read([], keys=[asked if name == column else None for name in self.index])
+        else:
+            found = self.table.rows_where(column, values, [])
+        keys = {name: found.column(name).combine_chunks() for name in self.index}
+        return Rows(self.uri, self.ctx, self.picture, core=self.core, only=keys)
 
     def keys(self, name: str) -> list[str]:
         """All values of a key column."""

@@ -31,7 +31,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from radiobject_assets.dataset.training_section import PatchesConfig
-from radiobject_assets.errors import DamagedCacheError, StorageError
+from radiobject_assets.errors import DamagedCacheError, OldCacheError, StorageError
 from radiobject_assets.training.pairing import LINEAGE_COLUMNS, VolumeRow
 
 FORMAT = "radiobject-assets/patch-cache"
@@ -146,8 +146,8 @@ def not_now(path: Path, error: OSError) -> StorageError:
     return StorageError(f"{path}: can't be read now ({why}). The patch cache itself may be sound: leave it")
 
 
-def _of_another_format(path: Path, version: int) -> StorageError:
-    return StorageError(
+def _of_another_format(path: Path, version: int) -> OldCacheError:
+    return OldCacheError(
         f"{path}: patch cache of format {version}, but {FORMAT_VERSION} is read here: build it again"
     )
 
