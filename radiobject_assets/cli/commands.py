@@ -14,6 +14,7 @@ from radiobject_assets.cli.curating import card, diff, manifest, match
 from radiobject_assets.cli.forget_command import forget_people
 from radiobject_assets.cli.ingest import IngestRequest, print_ingest, take_in
 from radiobject_assets.cli.output import JsonFlag, out, print_json, progress, table_of, warn
+from radiobject_assets.cli.probe_command import probe
 from radiobject_assets.cli.sheet_command import sheet
 from radiobject_assets.cli.store import import_old, snapshots, store_uri
 from radiobject_assets.errors import ConfigurationError
@@ -55,6 +56,7 @@ app.command(epilog="Example: `radiobject-assets diff store/@snapshot-0001 store/
 app.command(epilog="Example: `radiobject-assets match delivery/ 2026.jsonl`")(match)
 app.command(epilog="Example: `radiobject-assets card store/ --dataset dataset.yaml -o card/`")(card)
 app.command(epilog="Example: `radiobject-assets sheet dataset.yaml -o sheet.html`")(sheet)
+app.command(epilog="Example: `radiobject-assets probe train.py:make_loaders`")(probe)
 
 
 @app.command(epilog="Example: `radiobject-assets demo --home demo-home`")

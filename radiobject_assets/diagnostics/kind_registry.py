@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from radiobject_assets.diagnostics import kinds
+from radiobject_assets.diagnostics import kinds, loader_kinds
 from radiobject_assets.diagnostics.findings import Kind
 
-_MODULES = (kinds,)
+_MODULES = (kinds, loader_kinds)
 
 
 def every_kind() -> Mapping[str, Kind]:
