@@ -240,6 +240,7 @@ def _paths(item: Any, depth: int = 0) -> Iterator[str]:
 
 def _item_by_item(parts: _Parts, trial: Trial, journal: Journal, deadline: float) -> str:
     from radiobject_assets.probe.watched_items import WatchedCollate, WatchedItems, WatchedStream
+    from radiobject_assets.probe.watched_transforms import ITEM
 
     collate = WatchedCollate(parts.collate)
     if parts.is_stream:
@@ -264,6 +265,7 @@ def _item_by_item(parts: _Parts, trial: Trial, journal: Journal, deadline: float
             items.append(item)
             read += [index] * (len(read) < _READ_TWICE)
         if len(items) == len(batch):
+            ITEM.batch = batch
             with contextlib.suppress(Exception):  # noted by the watched function
                 collate(items)
         journal.note("batch", number=number, n=len(items))

@@ -99,6 +99,8 @@ class Reading:
     def take(self, read: tuple[list[dict[str, Any]], int]) -> None:
         """Take new events, and where the next ones begin."""
         events, self.offset = read
+        if self._frozen is not None:
+            return
         for event in events:
             self._last_event = event["t"]
             if self._main is None:
@@ -121,7 +123,7 @@ class Reading:
         return at_items or bool(self._n_items or self._n_batches or self._failures)
 
     def freeze(self, now: float) -> None:
-        """What is in flight is so at this moment: the end of its process comes from outside."""
+        """What is in flight is so at this moment: whatever it does until it is ended does not count."""
         self._frozen = now
 
     # -- events -----------------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ _POLL_S = 0.05
 # For processes to write their stacks in when they are asked to.
 _STACKS_S = 1.0
 _SAMPLE_S = 0.25
+# Of a core: the kernel's killer is not to be quicker than the limit.
+_SHARE = 0.1
 # Interpreters that start on a busy machine and import large libraries are not silent.
 _START_S = 90.0
 _MOST_TEXT = 40_000
@@ -66,7 +68,7 @@ def run_trial(trial: Trial, folder: Path, *, environment: Mapping[str, str] | No
             env={**os.environ, **(environment or {})},
         )  # fmt: skip
         try:
-            monitor = ResourceMonitor(child.pid, sample_s=_SAMPLE_S, on_memory=watch.on_memory)
+            monitor = ResourceMonitor(child.pid, sample_s=_SAMPLE_S, share=_SHARE, on_memory=watch.on_memory)
             with monitor:
                 ended = _wait(child, trial, folder / JOURNAL, reading, watch, started)
         finally:

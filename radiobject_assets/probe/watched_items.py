@@ -74,6 +74,7 @@ class WatchedItems:
 
     def __getitems__(self, indices: Sequence[Any]) -> list[Any]:
         """Items of one batch, in the way in which PyTorch would ask the data set for them."""
+        ITEM.batch = [int(index) for index in indices]
         together = getattr(self._probe_inner, "__getitems__", None)
         if together is None or len(indices) == 1:
             return [self[index] for index in indices]
@@ -136,13 +137,14 @@ class WatchedCollate:
     def __call__(self, items: Any) -> Any:
         given = [in_short(item) for item in items] if isinstance(items, list) else [in_short(items)]
         told = "; ".join(dict.fromkeys(given))[:400]
-        here().note("stage", items=ITEM.numbers, stage="collate", given=told)
+        numbers = ITEM.batch or ITEM.numbers
+        here().note("stage", items=numbers, stage="collate", given=told)
         try:
             batch = self.inner(items)
         except Exception as error:
-            here().note("failed", items=ITEM.numbers, stage="collate", given=told, **error_facts(error))
+            here().note("failed", items=numbers, stage="collate", given=told, **error_facts(error))
             raise
-        here().note("stage_done", items=ITEM.numbers, stage="collate", arrays=[])
+        here().note("stage_done", items=numbers, stage="collate", arrays=[])
         return batch
 
 

@@ -26,6 +26,7 @@ class Item(threading.local):
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
+        self.batch: list[int] = []
         self.is_read = True
         self.noted: BaseException | None = None
 

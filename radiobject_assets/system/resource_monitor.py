@@ -22,8 +22,6 @@ from types import TracebackType
 
 from radiobject_assets.system.memory import MB, tree_resident_bytes
 
-# Of the time that passes, the share that may go into looking: one look is followed by so many times its cost.
-_REST = 250
 _MOST_SAMPLES = 1200
 _SHARED_MEMORY = Path("/dev/shm")
 
@@ -59,6 +57,8 @@ class ResourceMonitor:
     sample_s
         Seconds between two samples of everything. After some hundreds every second one is dropped and the
         time between them doubles, so that a run of days has as many as one of minutes.
+    share
+        Of the time of one core, what looking may take.
     on_memory
         Called from the monitor's thread with the memory in MiB after each look.
 
@@ -74,14 +74,15 @@ class ResourceMonitor:
         *,
         look_s: float = 0.05,
         sample_s: float = 1.0,
+        share: float = 0.004,
         on_memory: Callable[[float], None] | None = None,
     ) -> None:
         self._pid = pid or os.getpid()
         self._look_s, self._sample_s = look_s, sample_s
-        self._on_memory = on_memory
+        self._on_memory, self._rest = on_memory, 1 / share
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self._memory = _TreeMemory(self._pid)
+        self._memory = _TreeMemory(self._pid, 2 / share)
         self._counters = _Counters(self._pid)
         self._samples: list[ResourceSample] = []
         self._started = time.monotonic()
@@ -112,7 +113,7 @@ class ResourceMonitor:
             if time.monotonic() - sampled >= self._sample_s:
                 self._sample()
                 sampled = time.monotonic()
-            rest = max(self._look_s, _REST * (time.thread_time() - begun))
+            rest = max(self._look_s, self._rest * (time.thread_time() - begun))
 
     def _look(self) -> None:
         now = self._memory.now_mb()
@@ -163,8 +164,8 @@ def sample_rows(samples: tuple[ResourceSample, ...]) -> list[dict[str, float | N
 class _TreeMemory:
     """Proportional set size of a tree: asked of the kernel now and then, carried on by the resident size."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self, pid: int, rest: float) -> None:
+        self._pid, self._rest = pid, rest
         self._resident: dict[int, int] = {}
         self._proportional: dict[int, int] = {}
         self._asked = self._cost_s = 0.0
@@ -174,7 +175,7 @@ class _TreeMemory:
     def now_mb(self) -> float:
         resident = tree_resident_bytes(self._pid)
         self.pids = tuple(resident)
-        is_due = time.monotonic() - self._asked > max(1.0, 2 * _REST * self._cost_s)
+        is_due = time.monotonic() - self._asked > max(1.0, self._rest * self._cost_s)
         if resident.keys() != self._resident.keys() or is_due:
             begun = time.thread_time()
             self._proportional = {pid: proportional_bytes(pid, size) for pid, size in resident.items()}

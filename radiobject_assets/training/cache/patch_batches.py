@@ -14,6 +14,7 @@ forkserver workers, since it pickles as its path and maps the files anew.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from torch.utils.data import Dataset
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.training.cache.buffers import BufferPool
 from radiobject_assets.training.cache.cache_reading import PatchBatch, PatchCache
+from radiobject_assets.training.item_errors import transformed
 
 Batch = dict[str, Any]
 Transform = Callable[[Batch], Batch]
@@ -62,8 +64,13 @@ class PatchCacheDataset(Dataset[Batch]):
             item: Batch = {"image": torch.from_numpy(batch.image[i])[None], "index": int(index) % len(self)}
             if batch.label is not None:
                 item["label"] = torch.from_numpy(batch.label[i])[None]
-            items.append(item if self._transform is None else self._transform(item))
+            if self._transform is not None:
+                item = transformed(partial(self._named, item["index"]), self._transform, item)
+            items.append(item)
         return items
+
+    def _named(self, index: int) -> str:
+        return f"item {index} ({self.cache.row(index)['obs_id']})"
 
 
 class PatchLoader:
@@ -130,7 +137,9 @@ class PatchLoader:
             if number + 1 < n_batches:
                 self.cache.will_need(batches[number + 1])
             batch = self._tensors(indices)
-            yield batch if self._transform is None else self._transform(batch)
+            if self._transform is not None:
+                batch = transformed(partial(_batch_of, indices), self._transform, batch)
+            yield batch
             del batch  # so that its buffers are free for the next but one
 
     def _tensors(self, indices: NDArray[np.int64]) -> Batch:
@@ -153,6 +162,10 @@ class PatchLoader:
         if label is not None:
             batch["label"] = label[:, None]
         return batch
+
+
+def _batch_of(indices: NDArray[np.int64]) -> str:
+    return f"the batch of items {indices.tolist()}"
 
 
 def patch_loader(

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.store import Volume, VolumeCollection
+from radiobject_assets.training.item_errors import at_item, transformed
 from radiobject_assets.training.volumes.label_values import LabelSource, label_values
 from radiobject_assets.training.volumes.subject_groups import as_collections, group_by_subject
 from radiobject_assets.training.volumes.volume_items import label_tensor
@@ -65,12 +66,19 @@ class VolumeCollectionSubjectsDataset(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         tio = _torchio()
         group = self._groups[index]
-        images = {name: _image(tio, volume) for name, volume in zip(self._names, group, strict=True)}
+
+        def named() -> str:
+            return f"item {index} ({group[0].obs_id or group[0].uri})"
+
+        def read() -> dict[str, Any]:
+            return {name: _image(tio, volume) for name, volume in zip(self._names, group, strict=True)}
+
+        images = at_item(named, read)
         more: dict[str, Any] = {"obs_subject_id": group[0].obs_subject_id or ""}
         if self._labels is not None:
             more["label"] = self._labels[index]
         subject = tio.Subject({**images, **more})
-        return subject if self._transform is None else self._transform(subject)
+        return subject if self._transform is None else transformed(named, self._transform, subject)
 
     def dry_iter(self) -> list[SimpleNamespace]:
         """The subjects' ids, without reading voxels: `torchio.Queue` counts its patches with this."""

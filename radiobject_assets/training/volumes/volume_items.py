@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from radiobject_assets.errors import ShapeError
 from radiobject_assets.store import Volume, map_on_threads
+from radiobject_assets.training.item_errors import at_item, transformed
 from radiobject_assets.training.sampling import PatchPlace, random_start
 from radiobject_assets.training.volumes.epochs import EpochClock
 from radiobject_assets.training.volumes.loading import DatasetConfig, LoadingMode
@@ -116,7 +117,7 @@ class VolumeItems(Dataset[Item], ABC):
             items = [self._read(*pairs[0])]
         else:
             items = map_on_threads(lambda pair: self._read(*pair), pairs)
-        return [self._transformed(item) for item in items]
+        return [self._transformed(index, item) for index, item in zip(wanted, items, strict=True)]
 
     def _checked(self, index: int) -> int:
         if not -len(self) <= index < len(self):
@@ -127,7 +128,11 @@ class VolumeItems(Dataset[Item], ABC):
         number = int(np.searchsorted(self._ends, index, side="right"))
         part = index - int(self._ends[number - 1]) if number else index
         group = self._groups[number]
-        item = {**self._read_part(group, part, epoch), "idx": number}
+        tensors = at_item(
+            lambda: f"item {index} ({group[0].obs_id or group[0].uri})",
+            lambda: self._read_part(group, part, epoch),
+        )
+        item = {**tensors, "idx": number}
         item["obs_id"] = group[0].obs_id or ""
         item["obs_subject_id"] = group[0].obs_subject_id or ""
         return {**item, **self._more(number)}
@@ -151,9 +156,10 @@ class VolumeItems(Dataset[Item], ABC):
         start, t = random_start(self._shape(group[0]), size, self._config.seed, key, part, epoch)
         return PatchPlace(part, start, t, False)
 
-    def _transformed(self, item: Item) -> Item:
+    def _transformed(self, index: int, item: Item) -> Item:
+        obs_id = item["obs_id"]  # a transform may drop it
         for transform in self._transforms:
-            item = transform(item)
+            item = transformed(lambda: f"item {index} ({obs_id})", transform, item)
         return item
 
     @abstractmethod
