@@ -23,6 +23,8 @@ from types import TracebackType
 from radiobject_assets.system.memory import MB, tree_resident_bytes
 
 _MOST_SAMPLES = 1200
+# Where processes come and go all the time, asking is followed by so many times its cost.
+_REST_OF_CHANGES = 20
 _SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -110,10 +112,12 @@ class ResourceMonitor:
         while not self._stop.wait(rest):
             begun = time.thread_time()
             self._look()
+            # asking for the proportional size costs far more, and spaces itself: looks must not wait for it
+            cost_s = time.thread_time() - begun - self._memory.asking_s
             if time.monotonic() - sampled >= self._sample_s:
                 self._sample()
                 sampled = time.monotonic()
-            rest = max(self._look_s, self._rest * (time.thread_time() - begun))
+            rest = max(self._look_s, self._rest * cost_s)
 
     def _look(self) -> None:
         now = self._memory.now_mb()
@@ -169,20 +173,28 @@ class _TreeMemory:
         self._resident: dict[int, int] = {}
         self._proportional: dict[int, int] = {}
         self._asked = self._cost_s = 0.0
+        self.asking_s = 0.0
+        """Of the last look: what went into asking the kernel."""
         self.last_mb = 0.0
         self.pids: tuple[int, ...] = ()
 
     def now_mb(self) -> float:
         resident = tree_resident_bytes(self._pid)
         self.pids = tuple(resident)
-        is_due = time.monotonic() - self._asked > max(1.0, self._rest * self._cost_s)
-        if resident.keys() != self._resident.keys() or is_due:
+        since = time.monotonic() - self._asked
+        is_changed = resident.keys() != self._resident.keys() and since > _REST_OF_CHANGES * self._cost_s
+        self.asking_s = 0.0
+        if is_changed or since > max(1.0, self._rest * self._cost_s):
             begun = time.thread_time()
             self._proportional = {pid: proportional_bytes(pid, size) for pid, size in resident.items()}
             self._resident = resident
-            self._asked, self._cost_s = time.monotonic(), time.thread_time() - begun
+            self.asking_s = self._cost_s = time.thread_time() - begun
+            self._asked = time.monotonic()
+        # a process that came a moment ago is not counted yet: forked, it is all shared
         total = sum(
-            max(0, self._proportional[pid] + size - self._resident[pid]) for pid, size in resident.items()
+            max(0, self._proportional[pid] + size - self._resident[pid])
+            for pid, size in resident.items()
+            if pid in self._proportional
         )
         self.last_mb = round(total / MB, 1)
         return self.last_mb

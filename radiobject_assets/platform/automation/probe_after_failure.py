@@ -7,6 +7,7 @@ the work folder.
 
 # No postponed annotations: Dagster reads the types of `context` and of resources when it decorates.
 import importlib.util
+from typing import Any
 
 import dagster as dg
 
@@ -42,7 +43,7 @@ def build_probe_job(settings: DatasetSettings) -> dg.JobDefinition:
             result = probe_loader(
                 dataset.config.store_uri, dataset.work.root / "probe", on_step=context.log.info
             )
-        metadata = {
+        metadata: dict[str, Any] = {
             "summary": result.report.summary(),
             "what_to_do": "; ".join(result.report.advice()) or "nothing was found in what a loader reads",
             "failed_run": dg.MetadataValue.dagster_run(context.op_config["failed_run"]),
