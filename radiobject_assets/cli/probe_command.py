@@ -22,7 +22,7 @@ def probe(
     subject: Annotated[
         str,
         typer.Argument(
-            help="module:factory or file.py:factory (it gives a DataLoader, a Dataset, or the loaders for "
+            help="module:factory or FILE:factory (it gives a DataLoader, a Dataset, or the loaders for "
             "training and validation), a store, or the folder of a patch cache.",
             metavar="LOADER",
         ),

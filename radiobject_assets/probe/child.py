@@ -19,9 +19,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from radiobject_assets.probe.child_journal import ChildJournal, watch_this_process
 from radiobject_assets.probe.described import error_facts, in_short
-from radiobject_assets.probe.journal import Journal, watch_this_process
-from radiobject_assets.probe.subjects import Subject, loaders_of, subject_of
+from radiobject_assets.probe.probed_subject import ProbeSubject, loaders_of, subject_of
 from radiobject_assets.probe.trial import Mode, Trial
 from radiobject_assets.system.resource_monitor import shared_memory_limit_mb
 
@@ -29,6 +29,8 @@ TRIAL = "trial.json"
 _PDEATHSIG = 1
 # Items that may fail before the rest is left: which kind of items fail is clear by then.
 _MOST_FAILURES = 20
+# Iterators that must not be taken apart before the end is noted: that waits for each worker.
+_ALIVE: list[Any] = []
 # Items whose reading is repeated, to know whether it gives the same each time.
 _READ_TWICE = 4
 
@@ -57,7 +59,7 @@ def _die_with_parent() -> None:
             ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
 
 
-def _run(trial: Trial, subject: Subject, journal: Journal, deadline: float) -> str:
+def _run(trial: Trial, subject: ProbeSubject, journal: ChildJournal, deadline: float) -> str:
     if trial.mode == Mode.INTEGRITY:
         journal.note("opened", kind="store")
         return _store_integrity(subject, trial, journal)
@@ -186,7 +188,7 @@ class _Single:
         return self._convert(items[0])
 
 
-def _store_integrity(subject: Subject, trial: Trial, journal: Journal) -> str:
+def _store_integrity(subject: ProbeSubject, trial: Trial, journal: ChildJournal) -> str:
     from radiobject_assets.store import RadiObject
 
     store = RadiObject(subject.text)
@@ -204,7 +206,7 @@ def _store_integrity(subject: Subject, trial: Trial, journal: Journal) -> str:
     return "passed"
 
 
-def _files_exist(dataset: Any, trial: Trial, journal: Journal) -> None:
+def _files_exist(dataset: Any, trial: Trial, journal: ChildJournal) -> None:
     """Look whether the files are there that items name: of data sets that keep a list of them."""
     for number, item in enumerate(_listed(dataset)[: trial.integrity_items]):
         for path in _paths(item):
@@ -238,7 +240,7 @@ def _paths(item: Any, depth: int = 0) -> Iterator[str]:
         yield os.fspath(item.path)
 
 
-def _item_by_item(parts: _Parts, trial: Trial, journal: Journal, deadline: float) -> str:
+def _item_by_item(parts: _Parts, trial: Trial, journal: ChildJournal, deadline: float) -> str:
     from radiobject_assets.probe.watched_items import WatchedCollate, WatchedItems, WatchedStream
     from radiobject_assets.probe.watched_transforms import ITEM
 
@@ -284,7 +286,7 @@ def _open_files() -> int:
         return 0
 
 
-def _stream(stream: Any, collate: Any, parts: _Parts, journal: Journal, deadline: float) -> str:
+def _stream(stream: Any, collate: Any, parts: _Parts, journal: ChildJournal, deadline: float) -> str:
     items = iter(stream)
     for number in itertools.count():
         if time.monotonic() > deadline:
@@ -298,7 +300,7 @@ def _stream(stream: Any, collate: Any, parts: _Parts, journal: Journal, deadline
     return "passed"
 
 
-def _in_workers(parts: _Parts, trial: Trial, journal: Journal, deadline: float) -> str:
+def _in_workers(parts: _Parts, trial: Trial, journal: ChildJournal, deadline: float) -> str:
     from torch.utils.data import DataLoader
 
     from radiobject_assets.probe.watched_items import (
@@ -329,6 +331,7 @@ def _in_workers(parts: _Parts, trial: Trial, journal: Journal, deadline: float) 
     number = -1
     try:
         iterator = iter(loader)
+        _ALIVE.append(iterator)
         for number, _ in enumerate(iterator):
             journal.note("batch", number=number, n=parts.batch_size)
             if time.monotonic() > deadline:
@@ -352,14 +355,15 @@ class _Batches:
         return self._parts.batches()
 
 
-def _note_workers(iterator: Any, journal: Journal) -> None:
+def _note_workers(iterator: Any, journal: ChildJournal) -> None:
     for worker, process in enumerate(getattr(iterator, "_workers", ())):
-        process.join(0.5)
+        with contextlib.suppress(RuntimeError):  # of PyTorch's handler, as the next worker dies
+            process.join(2)
         if process.exitcode not in (None, 0):
             journal.note("worker_died", worker=worker, worker_pid=process.pid, code=process.exitcode)
 
 
-def _as_is(loaders: list[Any], journal: Journal) -> str:
+def _as_is(loaders: list[Any], journal: ChildJournal) -> str:
     for which, (loader, most) in enumerate(zip(loaders, (2, 1), strict=False)):
         stage = "training batches" if which == 0 else "validation batch"
         journal.note("stage", items=[], stage=stage)

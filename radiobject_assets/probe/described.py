@@ -46,7 +46,7 @@ def _of_tensor(tensor: Any) -> NDArray[Any]:
         return np.asarray(plain.to_dense().float().numpy())
 
 
-def described(value: Any) -> list[dict[str, Any]]:
+def array_facts(value: Any) -> list[dict[str, Any]]:
     """Each array of an item: its key, shape, dtype, bytes, least and greatest value, and whether all are
     finite."""
     found: list[dict[str, Any]] = []
@@ -71,7 +71,7 @@ def described(value: Any) -> list[dict[str, Any]]:
 def in_short(value: Any) -> str:
     """`image (1, 32, 32, 32) float32; label (32, 32, 32) uint8`; of what holds no array, its type."""
     told = "; ".join(
-        f"{one['key']} {tuple(one['shape'])} {one['dtype']}".strip() for one in described(value)[:4]
+        f"{one['key']} {tuple(one['shape'])} {one['dtype']}".strip() for one in array_facts(value)[:4]
     )
     return told or type(value).__name__
 

@@ -10,9 +10,9 @@ from typing import Any
 from radiobject_assets.probe.trial import (
     DeadWorker,
     Ended,
-    Failure,
     InFlight,
     Outcome,
+    StageFailure,
     StageRow,
     Trial,
 )
@@ -80,7 +80,7 @@ class Reading:
         self._workers: dict[int, int] = {}
         self._main: int | None = None
         self._stages: dict[str, _Stage] = {}
-        self._failures: list[Failure] = []
+        self._failures: list[StageFailure] = []
         self._dead: list[DeadWorker] = []
         self._opened: dict[str, Any] = {}
         self._raised: dict[str, Any] | None = None
@@ -180,7 +180,7 @@ class Reading:
 
     def _on_failed(self, event: Mapping[str, Any]) -> None:
         self._failures.append(
-            Failure(
+            StageFailure(
                 tuple(event["items"]), event["stage"], event["error"], event["message"], event["traceback"],
                 event["line"], event["given"], event["picklable"], event["pid"] in self._workers,
             )
@@ -237,7 +237,7 @@ class Reading:
         if ended == Ended.RAISED and not failures and self._raised is not None and not self._dead:
             told = self._raised
             failures = (
-                Failure(
+                StageFailure(
                     (), "loader", told["error"], told["message"], told["traceback"], told["line"], "",
                     told["picklable"],
                 ),

@@ -23,9 +23,9 @@ from typing import Any
 
 from radiobject_assets.diagnostics.findings import Finding, Report
 from radiobject_assets.diagnostics.findings_document import findings_document
-from radiobject_assets.probe.journal import JOURNAL
+from radiobject_assets.probe.child_journal import JOURNAL
 from radiobject_assets.probe.resource_plot import resource_plot
-from radiobject_assets.probe.steps import Evidence
+from radiobject_assets.probe.steps import ProbeEvidence
 from radiobject_assets.probe.trial import Ended, Outcome, StageRow
 from radiobject_assets.system.durable_files import write_whole
 
@@ -55,7 +55,7 @@ class ProbeFolder:
         raise FileExistsError(runs / stamp)
 
     def write(
-        self, run: Path, now: datetime, command: str, evidence: Evidence, report: Report, reproduce: str
+        self, run: Path, now: datetime, command: str, evidence: ProbeEvidence, report: Report, reproduce: str
     ) -> None:
         """Write everything; `report.md` last, so that it names only what is there."""
         before = self._before()
@@ -87,7 +87,7 @@ class ProbeFolder:
             return None
         return found
 
-    def _log(self, now: datetime, command: str, evidence: Evidence, report: Report) -> None:
+    def _log(self, now: datetime, command: str, evidence: ProbeEvidence, report: Report) -> None:
         log = self.path / "log.jsonl"
         lines = [
             json.dumps(
@@ -155,7 +155,7 @@ def _markdown(
     run: Path,
     now: datetime,
     command: str,
-    evidence: Evidence,
+    evidence: ProbeEvidence,
     report: Report,
     reproduce: str,
     before: Mapping[str, Any] | None,
@@ -208,7 +208,7 @@ def _next_steps(report: Report, command: str) -> str:
     return "\n".join(f"{n}. {one}" for n, one in enumerate(steps if mends else ["Nothing."], start=1))
 
 
-def _blocking(evidence: Evidence) -> str:
+def _blocking(evidence: ProbeEvidence) -> str:
     told = []
     n_items = evidence.opened.get("n_items")
     looked = sum(one.n_items for one in evidence.items)
@@ -250,7 +250,7 @@ def _trials(outcomes: Sequence[Outcome]) -> str:
     return "\n".join([head, *rows])
 
 
-def _stages(evidence: Evidence) -> str:
+def _stages(evidence: ProbeEvidence) -> str:
     """Of one process, where stages are not mixed with those of other workers."""
     if not evidence.items:
         return "None."

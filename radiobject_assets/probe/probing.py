@@ -10,9 +10,9 @@ from pathlib import Path
 
 from radiobject_assets.diagnostics.findings import Report
 from radiobject_assets.probe.probe_folder import ProbeFolder
+from radiobject_assets.probe.probed_subject import subject_of
 from radiobject_assets.probe.running import run_trial
-from radiobject_assets.probe.steps import Evidence, ProbeLimits, run_steps
-from radiobject_assets.probe.subjects import subject_of
+from radiobject_assets.probe.steps import ProbeEvidence, ProbeLimits, run_steps
 from radiobject_assets.probe.trial import Outcome, Trial
 from radiobject_assets.probe.verdict import verdict
 from radiobject_assets.system.memory import usable_memory_mb
@@ -26,7 +26,7 @@ class ProbeResult:
     """What a probe came to."""
 
     report: Report
-    evidence: Evidence
+    evidence: ProbeEvidence
     folder: Path
     reproduce: str
     """One command that shows the first finding again; empty where nothing was found."""
@@ -43,7 +43,7 @@ def probe_loader(
     Parameters
     ----------
     subject
-        `module:factory` (or `file.py:factory`), which gives a DataLoader, a Dataset, or the loaders for
+        `module:factory` (or `FILE:factory`), which gives a DataLoader, a Dataset, or the loaders for
         training and validation; a store; the folder of a patch cache.
     output
         Folder of the report; by default `probe/` and the subject's name, where the caller is. A folder that
@@ -71,7 +71,7 @@ def probe_loader(
     return ProbeResult(report, evidence, folder.path, reproduce)
 
 
-def reproducing_command(evidence: Evidence, report: Report) -> str:
+def reproducing_command(evidence: ProbeEvidence, report: Report) -> str:
     """The command that runs the least trial that failed."""
     if not report.findings:
         return ""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from radiobject_assets.probe.child import TRIAL
-from radiobject_assets.probe.journal import JOURNAL, STACKS, new_events
+from radiobject_assets.probe.child_journal import JOURNAL, STACKS, new_events
 from radiobject_assets.probe.outcomes import Reading
 from radiobject_assets.probe.trial import Ended, Outcome, Trial
 from radiobject_assets.system.memory import tree_resident_bytes

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from radiobject_assets.probe.probed_subject import ProbeSubject
 from radiobject_assets.probe.running import run_trial
-from radiobject_assets.probe.subjects import Subject
 from radiobject_assets.probe.trial import Ended, Mode, Outcome, Trial
 
 START_METHODS = tuple(
@@ -63,10 +63,10 @@ class ProbeLimits:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ProbeEvidence:
     """What the trials of one probe came to."""
 
-    subject: Subject
+    subject: ProbeSubject
     limits: ProbeLimits
     integrity: Outcome | None = None
     items: tuple[Outcome, ...] = ()
@@ -115,8 +115,8 @@ class Evidence:
 class _Steps:
     """The trials of one probe, each decided by what the ones before it came to."""
 
-    def __init__(self, subject: Subject, folder: Path, limits: ProbeLimits, on_step: OnStep) -> None:
-        self.evidence = Evidence(subject, limits)
+    def __init__(self, subject: ProbeSubject, folder: Path, limits: ProbeLimits, on_step: OnStep) -> None:
+        self.evidence = ProbeEvidence(subject, limits)
         self._folder, self._limits, self._on_step = folder, limits, on_step
         self._n = 0
 
@@ -134,7 +134,7 @@ class _Steps:
     def _learn(self, **outcomes: object) -> None:
         self.evidence = replace(self.evidence, **outcomes)  # type: ignore[arg-type]
 
-    def run(self) -> Evidence:
+    def run(self) -> ProbeEvidence:
         """All steps."""
         if self.evidence.subject.kind == "store":
             self._learn(integrity=self._trial(Mode.INTEGRITY, "integrity"))
@@ -254,8 +254,8 @@ class _Steps:
 
 
 def run_steps(
-    subject: Subject, folder: Path, limits: ProbeLimits, on_step: OnStep = lambda name: None
-) -> Evidence:
+    subject: ProbeSubject, folder: Path, limits: ProbeLimits, on_step: OnStep = lambda name: None
+) -> ProbeEvidence:
     """Run every step; trials leave what they wrote below `folder`.
 
     Each trial takes at most `limit_s` and `silent_s` together, and there are at most 16.

@@ -88,7 +88,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Failure:
+class StageFailure:
     """An error that was seen where it was raised, before anybody wrapped or lost it."""
 
     items: tuple[int, ...]
@@ -156,7 +156,7 @@ class Outcome:
     n_batches: int = 0
     at_batch: int = 0
     """The batch that was begun last, in one process."""
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[StageFailure, ...] = ()
     in_flight: tuple[InFlight, ...] = ()
     dead_workers: tuple[DeadWorker, ...] = ()
     code: int | None = None

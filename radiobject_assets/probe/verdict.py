@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from radiobject_assets.diagnostics import kinds, loader_kinds as lk
 from radiobject_assets.diagnostics.findings import Finding, Kind, Report, shown_token
 from radiobject_assets.diagnostics.kind_registry import every_kind
-from radiobject_assets.probe.steps import Evidence
-from radiobject_assets.probe.trial import Ended, Failure, Mode, Outcome, exit_text, items_text
+from radiobject_assets.probe.steps import ProbeEvidence
+from radiobject_assets.probe.trial import Ended, Mode, Outcome, StageFailure, exit_text, items_text
 
 _CRASHES = {-int(getattr(signal, n)) for n in ("SIGSEGV", "SIGABRT", "SIGILL", "SIGFPE", "SIGBUS", "SIGTRAP")}
 _OPEN_FILES = re.compile(r"Too many open files|received 0 items of ancdata|Errno 24\b")
@@ -45,7 +45,7 @@ class LoaderRule:
 
     name: str
     describe: str
-    find: Callable[[Evidence], Iterator[Finding]]
+    find: Callable[[ProbeEvidence], Iterator[Finding]]
 
 
 def _text_of(outcome: Outcome) -> str:
@@ -57,12 +57,12 @@ def _at(outcome: Outcome) -> str:
     return outcome.trial.name
 
 
-def _finding(kind: Kind, about: str, evidence: str, failure: Failure | None = None) -> Finding:
+def _finding(kind: Kind, about: str, evidence: str, failure: StageFailure | None = None) -> Finding:
     where = f"{failure.error}: {failure.message}" if failure is not None else ""
     return Finding(kind, about, evidence, where=where[:500])
 
 
-def _own_trials(evidence: Evidence) -> Iterator[Outcome]:
+def _own_trials(evidence: ProbeEvidence) -> Iterator[Outcome]:
     """Those that run what the loader is set to, and not another way of starting workers."""
     yield from evidence.items
     if evidence.own is not None:
@@ -71,7 +71,7 @@ def _own_trials(evidence: Evidence) -> Iterator[Outcome]:
         yield evidence.as_is
 
 
-def _can_be_made(evidence: Evidence) -> Iterator[Finding]:
+def _can_be_made(evidence: ProbeEvidence) -> Iterator[Finding]:
     kind = {"store": lk.STORE_UNREADABLE, "cache": lk.CACHE_UNREADABLE}.get(
         evidence.subject.kind, lk.FACTORY_FAILS
     )
@@ -88,7 +88,7 @@ def _can_be_made(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _is_whole(evidence: Evidence) -> Iterator[Finding]:
+def _is_whole(evidence: ProbeEvidence) -> Iterator[Finding]:
     for found in (one for outcome in evidence.outcomes for one in outcome.found):
         if "token" in found:
             kind = kinds.OF_ARRAYS.get(found["kind"], kinds.ARRAY_UNREADABLE)
@@ -102,7 +102,7 @@ def _is_whole(evidence: Evidence) -> Iterator[Finding]:
             )
 
 
-def _has_memory(evidence: Evidence) -> Iterator[Finding]:
+def _has_memory(evidence: ProbeEvidence) -> Iterator[Finding]:
     for outcome in _own_trials(evidence):
         peak = f"{outcome.peaks.get('memory_mb', 0):,.0f} MB at most"
         items, stage = outcome.where()
@@ -134,7 +134,7 @@ def _grows(outcome: Outcome) -> str:
     return f"; grown by {grown:,.0f} MB over {outcome.n_items} items" if grown > 0.3 * sizes[-1] else ""
 
 
-def _has_shared_memory(evidence: Evidence) -> Iterator[Finding]:
+def _has_shared_memory(evidence: ProbeEvidence) -> Iterator[Finding]:
     for outcome in _own_trials(evidence):
         bus = any(one.code == -signal.SIGBUS for one in outcome.dead_workers)
         if bus or (not outcome.is_fine and _SHARED_MEMORY.search(_text_of(outcome))):
@@ -149,7 +149,7 @@ def _has_shared_memory(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _has_files(evidence: Evidence) -> Iterator[Finding]:
+def _has_files(evidence: ProbeEvidence) -> Iterator[Finding]:
     for outcome in _own_trials(evidence):
         for failure in outcome.failures:
             if _OPEN_FILES.search(f"{failure.message}\n{failure.traceback}"):
@@ -170,7 +170,7 @@ def _files_per_item(outcome: Outcome) -> float:
     return (max(counts) - counts[0]) / (len(counts) - 1) if len(counts) > 1 else 0.0
 
 
-def _files_grow(evidence: Evidence) -> Iterator[Finding]:
+def _files_grow(evidence: ProbeEvidence) -> Iterator[Finding]:
     for outcome in evidence.items:
         if len(outcome.item_files) >= _GROWS_ITEMS and not outcome.failures:
             grown = _files_per_item(outcome)
@@ -180,20 +180,20 @@ def _files_grow(evidence: Evidence) -> Iterator[Finding]:
                 return
 
 
-def _is_of_machine(failure: Failure) -> bool:
+def _is_of_machine(failure: StageFailure) -> bool:
     text = f"{failure.message}\n{failure.traceback}"
     return failure.error == "MemoryError" or bool(
         _OPEN_FILES.search(text) or _MEMORY.search(failure.message) or _SHARED_MEMORY.search(text)
     )
 
 
-def _items_can_be_read(evidence: Evidence) -> Iterator[Finding]:
+def _items_can_be_read(evidence: ProbeEvidence) -> Iterator[Finding]:
     kind = lk.CACHE_UNREADABLE if evidence.subject.kind == "cache" else lk.ITEM_UNREADABLE
     yield from _failures_of_items(evidence, lambda stage: stage in ("read", "loader"), lambda failure: kind)
 
 
-def _transforms_fit(evidence: Evidence) -> Iterator[Finding]:
-    def kind(failure: Failure) -> Kind:
+def _transforms_fit(evidence: ProbeEvidence) -> Iterator[Finding]:
+    def kind(failure: StageFailure) -> Kind:
         return lk.TRANSFORM_CHANNELS if _CHANNELS.search(failure.message) else lk.TRANSFORM_FAILS
 
     yield from _failures_of_items(
@@ -202,9 +202,9 @@ def _transforms_fit(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _failures_of_items(
-    evidence: Evidence,
+    evidence: ProbeEvidence,
     is_stage: Callable[[str], bool],
-    kind_of: Callable[[Failure], Kind],
+    kind_of: Callable[[StageFailure], Kind],
     *,
     by_stage: bool = False,
 ) -> Iterator[Finding]:
@@ -232,7 +232,7 @@ def _failures_of_items(
         yield _finding(kind_of(failure), about, f"{failure.error} {many}{first}{given}{line}", failure)
 
 
-def _collates(evidence: Evidence) -> Iterator[Finding]:
+def _collates(evidence: ProbeEvidence) -> Iterator[Finding]:
     tried = (*evidence.items, *([evidence.alone] if evidence.alone is not None else []))
     for outcome in tried:
         for failure in outcome.failures:
@@ -250,7 +250,7 @@ def _collates(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _values_are_finite(evidence: Evidence) -> Iterator[Finding]:
+def _values_are_finite(evidence: ProbeEvidence) -> Iterator[Finding]:
     for outcome in evidence.items:
         for stage, items in outcome.not_finite.items():
             if stage == "collate":
@@ -262,7 +262,7 @@ def _values_are_finite(evidence: Evidence) -> Iterator[Finding]:
                 yield _finding(lk.TRANSFORM_NOT_FINITE, stage, told)
 
 
-def _process_lives(evidence: Evidence) -> Iterator[Finding]:
+def _process_lives(evidence: ProbeEvidence) -> Iterator[Finding]:
     """One process that dies."""
     for outcome in evidence.items:
         if outcome.ended != Ended.DIED or outcome.code == -signal.SIGKILL:
@@ -285,7 +285,7 @@ def _crashed_in(outcome: Outcome) -> str:
     return f", in {found[3] or 'a call'} ({found[1].rpartition('/')[2]}:{found[2]})"
 
 
-def _items_are_quick(evidence: Evidence) -> Iterator[Finding]:
+def _items_are_quick(evidence: ProbeEvidence) -> Iterator[Finding]:
     for outcome in evidence.items:
         if outcome.ended == Ended.SILENT:
             items, stage = outcome.where()
@@ -316,7 +316,7 @@ def _waits_in(outcome: Outcome) -> str:
     return f", in {own[0][2]} ({own[0][0].rpartition('/')[2]}:{own[0][1]})" if own else ""
 
 
-def _errors_arrive(evidence: Evidence) -> Iterator[Finding]:
+def _errors_arrive(evidence: ProbeEvidence) -> Iterator[Finding]:
     """What a worker hands over, errors and batches, comes through."""
     own = evidence.own
     lost = [one for outcome in evidence.outcomes for one in outcome.failures if not one.is_picklable]
@@ -336,7 +336,7 @@ def _batch_is_lost(outcome: Outcome) -> bool:
     return waits and "_feed" in outcome.stderr and bool(_PICKLING.search(outcome.stderr))
 
 
-def _workers_work(evidence: Evidence) -> Iterator[Finding]:
+def _workers_work(evidence: ProbeEvidence) -> Iterator[Finding]:
     """It fails in workers, and in one process it does not."""
     own = evidence.own
     if own is None or own.is_fine or not evidence.items_are_fine or own.ended == Ended.MEMORY:
@@ -380,7 +380,7 @@ def _workers_work(evidence: Evidence) -> Iterator[Finding]:
         yield _finding(lk.WORKERS_FAIL, about, told, first)
 
 
-def _workers_read_the_same(evidence: Evidence) -> Iterator[Finding]:
+def _workers_read_the_same(evidence: ProbeEvidence) -> Iterator[Finding]:
     own = evidence.own
     if own is None:
         return
@@ -415,7 +415,7 @@ RULES: tuple[LoaderRule, ...] = (
 """Every rule, the likeliest cause first."""
 
 
-def verdict(evidence: Evidence) -> Report:
+def verdict(evidence: ProbeEvidence) -> Report:
     """What is wrong with the loader, the likeliest cause first; a failure without a rule is one too."""
     findings = [finding for rule in RULES for finding in rule.find(evidence)]
     failed = next((one for one in evidence.outcomes if not one.is_fine and _counts(evidence, one)), None)
@@ -428,12 +428,12 @@ def verdict(evidence: Evidence) -> Report:
     return Report(n_items, "items", tuple(ordered), _numbers(evidence), _said(evidence))
 
 
-def _counts(evidence: Evidence, outcome: Outcome) -> bool:
+def _counts(evidence: ProbeEvidence, outcome: Outcome) -> bool:
     """Whether a trial's failure is one of the loader as it is set, not of another way of starting workers."""
     return outcome.trial.mode != Mode.WORKERS or outcome is evidence.own
 
 
-def _numbers(evidence: Evidence) -> dict[str, float]:
+def _numbers(evidence: ProbeEvidence) -> dict[str, float]:
     peaks = [one.peaks for one in evidence.outcomes]
     return {
         name: max(one.get(name, 0.0) for one in peaks)
@@ -442,7 +442,7 @@ def _numbers(evidence: Evidence) -> dict[str, float]:
     }
 
 
-def _said(evidence: Evidence) -> str:
+def _said(evidence: ProbeEvidence) -> str:
     told = [f"{one.trial.name}: {one.said()}" for one in evidence.outcomes]
     if evidence.own is None and evidence.opened and evidence.opened.get("workers") == 0:
         told.append("the loader has no workers; with --workers 2 they are tried")

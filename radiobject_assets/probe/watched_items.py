@@ -13,8 +13,8 @@ from typing import Any
 
 from torch.utils.data import IterableDataset
 
+from radiobject_assets.probe.child_journal import here, watch_this_process
 from radiobject_assets.probe.described import error_facts, in_short
-from radiobject_assets.probe.journal import here, watch_this_process
 from radiobject_assets.probe.watched_transforms import ITEM, watch_transforms, without_transforms
 
 

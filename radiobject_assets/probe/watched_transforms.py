@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator, MutableSequence
 from functools import cache
 from typing import Any
 
-from radiobject_assets.probe.described import described, digest_of, error_facts, in_short
-from radiobject_assets.probe.journal import here
+from radiobject_assets.probe.child_journal import here
+from radiobject_assets.probe.described import array_facts, digest_of, error_facts, in_short
 
 _NAMES = ("transform", "_transform", "transforms", "_transforms", "target_transform")
 _INNER = ("dataset", "datasets", "_dataset", "subjects_dataset")
 _DEPTH = 6
 
 
-class Item(threading.local):
+class CurrentItem(threading.local):
     """The item that this thread is at, and whether it is still being read."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Item(threading.local):
             return
         self.is_read = True
         here().note(
-            "stage_done", items=self.numbers, stage="read", arrays=described(value), crc=digest_of(value)
+            "stage_done", items=self.numbers, stage="read", arrays=array_facts(value), crc=digest_of(value)
         )
 
     def failed(self, stage: str, error: BaseException, given: str = "") -> None:
@@ -56,7 +56,7 @@ class Item(threading.local):
         here().note("failed", items=self.numbers, stage=stage, given=given, **error_facts(error))
 
 
-ITEM = Item()
+ITEM = CurrentItem()
 _STAGES: dict[int, str] = {}
 
 
@@ -70,7 +70,7 @@ def _observed(stage: str, call: Callable[..., Any], arguments: tuple[Any, ...], 
     except Exception as error:
         ITEM.failed(stage, error, given)
         raise
-    here().note("stage_done", items=ITEM.numbers, stage=stage, arrays=described(made))
+    here().note("stage_done", items=ITEM.numbers, stage=stage, arrays=array_facts(made))
     return made
 
 

@@ -91,7 +91,7 @@ def healthy() -> DataLoader[Any]:
 
 
 def healthy_spawned() -> tuple[DataLoader[Any], DataLoader[Any]]:
-    return loader(Volumes(), multiprocessing_context="spawn"), loader(Volumes(n=4), num_workers=0)
+    return loader(Volumes(), multiprocessing_context="spawn"), DataLoader(Volumes(n=4))
 
 
 # -- data -----------------------------------------------------------------------------------------------

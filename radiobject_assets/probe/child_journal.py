@@ -21,7 +21,7 @@ JOURNAL = "journal.jsonl"
 STACKS = "stacks"
 
 
-class Journal:
+class ChildJournal:
     """Appends events to a folder's journal; its files are opened at once, for a time when none can be."""
 
     def __init__(self, folder: Path) -> None:
@@ -37,18 +37,18 @@ class Journal:
 class _Here:
     """The journal of this process: every process of a trial has one, and one file for its stacks."""
 
-    journal: Journal | None = None
+    journal: ChildJournal | None = None
     stacks: io.TextIOWrapper | None = None
     pid = 0
 
 
-def watch_this_process(folder: Path) -> Journal:
+def watch_this_process(folder: Path) -> ChildJournal:
     """Begin, in the process that calls it, to write its journal, and its stacks at a crash or when asked.
 
     In a forked process call it again: the stacks go to a file of its own.
     """
     if _Here.journal is None or _Here.journal.folder != folder:
-        _Here.journal = Journal(folder)
+        _Here.journal = ChildJournal(folder)
     if _Here.pid != os.getpid():
         _Here.pid = os.getpid()
         _Here.stacks = (folder / f"{STACKS}-{os.getpid()}.txt").open("w", encoding="utf-8")
@@ -59,7 +59,7 @@ def watch_this_process(folder: Path) -> Journal:
     return _Here.journal
 
 
-def here() -> Journal:
+def here() -> ChildJournal:
     """The journal of this process."""
     if _Here.journal is None:
         raise RuntimeError("watch_this_process was not called in this process")

@@ -18,7 +18,7 @@ _CACHE_FILE = "meta.json"
 
 
 @dataclass(frozen=True)
-class Subject:
+class ProbeSubject:
     """What a text names."""
 
     text: str
@@ -35,7 +35,7 @@ class Subject:
         return re.sub(r"[^A-Za-z0-9]+", "-", self.text).strip("-").lower()[-60:] or "loader"
 
 
-def subject_of(text: str) -> Subject:
+def subject_of(text: str) -> ProbeSubject:
     """Understand what is to be probed.
 
     Raises
@@ -49,22 +49,22 @@ def subject_of(text: str) -> Subject:
             file = module.with_suffix(".py")
             if not file.is_file():
                 raise ConfigurationError(f"{text}: there is no file {file}")
-            return Subject(text, "factory", module.stem, str(file.resolve().parent), found["name"])
-        return Subject(text, "factory", found["module"], "", found["name"])
+            return ProbeSubject(text, "factory", module.stem, str(file.resolve().parent), found["name"])
+        return ProbeSubject(text, "factory", found["module"], "", found["name"])
     if "://" not in text:
         folder = Path(text).expanduser()
         if (folder / _CACHE_FILE).is_file():
-            return Subject(text, "cache", folder=str(folder.resolve()))
+            return ProbeSubject(text, "cache", folder=str(folder.resolve()))
         if not folder.is_dir():
             raise ConfigurationError(
-                f"{text}: name a loader as module:factory (or file.py:factory), a store, or the folder of a "
+                f"{text}: name a loader as module:factory (or FILE:factory), a store, or the folder of a "
                 "patch cache"
             )
         text = str(folder.resolve())
-    return Subject(text, "store")
+    return ProbeSubject(text, "store")
 
 
-def loaders_of(subject: Subject) -> list[Any]:
+def loaders_of(subject: ProbeSubject) -> list[Any]:
     """The loaders or data sets that are probed, the training one first. Runs the user's code: in a child."""
     if subject.kind == "factory":
         if subject.folder and subject.folder not in sys.path:
