@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gzip
 import itertools
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -216,6 +218,19 @@ def _files_exist(dataset: Any, trial: Trial, journal: ChildJournal) -> None:
                 journal.note(
                     "found", kind="loader_item_missing", item=number, where=path, evidence="an empty file"
                 )
+            elif path.endswith(".gz") and not _unzips(path):
+                told = "its gzip stream breaks off or is damaged; some libraries read zeros there"
+                journal.note("found", kind="loader_item_unreadable", item=number, where=path, evidence=told)
+
+
+def _unzips(path: str) -> bool:
+    try:
+        with gzip.open(path) as file:
+            while file.read(1 << 20):
+                pass
+    except (OSError, EOFError, zlib.error):
+        return False
+    return True
 
 
 def _listed(dataset: Any) -> list[Any]:

@@ -33,11 +33,11 @@ LIMITS = ProbeLimits(silent_s=30, limit_s=200, start_methods=("spawn",))
     ("name", "code", "said"),
     [
         ("monai_healthy", None, ""),
-        ("monai_truncated", "transform_fails", "transform 1 (LoadImaged)"),
+        ("monai_truncated", "item_unreadable", "item 4; its gzip stream"),
         ("monai_missing", "item_missing", "item 5"),
         ("monai_three_channels", "transform_channels", "transform 5 (NormalizeIntensityd)"),
         ("torchio_healthy", None, ""),
-        ("torchio_truncated", "transform_fails", "transform 1 (ZNormalization)"),
+        ("torchio_truncated", "item_unreadable", "item 4; its gzip stream"),
         ("torchio_constant", "transform_fails", "transform 2 (ZNormalization)"),
     ],
 )
