@@ -43,7 +43,7 @@ What holds of every command:
 - `problems`: what went wrong beside the images, as a subjects' table that can't be read;
 - `warnings`: subjects that look wrong by the names of their files;
 - `resolved`: labels of earlier calls that came in now, because their image has come;
-- `seconds`, `peak_rss_mb`, `budget_mb`: time, and peak memory of the process tree beside its budget.
+- `seconds`, `peak_memory_mb`, `budget_mb`: time, and peak memory of the process tree beside its budget.
 
 Written by `docs/make_command_reference.py`.
 

@@ -80,7 +80,9 @@ from .system.compute import (
 )
 from .system.memory import (
     MemoryBudget as MemoryBudget,
-    PeakMemory as PeakMemory,
+)
+from .system.resource_monitor import (
+    ResourceMonitor as ResourceMonitor,
 )
 from .training import (
     PatchCache as PatchCache,

@@ -22,6 +22,7 @@ from radiobject_assets.forgetting.forget_job import build_forget_job
 from radiobject_assets.platform.assets import build_assets
 from radiobject_assets.platform.automation import build_arrival_job, build_sensors, with_conditions
 from radiobject_assets.platform.automation.archive_sensor import build_fetch_job, build_sources_sensor
+from radiobject_assets.platform.automation.probe_after_failure import build_probe_job, build_probe_sensor
 from radiobject_assets.platform.automation.schedules import (
     build_schedules,
     build_standing_job,
@@ -75,6 +76,7 @@ def build_definitions(
         for category in (dg.BetaWarning, dg.PreviewWarning):
             warnings.simplefilter("ignore", category)
         assets, checks = build_assets(settings), build_checks(settings)
+        probe_jobs = [build_probe_job(settings)] if settings.patches is not None else []
         fetch_jobs = [build_fetch_job(settings)] if settings.sources else []
         return dg.Definitions(
             assets=with_conditions(settings, assets),
@@ -85,10 +87,12 @@ def build_definitions(
                 build_upkeep_job(settings),
                 build_forget_job(settings, assets, checks),
                 build_doctor_job(settings),
+                *probe_jobs,
                 *fetch_jobs,
             ],
             sensors=[
                 *build_sensors(settings, job, assets),
+                *(build_probe_sensor(settings, one) for one in probe_jobs),
                 *(build_sources_sensor(settings, one) for one in fetch_jobs),
             ],
             schedules=[

@@ -16,6 +16,7 @@ from radiobject_assets.cli.doctor_command import doctor
 from radiobject_assets.cli.forget_command import forget_people
 from radiobject_assets.cli.ingest import IngestRequest, print_ingest, take_in
 from radiobject_assets.cli.output import JsonFlag, out, print_json, progress, table_of, warn
+from radiobject_assets.cli.probe_command import probe
 from radiobject_assets.cli.reads_command import (
     consolidate_store,
     diagnose_reads_of_store,
@@ -71,6 +72,7 @@ app.command("diagnose-reads", epilog="Example: `radiobject-assets diagnose-reads
 app.command(epilog="Example: `radiobject-assets retile store/ ct --tile isotropic`")(retile)
 app.command(epilog="Example: `radiobject-assets recompress store/ ct --codec zstd`")(recompress)
 app.command("consolidate", epilog="Example: `radiobject-assets consolidate store/`")(consolidate_store)
+app.command(epilog="Example: `radiobject-assets probe train.py:make_loaders`")(probe)
 
 
 @app.command(epilog="Example: `radiobject-assets demo --home demo-home`")

@@ -24,7 +24,7 @@ from radiobject_assets.imaging.reasons import EXPLANATIONS, Reason
 from radiobject_assets.phantom.cohort import DEFAULT_SHAPE, make_cohort
 from radiobject_assets.platform.headless import Pass, open_instance, run_pass
 from radiobject_assets.platform.overview import Overview, read_overview
-from radiobject_assets.system.memory import PeakMemory
+from radiobject_assets.system.resource_monitor import ResourceMonitor
 from radiobject_assets.system.temporary import staging_folder
 
 DATASET_YAML = """\
@@ -76,7 +76,7 @@ class DemoSummary:
     this_pass: Pass
     overview: Overview
     seconds: float
-    peak_rss_mb: float
+    peak_memory_mb: float
     budget_mb: int
 
     @property
@@ -118,7 +118,7 @@ def run_demo(
     tell = on_progress or (lambda done, total, text: None)
     home = home.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    with PeakMemory() as peak, open_instance(home / "dagster") as instance:
+    with ResourceMonitor() as peak, open_instance(home / "dagster") as instance:
         _prepare(home, subjects, seed, shape, tell)
         dataset = load_dataset(home / "dataset.yaml")
         definitions = build_definitions(dataset)
@@ -133,7 +133,7 @@ def run_demo(
         this_pass=done,
         overview=overview,
         seconds=time.monotonic() - started,
-        peak_rss_mb=peak.peak_rss_mb,
+        peak_memory_mb=peak.peak_mb,
         budget_mb=build_resources(dataset)["memory"].total_mb,
     )
 
@@ -182,7 +182,7 @@ def print_summary(summary: DemoSummary, console: Console) -> None:
     for name in checks.failures:
         console.print(f"  [red]{escape(name)}[/]")
     console.print(
-        f"[bold]Time[/]    {summary.seconds:.1f} s    [bold]Peak memory[/]  {summary.peak_rss_mb:.0f} MB, "
+        f"[bold]Time[/]    {summary.seconds:.1f} s    [bold]Peak memory[/]  {summary.peak_memory_mb:.0f} MB, "
         f"interpreters included (budget for voxels: {summary.budget_mb} MB)"
     )
     console.print(f"\nLook at it in the browser:  [bold]{escape(_command_for_the_ui(summary.home))}[/]")

@@ -115,7 +115,8 @@ def print_ingest(report: IngestReport, store: str) -> None:
         out.print(f"[red]problem:[/red] {escape(problem)}", highlight=False)
     out.print(_verdict(report), highlight=False)
     out.print(
-        f"{report.seconds:.1f} s, peak memory {report.peak_rss_mb:.0f} MB of a {report.budget_mb} MB budget"
+        f"{report.seconds:.1f} s, peak memory {report.peak_memory_mb:.0f} MB "
+        f"of a {report.budget_mb} MB budget"
     )
 
 

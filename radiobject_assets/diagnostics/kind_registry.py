@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from radiobject_assets.diagnostics import damage_kinds, folder_kinds, kinds, read_kinds
+from radiobject_assets.diagnostics import damage_kinds, folder_kinds, kinds, loader_kinds, read_kinds
 from radiobject_assets.diagnostics.findings import Kind
 
-_MODULES = (kinds, damage_kinds, folder_kinds, read_kinds)
+_MODULES = (kinds, damage_kinds, folder_kinds, loader_kinds, read_kinds)
 
 
 def every_kind() -> Mapping[str, Kind]:

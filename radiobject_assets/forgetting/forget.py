@@ -298,6 +298,7 @@ def _remove_work(work: Path, arrivals: Collection[str]) -> int:
     files += work.glob("*.txt")
     for path in files:
         path.unlink(missing_ok=True)
+    shutil.rmtree(work / "probe", ignore_errors=True)  # its tracebacks may name them
     for key in arrivals:
         shutil.rmtree(work / "copies" / key, ignore_errors=True)
     return len(files)

@@ -84,7 +84,7 @@ class IngestReport:
     outcomes: tuple[SeriesOutcome, ...]
     unreadable: tuple[Unreadable, ...]
     seconds: float
-    peak_rss_mb: float
+    peak_memory_mb: float
     budget_mb: int
     problems: tuple[str, ...] = ()
     """What went wrong beside the images, in words for the user: a subjects' table that can't be read."""
@@ -149,7 +149,7 @@ class IngestReport:
             "warnings": [doubt.to_json() for doubt in self.doubts],
             "resolved": [outcome.to_json() for outcome in self.resolved],
             "counts": self.counts,
-            "peak_rss_mb": self.peak_rss_mb,
+            "peak_memory_mb": self.peak_memory_mb,
             "budget_mb": self.budget_mb,
             "seconds": round(self.seconds, 3),
         }

@@ -54,7 +54,8 @@ from radiobject_assets.store import (
     get_tiledb_ctx,
 )
 from radiobject_assets.system.compute import Compute
-from radiobject_assets.system.memory import MB, MemoryBudget, PeakMemory
+from radiobject_assets.system.memory import MB, MemoryBudget
+from radiobject_assets.system.resource_monitor import ResourceMonitor
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ def run_ingest(
             write_changes(uris[name], [RowChange(subject, obs_id, {"arrival": arrival})], get_tiledb_ctx())
     outcomes: dict[Series, SeriesOutcome] = {}
     left_behind: set[tuple[str, str]] = set()
-    with PeakMemory() as peak:
+    with ResourceMonitor() as peak:
         for labels in (False, True):
             batch = [planned for planned in selected if planned.is_labels == labels]
             if not batch:
@@ -155,7 +156,7 @@ def run_ingest(
         unreadable=plan.unreadable,
         problems=(_LEFT_BEHIND.format(n=len(left_behind)),) if left_behind else (),
         seconds=time.monotonic() - started,
-        peak_rss_mb=peak.peak_rss_mb,
+        peak_memory_mb=peak.peak_mb,
         budget_mb=budget.total_mb,
     )
     if selected:
@@ -163,7 +164,7 @@ def run_ingest(
         log.info(
             "%d series in %.1f s: %d written, %d updated, %d unchanged, %d not taken in; %.0f MB at most",
             *(len(selected), made.seconds, written, updated, unchanged),
-            *(len(selected) - written - updated - unchanged, made.peak_rss_mb),
+            *(len(selected) - written - updated - unchanged, made.peak_memory_mb),
         )
     return made
 

@@ -27,7 +27,8 @@ from radiobject_assets.ingest.run import OnProgress, run_ingest, start_decoders
 from radiobject_assets.ingest.stored.holdings import images_for_labels
 from radiobject_assets.store import ensure_store, hold_pseudonyms, local_path, upsert_subjects
 from radiobject_assets.system.compute import Compute
-from radiobject_assets.system.memory import MemoryBudget, PeakMemory
+from radiobject_assets.system.memory import MemoryBudget
+from radiobject_assets.system.resource_monitor import ResourceMonitor
 
 
 def ingest_sources(
@@ -60,7 +61,7 @@ def ingest_sources(
         raise _no_files(sources)  # and no store is made for nothing
     ensure_store(store_uri)  # a wrong URI is said before hours of scanning
     hold_pseudonyms(store_uri, release.mark)
-    with PeakMemory() as scanning:
+    with ResourceMonitor() as scanning:
         files = scan(sources, _scan_progress(on_progress))
         found = release.scan(_own_files_named(_without_store(files, sources, store_uri), dataset))
         if not (found.instances or found.niftis or found.unreadable):
@@ -83,8 +84,8 @@ def ingest_sources(
     report = replace(report, doubts=doubts)
     report = _with_subjects(report, store_uri, dataset, release)
     report = _with_waiting(report, plan, WaitingList(store_uri, dataset), again)
-    peak_rss_mb = max(scanning.peak_rss_mb, report.peak_rss_mb)
-    return replace(report, seconds=time.monotonic() - started, peak_rss_mb=peak_rss_mb)
+    peak_memory_mb = max(scanning.peak_mb, report.peak_memory_mb)
+    return replace(report, seconds=time.monotonic() - started, peak_memory_mb=peak_memory_mb)
 
 
 def _no_files(sources: Sequence[Path]) -> IngestError:

@@ -1,6 +1,6 @@
 """Memory as a contract: one number for a process tree, divided among its consumers, and measured.
 
-`MemoryBudget` says who may hold how much; `PeakMemory` says what was really held. Nothing here
+`MemoryBudget` says who may hold how much; `system.resource_monitor` what was really held. Nothing here
 allocates or limits by itself: the store passes its share to TileDB, and the ingest pool admits tasks by the
 bytes that they declare.
 """
@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.system.processes import groups_with
@@ -91,39 +89,39 @@ def memory_limit(own_groups: str, mounted: Path) -> int:
     return min(limits)
 
 
-def tree_rss_bytes(pid: int | None = None) -> int:
-    """Resident bytes of a process and all its living descendants (shared pages count in each)."""
+def tree_resident_bytes(pid: int | None = None) -> dict[int, int]:
+    """Resident bytes of a process and of all its living descendants, by pid (shared pages count in each)."""
     pid = pid or os.getpid()
     if Path(f"/proc/{pid}/task/{pid}/children").exists():
-        return _rss_of_linux_tree(pid)
+        return _resident_in_linux_tree(pid)
     import psutil
 
-    root = psutil.Process(pid)
-    total = 0
-    for process in [root, *root.children(recursive=True)]:
-        try:
-            total += process.memory_info().rss
-        except psutil.Error:
-            continue  # it ended between being listed and being asked
-    return total
+    found = {}
+    with contextlib.suppress(psutil.Error):
+        root = psutil.Process(pid)
+        for process in [root, *root.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):  # it ended between being listed and being asked
+                found[process.pid] = int(process.memory_info().rss)
+    return found
 
 
-def _rss_of_linux_tree(pid: int) -> int:
+def _resident_in_linux_tree(pid: int) -> dict[int, int]:
     """The same from the kernel's own lists of children: others look at every process of the machine for them,
     1.2 ms where there are a hundred, twenty times a second."""
-    total = 0
+    found: dict[int, int] = {}
     waiting = [pid]
     while waiting:
-        process = f"/proc/{waiting.pop()}"
+        one = waiting.pop()
+        process = f"/proc/{one}"
         try:
-            total += int(_read(f"{process}/statm").split()[1]) * _PAGE_BYTES
+            found[one] = int(_read(f"{process}/statm").split()[1]) * _PAGE_BYTES
             threads = os.listdir(f"{process}/task")
         except (OSError, IndexError):
             continue  # it ended between being listed and being asked
         for thread in threads:
             with contextlib.suppress(OSError):
                 waiting += map(int, _read(f"{process}/task/{thread}/children").split())
-    return total
+    return found
 
 
 def _read(path: str) -> bytes:
@@ -132,48 +130,3 @@ def _read(path: str) -> bytes:
         return os.read(descriptor, 1 << 16)
     finally:
         os.close(descriptor)
-
-
-class PeakMemory:
-    """Context manager that samples the resident memory of this process tree.
-
-    >>> with PeakMemory() as peak:
-    ...     data = bytearray(10_000_000)
-    >>> peak.peak_rss_mb > 0
-    True
-    """
-
-    def __init__(self, interval_s: float = 0.05) -> None:
-        self._interval_s = interval_s
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._peak = 0
-        self._start = 0
-
-    def __enter__(self) -> PeakMemory:
-        self._start = self._peak = tree_rss_bytes()
-        self._thread = threading.Thread(target=self._sample, name="peak-memory", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._peak = max(self._peak, tree_rss_bytes())
-
-    def _sample(self) -> None:
-        while not self._stop.wait(self._interval_s):
-            self._peak = max(self._peak, tree_rss_bytes())
-
-    @property
-    def peak_rss_mb(self) -> float:
-        """Highest resident memory seen, in MiB, the interpreter included."""
-        return round(self._peak / MB, 1)
-
-    @property
-    def grown_mb(self) -> float:
-        """Highest resident memory above the level at entry, in MiB."""
-        return round((self._peak - self._start) / MB, 1)

@@ -17,15 +17,25 @@ from typing import Any
 import numpy as np
 import torch
 
+from radiobject_assets.training.item_errors import transformed
 
-def transformed(transforms: Sequence[Callable[[Any], Any]], item: Any, *key: int) -> Any:
-    """An item after all transforms, whose random choices are a function of `key`."""
+
+def apply_seeded(
+    transforms: Sequence[Callable[[Any], Any]], item: Any, named: Callable[[], str], *key: int
+) -> Any:
+    """An item after all transforms, whose random choices are a function of `key`.
+
+    Parameters
+    ----------
+    named
+        Says which item it is, where a transform fails.
+    """
     if not transforms:
         return item
     with drawn_from(*key) as seed:
         for number, transform in enumerate(transforms):
             _reseed(transform, seed + number)
-            item = transform(item)
+            item = transformed(named, transform, item)
     return item
 
 

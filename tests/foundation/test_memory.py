@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from radiobject_assets.errors import ConfigurationError
-from radiobject_assets.system.memory import MB, MemoryBudget, PeakMemory
+from radiobject_assets.system.memory import MB, MemoryBudget
+from radiobject_assets.system.resource_monitor import ResourceMonitor
 
 
 def test_the_parts_of_a_budget_never_exceed_it() -> None:
@@ -24,6 +25,6 @@ def test_a_budget_too_small_to_work_with_is_refused() -> None:
 
 def test_the_peak_includes_what_child_processes_held() -> None:
     program = "import time; block = bytearray(b'x') * 200_000_000; time.sleep(0.6)"
-    with PeakMemory() as peak:
+    with ResourceMonitor() as peak:
         subprocess.run([sys.executable, "-c", program], check=True)
     assert peak.grown_mb > 180

@@ -32,7 +32,8 @@ from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.ingest import ingest_sources
 from radiobject_assets.ingest.plan import plan_ingest
 from radiobject_assets.system.compute import Compute
-from radiobject_assets.system.memory import MemoryBudget, PeakMemory
+from radiobject_assets.system.memory import MemoryBudget
+from radiobject_assets.system.resource_monitor import ResourceMonitor
 
 FILE_BYTES = 100_000
 NOISE = np.random.default_rng(3).integers(0, 256, FILE_BYTES, dtype=np.uint8).tobytes()
@@ -104,7 +105,7 @@ def test_three_gigabytes_claimed_by_a_small_file_are_refused_before_memory_is_ta
 ) -> None:
     CLAIMS[what](tmp_path)
     plan_ingest(scan([tmp_path]), DatasetSettings())  # what is imported or kept for good is there now
-    with PeakMemory(interval_s=0.002) as peak:
+    with ResourceMonitor(look_s=0.002) as peak:
         (planned,) = plan_ingest(scan([tmp_path]), DatasetSettings()).planned
     assert planned.series.verdict == "quarantined"
     assert planned.series.reason in (Reason.TRUNCATED, Reason.SIZE_MISMATCH)
@@ -112,7 +113,7 @@ def test_three_gigabytes_claimed_by_a_small_file_are_refused_before_memory_is_ta
 
 
 def _ingest(folder: Path, tmp_path: Path) -> Any:
-    with PeakMemory(interval_s=0.01) as peak:
+    with ResourceMonitor(look_s=0.01) as peak:
         report = ingest_sources(
             [folder],
             str(tmp_path / "store"),

@@ -24,7 +24,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from radiobject_assets.store import RadiObject
-from radiobject_assets.system.memory import tree_rss_bytes
+from radiobject_assets.system.memory import tree_resident_bytes
 
 log = logging.getLogger(__name__)
 MB = 1024 * 1024
@@ -133,7 +133,7 @@ def _run(arguments: list[str]) -> tuple[str, float]:
     def watch() -> None:
         while not done.wait(0.02):
             try:
-                peak[0] = max(peak[0], tree_rss_bytes(process.pid) / MB)
+                peak[0] = max(peak[0], sum(tree_resident_bytes(process.pid).values()) / MB)
             except psutil.Error:
                 return
 

@@ -11,12 +11,13 @@ import json
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from radiobject_assets.system.memory import MemoryBudget, PeakMemory
+from radiobject_assets.system.memory import MemoryBudget
+from radiobject_assets.system.resource_monitor import ResourceMonitor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,8 +33,10 @@ class Measurement:
 
     budget: MemoryBudget
     seconds: float = 0.0
-    peak_rss_mb: float = 0.0
+    peak_memory_mb: float = 0.0
     grown_mb: float = 0.0
+    peaks: Mapping[str, float] = field(default_factory=dict)
+    """The most of each figure of a `ResourceSample`."""
 
     @property
     def taken(self) -> dict[str, float]:
@@ -49,10 +52,23 @@ class Measurement:
         return {
             **self.taken,
             "memory": f"{self.grown_mb:.0f} MB for the data, of a budget of {self.budget.total_mb} MB; with "
-            f"interpreters and libraries, which the budget does not count, {self.peak_rss_mb:.0f} MB",
+            f"interpreters and libraries, which the budget does not count, {self.peak_memory_mb:.0f} MB",
             "memory_above_idle_mb": self.grown_mb,
             "memory_budget_mb": self.budget.total_mb,
+            "resources": self._resources(),
         }
+
+    def _resources(self) -> str:
+        """Everything else that was taken, in one line: rarely the trouble, so no plots of their own."""
+        if not self.peaks:
+            return "not measured"
+        gpu = f", GPU {self.peaks['gpu_mb']:.0f} MB" if "gpu_mb" in self.peaks else ""
+        return (
+            f"{self.peaks['cpu_s']:.1f} s of processor time, {self.peaks['open_files']:.0f} open files, "
+            f"{self.peaks['disk_read_mb']:.0f} MB read from disk, {self.peaks['disk_written_mb']:.0f} MB "
+            f"written, {self.peaks['network_mb']:.0f} MB through the network, "
+            f"{self.peaks['shared_memory_mb']:.0f} MB in /dev/shm{gpu}"
+        )
 
 
 @contextmanager
@@ -60,13 +76,14 @@ def measuring(budget: MemoryBudget) -> Iterator[Measurement]:
     """Measure the block: wall time, and the process tree's peak memory."""
     measurement = Measurement(budget)
     started = time.perf_counter()
-    with PeakMemory() as peak:
+    with ResourceMonitor() as peak:
         try:
             yield measurement
         finally:
             measurement.seconds = time.perf_counter() - started
-    measurement.peak_rss_mb = peak.peak_rss_mb
+    measurement.peak_memory_mb = peak.peak_mb
     measurement.grown_mb = peak.grown_mb
+    measurement.peaks = peak.peaks()
 
 
 def table(rows: pd.DataFrame, limit: int = SAMPLE_ROWS) -> dg.TableMetadataValue:

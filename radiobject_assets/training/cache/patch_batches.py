@@ -14,6 +14,7 @@ forkserver workers, since it pickles as its path and maps the files anew.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.training.cache.buffers import BufferPool
 from radiobject_assets.training.cache.cache_reading import PatchBatch, PatchCache
 from radiobject_assets.training.epochs import EpochClock
-from radiobject_assets.training.seeded_transforms import transformed
+from radiobject_assets.training.seeded_transforms import apply_seeded
 
 Batch = dict[str, Any]
 Transform = Callable[[Batch], Batch]
@@ -80,9 +81,13 @@ class PatchCacheDataset(Dataset[Batch]):
             if batch.label is not None:
                 item["label"] = torch.from_numpy(batch.label[i])[None]
             number = int(item["index"])
-            item = transformed(self._transforms, item, self._seed, self._clock.now(number), number)
+            named = partial(self._named, number)
+            item = apply_seeded(self._transforms, item, named, self._seed, self._clock.now(number), number)
             items += item if isinstance(item, list) else [item]
         return items
+
+    def _named(self, index: int) -> str:
+        return f"item {index} ({self.cache.row(index)['obs_id']})"
 
 
 class PatchLoader:
@@ -190,7 +195,8 @@ class PatchLoader:
                 self.cache.will_need(batches[number + 1])
             place = start + number * self.batch_size * self._world_size
             batch = self._tensors(indices)
-            batch = transformed(self._transforms, batch, self._seed, epoch, place, self._rank)
+            named = partial(_batch_of, indices)
+            batch = apply_seeded(self._transforms, batch, named, self._seed, epoch, place, self._rank)
             is_last = number + 1 == n_batches
             place += self.batch_size * self._world_size
             self._reached = (epoch + 1, 0) if is_last else (epoch, place)
@@ -217,6 +223,10 @@ class PatchLoader:
         if label is not None:
             batch["label"] = label[:, None]
         return batch
+
+
+def _batch_of(indices: NDArray[np.int64]) -> str:
+    return f"the batch of items {indices.tolist()}"
 
 
 def process_group() -> tuple[int, int]:

@@ -12,6 +12,9 @@ from torch.utils.data import Dataset
 
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.store import Volume, VolumeCollection
+from radiobject_assets.training.epochs import EpochClock
+from radiobject_assets.training.item_errors import at_item
+from radiobject_assets.training.seeded_transforms import apply_seeded
 from radiobject_assets.training.volumes.label_values import LabelSource, label_values
 from radiobject_assets.training.volumes.subject_groups import as_collections, group_by_subject
 from radiobject_assets.training.volumes.volume_items import label_tensor
@@ -31,7 +34,9 @@ class VolumeCollectionSubjectsDataset(Dataset[Any]):
     labels
         See `label_values`; under `"label"` of the subject.
     transform
-        A TorchIO transform.
+        A TorchIO transform. What it draws is a function of (seed, epoch, subject), whatever process it runs in.
+    seed
+        Of its random choices.
 
     Raises
     ------
@@ -46,13 +51,16 @@ class VolumeCollectionSubjectsDataset(Dataset[Any]):
         collections: VolumeCollection | Sequence[VolumeCollection],
         labels: LabelSource = None,
         transform: Callable[[Any], Any] | None = None,
+        *,
+        seed: int = 0,
     ) -> None:
         _torchio()
         chosen = as_collections(collections)
         self._names = [collection.name for collection in chosen]
         self._groups = group_by_subject(chosen)
         self._labels = label_values(chosen[0], labels)
-        self._transform = transform
+        self._transforms = () if transform is None else (transform,)
+        self._seed, self._clock = seed, EpochClock()
 
     @property
     def collection_names(self) -> list[str]:
@@ -62,15 +70,27 @@ class VolumeCollectionSubjectsDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self._groups)
 
+    def set_epoch(self, epoch: int) -> None:
+        """Random choices are those of `epoch` from now on; without it one begins when a subject comes again."""
+        self._clock.set(epoch)
+
     def __getitem__(self, index: int) -> Any:
         tio = _torchio()
         group = self._groups[index]
-        images = {name: _image(tio, volume) for name, volume in zip(self._names, group, strict=True)}
+
+        def named() -> str:
+            return f"item {index} ({group[0].obs_id or group[0].uri})"
+
+        def read() -> dict[str, Any]:
+            return {name: _image(tio, volume) for name, volume in zip(self._names, group, strict=True)}
+
+        images = at_item(named, read)
         more: dict[str, Any] = {"obs_subject_id": group[0].obs_subject_id or ""}
         if self._labels is not None:
             more["label"] = self._labels[index]
         subject = tio.Subject({**images, **more})
-        return subject if self._transform is None else self._transform(subject)
+        key = (self._seed, self._clock.now(index), index)
+        return apply_seeded(self._transforms, subject, named, *key)
 
     def dry_iter(self) -> list[SimpleNamespace]:
         """The subjects' ids, without reading voxels: `torchio.Queue` counts its patches with this."""

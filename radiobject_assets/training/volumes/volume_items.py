@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from torch.utils.data import Dataset
 from radiobject_assets.errors import ShapeError
 from radiobject_assets.store import Volume, map_on_threads
 from radiobject_assets.training.epochs import EpochClock
+from radiobject_assets.training.item_errors import at_item
 from radiobject_assets.training.sampling import PatchPlace, random_start
-from radiobject_assets.training.seeded_transforms import transformed
+from radiobject_assets.training.seeded_transforms import apply_seeded
 from radiobject_assets.training.volumes.loading import DatasetConfig, LoadingMode
 from radiobject_assets.training.volumes.subject_groups import uniform_shape
 from radiobject_assets.training.volumes.volume_reading import PLANE_AXIS, ReaderPool
@@ -119,7 +121,14 @@ class VolumeItems(Dataset[Item], ABC):
         else:
             items = map_on_threads(lambda pair: self._read(*pair), pairs)
         done = [
-            transformed(self._transforms, item, self._config.seed, epoch, index)
+            apply_seeded(
+                self._transforms,
+                item,
+                partial(_named, index, item["obs_id"]),  # a transform may drop it
+                self._config.seed,
+                epoch,
+                index,
+            )
             for item, (index, epoch) in zip(items, pairs, strict=True)
         ]
         # a transform that crops several times gives a list for an item (MONAI's RandCropByPosNegLabeld)
@@ -134,7 +143,11 @@ class VolumeItems(Dataset[Item], ABC):
         number = int(np.searchsorted(self._ends, index, side="right"))
         part = index - int(self._ends[number - 1]) if number else index
         group = self._groups[number]
-        item = {**self._read_part(group, part, epoch), "idx": number}
+        tensors = at_item(
+            lambda: f"item {index} ({group[0].obs_id or group[0].uri})",
+            lambda: self._read_part(group, part, epoch),
+        )
+        item = {**tensors, "idx": number}
         item["obs_id"] = group[0].obs_id or ""
         item["obs_subject_id"] = group[0].obs_subject_id or ""
         return {**item, **self._more(number)}
@@ -182,6 +195,10 @@ class VolumeItems(Dataset[Item], ABC):
         for channel, volume in enumerate(volumes):
             self._readers.get(volume).image_patch(place, size, image[channel])
         return torch.from_numpy(image)
+
+
+def _named(index: int, obs_id: str) -> str:
+    return f"item {index} ({obs_id})"
 
 
 def label_tensor(labels: NDArray[Any]) -> torch.Tensor:
