@@ -25,7 +25,7 @@ from radiobject_assets.profiling.twin_fit import Fit
 Array = NDArray[np.float32]
 
 _SAME_GRAIN = 0.2
-"""Correlation of the grain from which two images are one: different ones have up to 0.10."""
+"""Correlation of the grain from which two images are one: different ones had up to 0.07."""
 _NO_COMMON_GRAIN = 0.05
 """Below, where both have as much of it, grain is not the same: two scans of one object, say."""
 _MORE_GRAIN = 3.0

@@ -34,7 +34,7 @@ class VolumeCollectionSubjectsDataset(Dataset[Any]):
     labels
         See `label_values`; under `"label"` of the subject.
     transform
-        A TorchIO transform. What it draws is a function of (seed, epoch, subject), whatever process it runs in.
+        A TorchIO transform. What it draws is a function of (seed, epoch, subject), in any process.
     seed
         Of its random choices.
 
@@ -71,7 +71,7 @@ class VolumeCollectionSubjectsDataset(Dataset[Any]):
         return len(self._groups)
 
     def set_epoch(self, epoch: int) -> None:
-        """Random choices are those of `epoch` from now on; without it one begins when a subject comes again."""
+        """Random choices are those of `epoch` from now on; else one begins when a subject comes again."""
         self._clock.set(epoch)
 
     def __getitem__(self, index: int) -> Any:
