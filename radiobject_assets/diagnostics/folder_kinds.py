@@ -137,7 +137,7 @@ IMAGE_IN_TWO_SPLITS = Kind(
     _mend("Take it out of one of the splits: for honest results out of training.", is_safe=False),
 )
 SUBJECT_IN_TWO_SPLITS = Kind(
-    "subject_in_two_splits",
+    "folder_subject_in_two_splits",
     _ERROR,
     "one subject in two splits",
     _LEAK,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from radiobject_assets.diagnostics.findings import Finding
 from radiobject_assets.diagnostics.integrity_rules import arrays_match_rows
 from radiobject_assets.diagnostics.inventory import read_inventory
-from radiobject_assets.diagnostics.snapshot_rules import snapshots_are_whole
+from radiobject_assets.diagnostics.snapshot_rules import SET_ASIDE, snapshots_are_whole
 from radiobject_assets.doctor.examined import Beside, Examined
 from radiobject_assets.doctor.mend_journal import Mended
 from radiobject_assets.errors import StorageError
@@ -81,7 +81,11 @@ def mend_pin(of: Examined, findings: Sequence[Finding]) -> Iterator[Mended]:
             continue
         note = Mended.begin(of.notes, finding)
         tables = of.beside.dataset.tables(of.beside.storage)
-        same = [one for one in list_snapshots(of.store_uri, of.ctx) if one.digest == of.pin.get("digest")]
+        same = [
+            one
+            for one in list_snapshots(of.store_uri, of.ctx)
+            if one.digest == of.pin.get("digest") and not one.name.startswith(SET_ASIDE)
+        ]
         if same:
             content = {**of.pin, "name": same[-1].name, "timestamp_ms": same[-1].timestamp_ms}
             tables.put_text(tables.snapshot, json.dumps(content, indent=2))

@@ -404,7 +404,7 @@ FAULTS: list[tuple[str, Fault, str, str]] = [
     ("totalsegmentator", a_mask_has_another_number, "label_values_differ", "s0003/segmentations/heart"),
     ("totalsegmentator", a_ct_is_in_two_cases, "image_of_two_subjects", "s0005/ct"),
     ("totalsegmentator", a_mask_has_no_bytes, "refused_empty_file", "s0003/segmentations/heart"),
-    ("decathlon", a_case_is_in_both_parts, "subject_in_two_splits", "imagesTs/TRUNK_003"),
+    ("decathlon", a_case_is_in_both_parts, "folder_subject_in_two_splits", "imagesTs/TRUNK_003"),
     ("decathlon", a_test_case_is_a_copy, "image_in_two_splits", "imagesTs/TRUNK_021"),
     ("decathlon", a_value_was_not_declared, "label_values_differ", "labelsTr/TRUNK_003"),
     ("decathlon", the_database_field_has_a_name, "text_identifiers", "imagesTr/TRUNK_003"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.diagnostics.snapshot_rules import SET_ASIDE
 from radiobject_assets.errors import NotMadeYetError
 from radiobject_assets.platform.arrivals.arrival_table import ArrivalTable
 from radiobject_assets.platform.assets import asset_pages
@@ -116,10 +117,16 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
                 found = {key for name in names for key in unsound(tables, name)}
                 distrusted = sorted(found | (set(failed) - shared))
                 ensure_store(uri, ctx=storage.ctx)
-                earlier = list_snapshots(uri, ctx=storage.ctx)
+                named = list_snapshots(uri, ctx=storage.ctx)
+                # what doctor set aside is kept there, and is nothing to train on
+                earlier = [one for one in named if not one.name.startswith(SET_ASIDE)]
                 _, digest = describe_state(uri, None, storage.ctx)
-                is_new = not earlier or earlier[-1].digest != digest
-                made = create_snapshot(uri, _next_name(earlier), ctx=storage.ctx) if is_new else earlier[-1]
+                is_new = (
+                    not earlier
+                    or earlier[-1].digest != digest
+                    or not _has_arrays_of_today(uri, earlier[-1].name, storage)
+                )
+                made = create_snapshot(uri, _next_name(named), ctx=storage.ctx) if is_new else earlier[-1]
                 note = SnapshotNote(
                     made.name, int(made.timestamp_ms), made.digest, dict(made.counts), tuple(distrusted)
                 )
@@ -160,6 +167,17 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
             )
 
     return snapshot
+
+
+def _has_arrays_of_today(uri: str, snapshot: str, storage: StorageResource) -> bool:
+    """Whether a snapshot of the same content names the same arrays: they may be laid out or written anew."""
+    from radiobject_assets.diagnostics.inventory import read_inventory
+
+    then, now = (
+        set(read_inventory(uri, columns=[], snapshot=name, ctx=storage.ctx)["volume"])
+        for name in (snapshot, None)
+    )
+    return then == now
 
 
 def _told(kept: "KeptSnapshot", tables: WorkingTables) -> dict[str, Any]:
