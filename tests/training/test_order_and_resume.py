@@ -91,6 +91,17 @@ def test_other_ranks_go_on_with_what_is_left_of_an_epoch(cache, batch_size, rank
     assert set().union(*together) >= set().union(*batches[1:])
 
 
+def test_a_rest_that_is_smaller_than_a_batch_ends_its_epoch(cache):
+    loader = patch_loader(cache, batch_size=6, seed=2, drop_last=True)
+    batches = iter(loader)
+    next(batches), next(batches)
+    larger = patch_loader(cache, batch_size=9, seed=2, drop_last=True)
+    larger.load_state_dict(loader.state_dict())
+    assert [batch["index"] for batch in larger] == []
+    assert larger.state_dict()["epoch"] == 1
+    assert len(list(larger)) == 2
+
+
 def test_a_state_of_another_cache_or_seed_is_refused(cache):
     state = patch_loader(cache, seed=1).state_dict()
     with pytest.raises(ConfigurationError, match="another seed"):

@@ -377,6 +377,33 @@ def test_no_flipped_bit_in_the_small_files_gives_other_patches(cohort, tmp_path)
         (info.path / name).write_bytes(sound)
 
 
+@pytest.mark.parametrize("content", [None, b"{}", b"", b"\xff"])
+def test_a_cache_that_was_removed_in_part_is_built_again(cohort, tmp_path, content):
+    info = build(cohort, tmp_path / "out")
+    (info.path / "meta.json").unlink()
+    if content is not None:
+        (info.path / "meta.json").write_bytes(content)
+    with pytest.raises(DamagedCacheError):
+        PatchCache(info.path)
+    again = build(cohort, tmp_path / "out", snapshot="v1")
+    assert (again.path, again.reused) == (info.path, False)
+    assert_true(PatchCache(again.path), cohort)
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == [info.path.name]
+
+
+def test_a_second_builder_leaves_the_cache_that_somebody_trains_on(cohort, tmp_path):
+    snapshot = cohort.snapshot()
+    readers = []
+
+    def another_is_first(done: int, total: int) -> None:
+        if not readers:
+            readers.append(PatchCache(build(cohort, tmp_path / "out", snapshot=snapshot).path))
+
+    second = build(cohort, tmp_path / "out", snapshot=snapshot, on_progress=another_is_first)
+    assert second.path == readers[0].path
+    assert_true(readers[0], cohort)  # maps its shards only now
+
+
 def test_a_cache_that_cannot_be_read_now_is_left_as_it_is(cohort, tmp_path):
     """The limit of open files, as a login shell has it, and more shards than that."""
     info = build(cohort, tmp_path / "out", shard_bytes=1)

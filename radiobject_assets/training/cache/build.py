@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +39,7 @@ from radiobject_assets.system.folders import sync_path
 from radiobject_assets.system.memory import MemoryBudget
 from radiobject_assets.training.alignment import patch_affine
 from radiobject_assets.training.cache.cache_format import (
+    FOLDER_PREFIX,
     INDEX_FILE,
     INDEX_SCHEMA,
     META_FILE,
@@ -166,12 +168,13 @@ def build_patch_cache(
     target = Path(out_dir) / _folder_name(address)
     if not planned and not allow_empty:
         raise _without_patches(left_out, patches)
+    there = _identity(target)
     found, damaged = _existing(target)
     if found is not None and not damaged:
         os.utime(target / META_FILE)  # it is the latest again: eviction goes by that
         point_to(target, snapshot)
         return _info(found, reused=True, cut=0, left_out=left_out)
-    with _publishing(target) as folder:
+    with _publishing(target, there) as folder:
         with ShardWriter(folder, patches.size_voxels, shard_bytes) as writer:
             sound = {volume.key for volume in planned} - damaged
             older = take_over(sound, target.parent, folder, sampling_of(patches), writer)
@@ -225,7 +228,7 @@ def cache_to_build(
 
 
 def _folder_name(address: str) -> str:
-    return f"patches-{address[:16]}"
+    return f"{FOLDER_PREFIX}{address[:16]}"
 
 
 def _plan(
@@ -268,15 +271,33 @@ def _existing(target: Path) -> tuple[PatchCache | None, set[str]]:
 
 
 @contextlib.contextmanager
-def _publishing(target: Path) -> Iterator[Path]:
-    """A staging folder that becomes `target`; a damaged cache that is there makes room for it, at the end."""
-    aside = target.with_name(f".{target.name}.damaged")
-    with unpublished_folder(target) as folder:
-        yield folder
-        if target.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-            target.rename(aside)
-    shutil.rmtree(aside, ignore_errors=True)  # of a builder that was killed here, too
+def _publishing(target: Path, damaged: tuple[int, int] | None) -> Iterator[Path]:
+    """A staging folder that becomes `target`; the damaged cache that was found there makes room at the end.
+
+    Whatever another builder has put there meanwhile stays: somebody may be reading it.
+    """
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.damaged")
+    for left in target.parent.glob(f".{target.name}.*.damaged"):  # of a builder that was killed here
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        with unpublished_folder(target) as folder:
+            yield folder
+            if damaged is not None and _identity(target) == damaged:
+                target.rename(aside)
+    except BaseException:
+        if aside.exists() and not target.exists():
+            aside.rename(target)  # most of its patches are sound
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Which folder it is; None where there is none."""
+    try:
+        there = folder.stat()
+    except FileNotFoundError:
+        return None
+    return there.st_dev, there.st_ino
 
 
 def _without_patches(left_out: list[LeftOut], patches: PatchesConfig) -> ConfigurationError:

@@ -37,6 +37,7 @@ from radiobject_assets.training.pairing import LINEAGE_COLUMNS, VolumeRow
 FORMAT = "radiobject-assets/patch-cache"
 FORMAT_VERSION = 2
 META_FILE, INDEX_FILE = "meta.json", "index.parquet"
+FOLDER_PREFIX = "patches-"
 HEADER_BYTES = 4096
 """Bytes before the first patch of a shard: one page, so that patches can be read ahead page by page."""
 
@@ -110,6 +111,10 @@ class CacheMeta:
         try:
             text = (path / META_FILE).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
+            if path.is_dir() and path.name.startswith(
+                FOLDER_PREFIX
+            ):  # removed in part, by whoever was killed
+                raise DamagedCacheError(f"{path / META_FILE}: is missing; {REPAIR}") from None
             message = f"{path}: there is no patch cache; `build_patch_cache` makes one"
             raise StorageError(message) from None
         except OSError as error:
@@ -121,7 +126,7 @@ class CacheMeta:
             kind, version = content.pop("format", None), content.pop("format_version", None)
         except (ValueError, AttributeError, TypeError, KeyError):
             raise damaged from None
-        if kind != FORMAT and said is None:
+        if kind != FORMAT and said is None and not path.name.startswith(FOLDER_PREFIX):
             raise StorageError(f"{path}: {META_FILE} is not that of a patch cache")
         if said is None and isinstance(version, int) and version != FORMAT_VERSION:
             raise _of_another_format(path, version)

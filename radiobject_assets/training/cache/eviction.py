@@ -35,7 +35,10 @@ def evict_caches(caches: Collection[Path]) -> int:
     freed = 0
     for cache in caches:
         freed += sum(file.stat().st_size for file in cache.iterdir() if file.stat().st_nlink == 1)
-        # a cache that was removed in part is none: what says that it is one goes first
-        (cache / META_FILE).unlink(missing_ok=True)
-        shutil.rmtree(cache)
+        # a cache that was removed in part is none: it loses its name first
+        gone = cache.with_name(f".{cache.name}.evicted")
+        for left in cache.parent.glob(".*.evicted"):  # of whoever was killed here
+            shutil.rmtree(left, ignore_errors=True)
+        cache.rename(gone)
+        shutil.rmtree(gone)
     return freed

@@ -189,7 +189,9 @@ class PatchLoader:
         epoch, start, n_batches = self._epoch, self._start, len(self)
         order = self.order(epoch, start)
         batches = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(n_batches)]
-        self._epoch, self._start, self._reached = epoch + 1, 0, (epoch, start)
+        self._epoch, self._start = epoch + 1, 0
+        # of a rest that is smaller than one batch nothing comes: it is at its end
+        self._reached = (epoch, start) if n_batches else (epoch + 1, 0)
         for number, indices in enumerate(batches):
             if number + 1 < n_batches:
                 self.cache.will_need(batches[number + 1])
