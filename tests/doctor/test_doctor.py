@@ -236,6 +236,7 @@ def test_writers_at_work_lose_nothing(home: Path) -> None:
     assert {obs_id for _, obs_id in after} >= set(written)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_tried_alone_and_the_rest_go_on() -> None:
     tasks = [damage.Dies(), damage.Lives(), damage.Lives()]
     results = dict(attempts(tasks, MemoryBudget(2048), Compute(workers=2)))  # type: ignore[arg-type]

@@ -99,6 +99,7 @@ def test_a_corrupted_arrival_does_not_stop_the_others(home: Path) -> None:
     assert ct_subjects(home) == ["phantom-002"]
 
 
+@pytest.mark.slow
 def test_a_file_added_later_makes_only_its_arrival_run_again(home: Path) -> None:
     add(home, 1)
     add(home, 2)
@@ -210,6 +211,7 @@ def test_a_lost_table_or_instance_repeats_no_voxel_work(home: Path) -> None:
     assert ct_tokens(home) == tokens
 
 
+@pytest.mark.slow
 def test_a_damaged_volume_is_found_kept_out_of_the_splits_and_written_anew(home: Path) -> None:
     add(home, 1)
     add(home, 2)
@@ -319,6 +321,7 @@ def _dicom_of(folder: Path, modality: str) -> list[Path]:
     return found
 
 
+@pytest.mark.slow
 def test_labels_without_their_image_are_quarantined_with_a_reason(home: Path) -> None:
     add(home, 1)
     for path in _dicom_of(home / "landing" / "late-001", "CT"):

@@ -88,6 +88,7 @@ def test_eight_lines_of_yaml_are_a_data_set(project: Path, environment: dict[str
     assert "defs.yaml:7" in wrong.stdout + wrong.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_two_components_are_two_data_sets_of_one_project(project: Path, environment: dict[str, str]) -> None:
     first = project / "src" / "chest" / "defs" / "radiology" / "defs.yaml"

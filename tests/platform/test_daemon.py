@@ -205,6 +205,7 @@ def assert_all_is_there_once(platform: Served, instance: dg.DagsterInstance, arr
     assert collection.verify() == []
 
 
+@pytest.mark.slow
 def test_whatever_is_killed_every_arrival_is_taken_in_once(tmp_path: Path) -> None:
     with served(tmp_path) as (platform, instance):
         for number in range(4):

@@ -19,7 +19,7 @@ SHAPE = (48, 48, 24)
 COMMAND = "import sys; from radiobject_assets.cli.app import main; sys.argv[0] = 'radiobject-assets'; main()"
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("ending", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_an_ended_demo_leaves_nothing_half_visible_and_is_completed_by_the_next(
     tmp_path: Path, ending: signal.Signals
 ) -> None:

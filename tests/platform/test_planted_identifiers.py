@@ -222,6 +222,7 @@ def _without_paths(record: str) -> str:
     return json.dumps({key: value for key, value in json.loads(record).items() if key not in paths})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("secret")
 def test_the_command_line_tells_pseudonyms_only(tmp_path: Path) -> None:
     arrival = hostile_arrival(tmp_path / "in", patient_id=WORD)

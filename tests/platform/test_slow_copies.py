@@ -68,6 +68,7 @@ def test_a_slow_copy_is_taken_in_once_and_whole(zone: LandingZone, source: Path)
     assert watched(zone, copying) == [N_FILES]
 
 
+@pytest.mark.slow
 def test_a_marker_that_is_copied_in_the_middle_of_the_rest_does_not_speak_for_it(
     zone: LandingZone, source: Path
 ) -> None:
@@ -106,6 +107,7 @@ def test_an_archive_that_is_unpacked_in_place(zone: LandingZone, source: Path, t
     assert watched(zone, [sys.executable, "-c", unpacking, packed, str(zone.path / "drop")]) == [N_FILES]
 
 
+@pytest.mark.slow
 def test_an_archive_that_grows(zone: LandingZone, source: Path, tmp_path: Path) -> None:
     packed = shutil.make_archive(str(tmp_path / "drop"), "zip", source)
     growing = (
@@ -118,6 +120,7 @@ def test_an_archive_that_grows(zone: LandingZone, source: Path, tmp_path: Path) 
     assert watched(zone, [sys.executable, "-c", growing, packed, str(zone.path / "drop.zip")]) == [1]
 
 
+@pytest.mark.slow
 def test_one_large_file_that_grows_in_a_folder(zone: LandingZone) -> None:
     (zone.path / "drop").mkdir()
     growing = (
