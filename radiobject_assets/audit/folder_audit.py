@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from radiobject_assets.audit.folder_contents import FolderContents, contents_of
-from radiobject_assets.audit.folder_layout import layout_of, settings_of_layout
+from radiobject_assets.audit.folder_layout import layout_of_names, settings_of_layout
 from radiobject_assets.audit.folder_rules import FOLDER_RULES
 from radiobject_assets.audit.folder_view import (
     AuditedSeries,
@@ -87,7 +87,7 @@ def audit_folder(
         raise IngestError(f"{folder}: holds no files; name a folder with DICOM or NIfTI")
     names = tuple(sorted({name_below(path, folder) for path in (*find_files(folder), *_members(found))}))
     told_names = [nifti.told_name for nifti in found.niftis]
-    layout = layout_of(told_names)
+    layout = layout_of_names(told_names)
     settings = settings_of_layout(layout, told_names)
     items = [
         AuditedSeries(planned, series_name(planned.series, folder), splits_of(planned.series, folder))

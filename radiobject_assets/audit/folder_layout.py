@@ -30,7 +30,7 @@ def split_of(name: str) -> str:
     return found[-1] if found else ""
 
 
-def layout_of(names: Sequence[str]) -> str | None:
+def layout_of_names(names: Sequence[str]) -> str | None:
     """The layout (`dataset.layouts`) of volumes in files of their own, by their paths; None for no names."""
     if not names:
         return None

@@ -182,7 +182,7 @@ HEADER_IDENTIFIERS = Kind(
     _PERSON,
     _mend(
         "De-identify before the files leave the hospital. `ingest` keeps none of these; for ids set "
-        "`subjects: {{key: pseudonym}}` in dataset.yaml."
+        "`subjects.key: pseudonym` in dataset.yaml."
     ),
 )
 NAME_IDENTIFIERS = Kind(

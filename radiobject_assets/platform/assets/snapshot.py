@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.diagnostics.snapshot_rules import SET_ASIDE
 from radiobject_assets.errors import NotMadeYetError
 from radiobject_assets.platform.arrivals.arrival_table import ArrivalTable
 from radiobject_assets.platform.assets import asset_pages
@@ -104,6 +103,7 @@ def build_dataset(settings: DatasetSettings) -> dg.AssetsDefinition:
         memory: MemoryBudgetResource,
     ) -> dg.MaterializeResult[None]:
         from radiobject_assets.curation.kept import keep_snapshot, renew_manifests
+        from radiobject_assets.diagnostics.snapshot_rules import SET_ASIDE
         from radiobject_assets.store import create_snapshot, describe_state, ensure_store, list_snapshots
 
         with shielded(dataset.work.root):
