@@ -77,8 +77,7 @@ def _clear_objects(
     there = {found.key for found in zone.objects.beginning_with(arrival.source)}
     by_hand = 0
     for path in copies:
-        archive = is_archive(arrival.source)
-        name = arrival.source if archive else arrival.source + path.relative_to(arrival.place).as_posix()
+        name = zone.object_of(arrival, path)
         if name in there:
             zone.objects.remove(name)
             there.discard(name)

@@ -33,11 +33,14 @@ from radiobject_assets.landing.local_zone import (
 )
 from radiobject_assets.store import S3Object, S3Objects
 from radiobject_assets.system.durable_files import write_whole
+from radiobject_assets.system.locks import file_lock
+from radiobject_assets.system.temporary import temporary_folder
 
 _AT_ONCE = 8
 _SPARE_DISK_BYTES = 256 << 20
 _MANIFEST = "copied.json"
 _FILES = "files"
+_LOCK = "copying.lock"
 # A run that reads a copy looks at its manifest first: what was looked at lately is not removed.
 _IN_USE_S = 3600.0
 
@@ -138,6 +141,37 @@ class S3LandingZone(Landing):
             It can't be read, or is larger than the work area may be.
         """
         arrival = one if isinstance(one, Arrival) else self.find(one)
+        # another process that copies it would take away what this one has copied
+        with file_lock(self.area / arrival.key / _LOCK, make_folders=True):
+            return self._fetch(arrival)
+
+    @contextmanager
+    def fetched(self, arrival: Arrival) -> Iterator[Arrival]:
+        """See `Landing`; in a place of its own, for a run may be reading, or making, the copy in the area."""
+        with temporary_folder() as own:
+            yield replace(self, area=own).fetch(arrival)
+
+    def object_of(self, arrival: Arrival, copy: Path) -> str | None:
+        """Key of the object that a file is a copy of, in whichever area; None if the file is no copy."""
+        if arrival.packed:
+            return arrival.source
+        parts = copy.parts
+        ends = (n for n in range(2, len(parts)) if parts[n - 2 : n] == (arrival.key, _FILES))
+        end = next(ends, None)
+        return None if end is None else arrival.source + "/".join(parts[end:])
+
+    def held(self, one: str | Arrival) -> Arrival:
+        """The arrival's copy as it is, whatever the bucket says by now; copied only if there is none."""
+        key = one.key if isinstance(one, Arrival) else one
+        manifest = self.area / key / _MANIFEST
+        there = _Copy.read(manifest)
+        if there is None:
+            return self.fetch(one)
+        manifest.touch()
+        place = there.place(self.area / key / _FILES)
+        return Arrival(key, place, there.source, is_archive(there.source), self.number)
+
+    def _fetch(self, arrival: Arrival) -> Arrival:
         key = arrival.key
         objects = dict(self._own(arrival, self.objects.beginning_with(arrival.source)))
         names = _local_names(list(objects))
@@ -164,28 +198,6 @@ class S3LandingZone(Landing):
             folder.mkdir(parents=True, exist_ok=True)
         made.write(manifest)
         return replace(arrival, place=made.place(folder))
-
-    @contextmanager
-    def fetched(self, arrival: Arrival) -> Iterator[Arrival]:
-        """See `Landing`; a copy that was there before stays."""
-        folder = self.area / arrival.key
-        was_there = folder.exists()
-        try:
-            yield self.fetch(arrival)
-        finally:
-            if not was_there:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def held(self, one: str | Arrival) -> Arrival:
-        """The arrival's copy as it is, whatever the bucket says by now; copied only if there is none."""
-        key = one.key if isinstance(one, Arrival) else one
-        manifest = self.area / key / _MANIFEST
-        there = _Copy.read(manifest)
-        if there is None:
-            return self.fetch(one)
-        manifest.touch()
-        place = there.place(self.area / key / _FILES)
-        return Arrival(key, place, there.source, is_archive(there.source), self.number)
 
     def _arrival(self, name: str, source: str, packed: bool) -> Arrival:
         key = arrival_key(name, self.settings.trusted_names, self.name)

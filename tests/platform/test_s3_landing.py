@@ -127,6 +127,28 @@ def test_a_copy_follows_its_objects_and_leads_nowhere(zone: S3LandingZone, tmp_p
         zone.fetch("absent")
 
 
+def test_a_look_at_an_arrival_leaves_the_copy_that_a_run_reads(zone: S3LandingZone) -> None:
+    put(zone, "one/a/IM1")
+    arrival = zone.find("one")
+    with zone.fetched(arrival) as looked_at:
+        read = zone.fetch(arrival).place
+        assert zone.object_of(arrival, looked_at.place / "a/IM1") == "one/a/IM1"
+    assert not looked_at.place.exists()
+    assert [path.name for path in read.rglob("IM*")] == ["IM1"]
+    assert zone.object_of(arrival, read / "a/IM1") == "one/a/IM1"
+    assert zone.object_of(arrival, zone.area / "IM1") is None
+
+
+def test_two_that_copy_the_same_arrival_both_have_all_of_it(zone: S3LandingZone) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: put(zone, f"one/IM{number:03d}"), range(150)))
+
+        def copied(_: int) -> int:
+            return sum(path.is_file() for path in zone.fetch("one").place.iterdir())
+
+        assert list(pool.map(copied, range(3))) == [150, 150, 150]
+
+
 def test_copies_make_room_for_each_other_and_keep_to_the_bound(zone: S3LandingZone) -> None:
     small = zone.settings.model_copy(update={"copy_limit_gb": 3e-6})  # some 3,200 bytes
     bounded = S3LandingZone(small, zone.objects, zone.area)
