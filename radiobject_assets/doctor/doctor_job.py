@@ -9,11 +9,12 @@ from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
 from radiobject_assets.platform.assets.materialization_metadata import table
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.privacy import shielded
+from radiobject_assets.platform.automation.schedules import DOCTOR_JOB
 from radiobject_assets.platform.automation.sensors import data_set_of
 from radiobject_assets.platform.own_names import own_name, with_own_resources
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 
-DOCTOR_JOB, DOCTOR_WEEKLY = "doctor", "doctor_weekly"
+DOCTOR_WEEKLY = "doctor_weekly"
 _SHOWN = ("kind", "severity", "about", "problem", "evidence", "mend", "id")
 
 

@@ -20,6 +20,8 @@ from radiobject_assets.diagnostics.findings import Finding, Report
 from radiobject_assets.store import MissingError, Storage
 
 FOLDER = "doctor/mends"
+DOCTOR_LOCK = "doctor/lock"
+"""Held by who mends. On S3 nothing is exclusive."""
 Stage = Literal["begun", "withdrawn", "mended", "left"]
 
 

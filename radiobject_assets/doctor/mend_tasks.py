@@ -73,6 +73,8 @@ class Remake:
     notes: Storage
     config: RadiObjectConfig
     decoded_bytes: int
+    refuse_forgotten: bool
+    """As `subjects.refuse_forgotten`: nobody who is forgotten meanwhile is brought back."""
 
     @property
     def needed_bytes(self) -> int:
@@ -111,6 +113,7 @@ class Remake:
             self.store_uri,
             collections=[self.collection],
             anew={(self.collection, self.obs_id)},
+            refuse_forgotten=self.refuse_forgotten,
             budget=budget,
             compute=Compute(workers=1),
         )

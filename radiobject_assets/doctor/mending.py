@@ -30,7 +30,7 @@ from radiobject_assets.doctor.deletions import delete_by_name
 from radiobject_assets.doctor.derived_mends import mend_derived
 from radiobject_assets.doctor.examination import EXAMINATION
 from radiobject_assets.doctor.examined import Examined
-from radiobject_assets.doctor.mend_journal import Mended, read_journal
+from radiobject_assets.doctor.mend_journal import DOCTOR_LOCK, Mended, read_journal
 from radiobject_assets.doctor.mend_tasks import Remake, attempts
 from radiobject_assets.doctor.snapshot_mends import mend_pin, mend_snapshots
 from radiobject_assets.doctor.source_plans import FolderPlans, LandingPlans, SourcePlans
@@ -124,7 +124,7 @@ def mend(
     done = MendsDone()
     _known(options.delete, findings)
     try:
-        with of.notes.lock("doctor/lock", wait_s=0):
+        with of.notes.lock(DOCTOR_LOCK, wait_s=0):
             _close_notes(of, findings)
             named = [one for one in findings if f"{one.kind.code}:{one.id}" in options.delete]
             for finding in named:
@@ -336,6 +336,7 @@ def _remake(
         of.notes,
         config,
         planned.series.decoded_bytes,
+        of.settings.subjects.refuse_forgotten,
     )
 
 

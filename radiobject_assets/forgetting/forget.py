@@ -15,6 +15,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from radiobject_assets.archives.staged_files import remove_staged
 from radiobject_assets.curation.kept import renew_manifests
 from radiobject_assets.curation.sheet_of_state import SHEET
 from radiobject_assets.diagnostics.inventory import read_inventory
-from radiobject_assets.errors import ConfigurationError, StorageError
+from radiobject_assets.doctor.mend_journal import DOCTOR_LOCK
+from radiobject_assets.errors import ConfigurationError, LockedError, StorageError
 from radiobject_assets.forgetting.cached_patches import caches_with, remove_caches
 from radiobject_assets.forgetting.dagster_events import (
     remove_history,
@@ -46,7 +48,8 @@ from radiobject_assets.ingest.refused import files_of_subjects, set_apart
 from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow, ArrivalTable
 from radiobject_assets.platform.arrivals.shared_runs import partition_of
 from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key
-from radiobject_assets.platform.automation.schedules import STANDING_JOB, UPKEEP_JOB
+from radiobject_assets.platform.automation.probe_after_failure import PROBE_JOB
+from radiobject_assets.platform.automation.schedules import DOCTOR_JOB, STANDING_JOB, UPKEEP_JOB
 from radiobject_assets.platform.own_names import own_name
 from radiobject_assets.resources import DatasetResource, StorageResource
 from radiobject_assets.store import (
@@ -170,12 +173,25 @@ def forget_person(
     Raises
     ------
     ConfigurationError
-        A run is working on an arrival of theirs: wait for it, then forget once more.
+        A run is working on an arrival of theirs, or a doctor on the data set: wait for it, then forget once
+        more.
     StorageError
         Something can't be removed, or is still found afterwards; or arrivals that are not taken in can't be
         read. The same call goes on.
     """
-    tell = on_step or (lambda step: None)
+    with ExitStack() as held:
+        try:
+            lock = house.dataset.tables(house.storage).storage.lock(DOCTOR_LOCK, wait_s=0)
+            held.enter_context(lock)
+        except LockedError:
+            raise ConfigurationError(
+                "a doctor is mending the data set, and may take the person in anew; wait for it, then forget "
+                "once more"
+            ) from None
+        return _forget(house, mark, landing, own_run, on_step or (lambda step: None))
+
+
+def _forget(house: House, mark: str, landing: bool, own_run: str, tell: OnStep) -> Forgotten:
     uri, ctx = house.dataset.config.store_uri, house.storage.ctx
     ensure_store(uri, ctx=ctx)
     tables, work = house.dataset.tables(house.storage), house.dataset.work.root
@@ -262,7 +278,8 @@ def _wait_for_nobody(house: House, journal: Journal, own_run: str) -> None:
     if house.instance is None:
         return
     config = house.dataset.config
-    names = (STANDING_JOB, UPKEEP_JOB)  # the latter writes profiles
+    # upkeep writes profiles; a doctor may take a volume in anew; a probe writes what failed
+    names = (STANDING_JOB, UPKEEP_JOB, DOCTOR_JOB, PROBE_JOB)
     jobs = [*names, *(own_name(config.beside_others(), one) for one in names if config.name)]
     late = [asset_key(config, name) for name in _OF_ALL_ARRIVALS]
     partitions = _partitions(house, journal.arrivals)

@@ -91,6 +91,7 @@ def run_ingest(
     present: Collection[str] | None = None,
     holders: Holders = lambda collection: {},
     anew: Collection[tuple[str, str]] = (),
+    refuse_forgotten: bool = True,
     budget: MemoryBudget,
     compute: Compute,
     on_progress: OnProgress | None = None,
@@ -111,6 +112,8 @@ def run_ingest(
     anew
         Volumes, by collection and id, that are written anew although their files have not changed: what is
         stored of them is damaged. It is replaced in one commit.
+    refuse_forgotten
+        As `subjects.refuse_forgotten`: who is forgotten while their files are read does not come in.
     budget, compute
         Memory for voxels in flight, and the processes that decode.
 
@@ -140,7 +143,7 @@ def run_ingest(
             batch = [planned for planned in selected if planned.is_labels == labels]
             if not batch:
                 continue
-            run = _Phase(plan, store_uri, uris, batch, budget, compute, present, anew)
+            run = _Phase(plan, store_uri, uris, batch, budget, compute, present, anew, refuse_forgotten)
             run.go(outcomes, _Progress(on_progress, len(outcomes), len(selected)))
             if not labels:
                 left_behind = run.left_behind(outcomes)
@@ -209,8 +212,10 @@ class _Phase:
         compute: Compute,
         present: Collection[str] | None = None,
         anew: Collection[tuple[str, str]] = (),
+        refuse_forgotten: bool = True,
     ) -> None:
         self._anew = anew
+        self._refuse_forgotten = refuse_forgotten
         self._plan = plan
         self._store_uri = store_uri
         self._uris = uris
@@ -364,9 +369,20 @@ class _Phase:
                 continue
             # If this fails the arrays stay, since the rows may be there all the same; those that no row names
             # are vacuumed.
-            commit_volumes(self._uris[name], [staged for _, staged, _ in waiting], with_subjects=True)
-            for planned, _, done in waiting:
-                outcomes[planned.series] = done
+            refused = commit_volumes(
+                self._uris[name],
+                [staged for _, staged, _ in waiting],
+                with_subjects=True,
+                refuse_forgotten=self._refuse_forgotten,
+            )
+            discard_staged(self._uris[name], refused)
+            gone = {staged.token for staged in refused}
+            for planned, staged, done in waiting:
+                outcomes[planned.series] = (
+                    planned.quarantined(Reason.SUBJECT_FORGOTTEN, "somebody who was forgotten meanwhile")
+                    if staged.token in gone
+                    else done
+                )
 
     def _discard(self) -> None:
         for name, waiting in self._staged.items():

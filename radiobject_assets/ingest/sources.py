@@ -70,7 +70,10 @@ def ingest_sources(
         found = without_refused(found, dataset, "", refused)
         start_decoders(found.instances, budget, compute)
         plan = plan_ingest(found, dataset, known_images=images_for_labels(store_uri, found))
-    report = run_ingest(plan, store_uri, budget=budget, compute=compute, on_progress=on_progress)
+    refuse = dataset.subjects.refuse_forgotten
+    report = run_ingest(
+        plan, store_uri, refuse_forgotten=refuse, budget=budget, compute=compute, on_progress=on_progress
+    )
 
     def again(labels: Sequence[WaitingLabels]) -> tuple[IngestPlan, IngestReport]:
         files = {name for one in labels for name in one.files}
@@ -78,7 +81,7 @@ def ingest_sources(
         found = without_refused(release.scan(scan(on_disk)), dataset, "", refused)
         plan = plan_ingest(found, dataset, known_images=images_for_labels(store_uri, found))
         plan = replace(plan, planned=tuple(p for p in plan.planned if not files.isdisjoint(files_of(p))))
-        return plan, run_ingest(plan, store_uri, budget=budget, compute=compute)
+        return plan, run_ingest(plan, store_uri, refuse_forgotten=refuse, budget=budget, compute=compute)
 
     doubts = doubtful_subjects((nifti.told_name for nifti in found.niftis), dataset.subjects)
     report = replace(report, doubts=doubts)

@@ -18,7 +18,8 @@ import dagster as dg
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
 from radiobject_assets.platform.automation.archive_sensor import FETCH_JOB
-from radiobject_assets.platform.automation.schedules import STANDING_JOB, UPKEEP_JOB
+from radiobject_assets.platform.automation.probe_after_failure import PROBE_JOB
+from radiobject_assets.platform.automation.schedules import DOCTOR_JOB, STANDING_JOB, UPKEEP_JOB
 from radiobject_assets.platform.automation.sensors import ARRIVAL_JOB, FOLLOW_UP_SENSOR, data_set_of
 from radiobject_assets.platform.dagster_internals import DagsterEventType, event_tables, shrink
 from radiobject_assets.platform.own_names import own_name, with_own_resources
@@ -34,7 +35,7 @@ _PORTION = timedelta(days=1)
 _CLOCKS_DIFFER = timedelta(hours=1)
 _NIGHT_S = 3600.0
 """A night goes no further than so long after its start: what is left comes with the next ones."""
-_JOBS = (ARRIVAL_JOB, STANDING_JOB, UPKEEP_JOB, HISTORY_JOB, FETCH_JOB)
+_JOBS = (ARRIVAL_JOB, STANDING_JOB, UPKEEP_JOB, HISTORY_JOB, FETCH_JOB, DOCTOR_JOB, PROBE_JOB)
 _PICTURE = "data:image/"
 _WHOLE_PICTURE = re.compile(r"!\[[^\]]*\]\(" + re.escape(_PICTURE) + r"[a-z]+;base64,[A-Za-z0-9+/=]*\)")
 _INSTEAD = "The picture is in the work folder."

@@ -26,6 +26,14 @@ from .format.deletion import (
     delete_subjects as delete_subjects,
     subjects_in_files as subjects_in_files,
 )
+from .format.forgotten import (
+    FORGOTTEN_MARK as FORGOTTEN_MARK,
+    ForgottenSubjects as ForgottenSubjects,
+    allow_again as allow_again,
+    forgetting_key as forgetting_key,
+    forgotten_subjects as forgotten_subjects,
+    note_forgotten as note_forgotten,
+)
 from .format.housekeeping import (
     Untidy as Untidy,
     untidiness as untidiness,
@@ -92,14 +100,6 @@ from .names import (
 )
 from .objects.dataframe import (
     Dataframe as Dataframe,
-)
-from .objects.forgotten import (
-    FORGOTTEN_MARK as FORGOTTEN_MARK,
-    ForgottenSubjects as ForgottenSubjects,
-    allow_again as allow_again,
-    forgetting_key as forgetting_key,
-    forgotten_subjects as forgotten_subjects,
-    note_forgotten as note_forgotten,
 )
 from .objects.indexing import (
     Index as Index,

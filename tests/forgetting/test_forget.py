@@ -378,17 +378,28 @@ def test_nothing_of_a_person_who_has_a_near_twin_is_left_in_figures_and_findings
     assert left == set()
 
 
-def test_nobody_is_forgotten_while_a_run_works_on_their_arrival(home: Home) -> None:
+def test_nobody_is_forgotten_while_what_they_came_with_is_worked_on(home: Home) -> None:
     subject = home.subjects()[0]
+    definitions = build_definitions(home.settings)
     with home.house() as house:
         assert house.instance is not None
-        job = build_definitions(home.settings).resolve_job_def("process_arrival")
-        run = house.instance.create_run_for_job(job, tags={"dagster/partition": "batch-001"})
-        house.instance.report_engine_event("begins", run)
-        house.instance.report_dagster_event(
-            dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job.name, message="begins"), run.run_id
-        )
-        with pytest.raises(ConfigurationError, match="1 runs are working"):
+        failed = {"ops": {"probe_store": {"config": {"failed_run": "", "split": ""}}}}
+        for name, config in {"process_arrival": {}, "doctor": {}, "probe_after_failure": failed}.items():
+            job = definitions.resolve_job_def(name)
+            tags = {"dagster/partition": "batch-001"} if name == "process_arrival" else {}
+            run = house.instance.create_run_for_job(job, run_config=config, tags=tags)
+            house.instance.report_engine_event("begins", run)
+            house.instance.report_dagster_event(
+                dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, name, message="begins"), run.run_id
+            )
+            with pytest.raises(ConfigurationError, match="1 runs are working"):
+                forget_person(house, mark_of(home, subject))
+            house.instance.report_run_canceled(run)
+        tables = house.dataset.tables(house.storage)
+        with (
+            tables.storage.lock("doctor/lock", wait_s=0),
+            pytest.raises(ConfigurationError, match="a doctor is mending"),
+        ):
             forget_person(house, mark_of(home, subject))
     assert subject in home.subjects()
 

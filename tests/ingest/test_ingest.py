@@ -21,7 +21,7 @@ from radiobject_assets.export.nifti_files import export_store
 from radiobject_assets.ingest import IngestReport, ingest_sources
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.phantom.truth import CohortTruth, VolumeTruth
-from radiobject_assets.store import RadiObject, store_contents
+from radiobject_assets.store import RadiObject, forgetting_key, note_forgotten, store_contents, vacuum
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
 
@@ -63,6 +63,25 @@ def test_every_series_gets_the_verdict_that_the_phantom_deserves(
     found = {o.series_uid: (o.verdict, o.reason) for o in ingested[1].outcomes if o.series_uid}
     expected = {uid: (truth.verdict, truth.reason) for uid, truth in cohort[1].series.items()}
     assert found == expected
+
+
+def test_who_is_forgotten_while_their_files_are_read_does_not_come_in(tmp_path: Path) -> None:
+    store, landing = str(tmp_path / "store"), tmp_path / "landing"
+    gone, other = (make_subject(landing, n, arrival="drop", shape=(48, 48, 24)).subject_id for n in (1, 2))
+
+    def forget(done: int, total: int, text: str) -> None:
+        """Volumes are committed together: the first was read by now, and is not in the store yet."""
+        if done == 1:
+            assert not len(RadiObject(store).obs_meta.read())
+            note_forgotten(store, [forgetting_key(store).mark(gone)])
+
+    report = ingest_sources(
+        [landing], store, DATASET, budget=MemoryBudget(512), compute=Compute(workers=1), on_progress=forget
+    )
+    assert {one.status for one in report.outcomes if one.subject_id == gone} == {"quarantined"}
+    assert "subject_forgotten" in {one.reason for one in report.outcomes if one.subject_id == gone}
+    assert list(RadiObject(store).obs_meta.read()["obs_subject_id"]) == [other]
+    assert vacuum(store, grace_s=0).arrays == 0
 
 
 def test_every_voxel_lies_where_the_phantom_has_it(

@@ -220,6 +220,7 @@ def _build_collection(settings: DatasetSettings, name: str) -> dg.AssetsDefiniti
                         uri,
                         collections=selected,
                         present=present,
+                        refuse_forgotten=config.subjects.refuse_forgotten,
                         holders=partial(holders_of_copies, tables, name, dict(made)),
                         budget=memory.budget(),
                         compute=compute.compute(),

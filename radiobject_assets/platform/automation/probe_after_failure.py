@@ -19,7 +19,8 @@ from radiobject_assets.platform.automation.sensors import data_set_of
 from radiobject_assets.platform.own_names import own_name, with_own_resources
 from radiobject_assets.resources import DatasetResource
 
-PROBE_JOB, PROBE_SENSOR = "probe_after_failure", "failed_cache_sensor"
+PROBE_JOB = "probe_after_failure"
+PROBE_SENSOR = "failed_cache_sensor"
 _PARTITION_TAG = "dagster/partition"
 
 

@@ -19,6 +19,8 @@ from radiobject_assets.platform.own_names import own_name
 STANDING_JOB = "standing_checks"
 # not as the asset is called: Dagster wants another name for a job than for a step
 UPKEEP_JOB = "nightly_upkeep"
+DOCTOR_JOB = "doctor"
+"""See `doctor.doctor_job`; who waits for runs of others, or forgets them, has to know it."""
 HOURLY, NIGHTLY = "standing_checks_hourly", "verification_nightly"
 UPKEEP = "upkeep_nightly"
 # Long enough for some 300 GB of a local disk; the next night goes on.

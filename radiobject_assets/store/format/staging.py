@@ -24,6 +24,7 @@ from radiobject_assets.errors import AlignmentError, SchemaError, ShapeError, St
 from radiobject_assets.store.arrays.affine import validate_affine
 from radiobject_assets.store.arrays.voxels import native_dtype, validate_shape
 from radiobject_assets.store.arrays.writing import ArrayPlan, write_array
+from radiobject_assets.store.format.forgotten import ForgottenSubjects, forgotten_in
 from radiobject_assets.store.format.layout import FORMAT_VERSION, OBS_CORE, VOLUME_FORMAT, Context, reference
 from radiobject_assets.store.format.obs_rows import TEXT_ATTRIBUTES, obs_rows
 from radiobject_assets.store.format.obs_table import obs_table
@@ -241,8 +242,13 @@ def _check_attributes(attributes: Mapping[str, Attribute]) -> dict[str, Attribut
 
 
 def commit_volumes(
-    collection_uri: str, staged: Sequence[StagedVolume], ctx: Context = None, *, with_subjects: bool = False
-) -> None:
+    collection_uri: str,
+    staged: Sequence[StagedVolume],
+    ctx: Context = None,
+    *,
+    with_subjects: bool = False,
+    refuse_forgotten: bool = False,
+) -> list[StagedVolume]:
     """Make staged volumes exist: their rows appear together, in one commit.
 
     A row with the same obs_subject_id and obs_id is replaced. Either all of the rows are seen or none.
@@ -251,6 +257,13 @@ def commit_volumes(
     ----------
     with_subjects
         Whether the commit also adds those of their subjects that obs_meta lacks; for a collection of a store.
+    refuse_forgotten
+        Leave out volumes of subjects who were forgotten, as the state says that the commit follows: also of
+        those who were forgotten after the volume was staged.
+
+    Returns
+    -------
+    The volumes that were left out. Their arrays are the caller's to remove (`discard_staged`).
 
     Raises
     ------
@@ -260,16 +273,20 @@ def commit_volumes(
         If voxels of one of them were removed meanwhile, by `delete_subjects` or `vacuum`.
     """
     if not staged:
-        return
-    table = obs_table(collection_uri, ctx)
+        return []
     rows = obs_rows(staged)
-    subjects = sorted({volume.obs_subject_id for volume in staged}) if with_subjects else []
+    refused: list[StagedVolume] = []
 
     def put(draft: Draft, name: str) -> None:
-        add_subjects(draft, subjects)
-        put_volumes(draft, name, staged, rows)
+        forgotten = forgotten_in(draft.state) if refuse_forgotten else ForgottenSubjects(b"")
+        refused[:] = [one for one in staged if forgotten.refuses(one.obs_subject_id)]
+        kept = [one for one in staged if not forgotten.refuses(one.obs_subject_id)]
+        if kept:
+            add_subjects(draft, sorted({one.obs_subject_id for one in kept}) if with_subjects else [])
+            put_volumes(draft, name, kept, None if refused else rows)
 
-    table.commit("put volumes", put)
+    obs_table(collection_uri, ctx).commit("put volumes", put)
+    return refused
 
 
 def put_volumes(

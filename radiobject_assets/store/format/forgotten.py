@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from radiobject_assets.store.format.layout import Context, store_log
 from radiobject_assets.store.log.draft import Draft
+from radiobject_assets.store.log.state import State
 from radiobject_assets.store.storage.uris import normalise
 
 _KEY, _MARKS = "forgotten_key", "forgotten"
@@ -45,7 +46,12 @@ class ForgottenSubjects:
 
 def forgotten_subjects(uri: str | os.PathLike[str], ctx: Context = None) -> ForgottenSubjects:
     """Who was forgotten, as the newest state of a store says."""
-    properties = store_log(normalise(uri), ctx).newest().properties
+    return forgotten_in(store_log(normalise(uri), ctx).newest())
+
+
+def forgotten_in(state: State) -> ForgottenSubjects:
+    """As `forgotten_subjects`, of one state: a commit that looks here can't be overtaken by a forgetting."""
+    properties = state.properties
     return ForgottenSubjects(
         bytes.fromhex(properties.get(_KEY, "")), frozenset(properties.get(_MARKS, "").split())
     )
@@ -81,5 +87,4 @@ def _changed(
         if any(before.get(name, "") != value for name, value in wanted.items()):
             draft.with_entry("properties", wanted)
 
-    properties = store_log(normalise(uri), ctx).commit("note forgotten", note).properties
-    return ForgottenSubjects(bytes.fromhex(properties[_KEY]), frozenset(properties.get(_MARKS, "").split()))
+    return forgotten_in(store_log(normalise(uri), ctx).commit("note forgotten", note))
