@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from radiobject_assets.doctor.snapshot_mends import ASIDE
 from radiobject_assets.errors import StorageError
 from radiobject_assets.forgetting.traces import Traces
 from radiobject_assets.resources.working_tables import change_file
@@ -25,20 +26,55 @@ _APART = ("patches/", "copies/", "previews/", "forgetting/", "manifests/")
 _IN_LINES = frozenset({".csv", ".tsv", ".jsonl"})
 _TEXT = frozenset({".txt", ".md", ".html", ".htm", ".log", ".yaml", ".yml", ".xml", ".svg"})
 _NOTHING = object()
+TORN = (pa.ArrowException, OSError, ValueError)
+"""What reading a table raises that was cut off or changed."""
+
+
+class UnreadableTableError(StorageError):
+    """A table is torn, so nobody can tell whether it holds the person."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} can't be read, so it may hold the person; `radiobject-assets doctor STORE --dataset "
+            "dataset.yaml --fix` mends it or sets it aside, then forget once more"
+        )
 
 
 def documents_with(storage: Storage, traces: Traces) -> Iterator[str]:
-    """Names of the files that name a person."""
+    """Names of the files that name a person.
+
+    Raises
+    ------
+    StorageError
+        A table can't be read. What a doctor set aside for that reason is passed over: nobody can tell.
+    """
     for name, content in _documents(storage):
-        if _without(name, content, traces) is not content:
-            yield name
+        try:
+            if _without(name, content, traces) is not content:
+                yield name
+        except UnreadableTableError:
+            if not _is_aside(name):
+                raise
 
 
 def clear_documents(storage: Storage, traces: Traces) -> int:
-    """Take a person out of every file; returns how many were written anew or removed."""
+    """Take a person out of every file; returns how many were written anew or removed.
+
+    What a doctor set aside and nobody can read goes as well: it may hold them.
+
+    Raises
+    ------
+    StorageError
+        Another table can't be read, or others write one all the time.
+    """
     changed = 0
     for name, content in _documents(storage):
-        kept = _without(name, content, traces)
+        try:
+            kept = _without(name, content, traces)
+        except UnreadableTableError:
+            if not _is_aside(name):
+                raise
+            kept = None
         if kept is content:
             continue
         if kept is None:
@@ -47,6 +83,10 @@ def clear_documents(storage: Storage, traces: Traces) -> int:
             raise StorageError(f"{storage.uri}/{name}: others write it all the time; forget once more")
         changed += 1
     return changed
+
+
+def _is_aside(name: str) -> bool:
+    return name.startswith(f"{ASIDE}/")
 
 
 def _kept(name: str, traces: Traces, content: bytes | None) -> bytes | None:
@@ -69,7 +109,10 @@ def _without(name: str, content: bytes, traces: Traces) -> bytes | None:
     if traces.in_text(name):
         return None
     if kind in kinds:
-        return kinds[kind](content, traces)
+        try:
+            return kinds[kind](content, traces)
+        except TORN:
+            raise UnreadableTableError(name) from None
     if kind in _IN_LINES:
         return _of_lines(content, traces)
     if kind in _TEXT and traces.in_text(content.decode("utf-8", "replace")):

@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import pandas as pd
 
 from radiobject_assets.archives.staged_files import staged_studies
 from radiobject_assets.diagnostics.findings import shown_token
 from radiobject_assets.errors import StorageError
+from radiobject_assets.forgetting.documents import TORN, UnreadableTableError
 from radiobject_assets.forgetting.traces import SUBJECT_KEYS, Traces
 from radiobject_assets.imaging.scanning.scan import ScanResult
 from radiobject_assets.ingest.dataset_release import release_of
@@ -21,6 +23,7 @@ from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow, Arriva
 from radiobject_assets.resources import DatasetResource, StorageResource, WorkingTables
 from radiobject_assets.store import MissingError, RadiObject, arrays_of_subjects, is_store, subjects_in_files
 
+T = TypeVar("T")
 _UNIQUE = ("series_uid", "study_uid", "series_token", "volume")
 """Columns whose values are a person's alone."""
 _ID_COLUMNS = ("obs_id",)
@@ -109,7 +112,7 @@ def _in_tables(tables: WorkingTables, found: PersonFound) -> None:
         if not name.endswith(".parquet") or PurePosixPath(name).name == "scan.parquet":
             continue
         try:
-            rows = tables.frame(name)
+            rows = _read(tables.frame, name)
         except MissingError:  # a run took it away meanwhile
             continue
         column = next((c for c in rows.columns if c in SUBJECT_KEYS), None)
@@ -121,8 +124,17 @@ def _in_tables(tables: WorkingTables, found: PersonFound) -> None:
             found.arrivals.add(PurePosixPath(name).parts[1])
             _take(mine, found, rows.drop(mine.index))
     if tables.has(tables.splits):
-        ids = tables.frame(tables.splits)["obs_subject_id"].astype("str")
+        ids = _read(tables.frame, tables.splits)["obs_subject_id"].astype("str")
         found.traces.subjects |= set(ids[ids.map(found.traces.is_theirs)])
+
+
+def _read(read: Callable[[str], T], name: str) -> T:
+    try:
+        return read(name)
+    except StorageError:
+        raise
+    except TORN:
+        raise UnreadableTableError(name) from None
 
 
 def _take(rows: pd.DataFrame, found: PersonFound, others: pd.DataFrame) -> None:
@@ -143,7 +155,7 @@ def _in_scans(dataset: DatasetResource, tables: WorkingTables, found: PersonFoun
             continue
         key = parts[1]
         try:
-            scan = ScanResult.from_table(tables.arrow(name))
+            scan = ScanResult.from_table(_read(tables.arrow, name))
         except MissingError:
             continue
         files, series = files_of_subjects(scan, config, key, traces.is_theirs, traces.in_text)

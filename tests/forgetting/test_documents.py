@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from radiobject_assets.doctor.snapshot_mends import move_aside
+from radiobject_assets.errors import StorageError
 from radiobject_assets.forgetting.documents import clear_documents, documents_with
 from radiobject_assets.forgetting.traces import Traces
 from radiobject_assets.store import open_storage
@@ -69,3 +71,20 @@ def test_rows_entries_lines_and_files_go_and_the_others_stay(tmp_path: Path) -> 
     assert not (tmp_path / "sheet.html").exists()
     assert (tmp_path / "other.html").exists()
     assert clear_documents(storage, traces()) == 0
+
+
+def test_a_torn_table_goes_where_it_was_set_aside_and_is_told_elsewhere(tmp_path: Path) -> None:
+    place = tmp_path / "arrivals" / "a-1"
+    place.mkdir(parents=True)
+    pd.DataFrame({"obs_subject_id": ["sub-1", "sub-2"]}).to_parquet(place / "series.parquet")
+    content = (place / "series.parquet").read_bytes()
+    (place / "series.parquet").write_bytes(content[:-20])
+    storage = open_storage(str(tmp_path), None)
+    with pytest.raises(StorageError, match=r"doctor STORE --dataset dataset\.yaml --fix"):
+        clear_documents(storage, traces())
+    with pytest.raises(StorageError, match=r"a-1/series\.parquet can't be read"):
+        list(documents_with(storage, traces()))
+    move_aside(storage, "arrivals/a-1/series.parquet")
+    assert list(documents_with(storage, traces())) == []  # nobody can tell
+    assert clear_documents(storage, traces()) == 1
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"sub-1" in path.read_bytes()]
