@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.errors import IngestError
 from radiobject_assets.landing.local_zone import Landing, arrival_key
 from radiobject_assets.landing.watching import look
+from radiobject_assets.platform.arrivals.arrival_table import ArrivalRow
+from radiobject_assets.platform.arrivals.left_behind import LeftBehind, left_behind
 from radiobject_assets.platform.arrivals.looking import look_at_landing
+from radiobject_assets.platform.arrivals.reconciling import observe
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 
 LATER = time.time() + 86_400
@@ -59,6 +63,27 @@ def test_one_trusted_name_in_two_zones_is_said_and_neither_takes_the_others_plac
     (tmp_path / "more" / "two").rename(tmp_path / "more" / "three")
     third = look_at_landing(both, second.seen, now_s=LATER + 200)
     assert sorted(third.settled) == ["one", "three", "two"]
+
+
+def test_what_several_deliveries_would_go_by_from_the_first_is_left_behind(tmp_path: Path) -> None:
+    for place in ("in", "more"):
+        deliver(tmp_path / place, "two")
+    both = zones(tmp_path, "in", "more")
+
+    def left(rows: Mapping[str, ArrivalRow], now_s: float) -> tuple[dict[str, ArrivalRow], LeftBehind]:
+        seen = look_at_landing(both, {}, now_s=now_s)
+        known = observe(rows, seen, settings="", images={}, partitions=(), now_s=now_s)
+        return known, left_behind(known, now_s, (60.0,))
+
+    rows, first = left({}, LATER)
+    assert first.is_nothing  # it may be put right at once
+    rows, later = left(rows, LATER + 90_000)
+    assert not later.is_nothing
+    assert "rename one of them" in later.advice()
+    (tmp_path / "more" / "two").rename(tmp_path / "more" / "three")
+    rows, last = left(rows, LATER + 180_000)
+    assert last.is_nothing
+    assert set(rows) == {"two", "three"}
 
 
 def test_files_that_belong_to_no_arrival_are_counted_over_all_zones(tmp_path: Path) -> None:

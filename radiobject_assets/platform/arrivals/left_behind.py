@@ -25,7 +25,8 @@ WHAT_TO_DO: Mapping[Kind, str] = {
     "waiting too long": "It has been waiting for a run for more than a day. See whether the daemon runs, "
     "whether the queue of runs moves, and whether the machine can keep up with what arrives.",
     "still arriving": "Its files have been changing for more than a day. See whether what copies it hangs; "
-    "it is taken in when it has been quiet for `arrivals.quiet_period_s`.",
+    "it is taken in when it has been quiet for `arrivals.quiet_period_s`. Or several deliveries would go by "
+    "this name: rename one of them.",
     "lost": "It was never taken in, and its files are no longer in the landing zone. Put them back; or "
     "delete its partition of `raw_dicom`, and it is forgotten (arrivals that share the partition are not).",
     "vanished": "It was taken in, and its files are no longer in the landing zone: its volumes stay. Put "

@@ -120,7 +120,7 @@ def observe(
         if row.wanted != wanted:  # other content is another chance
             row = _fresh(replace(row, wanted=wanted, wanted_since_s=now_s))
         known[key] = row
-    for key in (*seen.unsettled, *(key for key in seen.clashes if key in known)):
+    for key in (*seen.unsettled, *seen.clashes):
         row = known.get(key, ArrivalRow())
         known[key] = replace(row, unsettled_since_s=row.unsettled_since_s or now_s)
     # of an empty folder files were wanted once: they are gone, also where the look has forgotten them
