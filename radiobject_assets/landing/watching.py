@@ -17,7 +17,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import islice
 
 from radiobject_assets.landing.local_zone import Arrival, ArrivalState, Glance, Landing, LooseFiles
 from radiobject_assets.landing.settling import Seen, seen_now
@@ -25,6 +25,7 @@ from radiobject_assets.landing.settling import Seen, seen_now
 # What was walked so lately is not walked again for nothing.
 _REST_S = 60.0
 _AT_ONCE = 16
+_URGENT_AT_ONCE = 4
 # Ready to be settled; never looked at; changed.
 _READY, _NEW, _CHANGED = range(3)
 
@@ -189,7 +190,8 @@ def _glances(
 ) -> tuple[dict[str, Glance], bool, str]:
     """A glance at each arrival as far as there is time, and the settled one to begin after the next time.
 
-    New ones come first, then those that are not settled, from another one on each time.
+    New ones come first, then those that are not settled, from another one on each time; and after every few
+    of them a settled one.
     """
     found: dict[str, Glance] = {}
     is_complete = True
@@ -201,7 +203,7 @@ def _glances(
     left = {arrival.key for arrival in urgent}
     turn = bisect_right(arrivals, after, key=lambda arrival: arrival.key)
     calm = (a for part in (arrivals[turn:], arrivals[:turn]) for a in part if a.key not in left)
-    for arrival in chain(urgent, islice(calm, zone.glance_at_once if hurry else None)):
+    for arrival in _in_turns(urgent, islice(calm, zone.glance_at_once if hurry else None)):
         one = known.get(arrival.key)
         try:
             # where everything must be looked at again, every folder is listed
@@ -217,6 +219,14 @@ def _glances(
         if out_of_time():
             return found, len(found) == len(arrivals), after
     return found, is_complete, after
+
+
+def _in_turns(urgent: Sequence[Arrival], calm: Iterator[Arrival]) -> Iterator[Arrival]:
+    """Neither waits for the other for ever, however little time there is and however much is urgent."""
+    for start in range(0, len(urgent), _URGENT_AT_ONCE):
+        yield from urgent[start : start + _URGENT_AT_ONCE]
+        yield from islice(calm, 1)
+    yield from calm
 
 
 def _as_many_as_fit(arrivals: Iterable[Arrival], known: Mapping[str, Seen], n_files: int) -> list[Arrival]:

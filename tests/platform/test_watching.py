@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,26 @@ def test_many_new_arrivals_are_handed_out_as_there_is_time(zone: LandingZone) ->
         rounds += 1
         assert rounds <= 43
     assert len(found.empty) == 40
+
+
+def test_what_is_settled_gets_its_turn_while_many_others_are_urgent(tmp_path: Path) -> None:
+    names = [f"x{number:02}" for number in range(40)]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "IM1").write_bytes(b"x")
+    zone = LandingZone(tmp_path, ArrivalsConfig(quiet_period_s=60, trusted_names="x.*"))
+    found = look(zone, {}, now_s=LATER)
+    (tmp_path / "x39" / "late").write_bytes(b"x")
+    looks = 0
+    while found.seen["x39"].n_files == 1:
+        looks += 1
+        assert looks < 20
+        # as of arrivals that are to be taken in again, and wait for their runs
+        seen = {key: replace(one, walked_s=0.0) if key < "x30" else one for key, one in found.seen.items()}
+        enough = iter([False] * 9 + [True] * 99)
+        found = look(
+            zone, seen, now_s=LATER + looks, glanced_enough=partial(next, enough), after=found.glanced
+        )
 
 
 def test_glances_leave_time_for_what_they_tell_of(zone: LandingZone) -> None:
