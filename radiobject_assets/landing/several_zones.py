@@ -50,13 +50,15 @@ class LandingZones(Landing):
         return "; ".join(filter(None, (zone.problem() for zone in self.zones)))
 
     def those_of(self, keys: Collection[str]) -> dict[str, Arrival]:
-        """See `Landing`. What two zones have under one key is no arrival."""
+        """See `Landing`. What two zones have under one key is no arrival, nor what one has twice."""
         found: dict[str, Arrival] = {}
         twice: set[str] = set()
         for zone in self.zones:
             own = zone.those_of(keys)
             twice |= found.keys() & own.keys()
             found |= own
+        for zone in self.zones if found else ():
+            twice |= found.keys() & {*zone.listing().clashes}
         return {key: arrival for key, arrival in found.items() if key not in twice}
 
     def fetch(self, one: str | Arrival) -> Arrival:

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from radiobject_assets.dataset.arrival_section import ArrivalsConfig
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.errors import IngestError, StorageError
+from radiobject_assets.landing.local_zone import LandingZone
 from radiobject_assets.landing.s3_zone import S3LandingZone
 from radiobject_assets.landing.settling import MARKER_GRACE_S, Seen
+from radiobject_assets.landing.several_zones import LandingZones
 from radiobject_assets.landing.watching import look
 from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.platform.headless import open_instance, run_pass
@@ -82,6 +85,19 @@ def test_a_folder_and_an_archive_of_one_name_do_not_take_each_others_place(zone:
     assert len(listing.clashes) == 1
     with pytest.raises(IngestError, match="rename one of them"):
         zone.find(listing.clashes[0])
+
+
+def test_what_one_zone_has_twice_is_not_taken_for_what_another_has(
+    zone: S3LandingZone, tmp_path: Path
+) -> None:
+    put(zone, "drop.zip")
+    put(zone, "drop.zip/IM1")
+    for name in ("drop.zip", "one"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+    settings = zone.settings.model_copy(update={"trusted_names": "[a-z.]+"})
+    here = LandingZone(tmp_path / "in", settings, number=1)
+    both = LandingZones(settings, (replace(zone, settings=settings), here))
+    assert set(both.those_of(["drop.zip", "one"])) == {"one"}
 
 
 def test_a_prefix_that_is_too_large_for_one_look_is_listed_in_several(zone: S3LandingZone) -> None:
