@@ -62,6 +62,10 @@ def _die_with_parent() -> None:
 
 
 def _run(trial: Trial, subject: ProbeSubject, journal: ChildJournal, deadline: float) -> str:
+    if trial.config is not None:
+        from radiobject_assets.store import RadiObjectConfig, set_radiobject_config
+
+        set_radiobject_config(RadiObjectConfig.model_validate(trial.config))
     if trial.mode == Mode.INTEGRITY:
         journal.note("opened", kind="store")
         return _store_integrity(subject, trial, journal)

@@ -79,10 +79,11 @@ def loaders_of(subject: ProbeSubject) -> list[Any]:
         return [PatchCacheDataset(subject.folder)]
     from torch.utils.data import ConcatDataset
 
-    from radiobject_assets.store import RadiObject
+    from radiobject_assets.store import RadiObject, get_tiledb_ctx
     from radiobject_assets.training import VolumeCollectionDataset
 
-    store = RadiObject(subject.text)
+    # a context of its own goes to spawned workers too, where the process's configuration does not
+    store = RadiObject(subject.text, ctx=get_tiledb_ctx())
     names = [name for name in store.collection_names if len(store.collection(name))]
     if not names:
         raise ConfigurationError(f"{subject.text}: the store has no volumes")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from radiobject_assets.diagnostics.findings import Report
 from radiobject_assets.probe.probe_folder import ProbeFolder
@@ -16,6 +17,9 @@ from radiobject_assets.probe.steps import ProbeEvidence, ProbeLimits, run_steps
 from radiobject_assets.probe.trial import Outcome, Trial
 from radiobject_assets.probe.verdict import verdict
 from radiobject_assets.system.memory import usable_memory_mb
+
+if TYPE_CHECKING:
+    from radiobject_assets.store import RadiObjectConfig
 
 # Of the memory that is there: the rest is for the probe and for whoever else is at work.
 _OF_MEMORY = 0.8
@@ -37,6 +41,7 @@ def probe_loader(
     output: Path | None = None,
     limits: ProbeLimits | None = None,
     on_step: Callable[[str], None] = lambda name: None,
+    config: RadiObjectConfig | None = None,
 ) -> ProbeResult:
     """Find out why a loader dies, or that it does not.
 
@@ -50,6 +55,8 @@ def probe_loader(
         is there is added to.
     on_step
         Called with the name of each trial before it begins.
+    config
+        How a store is opened, in the children too; without it as the environment says.
 
     Raises
     ------
@@ -64,7 +71,8 @@ def probe_loader(
     now = datetime.now(UTC)
     run = folder.new_run(now)
     command = f"radiobject-assets probe {shlex.quote(subject)}"
-    evidence = run_steps(named, run, limits, on_step)
+    told = None if config is None else config.model_dump(mode="json")
+    evidence = run_steps(named, run, limits, on_step, told)
     report = verdict(evidence)
     reproduce = reproducing_command(evidence, report)
     folder.write(run, now, command, evidence, report, reproduce)

@@ -15,6 +15,7 @@ import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from radiobject_assets.probe.probed_subject import ProbeSubject
 from radiobject_assets.probe.running import run_trial
@@ -115,8 +116,16 @@ class ProbeEvidence:
 class _Steps:
     """The trials of one probe, each decided by what the ones before it came to."""
 
-    def __init__(self, subject: ProbeSubject, folder: Path, limits: ProbeLimits, on_step: OnStep) -> None:
+    def __init__(
+        self,
+        subject: ProbeSubject,
+        folder: Path,
+        limits: ProbeLimits,
+        on_step: OnStep,
+        config: Mapping[str, Any] | None,
+    ) -> None:
         self.evidence = ProbeEvidence(subject, limits)
+        self._config = config
         self._folder, self._limits, self._on_step = folder, limits, on_step
         self._n = 0
 
@@ -125,6 +134,7 @@ class _Steps:
         base = Trial(
             self.evidence.subject.text, mode, name, seed=limits.seed, limit_s=limits.limit_s,
             silent_s=limits.silent_s, memory_mb=limits.memory_mb, integrity_items=limits.integrity_items,
+            config=self._config,
         )  # fmt: skip
         trial = replace(base, **settings)  # type: ignore[arg-type]
         self._on_step(name)
@@ -254,10 +264,15 @@ class _Steps:
 
 
 def run_steps(
-    subject: ProbeSubject, folder: Path, limits: ProbeLimits, on_step: OnStep = lambda name: None
+    subject: ProbeSubject,
+    folder: Path,
+    limits: ProbeLimits,
+    on_step: OnStep = lambda name: None,
+    config: Mapping[str, Any] | None = None,
 ) -> ProbeEvidence:
     """Run every step; trials leave what they wrote below `folder`.
 
-    Each trial takes at most `limit_s` and `silent_s` together, and there are at most 16.
+    Each trial takes at most `limit_s` and `silent_s` together, and there are at most 16. `config` is that of
+    the store, as JSON.
     """
-    return _Steps(subject, folder, limits, on_step).run()
+    return _Steps(subject, folder, limits, on_step, config).run()

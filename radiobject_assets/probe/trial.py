@@ -61,6 +61,8 @@ class Trial:
     limit_s: float = 300.0
     silent_s: float = 120.0
     memory_mb: float = 0.0
+    config: Mapping[str, Any] | None = None
+    """Of the store, as JSON (`RadiObjectConfig`); without it what the environment says."""
 
     def to_json(self) -> str:
         """For the child."""

@@ -9,10 +9,27 @@ import sys
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 from probed import LOADERS, Probe, codes
 
 from radiobject_assets.diagnostics.findings_document import SCHEMA
+from radiobject_assets.probe.probing import probe_loader
+from radiobject_assets.probe.running import run_trial
+from radiobject_assets.probe.steps import ProbeLimits
+from radiobject_assets.probe.trial import Ended, Mode, Trial
+from radiobject_assets.store import (
+    RadiObjectConfig,
+    S3Config,
+    commit_volumes,
+    ensure_collection,
+    ensure_store,
+    make_ctx,
+    stage_volume,
+)
+from tests.store.conftest import S3Server, s3_server
+
+__all__ = ["s3_server"]
 
 FEW = ("fork",)
 BOTH = ("fork", "spawn")
@@ -69,6 +86,30 @@ def test_the_command_prints_one_document_and_ends_with_1_after_a_crash(tmp_path:
     assert document["findings"][0]["kind"] == "loader_crash"
     assert document["findings"][0]["about"] == "item 6"
     assert "string_at" in document["findings"][0]["evidence"]
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_store_is_opened_with_the_options_that_are_given(
+    whole: bool, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    config = RadiObjectConfig(s3=S3Config(endpoint=s3_server.endpoint, use_virtual_addressing=False))
+    store = ensure_store(f"s3://{s3_server.bucket}/{tmp_path.name}/store", make_ctx(config))
+    images = ensure_collection(store, "ct", make_ctx(config))
+    staged = stage_volume(
+        images, obs_id="one_ct", obs_subject_id="one", voxels=np.ones((8, 8, 8), np.int16), affine=np.eye(4),
+        ctx=make_ctx(config),
+    )  # fmt: skip
+    commit_volumes(images, [staged], make_ctx(config), with_subjects=True)
+    if whole:
+        limits = ProbeLimits(limit_s=120, workers=1, start_methods=("spawn",))
+        assert codes(probe_loader(store, tmp_path / "report", limits, config=config)) == []
+    trial = Trial(store, Mode.INTEGRITY, integrity_items=9, config=config.model_dump(mode="json"))
+    outcome = run_trial(trial, tmp_path / "trial")
+    assert (outcome.ended, outcome.n_items, outcome.found) == (Ended.PASSED, 1, ())
 
 
 def test_what_is_no_loader_is_refused_with_2() -> None:

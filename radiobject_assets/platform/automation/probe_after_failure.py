@@ -16,8 +16,9 @@ from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.automation.sensors import data_set_of
+from radiobject_assets.platform.memory_pool import MEMORY_POOL
 from radiobject_assets.platform.own_names import own_name, with_own_resources
-from radiobject_assets.resources import DatasetResource
+from radiobject_assets.resources import DatasetResource, StorageResource
 
 PROBE_JOB = "probe_after_failure"
 PROBE_SENSOR = "failed_cache_sensor"
@@ -29,12 +30,15 @@ def build_probe_job(settings: DatasetSettings) -> dg.JobDefinition:
 
     @dg.op(
         name=own_name(settings, "probe_store"),
+        pool=MEMORY_POOL,
         config_schema={"failed_run": str, "split": str},
         description="Read the store as a loader does, item by item and in workers, and say what fails.",
         out=dg.Out(dg.Nothing),
     )
     @with_own_resources(settings)
-    def probe_store(context: dg.OpExecutionContext, dataset: DatasetResource) -> None:
+    def probe_store(
+        context: dg.OpExecutionContext, dataset: DatasetResource, storage: StorageResource
+    ) -> None:
         if importlib.util.find_spec("torch") is None:
             context.log.warning("PyTorch is not installed here, so nothing was probed: pip install torch")
             return
@@ -42,7 +46,10 @@ def build_probe_job(settings: DatasetSettings) -> dg.JobDefinition:
 
         with shielded(dataset.work.root):
             result = probe_loader(
-                dataset.config.store_uri, dataset.work.root / "probe", on_step=context.log.info
+                dataset.config.store_uri,
+                dataset.work.root / "probe",
+                on_step=context.log.info,
+                config=storage.config,
             )
         metadata: dict[str, Any] = {
             "summary": result.report.summary(),
