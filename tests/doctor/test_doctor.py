@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -24,14 +25,23 @@ from radiobject_assets.diagnostics.findings import Finding
 from radiobject_assets.diagnostics.findings_document import SCHEMA
 from radiobject_assets.doctor.examination import examine
 from radiobject_assets.doctor.examined import Examined
-from radiobject_assets.doctor.mend_journal import read_journal
-from radiobject_assets.doctor.mend_tasks import attempts
+from radiobject_assets.doctor.mend_journal import Mended, read_journal
+from radiobject_assets.doctor.mend_tasks import Remake, attempts
 from radiobject_assets.doctor.mending import MendOptions, mend
+from radiobject_assets.doctor.source_plans import FolderPlans
 from radiobject_assets.doctor.voxel_rounds import voxel_round
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.ingest import ingest_sources
 from radiobject_assets.phantom.cohort import make_cohort
-from radiobject_assets.store import RadiObject, create_snapshot, list_snapshots
+from radiobject_assets.store import (
+    RadiObject,
+    create_snapshot,
+    delete_subjects,
+    forgetting_key,
+    get_radiobject_config,
+    list_snapshots,
+    note_forgotten,
+)
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
 from tests.doctor import damage
@@ -110,6 +120,27 @@ def damage_all(home: Path) -> Counter[str]:
 
 def test_a_sound_store_has_nothing(pristine: Path) -> None:
     assert found_in(str(pristine / "store")) == []
+
+
+def test_who_is_forgotten_while_a_doctor_reads_their_files_is_not_taken_in_anew(home: Path) -> None:
+    store = str(home / "store")
+    damage.remove_array(store, "ct", 0)
+    (finding,) = [one for one in found_in(store) if one.kind.code == "missing"]
+    plan = FolderPlans(store, [home / "landing"]).plan("")
+    assert plan is not None
+    (one,) = [one for one in plan.selected(["ct"]) if one.obs_id == finding.obs_id]
+    notes = Examined(store).notes
+    remake = Remake(
+        store, replace(plan, planned=(one,), unreadable=()), "ct", finding.obs_id, "", one.series_token,
+        Mended.begin(notes, finding, one.series_token), notes, get_radiobject_config(),
+        one.series.decoded_bytes, refuse_forgotten=True,
+    )  # fmt: skip
+    note_forgotten(store, [forgetting_key(store).mark(one.subject_id)])
+    delete_subjects(store, [one.subject_id])
+    ((_, attempt),) = attempts([remake], MemoryBudget(1024), Compute(workers=1))
+    assert not attempt.is_mended
+    assert "subject_forgotten" in attempt.told
+    assert one.subject_id not in set(RadiObject(store).obs_meta.read()["obs_subject_id"])
 
 
 def test_each_damage_is_found_once_and_mended(home: Path) -> None:
