@@ -61,7 +61,7 @@ class HeaderPersons:
             known = by_person.setdefault(person, (set(), []))
             known[0].update(keywords)
             known[1].extend(paths)
-        numbers = numbered(by_person)
+        numbers = _numbered(by_person)
         found = [
             Finding(
                 kinds.HEADER_IDENTIFIERS,
@@ -74,7 +74,7 @@ class HeaderPersons:
         return Report(self.looked, "DICOM headers", tuple(found))
 
 
-def numbered(texts: Collection[str]) -> dict[str, int]:
+def _numbered(texts: Collection[str]) -> dict[str, int]:
     """A number for each text, in an order that tells of none: the digest of a patient's number or name is
     found again by trying all there are, so that findings have no such digest.
 
@@ -98,7 +98,7 @@ def identifying_names(view: FolderView) -> Report:
                 # an image, its sidecar and its labels share a name, which is told of once
                 places[plain].append("/".join(parts[: depth + 1]))
                 break
-    numbers = numbered(places)
+    numbers = _numbered(places)
     findings = [
         Finding(
             kinds.NAME_IDENTIFIERS,
