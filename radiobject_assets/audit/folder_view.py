@@ -156,7 +156,7 @@ class FolderView:
             if path.stat().st_size > _MAX_JSON:
                 return {}
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return content if isinstance(content, dict) else {}
 

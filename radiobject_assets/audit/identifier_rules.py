@@ -9,7 +9,7 @@ import gzip
 import json
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -61,16 +61,27 @@ class HeaderPersons:
             known = by_person.setdefault(person, (set(), []))
             known[0].update(keywords)
             known[1].extend(paths)
+        numbers = _numbered(by_person)
         found = [
             Finding(
                 kinds.HEADER_IDENTIFIERS,
-                f"subject {token(person, 10)}",
+                f"person {numbers[person]}",
                 f"{', '.join(sorted(keywords))} in {len(paths)} files",
                 where=_some([view.name_of(path) for path in paths]),
             )
             for person, (keywords, paths) in by_person.items()
         ]
         return Report(self.looked, "DICOM headers", tuple(found))
+
+
+def _numbered(texts: Collection[str]) -> dict[str, int]:
+    """A number for each text, in an order that tells of none: the digest of a patient's number or name is
+    found again by trying all there are, so that findings have no such digest.
+
+    The same texts have the same numbers, so that who has the folder finds what one means.
+    """
+    every = "\0".join(sorted(texts))
+    return {one: n for n, one in enumerate(sorted(texts, key=lambda one: token(f"{one}\0{every}", 32)), 1)}
 
 
 def identifying_names(view: FolderView) -> Report:
@@ -87,10 +98,11 @@ def identifying_names(view: FolderView) -> Report:
                 # an image, its sidecar and its labels share a name, which is told of once
                 places[plain].append("/".join(parts[: depth + 1]))
                 break
+    numbers = _numbered(places)
     findings = [
         Finding(
             kinds.NAME_IDENTIFIERS,
-            f"name {token(plain, 10)}",
+            f"name {numbers[plain]}",
             f"{', '.join(judged[plain])} in the name of {len(found)} file{'s' * (len(found) > 1)}",
             where=_some(list(dict.fromkeys(found))),
         )
@@ -153,7 +165,7 @@ def _in_nifti(nifti: NiftiFile, view: FolderView) -> _Told:
 def _in_json(path: Path, view: FolderView) -> _Told:
     try:
         content = json.loads(path.read_text(encoding="utf-8")) if path.stat().st_size <= _MAX_JSON else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return []
     if not isinstance(content, dict):
         return []

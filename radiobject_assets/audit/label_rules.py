@@ -50,7 +50,12 @@ def _placed(view: FolderView, pair: Pairing, odd: Collection[int]) -> Finding | 
         if labels.subject in view.doubtful_subjects:
             return None
         return labels.finding(kinds.LABELS_WITHOUT_IMAGE)
-    return None if pair.reason is None else labels.finding(kinds.REFUSED[pair.reason], pair.detail)
+    if pair.reason is None:
+        return None
+    # the detail names the collection, which under BIDS is a word of a file's name
+    is_ambiguous = pair.reason is Reason.REFERENCE_AMBIGUOUS
+    told = "several images have the labels' grid, session and run alike" if is_ambiguous else pair.detail
+    return labels.finding(kinds.REFUSED[pair.reason], told)
 
 
 def _one_shape(labels: AuditedSeries, image: AuditedSeries) -> bool:

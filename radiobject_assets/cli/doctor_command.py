@@ -41,8 +41,13 @@ def doctor(
     check: Annotated[bool, typer.Option("--check", help="Only the exit code and one line; for CI.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Read no voxels.")] = False,
     grace_hours: Annotated[
-        float, typer.Option(help="Hours for which what nobody names is left alone.", min=0)
-    ] = 24.0,
+        float | None,
+        typer.Option(
+            help="Hours for which what nobody names is left alone; else `upkeep.keep_arrays_hours` of "
+            "dataset.yaml, or 24.",
+            min=0,
+        ),
+    ] = None,
     memory_mb: Annotated[int | None, typer.Option(help="Memory budget of the mends in MB.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes of the mends.")] = None,
     output: Annotated[str, typer.Option("--format", help="`text` or `json`.")] = "text",
@@ -70,6 +75,7 @@ def doctor(
         options = MendOptions(
             sources=tuple(source or ()),
             delete=frozenset(delete or ()),
+            voxels_read=not quick,
             memory_mb=memory_mb,
             workers=workers,
             agrees=(lambda kind, found: True) if yes else _ask if fix else (lambda kind, found: False),
@@ -93,11 +99,11 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _opened(store: str, dataset: Path | None, grace_hours: float) -> Examined:
-    from radiobject_assets.doctor.examined import Beside, Examined
+def _opened(store: str, dataset: Path | None, grace_hours: float | None) -> Examined:
+    from radiobject_assets.doctor.examined import GRACE_S, Beside, Examined
 
     uri = store_uri(store)
-    beside = None
+    beside, grace_s = None, GRACE_S
     if dataset is not None:
         from radiobject_assets.dataset.dataset_yaml import load_dataset
         from radiobject_assets.definitions import build_resources
@@ -108,7 +114,8 @@ def _opened(store: str, dataset: Path | None, grace_hours: float) -> Examined:
             raise ConfigurationError(f"{dataset}: its store is {settings.store_uri}, not {store}")
         resources = build_resources(settings)
         beside = Beside(resources["dataset"], resources["storage"])
-    return Examined(uri, beside, grace_s=grace_hours * 3600)
+        grace_s = settings.upkeep.keep_arrays_hours * 3600
+    return Examined(uri, beside, grace_s=grace_s if grace_hours is None else grace_hours * 3600)
 
 
 def _reports(examined: Examined, *, voxels: bool, quiet: bool) -> list[Report]:

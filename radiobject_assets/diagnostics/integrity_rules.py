@@ -6,6 +6,7 @@ how the volume may be called there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,8 @@ _GRID_TOLERANCE_VOXELS = 1e-2
 # From a mouse's micro-CT to the thickest scout.
 _PLAUSIBLE_SPACING_MM = (0.01, 100.0)
 
+OF_ANOTHER_SUBJECT = "it is another subject's"
+"""Evidence that a row says another subject than its array."""
 IN_STORE = ("written", "updated", "unchanged")
 
 
@@ -174,7 +177,8 @@ def labels_on_image_grid(labels: pd.DataFrame, images: pd.DataFrame) -> list[Fin
         elif (
             shift := _largest_shift_voxels(_affine(row), _affine(image), _shape(row))
         ) > _GRID_TOLERANCE_VOXELS:
-            problem = f"labels lie up to {shift:.3g} voxels away from the image's grid"
+            away = f"labels lie up to {shift:.3g} voxels away from the image's grid"
+            problem = away if math.isfinite(shift) else "the image has no place that labels can lie at"
         if problem:
             findings.append(about_volume(kinds.LABELS_OFF, row, problem))
     return findings
@@ -219,7 +223,7 @@ def _row_says_what_the_array_says(volume: Volume, row: Any, ctx: TileDBContext |
             f"slope {row.slope:g}, intercept {row.intercept:g} in place of {own.slope:g}, {own.intercept:g}"
         )
     if own.obs_subject_id not in (None, row.obs_subject_id):
-        differ.append("it is another subject's")
+        differ.append(OF_ANOTHER_SUBJECT)
     if own.kind != (row.kind or "image"):
         differ.append(f"it is of kind {row.kind} in place of {own.kind}")
     if differ:
@@ -304,5 +308,8 @@ def _largest_shift_voxels(
     corners = np.array(
         [[x, y, z, 1] for x in (0, shape[0] - 1) for y in (0, shape[1] - 1) for z in (0, shape[2] - 1)]
     )
-    mapped = np.linalg.solve(other, one @ corners.T)[:3] - corners.T[:3]
+    try:
+        mapped = np.linalg.solve(other, one @ corners.T)[:3] - corners.T[:3]
+    except np.linalg.LinAlgError:
+        return math.inf  # the image's affine, of which it is told, has no place for them
     return float(np.abs(mapped).max())

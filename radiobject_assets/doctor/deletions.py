@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 from radiobject_assets.diagnostics import damage_kinds, kinds
 from radiobject_assets.diagnostics.findings import Finding
-from radiobject_assets.doctor.examined import Examined
+from radiobject_assets.doctor.examined import TAKEN_IN_ANEW, Examined
 from radiobject_assets.doctor.mend_journal import Mended
 from radiobject_assets.store import (
     AFFINE_COLUMNS,
@@ -29,8 +30,17 @@ DELETABLE = (
 """Kinds that are mended by name alone. A volume of any other kind can be deleted by name too."""
 
 
-def delete_by_name(of: Examined, finding: Finding) -> Mended:
+def delete_by_name(of: Examined, finding: Finding, every: Sequence[Finding], *, voxels_read: bool) -> Mended:
     """Do what the finding's kind means by deleting, and note it.
+
+    Of copies none is deleted while the one that would stay may be damaged.
+
+    Parameters
+    ----------
+    every
+        All that was found.
+    voxels_read
+        Whether that is of the voxels, too.
 
     Raises
     ------
@@ -38,6 +48,18 @@ def delete_by_name(of: Examined, finding: Finding) -> Mended:
         The store can't be written.
     """
     note = Mended.begin(of.notes, finding)
+    if finding.kind in (kinds.DUPLICATE_VOXELS, kinds.DUPLICATE_SERIES):
+        copies = {(finding.collection, finding.obs_id), *_other_copies(of, finding)}
+        if not voxels_read:
+            return note.to(of.notes, "left", "the copies were not read: call doctor without --quick")
+        unsound = {
+            one.about
+            for one in every
+            if one.kind.code in TAKEN_IN_ANEW and (one.collection, one.obs_id) in copies
+        }
+        if unsound:
+            told = f"{', '.join(sorted(unsound))} is unsound: mend that first with --fix, then delete"
+            return note.to(of.notes, "left", told)
     told = _delete(of, finding)
     return note.to(of.notes, "mended" if told else "left", told or "nothing can be deleted to mend this")
 
@@ -70,11 +92,14 @@ def _rows(of: Examined, volumes: list[tuple[str, str]]) -> str:
 
 
 def _other_copies(of: Examined, finding: Finding) -> list[tuple[str, str]]:
-    rows = of.rows[of.rows["kind"] != "labels"].copy()
-    rows[list(AFFINE_COLUMNS)] = rows[list(AFFINE_COLUMNS)].round(3)
+    """Volumes with the voxels and the place of the finding's, or, where it is of a series, with its UID."""
+    rows, same = of.rows, ["series_uid"]
+    if finding.kind == kinds.DUPLICATE_VOXELS:
+        rows, same = rows[rows["kind"] != "labels"].copy(), ["voxel_digest", *AFFINE_COLUMNS]
+        rows[list(AFFINE_COLUMNS)] = rows[list(AFFINE_COLUMNS)].round(3)
     mine = rows[(rows["collection"] == finding.collection) & (rows["obs_id"] == finding.obs_id)]
-    same = rows.merge(mine[["voxel_digest", *AFFINE_COLUMNS]])
-    pairs = zip(same["collection"].astype(str), same["obs_id"].astype(str), strict=True)
+    found = rows.merge(mine[same].drop_duplicates())
+    pairs = zip(found["collection"].astype(str), found["obs_id"].astype(str), strict=True)
     return [pair for pair in pairs if pair != (finding.collection, finding.obs_id)]
 
 

@@ -34,7 +34,7 @@ from radiobject_assets.diagnostics.store_rules import (
     tables_are_whole,
 )
 from radiobject_assets.doctor import derived_rules
-from radiobject_assets.doctor.examined import Examined
+from radiobject_assets.doctor.examined import TAKEN_IN_ANEW, Examined
 from radiobject_assets.doctor.mend_journal import withdrawn_findings
 from radiobject_assets.doctor.voxel_rounds import voxel_round
 from radiobject_assets.errors import ConfigurationError, RadiObjectError, StorageError
@@ -343,13 +343,13 @@ def examine(
 
 
 def _once(report: Report, told: set[str]) -> Report:
-    """The report without volumes that an error was told of before."""
+    """The report without volumes of which it was told before that they must be taken in anew."""
     kept = []
     for finding in report.findings:
         if finding.about.startswith("volume "):
             if finding.about in told:
                 continue
-            if finding.kind.severity is Severity.ERROR:
+            if finding.kind.severity is Severity.ERROR and finding.kind.code in TAKEN_IN_ANEW:
                 told.add(finding.about)
         kept.append(finding)
     return replace(report, findings=tuple(kept))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
+from radiobject_assets.diagnostics import damage_kinds, kinds
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.diagnostics.row_rules import ROW_COLUMNS
 from radiobject_assets.store import Storage, TileDBContext, list_snapshots, open_storage
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 GRACE_S = 86_400.0
 """What is younger is left alone: somebody may be writing it."""
+
+TAKEN_IN_ANEW = tuple(
+    kind.code for kind in (*kinds.OF_VOLUMES, damage_kinds.FIELD_INVALID, damage_kinds.SEQUENCE_GAP)
+)
+"""Codes of kinds that taking a volume in anew may mend."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from radiobject_assets.diagnostics.integrity_rules import geometry_is_sound, lab
 from radiobject_assets.diagnostics.inventory import INVENTORY_COLUMNS, read_inventory
 from radiobject_assets.diagnostics.row_rules import ROW_COLUMNS, fields_are_valid, sequences_are_whole
 from radiobject_assets.doctor.mend_journal import Mended
+from radiobject_assets.doctor.setting_aside import delete_as_judged, keep_in_snapshot
 from radiobject_assets.doctor.voxel_rounds import volume_findings
 from radiobject_assets.errors import AlignmentError
 from radiobject_assets.imaging.reasons import Reason
@@ -29,10 +30,12 @@ from radiobject_assets.ingest.work.volume_pool import Failure, Task, run_tasks
 from radiobject_assets.ingest.work.volume_task import COPIES_OF_A_SLAB, FIXED_BYTES
 from radiobject_assets.profiling.kept_profiles import keep_profiles
 from radiobject_assets.store import (
+    SUBJECT,
     RadiObject,
     RadiObjectConfig,
     Storage,
     TileDBContext,
+    delete_snapshot,
     get_tiledb_ctx,
     relink_volumes,
     set_radiobject_config,
@@ -55,6 +58,19 @@ class Attempt:
     is_mended: bool
     told: str = ""
     """In words, without identifiers."""
+    is_error: bool = False
+    """It could not be tried to its end, by a full disk, say: that tells nothing of what it was about."""
+    token: str = ""
+    """Of the array that was made and is unsound as well."""
+
+
+# Of the machine, or of files that can't be read now: not of what the files hold.
+_NOT_OF_FILES = frozenset(
+    {
+        Reason.NOT_READABLE, Reason.FILE_CHANGED, Reason.TOO_LARGE, Reason.WORKER_DIED, Reason.WORKER_TIMEOUT,
+        Reason.MEMORY_EXCEEDED,
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,9 +79,13 @@ class Remake:
 
     store_uri: str
     plan: IngestPlan
-    """With its series, and what that refers to."""
+    """All series of its subject: what is beside the volume, which alone is written."""
     collection: str
     obs_id: str
+    subject_id: str
+    """Whose it is, by the plan."""
+    may_move: bool
+    """Whether what is wrong with the row may be its subject."""
     token: str
     """Of the array that it has now; "" where it has no row."""
     series_token: str
@@ -84,27 +104,42 @@ class Remake:
     def perform(self) -> Attempt:
         """Put the volume in the place of what is there, by one commit, and look at it again."""
         set_radiobject_config(self.config)
-        before = _row(self.store_uri, self.collection, self.obs_id)
-        try:
-            outcome = self._ingest()
-        except AlignmentError:
-            outcome = None  # the damaged row has the id under another subject
-        conflict = outcome is not None and outcome.reason == Reason.SUBJECT_CONFLICT
-        if self.token and (outcome is None or conflict):
-            self.note.to(self.notes, "withdrawn")
-            RadiObject(self.store_uri).collection(self.collection).delete([self.obs_id])
-            outcome = self._ingest()
-        if outcome is None or outcome.status not in IN_STORE:
-            reason = "its series is not in the plan" if outcome is None else str(outcome.reason)
-            return Attempt(False, f"its files can't be taken in: {reason}")
         ctx = get_tiledb_ctx()
+        before = _row(self.store_uri, self.collection, self.obs_id)
+        outcome, is_clash = self._ingested()
+        aside = ""
+        if self.token and is_clash and self.may_move and before.get(SUBJECT) != self.subject_id:
+            volume = {(self.collection, self.obs_id): self.token}
+            aside, kept = keep_in_snapshot(self.store_uri, volume, ctx)
+            if kept:
+                self.note.to(self.notes, "withdrawn")
+                delete_as_judged(self.store_uri, kept, ctx)
+                outcome, is_clash = self._ingested()
+        if outcome is None or outcome.status not in IN_STORE:
+            absent = "its row is another subject's" if is_clash else "its series is not in the plan"
+            reason = absent if outcome is None else str(outcome.reason)
+            where = f"; the snapshot {aside} has it" if aside else ""
+            is_error = outcome is not None and outcome.reason in _NOT_OF_FILES
+            return Attempt(False, f"its files can't be taken in: {reason}{where}", is_error)
+        if aside:
+            self.note.to(self.notes, "begun")
         left, token = still_wrong(self.store_uri, self.collection, self.obs_id, ctx)
         if left:
-            return Attempt(False, f"taken in anew, and still: {left}")
+            return Attempt(False, f"taken in anew, and still: {left}", token=token)
         _carry_over(self.store_uri, self.collection, self.obs_id, before)
         if self.token and token != self.token:
             relink_volumes(self.store_uri, self.collection, {self.token: token}, ctx)
+        if aside:
+            delete_snapshot(self.store_uri, aside, ctx)
         return Attempt(True, "taken in anew from its files")
+
+    def _ingested(self) -> tuple[SeriesOutcome | None, bool]:
+        """What came of it, and whether another subject has the id or the series."""
+        try:
+            outcome = self._ingest()
+        except AlignmentError:
+            return None, True
+        return outcome, outcome is not None and outcome.reason == Reason.SUBJECT_CONFLICT
 
     def _ingest(self) -> SeriesOutcome | None:
         budget = MemoryBudget(max(64, 2 * (self.needed_bytes - _BESIDE_BYTES) // MB))
@@ -243,7 +278,7 @@ def attempts(
             if isinstance(result, Failure) and result.error is None:
                 told = f"tried twice, the second time alone: {first.detail}; then {result.detail}"
                 declared = tasks[index].needed_bytes // MB
-                result = Attempt(False, f"{told} (declared {declared} MB)")
+                result = Attempt(False, f"{told} (declared {declared} MB)", is_error=True)
             done()
             yield index, _attempt(result)
 
@@ -260,4 +295,4 @@ def _attempt(result: Attempt | Failure) -> Attempt:
         return result
     # the text of an unexpected error may quote a header or a file
     kind = type(result.error).__name__ if result.error is not None else result.reason
-    return Attempt(False, f"it could not be done ({kind})")
+    return Attempt(False, f"it could not be done ({kind})", is_error=True)

@@ -12,8 +12,7 @@ that found it. Nothing that can't be made again is deleted, unless its KIND:ID i
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,49 +22,38 @@ import pandas as pd
 
 from radiobject_assets.diagnostics import damage_kinds, kinds
 from radiobject_assets.diagnostics.findings import Finding, Severity
+from radiobject_assets.diagnostics.integrity_rules import OF_ANOTHER_SUBJECT
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.diagnostics.row_digests import ROW_DIGEST, row_digest
-from radiobject_assets.diagnostics.snapshot_rules import SET_ASIDE
 from radiobject_assets.doctor.deletions import delete_by_name
 from radiobject_assets.doctor.derived_mends import mend_derived
 from radiobject_assets.doctor.examination import EXAMINATION
-from radiobject_assets.doctor.examined import Examined
+from radiobject_assets.doctor.examined import TAKEN_IN_ANEW, Examined
 from radiobject_assets.doctor.mend_journal import DOCTOR_LOCK, Mended, read_journal
 from radiobject_assets.doctor.mend_tasks import Remake, attempts
+from radiobject_assets.doctor.setting_aside import delete_as_judged, keep_in_snapshot
 from radiobject_assets.doctor.snapshot_mends import mend_pin, mend_snapshots
-from radiobject_assets.doctor.source_plans import FolderPlans, LandingPlans, SourcePlans
-from radiobject_assets.errors import ConfigurationError, LockedError
+from radiobject_assets.doctor.source_plans import (
+    FilesAwayError,
+    FolderPlans,
+    LandingPlans,
+    SourcePlans,
+)
+from radiobject_assets.errors import ConfigurationError, LockedError, RadiObjectError
 from radiobject_assets.imaging.files.archives import file_on_disk
 from radiobject_assets.ingest.plan import IngestPlan, PlannedSeries
 from radiobject_assets.ingest.work.volume_task import digest_of_files
 from radiobject_assets.store import (
-    RadiObject,
     RadiObjectConfig,
     consolidate,
-    create_snapshot,
     get_radiobject_config,
     vacuum,
+    whole_state,
 )
 from radiobject_assets.system.compute import Compute
 from radiobject_assets.system.memory import MemoryBudget
 
 _BUDGET_MB = 2048
-OF_VOLUMES = (
-    *(kind.code for kind in kinds.OF_ARRAYS.values()),
-    *(
-        kind.code
-        for kind in (
-            kinds.ROW_CHANGED,
-            kinds.GEOMETRY,
-            kinds.ODD_SPACING,
-            kinds.LABELS_OFF,
-            kinds.VOLUME_GONE,
-            damage_kinds.FIELD_INVALID,
-            damage_kinds.SEQUENCE_GAP,
-        )
-    ),
-)
-"""Codes of kinds that taking a volume in anew may mend."""
 _VACUUMED = (kinds.ORPHAN_ARRAY.code, damage_kinds.LEFT_OVERS.code)
 
 
@@ -77,6 +65,8 @@ class MendOptions:
     """Asked once for each kind whose mend is safe, with what was found of it."""
     delete: frozenset[str] = frozenset()
     """`KIND:ID` of findings whose mend loses something."""
+    voxels_read: bool = True
+    """Whether what was found is of the voxels, too: copies are deleted only then."""
     sources: tuple[Path, ...] = ()
     """Where volumes were made from, without a dataset.yaml."""
     memory_mb: int | None = None
@@ -128,7 +118,8 @@ def mend(
             _close_notes(of, findings)
             named = [one for one in findings if f"{one.kind.code}:{one.id}" in options.delete]
             for finding in named:
-                done.notes.append(delete_by_name(of, finding))
+                note = delete_by_name(of, finding, findings, voxels_read=options.voxels_read)
+                done.notes.append(note)
             rest = [one for one in findings if one not in named]
             _mend_store(of, rest, options, done, on_progress)
             if of.beside is not None:
@@ -171,7 +162,7 @@ def _agreed(findings: Sequence[Finding], options: MendOptions) -> list[Finding]:
 
 
 _OF_STORE = (
-    *OF_VOLUMES, *_VACUUMED, damage_kinds.SNAPSHOT_DAMAGED.code, damage_kinds.PIN_BROKEN.code,
+    *TAKEN_IN_ANEW, *_VACUUMED, damage_kinds.SNAPSHOT_DAMAGED.code, damage_kinds.PIN_BROKEN.code,
     damage_kinds.FRAGMENTS.code,
 )  # fmt: skip
 
@@ -187,7 +178,7 @@ def _mend_store(
     by_code: dict[str, list[Finding]] = {}
     for finding in agreed:
         by_code.setdefault(finding.kind.code, []).append(finding)
-    volumes = [one for code in OF_VOLUMES for one in by_code.get(code, ())]
+    volumes = [one for code in TAKEN_IN_ANEW for one in by_code.get(code, ())]
     done.notes += _mend_volumes(of, volumes, options, done, on_progress)
     done.notes += mend_snapshots(of, by_code.get(damage_kinds.SNAPSHOT_DAMAGED.code, ()))
     done.notes += mend_pin(of, by_code.get(damage_kinds.PIN_BROKEN.code, ()))
@@ -216,29 +207,36 @@ def _mend_volumes(
     hopeless: list[Finding] = []
     if not findings:
         return notes
+    if of.beside is None and whole_state(of.store_uri, ctx=of.ctx).is_pseudonymous:
+        raise ConfigurationError(
+            f"{of.store_uri}: subjects have pseudonyms, whose key dataset.yaml names; mend it with --dataset"
+        )
     plans: SourcePlans = (
         LandingPlans(of.beside) if of.beside is not None else FolderPlans(of.store_uri, options.sources)
     )
-    tokens = {(row.collection, str(row.obs_id)): str(row.volume) for row in of.rows.itertuples(index=False)}
-    digests = {
-        (row.collection, str(row.obs_id)): str(row.source_digest or "")
-        for row in of.rows.itertuples(index=False)
-    }
-    told = {one.id: one for one in findings}
+    there = {(row.collection, str(row.obs_id)): row for row in of.rows.itertuples(index=False)}
     remakes: dict[bool, list[tuple[Finding, Remake]]] = {False: [], True: []}
     config = get_radiobject_config() if of.beside is None else of.beside.storage.config
     by_arrival: dict[str, list[Finding]] = {}
-    for finding in told.values():
+    for finding in {one.id: one for one in findings}.values():
         by_arrival.setdefault(finding.arrival, []).append(finding)
     for arrival, mine in by_arrival.items():
-        plan = plans.plan(arrival)
+        try:
+            plan = plans.plan(arrival)
+        except (RadiObjectError, OSError) as error:
+            # other errors may quote a file
+            is_away = isinstance(error, FilesAwayError)
+            told = str(error) if is_away else f"its files can't be read ({type(error).__name__})"
+            notes += [Mended.begin(of.notes, one).to(of.notes, "left", told) for one in mine]
+            continue
         for finding in mine:
-            digest = digests.get((finding.collection, finding.obs_id), "")
-            planned = None if plan is None else _planned(plan, finding, digest)
+            row = there.get((finding.collection, finding.obs_id))
+            planned = None if plan is None else _planned(plan, finding, row)
             if plan is None or planned is None or not _has_files(planned):
                 hopeless.append(finding)
                 continue
-            token = tokens.get((finding.collection, planned.obs_id or ""), "")
+            row = there.get((finding.collection, planned.obs_id or ""))
+            token = "" if row is None else str(row.volume)
             remakes[planned.is_labels].append((finding, _remake(of, plan, planned, finding, token, config)))
     total, at = sum(map(len, remakes.values())), 0
 
@@ -247,18 +245,27 @@ def _mend_volumes(
         at += 1
         on_progress(at, total, "taking in anew")
 
+    judged = {one.id: str(there[place].volume) for one in hopeless if (place := _place(one)) in there}
+    mended: list[Finding] = []
     for labels in (False, True):
         batch = remakes[labels]
         for index, attempt in attempts([one for _, one in batch], options.budget, options.compute, step):
             finding, remake = batch[index]
             if attempt.is_mended:
+                mended.append(finding)
                 notes.append(remake.note.to(of.notes, "mended", attempt.told))
-            else:
+                continue
+            notes.append(_left(of, remake.note, attempt.told))
+            if not attempt.is_error:
                 hopeless.append(finding)
-                notes.append(_left(of, remake.note, attempt.told))
-    _note_rows(of, [one for one in told.values() if one not in hopeless])
-    notes += _set_aside(of, hopeless, {note.id: note for note in notes}, done)
+                judged[finding.id] = attempt.token or remake.token
+    _note_rows(of, mended)
+    notes += _set_aside(of, hopeless, judged, {note.id: note for note in notes}, done)
     return notes
+
+
+def _place(finding: Finding) -> tuple[str, str]:
+    return finding.collection, finding.obs_id
 
 
 def _note_rows(of: Examined, mended: Sequence[Finding]) -> None:
@@ -297,16 +304,18 @@ def _left(of: Examined, note: Mended, told: str) -> Mended:
     return now.to(of.notes, "withdrawn" if now.stage == "withdrawn" else "left", told)
 
 
-def _planned(plan: IngestPlan, finding: Finding, source_digest: str) -> PlannedSeries | None:
+def _planned(plan: IngestPlan, finding: Finding, row: Any) -> PlannedSeries | None:
     for one in plan.selected(None):
-        if finding.obs_id and (one.collection, one.obs_id) == (finding.collection, finding.obs_id):
+        if finding.obs_id and (one.collection, one.obs_id) == _place(finding):
             return one
         if finding.about == f"series {one.series_token}":
             return one
-    # an image in a file of its own is called after its place, and its folder may have moved since
-    for one in plan.selected([finding.collection]) if source_digest else ():
-        if one.series.nifti is not None and digest_of_files(one.series) == source_digest:
-            return replace(one, obs_id=finding.obs_id)
+    # an image in a file of its own is called after its place, and its folder may have moved since; the row
+    # says whose it is
+    digest = "" if row is None or not isinstance(row.source_digest, str) else row.source_digest
+    for one in plan.selected([finding.collection]) if digest else ():
+        if one.series.nifti is not None and digest_of_files(one.series) == digest:
+            return replace(one, obs_id=finding.obs_id, subject_id=str(row.obs_subject_id))
     return None
 
 
@@ -322,14 +331,17 @@ def _remake(
     token: str,
     config: RadiObjectConfig,
 ) -> Remake:
-    # labels in files of their own are found beside their image, whose file tells its place
-    theirs = [one for one in plan.planned if one.subject_id == planned.subject_id and one != planned]
-    beside = theirs if planned.is_labels else []
+    # labels in files of their own are found beside their image, whose file tells its place; parts of a joined
+    # volume that the plan has stay
+    beside = (one for one in plan.planned if one.subject_id == planned.subject_id)
+    beside = (one for one in beside if one.series is not planned.series)
     return Remake(
         of.store_uri,
         replace(plan, planned=(*beside, planned), unreadable=()),
         planned.collection or "",
         planned.obs_id or "",
+        planned.subject_id,
+        finding.kind == kinds.ROW_CHANGED and OF_ANOTHER_SUBJECT in finding.evidence,
         token,
         planned.series_token,
         Mended.begin(of.notes, finding, planned.series_token),
@@ -341,38 +353,36 @@ def _remake(
 
 
 def _set_aside(
-    of: Examined, findings: Sequence[Finding], noted: dict[str, Mended], done: MendsDone
+    of: Examined,
+    findings: Sequence[Finding],
+    judged: Mapping[str, str],
+    noted: Mapping[str, Mended],
+    done: MendsDone,
 ) -> Iterator[Mended]:
     """Take volumes that can't be mended out of the present state; a snapshot of their own keeps them."""
-    tokens = {(row.collection, str(row.obs_id)): str(row.volume) for row in of.rows.itertuples(index=False)}
-    grave = [
-        one for one in findings
-        if one.kind.severity is Severity.ERROR and (one.collection, one.obs_id) in tokens
-    ]  # fmt: skip
+    volumes = {
+        _place(one): judged[one.id]
+        for one in findings
+        if one.kind.severity is Severity.ERROR and one.obs_id and judged.get(one.id)
+    }
+    name, gone = "", dict[tuple[str, str], str]()
+    if volumes:
+        name, kept = keep_in_snapshot(of.store_uri, volumes, of.ctx)
+        gone = delete_as_judged(of.store_uri, kept, of.ctx)
     for finding in findings:
-        if finding not in grave and finding.id not in noted:
-            note = Mended.begin(of.notes, finding)
-            yield note.to(of.notes, "left", "its files are not there")
-    if not grave:
-        return
-    named = sorted(tokens[one.collection, one.obs_id] for one in grave)
-    name = SET_ASIDE + hashlib.blake2b("".join(named).encode(), digest_size=5).hexdigest()
-    notes = [noted.get(one.id) or Mended.begin(of.notes, one) for one in grave]
-    if name not in of.snapshots:
-        create_snapshot(of.store_uri, name, of.ctx)
-    store = RadiObject(of.store_uri, ctx=of.ctx)
-    for collection in sorted({one.collection for one in grave}):
-        ids = [one.obs_id for one in grave if one.collection == collection]
-        there = set(store.collection(collection).obs_ids)
-        if gone := sorted(set(ids) & there):
-            store.collection(collection).delete(gone)
-    for note in notes:
-        told = f"{note.result}; " if note.result else ""
-        yield note.to(of.notes, "left", f"{told}set aside in the snapshot {name}")
-    done.said.append(
-        f"{len(grave)} volumes that can't be made again are set aside in the snapshot {name}; the present "
-        "state does not show them"
-    )
+        note = noted.get(finding.id)
+        is_gone = _place(finding) in gone
+        if is_gone or note is None:
+            before = f"{note.result}; " if note is not None and note.result else ""
+            changed = "its row has changed since: look again" if _place(finding) in volumes else ""
+            told = f"set aside in the snapshot {name}" if is_gone else changed or "its files are not there"
+            note = Mended.begin(of.notes, finding) if note is None else note
+            yield note.to(of.notes, "left", before + told)
+    if gone:
+        done.said.append(
+            f"{len(gone)} volumes that can't be made again are set aside in the snapshot {name}; the present "
+            "state does not show them"
+        )
 
 
 def _mend_beside(of: Examined, options: MendOptions, done: MendsDone) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 from radiobject_assets import __version__
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.doctor.examined import Beside
-from radiobject_assets.errors import IngestError, NotMadeYetError, RadiObjectError
+from radiobject_assets.errors import IngestError, NotMadeYetError
 from radiobject_assets.imaging.scanning.scan import scan
 from radiobject_assets.ingest.dataset_release import release_of
 from radiobject_assets.ingest.kept_scan import scan_again, to_keep
@@ -20,11 +20,21 @@ from radiobject_assets.ingest.settings import scan_version
 from radiobject_assets.ingest.stored.holdings import images_for_labels
 
 
+class FilesAwayError(IngestError):
+    """The landing zone can't be looked at now, or looks as if its disk were not there."""
+
+
 class SourcePlans(Protocol):
     """Knows what volumes were made from."""
 
     def plan(self, arrival: str) -> IngestPlan | None:
-        """The plan of an arrival; None where its files are not there."""
+        """The plan of an arrival; None where its files are not there.
+
+        Raises
+        ------
+        RadiObjectError, OSError
+            Nobody can tell now whether they are there.
+        """
 
 
 class FolderPlans:
@@ -61,19 +71,21 @@ class LandingPlans:
         from radiobject_assets.platform.assets.arrival import plan_of
 
         if self._keys is None:
-            self._keys = frozenset() if self._zone.problem() else frozenset(self._zone.keys())
+            if self._zone.problem():
+                raise FilesAwayError("the landing zone can't be read: mount it, or mend `landing`")
+            self._keys = frozenset(self._zone.keys())
+        if not self._keys:
+            # the folder that a disk is mounted on is there without the disk as well
+            raise FilesAwayError("the landing zone is empty: is its disk mounted?")
         if arrival not in self._keys:
             return None
         beside = self._beside
+        self._zone.held(arrival)
         try:
-            self._zone.held(arrival)
-            try:
-                return plan_of(beside.dataset, beside.storage, arrival)
-            except (NotMadeYetError, ValueError, OSError):
-                scan_arrival(beside, arrival)
-                return plan_of(beside.dataset, beside.storage, arrival)
-        except (RadiObjectError, OSError):
-            return None  # it was taken away meanwhile, or can't be read
+            return plan_of(beside.dataset, beside.storage, arrival)
+        except (NotMadeYetError, ValueError, OSError):
+            scan_arrival(beside, arrival)
+            return plan_of(beside.dataset, beside.storage, arrival)
 
 
 def scan_arrival(beside: Beside, key: str) -> None:

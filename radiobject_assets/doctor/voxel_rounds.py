@@ -32,19 +32,19 @@ class _Round:
 
     @classmethod
     def read(cls, notes: Storage) -> _Round:
+        known = every_kind()
         try:
             kept = json.loads(notes.read(ROUND))
-        except (MissingError, ValueError):
-            return cls()
-        if time.time() - kept["at"] > _TOO_OLD_S:
-            return cls()
-        known = every_kind()
-        found = (
-            Finding(known[code], about, evidence, collection, arrival, obs_id=obs_id)
-            for code, about, evidence, collection, arrival, obs_id in kept["findings"]
-            if code in known
-        )
-        return cls(kept["last"], tuple(found))
+            if time.time() - kept["at"] > _TOO_OLD_S:
+                return cls()
+            found = tuple(
+                Finding(known[code], about, evidence, collection, arrival, obs_id=obs_id)
+                for code, about, evidence, collection, arrival, obs_id in kept["findings"]
+                if code in known
+            )
+            return cls(str(kept["last"]), found)
+        except (MissingError, KeyError, TypeError, ValueError):
+            return cls()  # of another version, or emptied of a person who was forgotten
 
     def keep(self, notes: Storage) -> None:
         found = [[f.kind.code, f.about, f.evidence, f.collection, f.arrival, f.obs_id] for f in self.findings]

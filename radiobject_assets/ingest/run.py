@@ -111,7 +111,8 @@ def run_ingest(
         See `recognised`.
     anew
         Volumes, by collection and id, that are written anew although their files have not changed: what is
-        stored of them is damaged. It is replaced in one commit.
+        stored of them is damaged. It is replaced in one commit. Where any are named no others are written:
+        the rest of the plan says what they lie beside.
     refuse_forgotten
         As `subjects.refuse_forgotten`: who is forgotten while their files are read does not come in.
     budget, compute
@@ -128,7 +129,7 @@ def run_ingest(
     ensure_store(store_uri)
     known = recognised(plan, collections, store_uri, digest_of_files, present, get_tiledb_ctx(), holders)
     plan = known.plan
-    selected = plan.selected(collections)
+    selected = [one for one in plan.selected(collections) if not anew or (one.collection, one.obs_id) in anew]
     names = sorted({planned.collection or "" for planned in selected})
     uris = {
         name: ensure_collection(store_uri, name, columns=obs_columns_of(selected, name)) for name in names

@@ -34,7 +34,7 @@ class KeptPairs:
     def verdicts(self) -> dict[Pair, Verdict]:
         """What came of each pair that was compared."""
         kept = self.read()
-        if kept is None:
+        if kept is None or "is_certain" not in kept:
             return {}
         kept = kept[kept["version"] == SEARCH_VERSION]
         columns = (kept[name].tolist() for name in ("state_a", "state_b", "likeness", "is_certain"))
@@ -43,7 +43,9 @@ class KeptPairs:
     def searched(self) -> str:
         """Digest of the images of which all pairs that may be twins are kept; empty: of none."""
         kept = self.read()
-        told = set() if kept is None or "searched" not in kept else set(kept["searched"])
+        if kept is None or "searched" not in kept:
+            return ""
+        told = set(kept.loc[kept["version"] == SEARCH_VERSION, "searched"])
         return str(told.pop()) if len(told) == 1 else ""
 
     def add(self, compared: Mapping[Pair, Verdict], tokens: Mapping[str, str], searched: str = "") -> None:

@@ -105,6 +105,34 @@ def test_without_paths_neither_text_nor_page_nor_document_names_anybody(
     assert tokens == {one["about"] for one in json.loads(with_paths.stdout)["findings"]}
 
 
+def test_what_has_no_paths_has_no_digest_of_a_persons_number_or_name(tmp_path: Path) -> None:
+    for number, name in enumerate(("one", "two"), 1):
+        write_ct(tmp_path / f"data/{_CANARY}_{name}/S1", number, PatientName=f"{_CANARY}^Barbara")
+    document = _run(str(tmp_path / "data"), "--no-paths", "--json").stdout
+    about = sorted(one["about"] for one in json.loads(document)["findings"])
+    assert about == ["name 1", "name 2", "person 1", "person 2"]
+
+
+def test_what_labels_could_lie_on_is_told_without_words_of_names(tmp_path: Path) -> None:
+    for case in ("01", "02", "03"):
+        folder = tmp_path / f"data/sub-{case}/anat"
+        for number, name in enumerate((f"acq-a_{_CANARY}", f"acq-b_{_CANARY}", "dseg")):
+            voxels = np.random.default_rng(int(case) * 3 + number).integers(0, 2, (16, 16, 12))
+            save(
+                folder / f"sub-{case}_{name}.nii.gz", voxels.astype(np.uint8 if name == "dseg" else np.int16)
+            )
+    document = _run(str(tmp_path / "data"), "--no-paths", "--json").stdout
+    assert "refused_reference_ambiguous" in {one["kind"] for one in json.loads(document)["findings"]}
+    assert _CANARY.lower() not in document.lower()
+
+
+def test_a_json_file_that_is_nested_too_deep_ends_no_audit(tmp_path: Path) -> None:
+    dicom_dump(tmp_path / "data")
+    (tmp_path / "data/notes.json").write_text('{"a":' * 3000 + "1" + "}" * 3000)
+    done = _run(str(tmp_path / "data"), "--html", str(tmp_path / "audit.html"))
+    assert done.exit_code == 0, done.output
+
+
 def test_a_clean_folder_ends_with_0_and_what_is_no_folder_with_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from radiobject_assets.diagnostics.inventory import read_inventory
 from radiobject_assets.doctor.mend_tasks import Attempt
@@ -21,6 +23,7 @@ from radiobject_assets.store import (
     list_collections,
     make_ctx,
     normalise,
+    obs_table,
     stage_volume,
     update_obs,
 )
@@ -58,6 +61,17 @@ def set_columns(store: str, collection: str, number: int, **values: Any) -> str:
     row = rows(store, collection)[number]
     update_obs(collection_uri(store, collection), {(row["obs_subject_id"], row["obs_id"]): values})
     return str(row["obs_id"])
+
+
+def give_to(store: str, collection: str, number: int, subject: str) -> None:
+    """A row under another subject, which only a hand in the tables can do."""
+    row = rows(store, collection)[number]
+    key = (row["obs_subject_id"], row["obs_id"])
+    table = obs_table(collection_uri(store, collection), make_ctx())
+    held = table.read(keys=[[key[0]], [key[1]]])
+    at = held.schema.get_field_index("obs_subject_id")
+    table.upsert(held.set_column(at, "obs_subject_id", pa.array([subject], held.schema.types[at])))
+    table.delete([key])
 
 
 def remove_array(store: str, collection: str, number: int) -> None:
@@ -184,3 +198,13 @@ class Dies:
     def perform(self) -> Attempt:
         os.kill(os.getpid(), signal.SIGKILL)
         return Attempt(True)
+
+
+@dataclass(frozen=True)
+class Full:
+    """A task that finds the disk full."""
+
+    needed_bytes: int = 64 << 20
+
+    def perform(self) -> Attempt:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

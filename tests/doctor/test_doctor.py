@@ -269,9 +269,11 @@ def test_writers_at_work_lose_nothing(home: Path) -> None:
 
 @pytest.mark.slow
 def test_a_worker_that_dies_is_tried_alone_and_the_rest_go_on() -> None:
-    tasks = [damage.Dies(), damage.Lives(), damage.Lives()]
+    tasks = [damage.Dies(), damage.Lives(), damage.Full()]
     results = dict(attempts(tasks, MemoryBudget(2048), Compute(workers=2)))  # type: ignore[arg-type]
-    assert [results[number].is_mended for number in range(3)] == [False, True, True]
+    assert [results[number].is_mended for number in range(3)] == [False, True, False]
+    # neither says anything of a volume, which is not set aside for it
+    assert [results[number].is_error for number in range(3)] == [True, False, True]
     assert "alone" in results[0].told
     assert "declared 64 MB" in results[0].told
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from radiobject_assets.cli.commands import app
 from radiobject_assets.curation.divided_snapshot import divide_snapshot
 from radiobject_assets.curation.kept import keep_snapshot
 from radiobject_assets.dataset.dataset_yaml import load_dataset
@@ -208,3 +210,14 @@ def run_job(home: Home, *, fix: bool) -> dict[str, object]:
         observation = seen.asset_observation
         assert observation is not None
         return {name: value.value for name, value in observation.metadata.items()}
+
+
+def test_the_command_leaves_alone_for_as_long_as_dataset_yaml_says(home: Path) -> None:
+    description = home / "dataset.yaml"
+    description.write_text(DATASET + "upkeep: {keep_arrays_hours: 720}\n", encoding="utf-8")
+    damage.staged_file(home / "store" / "tmp")
+    call = ["doctor", str(home / "store"), "--dataset", str(description), "--quick", "--json"]
+    told = json.loads(CliRunner().invoke(app, call).stdout)
+    assert "left_overs" not in told["totals"]
+    told = json.loads(CliRunner().invoke(app, [*call, "--grace-hours", "24"]).stdout)
+    assert told["totals"]["left_overs"] == 1

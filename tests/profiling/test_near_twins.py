@@ -225,6 +225,21 @@ def test_a_look_that_has_no_time_goes_on_in_the_next_and_says_what_is_left(
     assert _kept(tables).searched() != searched
 
 
+def test_what_an_earlier_search_kept_is_compared_anew(trio: tuple[str, WorkingTables]) -> None:
+    uri, tables = trio
+    rows = read_inventory(uri)
+    whole = near_twins(uri, rows, tables.storage, None, compared=_kept(tables))
+    now = tables.frame(PAIRS)
+    assert _kept(tables).searched()
+    for earlier in (now.drop(columns=["is_certain", "searched"]), now):
+        tables.put_frame(PAIRS, earlier.assign(version="1", likeness=0.0))
+        assert not _kept(tables).searched()
+        again = near_twins(uri, rows, tables.storage, None, compared=_kept(tables))
+        assert {f.id for f in again.findings} == {f.id for f in whole.findings}
+        assert again.numbers["compared_now"] == len(now)
+        assert set(tables.frame(PAIRS)["version"]) == set(now["version"])
+
+
 def test_pairs_of_a_forgotten_person_go_and_those_of_others_stay(trio: tuple[str, WorkingTables]) -> None:
     uri, tables = trio
     rows = read_inventory(uri)
