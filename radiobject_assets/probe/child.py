@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gzip
 import itertools
 import multiprocessing
 import os
@@ -16,13 +15,13 @@ import signal
 import sys
 import threading
 import time
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from radiobject_assets.probe.child_journal import ChildJournal, watch_this_process
 from radiobject_assets.probe.described import error_facts, in_short
+from radiobject_assets.probe.integrity_step import files_exist, store_integrity
 from radiobject_assets.probe.probed_subject import ProbeSubject, loaders_of, subject_of
 from radiobject_assets.probe.trial import Mode, Trial
 from radiobject_assets.system.resource_monitor import shared_memory_limit_mb
@@ -64,7 +63,7 @@ def _die_with_parent() -> None:
 def _run(trial: Trial, subject: ProbeSubject, journal: ChildJournal, deadline: float) -> str:
     if trial.mode == Mode.INTEGRITY:
         journal.note("opened", kind="store")
-        return _store_integrity(subject, trial, journal)
+        return store_integrity(subject, trial, journal, deadline)
     import torch
 
     _seed(trial.seed, torch)
@@ -83,7 +82,7 @@ def _run(trial: Trial, subject: ProbeSubject, journal: ChildJournal, deadline: f
     if trial.mode == Mode.WORKERS:
         return _in_workers(parts, trial, journal, deadline)
     if trial.items is None and not trial.from_batch:
-        _files_exist(parts.dataset, trial, journal)
+        files_exist(parts.dataset, trial, journal, deadline)
     return _item_by_item(parts, trial, journal, deadline)
 
 
@@ -188,71 +187,6 @@ class _Single:
 
     def __call__(self, items: list[Any]) -> Any:
         return self._convert(items[0])
-
-
-def _store_integrity(subject: ProbeSubject, trial: Trial, journal: ChildJournal) -> str:
-    from radiobject_assets.store import RadiObject
-
-    store = RadiObject(subject.text)
-    left = trial.integrity_items
-    for name in store.collection_names:
-        collection = store.collection(name)
-        for number in range(min(len(collection), left)):
-            left -= 1
-            journal.note("stage", items=[number], stage=f"digest of a volume of {name}")
-            for problem in collection[number : number + 1].verify():
-                journal.note(
-                    "found", kind=problem.code, token=problem.token, evidence=problem.detail, collection=name
-                )
-            journal.note("item_done", items=[number], s=0.0)
-    return "passed"
-
-
-def _files_exist(dataset: Any, trial: Trial, journal: ChildJournal) -> None:
-    """Look whether the files are there that items name: of data sets that keep a list of them."""
-    for number, item in enumerate(_listed(dataset)[: trial.integrity_items]):
-        for path in _paths(item):
-            if not os.path.exists(path):
-                journal.note("found", kind="loader_item_missing", item=number, where=path, evidence="")
-            elif os.path.isfile(path) and os.path.getsize(path) == 0:
-                journal.note(
-                    "found", kind="loader_item_missing", item=number, where=path, evidence="an empty file"
-                )
-            elif path.endswith(".gz") and not _unzips(path):
-                told = "its gzip stream breaks off or is damaged; some libraries read zeros there"
-                journal.note("found", kind="loader_item_unreadable", item=number, where=path, evidence=told)
-
-
-def _unzips(path: str) -> bool:
-    try:
-        with gzip.open(path) as file:
-            while file.read(1 << 20):
-                pass
-    except (OSError, EOFError, zlib.error):
-        return False
-    return True
-
-
-def _listed(dataset: Any) -> list[Any]:
-    """MONAI's `data`, TorchIO's `_subjects`, torchvision's `samples`, and what people call theirs."""
-    for name in ("data", "_subjects", "samples", "files", "paths"):
-        held = getattr(dataset, name, None)
-        if isinstance(held, (list, tuple)):
-            return list(held)
-    return []
-
-
-def _paths(item: Any, depth: int = 0) -> Iterator[str]:
-    if isinstance(item, os.PathLike) or (isinstance(item, str) and os.sep in item and "://" not in item):
-        yield os.fspath(item)
-    elif isinstance(item, Mapping) and depth < 3:
-        for one in item.values():
-            yield from _paths(one, depth + 1)
-    elif isinstance(item, (list, tuple)) and depth < 3:
-        for one in item:
-            yield from _paths(one, depth + 1)
-    elif isinstance(getattr(item, "path", None), os.PathLike):  # an image of TorchIO
-        yield os.fspath(item.path)
 
 
 def _item_by_item(parts: _Parts, trial: Trial, journal: ChildJournal, deadline: float) -> str:

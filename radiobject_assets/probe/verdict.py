@@ -286,7 +286,7 @@ def _crashed_in(outcome: Outcome) -> str:
 
 
 def _items_are_quick(evidence: ProbeEvidence) -> Iterator[Finding]:
-    for outcome in evidence.items:
+    for outcome in (*([evidence.integrity] if evidence.integrity is not None else []), *evidence.items):
         if outcome.ended == Ended.SILENT:
             items, stage = outcome.where()
             if stage == "factory":
