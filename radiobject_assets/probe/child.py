@@ -156,6 +156,7 @@ class _Parts:
             "python_threads": [one.name for one in threading.enumerate()],
             "shared_memory_limit_mb": shared_memory_limit_mb(),
             "open_files_limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            "files_kept": _files_kept(),
         }
 
     def batches(self) -> Iterator[list[int]]:
@@ -226,6 +227,21 @@ def _item_by_item(parts: _Parts, trial: Trial, journal: ChildJournal, deadline: 
             watched[index]
             journal.note("again", item=index)
     return "passed"
+
+
+def _files_kept() -> int:
+    """How many files our own readers keep open on purpose, at most, where this process has them; else 0."""
+    kept = 0
+    if "radiobject_assets.store.arrays.reader_cache" in sys.modules:
+        from radiobject_assets.store.arrays.array_files import MAX_KEPT_OPEN
+        from radiobject_assets.store.arrays.reader_cache import MAX_KEPT
+
+        kept += MAX_KEPT * MAX_KEPT_OPEN
+    if "radiobject_assets.training.cache.cache_reading" in sys.modules:
+        from radiobject_assets.training.cache.cache_reading import MOST_MAPPED
+
+        kept += 2 * MOST_MAPPED  # images and labels
+    return kept
 
 
 def _open_files() -> int:

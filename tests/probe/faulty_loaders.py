@@ -228,6 +228,19 @@ def too_many_files() -> DataLoader[Any]:
     return loader(Volumes(n=200, read=_leaves_open))
 
 
+def leaves_files_open() -> DataLoader[Any]:
+    """The same below the limit: it would be reached after some hundred items."""
+    return loader(Volumes(n=24, read=_leaves_open))
+
+
+def of_a_store() -> DataLoader[Any]:
+    """A healthy data set of ours, whose store keeps files open for the next time."""
+    from radiobject_assets.store import RadiObject
+    from radiobject_assets.training import VolumeCollectionDataset
+
+    return loader(VolumeCollectionDataset(RadiObject(os.environ["PROBE_STORE"]).collection("ct")))
+
+
 def _large(index: int) -> torch.Tensor:
     return torch.zeros(4, 2**20)
 

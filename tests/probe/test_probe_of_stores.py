@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from probed import LOADERS
 
 from radiobject_assets.probe.child_journal import JOURNAL, ChildJournal, new_events
 from radiobject_assets.probe.integrity_step import files_exist
@@ -18,6 +19,8 @@ from radiobject_assets.probe.steps import ProbeEvidence, ProbeLimits
 from radiobject_assets.probe.trial import Ended, Mode, Trial
 from radiobject_assets.probe.verdict import verdict
 from radiobject_assets.store import commit_volumes, ensure_collection, ensure_store, stage_volume
+
+pytest.importorskip("torch", reason="loaders are PyTorch's")
 
 N_VOLUMES = 24
 
@@ -46,6 +49,27 @@ def test_a_store_that_is_too_large_for_the_time_is_cut_short_and_no_finding(
     report = verdict(ProbeEvidence(subject_of(store), ProbeLimits(), integrity=outcome))
     assert report.findings == ()
     assert "integrity: cut short: 0 batches, 0 items" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("store", []),
+        pytest.param("of_a_store", [], marks=pytest.mark.slow),
+        ("leaves_files_open", ["loader_open_files_grow"]),
+    ],
+)
+def test_files_that_a_store_keeps_open_are_no_leak_and_those_of_a_data_set_are(
+    store: str, tmp_path: Path, name: str, found: list[str]
+) -> None:
+    subject = subject_of(store if name == "store" else f"{LOADERS}:{name}")
+    outcome = run_trial(
+        Trial(subject.text, Mode.ITEMS), tmp_path / "trial", environment={"PROBE_STORE": store}
+    )
+    opened = list(outcome.item_files.values())
+    assert opened[-1] - opened[0] >= N_VOLUMES - 1
+    report = verdict(ProbeEvidence(subject, ProbeLimits(), items=(outcome,)))
+    assert [one.kind.code for one in report.findings] == found
 
 
 class _Listed:
