@@ -1,4 +1,4 @@
-"""The child in which a trial runs: `python -m radiobject_assets.probe FOLDER`.
+"""The child in which a trial runs: `python -m radiobject_assets.probe FOLDER TEMPORARY`.
 
 It may be killed by anything that the loader does, so whatever is learned is in the journal by then.
 """
@@ -36,9 +36,14 @@ _ALIVE: list[Any] = []
 _READ_TWICE = 4
 
 
-def main(folder: Path) -> None:
-    """Run the trial that the folder names, and say how it ended."""
+def main(folder: Path, temporary: Path) -> None:
+    """Run the trial that the folder names, and say how it ended.
+
+    Sockets of workers, which nobody removes where a process is killed, are made below `temporary`.
+    """
     _die_with_parent()
+    # the user's own temporary files stay where they are; workers get this from the process that starts them
+    getattr(multiprocessing.current_process(), "_config", {})["tempdir"] = str(temporary)
     trial = Trial.from_json((folder / TRIAL).read_text(encoding="utf-8"))
     journal = watch_this_process(folder)
     deadline = time.monotonic() + trial.limit_s
