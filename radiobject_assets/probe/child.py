@@ -27,6 +27,8 @@ from radiobject_assets.probe.trial import Mode, Trial
 from radiobject_assets.system.resource_monitor import shared_memory_limit_mb
 
 TRIAL = "trial.json"
+# How the store of a trial is reached: the configuration of the process that probes, which has no secrets.
+STORAGE = "storage.json"
 _PDEATHSIG = 1
 # Items that may fail before the rest is left: which kind of items fail is clear by then.
 _MOST_FAILURES = 20
@@ -47,6 +49,7 @@ def main(folder: Path, temporary: Path) -> None:
     trial = Trial.from_json((folder / TRIAL).read_text(encoding="utf-8"))
     journal = watch_this_process(folder)
     deadline = time.monotonic() + trial.limit_s
+    _reach_storage(folder)
     try:
         how = _run(trial, subject_of(trial.subject), journal, deadline)
     except Exception as error:  # noqa: BLE001  (whatever the user's code raises is what is looked for)
@@ -56,6 +59,14 @@ def main(folder: Path, temporary: Path) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # threads and workers of the user's may hang at the interpreter's own end
+
+
+def _reach_storage(folder: Path) -> None:
+    if (folder / STORAGE).is_file():
+        from radiobject_assets.store import RadiObjectConfig, set_radiobject_config
+
+        content = (folder / STORAGE).read_text(encoding="utf-8")
+        set_radiobject_config(RadiObjectConfig.model_validate_json(content))
 
 
 def _die_with_parent() -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from radiobject_assets.probe.child import TRIAL
+from radiobject_assets.probe.child import STORAGE, TRIAL
 from radiobject_assets.probe.child_journal import JOURNAL, STACKS, new_events
 from radiobject_assets.probe.outcomes import Reading
 from radiobject_assets.probe.trial import Ended, Outcome, Trial
@@ -65,6 +65,11 @@ def run_trial(trial: Trial, folder: Path, *, environment: Mapping[str, str] | No
     """
     folder.mkdir(parents=True)
     (folder / TRIAL).write_text(trial.to_json(), encoding="utf-8")
+    if trial.subject.startswith("s3://"):
+        from radiobject_assets.store import get_radiobject_config
+
+        content = get_radiobject_config().model_dump_json()
+        (folder / STORAGE).write_text(content, encoding="utf-8")
     killed_before = _kernel_kills()
     started = time.monotonic()
     reading = Reading(trial)
