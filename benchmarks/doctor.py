@@ -31,7 +31,7 @@ from radiobject_assets.store import (
     ensure_store,
     stage_volume,
 )
-from radiobject_assets.system.memory import PeakMemory
+from radiobject_assets.system.resource_monitor import ResourceMonitor
 
 _AT_ONCE = 5_000
 
@@ -81,7 +81,7 @@ def make(folder: Path, n: int, *, real: bool) -> str:
 def measure(uri: str, n: int, *, real: bool) -> dict[str, Any]:
     """Seconds in all and to the first finding, and memory above what there was before."""
     started, first, findings = time.perf_counter(), 0.0, 0
-    with PeakMemory() as peak:
+    with ResourceMonitor() as peak:
         for report in examine(Examined(uri, grace_s=0.0), voxels=real):
             findings += len(report.findings)
             if report.findings and not first:

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from radiobject_assets.cli.findings_output import print_findings
 from radiobject_assets.cli.output import JsonFlag, err, out, print_json
+from radiobject_assets.cli.store import store_uri
 from radiobject_assets.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def probe(
     for method in start_method or ():
         if method not in _METHODS:
             raise ConfigurationError(f"--start-method {method}: use {', '.join(_METHODS)}")
+    if "://" in subject:
+        subject = store_uri(subject)
     if step is not None:
         _one_trial(subject, step, items, batch_size, workers, start_method, silent, limit, memory_mb, seed)
         return

@@ -8,4 +8,4 @@ from pathlib import Path
 from radiobject_assets.probe.child import main
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

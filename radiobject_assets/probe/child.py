@@ -1,4 +1,4 @@
-"""The child in which a trial runs: `python -m radiobject_assets.probe FOLDER`.
+"""The child in which a trial runs: `python -m radiobject_assets.probe FOLDER TEMPORARY`.
 
 It may be killed by anything that the loader does, so whatever is learned is in the journal by then.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gzip
 import itertools
 import multiprocessing
 import os
@@ -16,18 +15,20 @@ import signal
 import sys
 import threading
 import time
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from radiobject_assets.probe.child_journal import ChildJournal, watch_this_process
 from radiobject_assets.probe.described import error_facts, in_short
+from radiobject_assets.probe.integrity_step import files_exist, store_integrity
 from radiobject_assets.probe.probed_subject import ProbeSubject, loaders_of, subject_of
 from radiobject_assets.probe.trial import Mode, Trial
 from radiobject_assets.system.resource_monitor import shared_memory_limit_mb
 
 TRIAL = "trial.json"
+# How the store of a trial is reached: the configuration of the process that probes, which has no secrets.
+STORAGE = "storage.json"
 _PDEATHSIG = 1
 # Items that may fail before the rest is left: which kind of items fail is clear by then.
 _MOST_FAILURES = 20
@@ -37,12 +38,18 @@ _ALIVE: list[Any] = []
 _READ_TWICE = 4
 
 
-def main(folder: Path) -> None:
-    """Run the trial that the folder names, and say how it ended."""
+def main(folder: Path, temporary: Path) -> None:
+    """Run the trial that the folder names, and say how it ended.
+
+    Sockets of workers, which nobody removes where a process is killed, are made below `temporary`.
+    """
     _die_with_parent()
+    # the user's own temporary files stay where they are; workers get this from the process that starts them
+    getattr(multiprocessing.current_process(), "_config", {})["tempdir"] = str(temporary)
     trial = Trial.from_json((folder / TRIAL).read_text(encoding="utf-8"))
     journal = watch_this_process(folder)
     deadline = time.monotonic() + trial.limit_s
+    _reach_storage(folder)
     try:
         how = _run(trial, subject_of(trial.subject), journal, deadline)
     except Exception as error:  # noqa: BLE001  (whatever the user's code raises is what is looked for)
@@ -52,6 +59,14 @@ def main(folder: Path) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # threads and workers of the user's may hang at the interpreter's own end
+
+
+def _reach_storage(folder: Path) -> None:
+    if (folder / STORAGE).is_file():
+        from radiobject_assets.store import RadiObjectConfig, set_radiobject_config
+
+        content = (folder / STORAGE).read_text(encoding="utf-8")
+        set_radiobject_config(RadiObjectConfig.model_validate_json(content))
 
 
 def _die_with_parent() -> None:
@@ -68,7 +83,7 @@ def _run(trial: Trial, subject: ProbeSubject, journal: ChildJournal, deadline: f
         set_radiobject_config(RadiObjectConfig.model_validate(trial.config))
     if trial.mode == Mode.INTEGRITY:
         journal.note("opened", kind="store")
-        return _store_integrity(subject, trial, journal)
+        return store_integrity(subject, trial, journal, deadline)
     import torch
 
     _seed(trial.seed, torch)
@@ -87,7 +102,7 @@ def _run(trial: Trial, subject: ProbeSubject, journal: ChildJournal, deadline: f
     if trial.mode == Mode.WORKERS:
         return _in_workers(parts, trial, journal, deadline)
     if trial.items is None and not trial.from_batch:
-        _files_exist(parts.dataset, trial, journal)
+        files_exist(parts.dataset, trial, journal, deadline)
     return _item_by_item(parts, trial, journal, deadline)
 
 
@@ -161,6 +176,7 @@ class _Parts:
             "python_threads": [one.name for one in threading.enumerate()],
             "shared_memory_limit_mb": shared_memory_limit_mb(),
             "open_files_limit": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            "files_kept": _files_kept(),
         }
 
     def batches(self) -> Iterator[list[int]]:
@@ -192,71 +208,6 @@ class _Single:
 
     def __call__(self, items: list[Any]) -> Any:
         return self._convert(items[0])
-
-
-def _store_integrity(subject: ProbeSubject, trial: Trial, journal: ChildJournal) -> str:
-    from radiobject_assets.store import RadiObject
-
-    store = RadiObject(subject.text)
-    left = trial.integrity_items
-    for name in store.collection_names:
-        collection = store.collection(name)
-        for number in range(min(len(collection), left)):
-            left -= 1
-            journal.note("stage", items=[number], stage=f"digest of a volume of {name}")
-            for problem in collection[number : number + 1].verify():
-                journal.note(
-                    "found", kind=problem.code, token=problem.token, evidence=problem.detail, collection=name
-                )
-            journal.note("item_done", items=[number], s=0.0)
-    return "passed"
-
-
-def _files_exist(dataset: Any, trial: Trial, journal: ChildJournal) -> None:
-    """Look whether the files are there that items name: of data sets that keep a list of them."""
-    for number, item in enumerate(_listed(dataset)[: trial.integrity_items]):
-        for path in _paths(item):
-            if not os.path.exists(path):
-                journal.note("found", kind="loader_item_missing", item=number, where=path, evidence="")
-            elif os.path.isfile(path) and os.path.getsize(path) == 0:
-                journal.note(
-                    "found", kind="loader_item_missing", item=number, where=path, evidence="an empty file"
-                )
-            elif path.endswith(".gz") and not _unzips(path):
-                told = "its gzip stream breaks off or is damaged; some libraries read zeros there"
-                journal.note("found", kind="loader_item_unreadable", item=number, where=path, evidence=told)
-
-
-def _unzips(path: str) -> bool:
-    try:
-        with gzip.open(path) as file:
-            while file.read(1 << 20):
-                pass
-    except (OSError, EOFError, zlib.error):
-        return False
-    return True
-
-
-def _listed(dataset: Any) -> list[Any]:
-    """MONAI's `data`, TorchIO's `_subjects`, torchvision's `samples`, and what people call theirs."""
-    for name in ("data", "_subjects", "samples", "files", "paths"):
-        held = getattr(dataset, name, None)
-        if isinstance(held, (list, tuple)):
-            return list(held)
-    return []
-
-
-def _paths(item: Any, depth: int = 0) -> Iterator[str]:
-    if isinstance(item, os.PathLike) or (isinstance(item, str) and os.sep in item and "://" not in item):
-        yield os.fspath(item)
-    elif isinstance(item, Mapping) and depth < 3:
-        for one in item.values():
-            yield from _paths(one, depth + 1)
-    elif isinstance(item, (list, tuple)) and depth < 3:
-        for one in item:
-            yield from _paths(one, depth + 1)
-    elif isinstance(getattr(item, "path", None), os.PathLike):  # an image of TorchIO
-        yield os.fspath(item.path)
 
 
 def _item_by_item(parts: _Parts, trial: Trial, journal: ChildJournal, deadline: float) -> str:
@@ -296,6 +247,21 @@ def _item_by_item(parts: _Parts, trial: Trial, journal: ChildJournal, deadline: 
             watched[index]
             journal.note("again", item=index)
     return "passed"
+
+
+def _files_kept() -> int:
+    """How many files our own readers keep open on purpose, at most, where this process has them; else 0."""
+    kept = 0
+    if "radiobject_assets.store.arrays.reader_cache" in sys.modules:
+        from radiobject_assets.store.arrays.array_files import MAX_KEPT_OPEN
+        from radiobject_assets.store.arrays.reader_cache import MAX_KEPT
+
+        kept += MAX_KEPT * MAX_KEPT_OPEN
+    if "radiobject_assets.training.cache.cache_reading" in sys.modules:
+        from radiobject_assets.training.cache.cache_reading import MOST_MAPPED
+
+        kept += 2 * MOST_MAPPED  # images and labels
+    return kept
 
 
 def _open_files() -> int:

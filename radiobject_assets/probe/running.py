@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from radiobject_assets.probe.child import TRIAL
+from radiobject_assets.probe.child import STORAGE, TRIAL
 from radiobject_assets.probe.child_journal import JOURNAL, STACKS, new_events
 from radiobject_assets.probe.outcomes import Reading
 from radiobject_assets.probe.trial import Ended, Outcome, Trial
@@ -25,6 +27,7 @@ from radiobject_assets.system.memory import tree_resident_bytes
 from radiobject_assets.system.resource_monitor import ResourceMonitor
 
 _POLL_S = 0.05
+_PROC = Path("/proc")
 # For processes to write their stacks in when they are asked to.
 _STACKS_S = 1.0
 _SAMPLE_S = 0.25
@@ -33,6 +36,11 @@ _SHARE = 0.1
 # Interpreters that start on a busy machine and import large libraries are not silent.
 _START_S = 90.0
 _MOST_TEXT = 40_000
+# Those that remove what others have left in /dev/shm, once these are gone.
+_TIDY = (b"resource_tracker", b"torch_shm_manager")
+_TIDY_S = 2.0
+# What Python's says of that: it is of the probe's making.
+_TIDIED = re.compile(r"^.*resource_tracker\.py:\d+: UserWarning: .*\n(?: .*\n?)?", re.M)
 
 
 @dataclass
@@ -57,12 +65,22 @@ def run_trial(trial: Trial, folder: Path, *, environment: Mapping[str, str] | No
     """
     folder.mkdir(parents=True)
     (folder / TRIAL).write_text(trial.to_json(), encoding="utf-8")
+    if trial.subject.startswith("s3://"):
+        from radiobject_assets.store import get_radiobject_config
+
+        content = get_radiobject_config().model_dump_json()
+        (folder / STORAGE).write_text(content, encoding="utf-8")
     killed_before = _kernel_kills()
     started = time.monotonic()
     reading = Reading(trial)
     watch = _Watch(trial.memory_mb)
-    command = [sys.executable, "-m", "radiobject_assets.probe", str(folder.resolve())]
-    with (folder / "stdout.txt").open("wb") as out, (folder / "stderr.txt").open("wb") as err:
+    with (
+        (folder / "stdout.txt").open("wb") as out,
+        (folder / "stderr.txt").open("wb") as err,
+        # not below the folder: paths of sockets have 108 characters
+        tempfile.TemporaryDirectory(prefix="probe-", ignore_cleanup_errors=True) as temporary,
+    ):
+        command = [sys.executable, "-m", "radiobject_assets.probe", str(folder.resolve()), temporary]
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
             env={**os.environ, **(environment or {})},
@@ -131,15 +149,47 @@ def _catches_usr1(pid: int) -> bool:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """End everything that the child started: its group, and who left it but is still below it."""
-    tree = tree_resident_bytes(child.pid)
+    """End everything that the child started: its session, and who left it but is still below it.
+
+    Who tidies up after the others ends by itself when they are gone, and is waited for.
+    """
+    left = set(tree_resident_bytes(child.pid)) - {child.pid}
+    until = time.monotonic() + _TIDY_S
+    while there := _alive(child.pid, left):
+        is_late = time.monotonic() > until
+        for pid in there:
+            if is_late or not _tidies(pid):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        if is_late:
+            break
+        time.sleep(_POLL_S)
     with contextlib.suppress(OSError):
         os.killpg(child.pid, signal.SIGKILL)
-    for pid in tree:
-        if pid != child.pid:
+    if not _PROC.is_dir():
+        for pid in left:
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
     child.wait()
+
+
+def _alive(session: int, others: set[int]) -> list[int]:
+    """Those of a session, and others by number, that still run; none where the system has no /proc."""
+    found = []
+    for folder in _PROC.glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):  # it is gone
+            # state, parent, group, session
+            state = (folder / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
+            if state[0] not in "ZX" and (int(state[3]) == session or int(folder.name) in others):
+                found.append(int(folder.name))
+    return found
+
+
+def _tidies(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return any(name in command for name in _TIDY)
+    return False
 
 
 def _stacks(folder: Path) -> str:
@@ -152,7 +202,7 @@ def _stacks(folder: Path) -> str:
 
 
 def _tail(path: Path) -> str:
-    return path.read_bytes()[-_MOST_TEXT:].decode("utf-8", "replace")
+    return _TIDIED.sub("", path.read_bytes()[-_MOST_TEXT:].decode("utf-8", "replace"))
 
 
 def _kernel_kills() -> int:

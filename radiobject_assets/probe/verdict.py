@@ -165,15 +165,19 @@ def _limit(outcome: Outcome) -> str:
     return str(outcome.opened.get("open_files_limit", "unknown"))
 
 
-def _files_per_item(outcome: Outcome) -> float:
+def _files_per_item(outcome: Outcome, kept: int = 0) -> float:
+    """Files that each item leaves open, without those that may be `kept` open on purpose."""
     counts = list(outcome.item_files.values())
-    return (max(counts) - counts[0]) / (len(counts) - 1) if len(counts) > 1 else 0.0
+    return (max(counts) - counts[0] - kept) / (len(counts) - 1) if len(counts) > 1 else 0.0
 
 
 def _files_grow(evidence: ProbeEvidence) -> Iterator[Finding]:
+    """Of a user's data set; stores and caches keep files open, and not more than they may."""
+    if evidence.subject.kind != "factory":
+        return
     for outcome in evidence.items:
         if len(outcome.item_files) >= _GROWS_ITEMS and not outcome.failures:
-            grown = _files_per_item(outcome)
+            grown = _files_per_item(outcome, int(outcome.opened.get("files_kept", 0)))
             if grown >= _GROWS:
                 n = len(outcome.item_files)
                 yield _finding(lk.OPEN_FILES_GROW, _at(outcome), f"{grown:.1f} for each item, over {n} items")
@@ -286,7 +290,7 @@ def _crashed_in(outcome: Outcome) -> str:
 
 
 def _items_are_quick(evidence: ProbeEvidence) -> Iterator[Finding]:
-    for outcome in evidence.items:
+    for outcome in (*([evidence.integrity] if evidence.integrity is not None else []), *evidence.items):
         if outcome.ended == Ended.SILENT:
             items, stage = outcome.where()
             if stage == "factory":

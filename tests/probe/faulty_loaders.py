@@ -94,6 +94,18 @@ def healthy_spawned() -> tuple[DataLoader[Any], DataLoader[Any]]:
     return loader(Volumes(), multiprocessing_context="spawn"), DataLoader(Volumes(n=4))
 
 
+def _with_semaphores(index: int) -> torch.Tensor:
+    used = {
+        line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/sem.mp-" in line
+    }
+    (FOLDER / f"semaphores-{os.getpid()}").write_text("\n".join(used))
+    return volume(index)
+
+
+def says_its_semaphores() -> DataLoader[Any]:
+    return loader(Volumes(read=_with_semaphores))
+
+
 # -- data -----------------------------------------------------------------------------------------------
 
 
@@ -226,6 +238,19 @@ def too_many_files() -> DataLoader[Any]:
     """A reader that is never closed, and the limit that many systems have (less of it, to be quick)."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96))
     return loader(Volumes(n=200, read=_leaves_open))
+
+
+def leaves_files_open() -> DataLoader[Any]:
+    """The same below the limit: it would be reached after some hundred items."""
+    return loader(Volumes(n=24, read=_leaves_open))
+
+
+def of_a_store() -> DataLoader[Any]:
+    """A healthy data set of ours, whose store keeps files open for the next time."""
+    from radiobject_assets.store import RadiObject
+    from radiobject_assets.training import VolumeCollectionDataset
+
+    return loader(VolumeCollectionDataset(RadiObject(os.environ["PROBE_STORE"]).collection("ct")))
 
 
 def _large(index: int) -> torch.Tensor:

@@ -30,7 +30,7 @@ from radiobject_assets.training.cache.cache_format import (
     shard_paths,
 )
 
-_MOST_MAPPED = 128
+MOST_MAPPED = 128
 """Files that are mapped at once: each holds a descriptor, and a process may have a thousand of those."""
 
 
@@ -106,7 +106,7 @@ class _ShardFiles:
             if opened is None:
                 opened = self._mapped[shard] = _Mapped(file, dtype, rows, self._size)
                 self._order.append(shard)
-                if len(self._order) > _MOST_MAPPED:  # who reads it now keeps it mapped for as long
+                if len(self._order) > MOST_MAPPED:  # who reads it now keeps it mapped for as long
                     self._mapped[self._order.popleft()] = None
             return opened
 
