@@ -253,10 +253,9 @@ def _files_kept() -> int:
     """How many files our own readers keep open on purpose, at most, where this process has them; else 0."""
     kept = 0
     if "radiobject_assets.store.arrays.reader_cache" in sys.modules:
-        from radiobject_assets.store.arrays.array_files import MAX_KEPT_OPEN
-        from radiobject_assets.store.arrays.reader_cache import MAX_KEPT
+        from radiobject_assets.store import most_open_files
 
-        kept += MAX_KEPT * MAX_KEPT_OPEN
+        kept += most_open_files()
     if "radiobject_assets.training.cache.cache_reading" in sys.modules:
         from radiobject_assets.training.cache.cache_reading import MOST_MAPPED
 

@@ -4,6 +4,9 @@ from .arrays.observing import (
     ObservedRead as ObservedRead,
     observed_reads as observed_reads,
 )
+from .arrays.reader_cache import (
+    most_open_files as most_open_files,
+)
 from .arrays.stored_layout import (
     CodecTrial as CodecTrial,
     StoredLayout as StoredLayout,

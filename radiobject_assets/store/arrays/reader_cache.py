@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 import tiledb
 
-from radiobject_assets.store.arrays.array_files import ArrayFiles
+from radiobject_assets.store.arrays.array_files import MAX_KEPT_OPEN, ArrayFiles
 from radiobject_assets.store.arrays.block_reader import BlockReader
 from radiobject_assets.store.arrays.checking import load_index
 from radiobject_assets.store.arrays.doors import VoxelReader
@@ -26,6 +26,11 @@ from radiobject_assets.system.processes import after_fork
 _log = logging.getLogger(__name__)
 
 MAX_KEPT = 128
+
+
+def most_open_files() -> int:
+    """How many files of arrays this process keeps open at most, whatever is read."""
+    return MAX_KEPT * MAX_KEPT_OPEN
 
 
 def open_reader(uri: str, ctx: tiledb.Ctx, digest: str | None, voxels: str) -> VoxelReader:
