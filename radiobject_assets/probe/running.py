@@ -12,7 +12,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from radiobject_assets.probe.outcomes import Reading
 from radiobject_assets.probe.trial import Ended, Outcome, Trial
 from radiobject_assets.system.memory import tree_resident_bytes
 from radiobject_assets.system.resource_monitor import ResourceMonitor
+from radiobject_assets.system.temporary import temporary_folder
 
 _POLL_S = 0.05
 _PROC = Path("/proc")
@@ -78,9 +78,9 @@ def run_trial(trial: Trial, folder: Path, *, environment: Mapping[str, str] | No
         (folder / "stdout.txt").open("wb") as out,
         (folder / "stderr.txt").open("wb") as err,
         # not below the folder: paths of sockets have 108 characters
-        tempfile.TemporaryDirectory(prefix="probe-", ignore_cleanup_errors=True) as temporary,
+        temporary_folder() as temporary,
     ):
-        command = [sys.executable, "-m", "radiobject_assets.probe", str(folder.resolve()), temporary]
+        command = [sys.executable, "-m", "radiobject_assets.probe", str(folder.resolve()), str(temporary)]
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
             env={**os.environ, **(environment or {})},
