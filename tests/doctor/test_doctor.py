@@ -131,7 +131,8 @@ def test_who_is_forgotten_while_a_doctor_reads_their_files_is_not_taken_in_anew(
     (one,) = [one for one in plan.selected(["ct"]) if one.obs_id == finding.obs_id]
     notes = Examined(store).notes
     remake = Remake(
-        store, replace(plan, planned=(one,), unreadable=()), "ct", finding.obs_id, "", one.series_token,
+        store, replace(plan, planned=(one,), unreadable=()), "ct", finding.obs_id, one.subject_id, False, "",
+        one.series_token,
         Mended.begin(notes, finding, one.series_token), notes, get_radiobject_config(),
         one.series.decoded_bytes, refuse_forgotten=True,
     )  # fmt: skip
