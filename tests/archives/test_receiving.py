@@ -268,6 +268,7 @@ def test_a_disk_that_is_really_full_loses_nothing(receiver: Receiver, phantoms: 
         subprocess.run(["umount", str(receiver.landing)], check=False)
 
 
+@pytest.mark.slow
 def test_what_comes_after_makes_the_arrival_larger_and_what_came_before_changes_nothing(
     receiver: Receiver, phantoms: list[list[Path]]
 ) -> None:

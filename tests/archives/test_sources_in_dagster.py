@@ -76,6 +76,7 @@ def test_a_study_of_the_archive_becomes_volumes_of_the_store(
     assert report.description == "1 studies looked at, nothing found"
 
 
+@pytest.mark.slow
 def test_what_an_archive_keeps_back_is_a_finding_by_tokens_and_counts(
     home: Home, orthanc: Orthanc, proxy: Proxy, phantoms: list[list[Path]]
 ) -> None:

@@ -201,6 +201,7 @@ def test_a_volume_whose_series_another_subject_has_too_is_kept_when_it_is_set_as
     assert volume.to_numpy().any()
 
 
+@pytest.mark.slow
 def test_of_two_copies_the_sound_one_is_not_deleted(of_series: Path) -> None:
     store = str(of_series / "store")
     name = next(one for one in RadiObject(store).collection_names if one not in ("ct", "seg"))

@@ -145,6 +145,7 @@ def test_what_is_derived_is_found_once_and_made_again(home: Path) -> None:
     assert (work / "doctor" / "aside" / "verified" / "ct.parquet").exists()
 
 
+@pytest.mark.slow
 def test_profiles_of_earlier_volumes_are_made_anew_and_no_others(home: Path) -> None:
     store = str(home / "store")
     part = next((home / "work" / "profile" / "t1w").glob("*[0-9a-f].parquet"))

@@ -101,6 +101,7 @@ def test_nothing_of_a_person_is_left_and_everybody_else_stays(
     assert home.subjects() == others
 
 
+@pytest.mark.slow
 def test_the_landing_zone_is_cleared_of_one_person_where_that_is_asked_for(home: Home) -> None:
     subject, *others = home.subjects()
     texts, pieces = traces_of(home, subject)

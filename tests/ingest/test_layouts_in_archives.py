@@ -57,7 +57,7 @@ def places(report: dict[str, Any]) -> list[tuple[str, str, str, str | None]]:
     )
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
+@pytest.mark.parametrize("kind", ["zip", pytest.param("tar", marks=pytest.mark.slow), "gztar"])
 @pytest.mark.parametrize(
     ("layout", "names", "subjects"), [("folders", KITS, 6), ("decathlon", DECATHLON, 3), ("bids", BIDS, 2)]
 )

@@ -196,6 +196,7 @@ def test_an_emptied_folder_is_told_though_what_was_seen_of_it_is_lost_too(
     assert [(item.key, item.kind) for item in left_behind(rows, 0.0, (60.0,)).items] == [("late-001", kind)]
 
 
+@pytest.mark.slow
 def test_a_lost_table_or_instance_repeats_no_voxel_work(home: Path) -> None:
     add(home, 1)
     one_pass(home)
@@ -297,6 +298,7 @@ def test_an_untrusted_folder_name_stays_out_of_dagster(home: Path) -> None:
             assert b"Doe_Jane" not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_labels_that_come_after_their_image_find_it(home: Path) -> None:
     add(home, 1)
     late = home / "landing" / "late-002"

@@ -60,6 +60,7 @@ def take_one_in(of: Simulated, number: int) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_an_idle_tick_and_an_arrival_touch_as_many_files_after_800_arrivals_as_after_200(
     tmp_path: Path,
 ) -> None:

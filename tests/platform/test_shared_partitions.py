@@ -277,6 +277,7 @@ def test_a_series_that_came_twice_follows_other_settings_without_a_conflict(
         assert "subject_conflict" not in set(outcomes["reason"].dropna())
 
 
+@pytest.mark.slow
 def test_passes_that_are_killed_at_random_lose_nothing_and_take_nothing_in_twice(tmp_path: Path) -> None:
     chance, kills = random.Random(7), 2
     home = make(tmp_path, share_run=4)

@@ -159,6 +159,7 @@ def run_and_kill(
         return False
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_call_leaves_whole_volumes_and_the_same_call_completes(
     base: Path, tmp_path: Path
 ) -> None:
