@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from benchmarks.platform.simulated import Simulated, deliver, empty, take_in
 from benchmarks.platform.ticks import arrivals_tick
 from radiobject_assets.definitions import build_definitions
