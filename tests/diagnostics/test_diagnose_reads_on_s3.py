@@ -59,6 +59,7 @@ def test_a_sound_store_on_a_near_server_is_told_nothing(s3_server: S3Server, sou
         assert kinds_of(diagnosed(sound, PATCH, WHOLE, BATCH, seed=seed, ctx=s3_server.ctx())) == []
 
 
+@pytest.mark.slow
 def test_requests_one_after_the_other_on_a_line_that_has_room_want_more_of_them(
     s3_server: S3Server, proxy: FaultProxy
 ) -> None:

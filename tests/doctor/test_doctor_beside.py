@@ -160,6 +160,7 @@ def test_profiles_of_earlier_volumes_are_made_anew_and_no_others(home: Path) -> 
     assert len(RadiObject(store).collection("t1w")) == len(rows)
 
 
+@pytest.mark.slow
 def test_a_subject_in_two_splits_is_told_and_put_right_by_name(home: Path) -> None:
     kept = tables(home)
     was = kept.frame(kept.splits)

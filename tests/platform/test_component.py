@@ -66,6 +66,7 @@ def run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_eight_lines_of_yaml_are_a_data_set(project: Path, environment: dict[str, str]) -> None:
     said = project / "src" / "chest" / "defs" / "radiology" / "defs.yaml"
     assert len(said.read_text(encoding="utf-8").splitlines()) == 8

@@ -216,6 +216,7 @@ def test_whatever_is_killed_every_arrival_is_taken_in_once(tmp_path: Path) -> No
         assert_all_is_there_once(platform, instance, 5)
 
 
+@pytest.mark.slow
 def test_arrivals_that_share_runs_are_each_taken_in_once_whatever_is_killed(tmp_path: Path) -> None:
     with served(tmp_path, settings=SHARED) as (platform, instance):
         for number in range(6):

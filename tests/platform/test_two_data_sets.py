@@ -67,6 +67,7 @@ def test_a_data_set_without_a_name_keeps_plain_names_and_can_not_be_beside_other
         build_definitions(settings, beside_others=True)
 
 
+@pytest.mark.slow
 def test_two_data_sets_share_an_instance_although_their_arrivals_are_alike(tmp_path: Path) -> None:
     liver, lung = dataset(tmp_path / "one", "liver-ct"), dataset(tmp_path / "two", "lung")
     make_subject(liver.folder / "landing", 1, arrival="drop", shape=(48, 48, 24))
