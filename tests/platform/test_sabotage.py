@@ -23,6 +23,7 @@ from radiobject_assets.phantom.cohort import make_subject
 from radiobject_assets.platform.headless import open_instance
 from radiobject_assets.resources import DatasetResource, MemoryBudgetResource, StorageResource
 from radiobject_assets.store import RadiObject, commit_volumes, ensure_collection, stage_volume, update_obs
+from radiobject_assets.training.cache.verify import compare_digests
 from tests.platform.small_home import DATASET, Home, restore
 
 
@@ -337,8 +338,11 @@ def test_a_damaged_patch_is_found(home: Home) -> None:
         flip(shard, shard.stat().st_size - 5)
     evaluated = home.check("patch_cache", "patches_match_volumes")
     text = found(evaluated["patches_match_volumes"])
-    assert "Delete the folder of this patch cache" in text
-    assert "partition train" in text
+    assert "patches whose bytes are not those that were written" in text
+    assert "Materialize patch_cache for the partition train" in text
+    damaged = next((home.folder / "work" / "patches" / "train").glob("patches-*"))
+    assert home.materialize("patch_cache", partition="train")
+    assert compare_digests(damaged).damaged == ()
 
 
 def test_a_patch_cache_that_is_gone_or_of_other_settings_is_told(home: Home) -> None:
