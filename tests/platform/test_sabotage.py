@@ -120,6 +120,7 @@ def test_swapped_arrays_are_found(home: Home) -> None:
     assert "belongs to another volume" in text or "not what was written" in text or "can't be read" in text
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("changed", "word"),
     [

@@ -181,6 +181,7 @@ except StorageError as error:
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("fault", ["silence", "slow down"])
 @pytest.mark.parametrize(
     ("action", "where"), [("open", ""), ("read", r"GET .*obs/.*\.parquet"), ("write", "PUT .*__fragments")]

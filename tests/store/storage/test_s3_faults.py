@@ -65,6 +65,7 @@ def _pairs(faults: tuple[str, ...], always: str) -> list[Any]:
     ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("call", "fault"), _pairs(("silence", "slow down", "hang", "trickle", "reset"), "reset")
 )
@@ -121,6 +122,7 @@ def test_passing_faults_change_nothing(
             assert seen is True
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("fault", ["lose", "reset", "slow down"])
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_a_commit_whose_answer_was_lost_is_known_to_be_ours_or_not(
@@ -150,6 +152,7 @@ def test_a_commit_that_nobody_can_tell_of_is_an_error_that_says_so(
     assert not through(proxy, s3_server, direct).publish("log/3", b"again, with another token")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("fault", ["reset", "slow down", "lose"])
 @pytest.mark.parametrize("where", ["^POST .*uploads", "^PUT .*partNumber", "^POST .*uploadId"])
 def test_large_files_get_over_passing_faults(

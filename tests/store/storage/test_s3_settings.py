@@ -213,6 +213,7 @@ def everything_told(error: BaseException) -> str:
     return "\n".join([*seen, *traceback.format_exception(error), repr(pickle.dumps(error))])
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(
     ("status", "code", "words"),
