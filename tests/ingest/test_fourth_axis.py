@@ -111,6 +111,7 @@ def test_channels_are_named_by_the_collection_and_patches_of_one_can_be_asked_fo
     info = build_patch_cache(
         radi.uri, snapshot="one", subjects=["BRATS_001"],
         patches=PatchesConfig(**settings, point="PD"), out_dir=tmp_path / "cache", budget=MemoryBudget(64),
+        allow_empty=True,
     )  # fmt: skip
     assert (info.n_volumes, info.left_out_counts) == (0, {"no_such_point": 1})
 

@@ -126,9 +126,9 @@ def test_all_checks_of_the_first_run_passed(line: Line) -> None:
     # who has no lesion has no labels, and gives no patches: that is told, and is no failure
     assert any(subject.seg_series_uid is None for subject in line.truth.subjects)
     assert checks.warnings == ("demo/dataset: labels_complete",)
-    # for each of three arrivals one on series and one on ct, seg, t1w; four more on dataset, two on splits;
+    # for each of three arrivals one on series and one on ct, seg, t1w; six more on dataset, two on splits;
     # one on profile; one on each of three patch caches, and one on all of them; one over all arrivals
-    assert checks.passed == (1 + 3) * 3 + 4 + 2 + 1 + 3 + 1 + 1
+    assert checks.passed == (1 + 3) * 3 + 6 + 2 + 1 + 3 + 1 + 1
 
 
 def test_pictures_show_something(line: Line) -> None:

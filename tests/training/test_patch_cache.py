@@ -425,7 +425,7 @@ def test_a_cache_that_cannot_be_read_now_is_left_as_it_is(cohort, tmp_path):
 
 
 def test_few_files_are_open_however_many_shards_there_are(cohort, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache_reading, "_MOST_MAPPED", 2)
+    monkeypatch.setattr(cache_reading, "MOST_MAPPED", 2)
     subjects = [cohort.add_subject(number) for number in range(4, 9)]
     cache = PatchCache(build(cohort, tmp_path / "out", subjects=subjects, shard_bytes=1).path)
     before = len(list(Path("/proc/self/fd").iterdir()))

@@ -174,7 +174,7 @@ class PixelFile:
                 f"pixel data cannot be reached ({type(error).__name__})",
                 self.instance.path,
             ) from error
-        return bytes(value)
+        return bytes(value or b"")  # of an element without a value: too short, as is told where it is read
 
     def _frame_bytes(self) -> int:
         return (native_bits(self.instance) + 7) // 8
