@@ -157,6 +157,7 @@ def _staged(home: Home) -> list[Path]:
     return [path for path in (home.path / "landing" / HIDDEN).rglob("*.dcm") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_who_is_forgotten_while_their_study_is_being_sent_does_not_come_in(
     home: Home, tmp_path: Path
 ) -> None:
@@ -200,6 +201,7 @@ def test_who_is_forgotten_while_their_arrival_lies_untouched_does_not_come_in(
     assert places_of(home, {subject}, set()) == set()
 
 
+@pytest.mark.slow
 def test_files_that_wait_go_with_the_landing_files_and_those_of_others_stay(
     home: Home, tmp_path: Path
 ) -> None:
@@ -352,6 +354,7 @@ def _twin_arrival(home: Home, subject: str, other: str) -> None:
     (folder / "_COMPLETE").touch()
 
 
+@pytest.mark.slow
 def test_nothing_of_a_person_who_has_a_near_twin_is_left_in_figures_and_findings(home: Home) -> None:
     subject, *others = home.subjects()
     _twin_arrival(home, subject, "twin-of-somebody")

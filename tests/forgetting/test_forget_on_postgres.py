@@ -41,6 +41,7 @@ def events(instance: dg.DagsterInstance) -> dict[str, int]:
     return {run.run_id: len(instance.all_logs(run.run_id)) for run in instance.get_runs()}
 
 
+@pytest.mark.slow
 def test_a_dump_of_the_database_has_nothing_of_the_person_and_everything_of_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

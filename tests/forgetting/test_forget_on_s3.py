@@ -21,6 +21,7 @@ __all__ = ["s3_server"]
 pytestmark = pytest.mark.s3
 
 
+@pytest.mark.slow
 def test_nothing_of_a_person_is_left_in_any_object(
     s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

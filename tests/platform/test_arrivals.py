@@ -85,6 +85,7 @@ def test_an_added_subject_is_the_only_one_that_is_processed(home: Path) -> None:
     assert ct_subjects(home) == ["phantom-001", "phantom-002", "phantom-003"]
 
 
+@pytest.mark.slow
 def test_a_corrupted_arrival_does_not_stop_the_others(home: Path) -> None:
     add(home, 1)
     add(home, 2)
@@ -115,6 +116,7 @@ def test_a_file_added_later_makes_only_its_arrival_run_again(home: Path) -> None
     assert again.runs == ()
 
 
+@pytest.mark.slow
 def test_an_interrupted_pass_is_completed_by_the_next(home: Path) -> None:
     add(home, 1)
     add(home, 2)
@@ -146,6 +148,7 @@ def test_a_killed_run_does_not_count_as_running_for_ever(home: Path) -> None:
     assert ended.status == dg.DagsterRunStatus.FAILURE
 
 
+@pytest.mark.slow
 def test_what_is_left_behind_stands_as_a_check_and_can_be_asked_for_again(home: Path) -> None:
     add(home, 1)
     for path in (home / "landing" / "late-001").rglob("*"):
@@ -173,6 +176,7 @@ def test_what_is_left_behind_stands_as_a_check_and_can_be_asked_for_again(home: 
     assert "delete its partition" in (evaluation.description or "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("is_damaged", "kind"), [(True, "lost"), pytest.param(False, "vanished", marks=pytest.mark.slow)]
 )
@@ -287,6 +291,7 @@ def test_without_configured_collections_every_modality_gets_its_own(home: Path) 
     assert RadiObject(str(home / "store")).collection_names == ("ct", "nifti", "seg")
 
 
+@pytest.mark.slow
 def test_an_untrusted_folder_name_stays_out_of_dagster(home: Path) -> None:
     add(home, 1, arrival="Doe_Jane_19700101")
     done = one_pass(home)

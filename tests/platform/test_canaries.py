@@ -95,6 +95,7 @@ def judged_by_dicognito(folder: Path) -> set[str]:
     return {text for text in found if len(text) >= 6}
 
 
+@pytest.mark.slow
 def test_no_name_of_any_script_is_in_anything_that_the_platform_wrote(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

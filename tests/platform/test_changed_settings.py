@@ -95,6 +95,7 @@ def versions(instance: dg.DagsterInstance, name: str) -> list[str]:
     return [(r.asset_materialization.tags or {})["dagster/data_version"] for r in found]  # type: ignore[union-attr]  # a materialization has it
 
 
+@pytest.mark.slow
 def test_a_changed_dataset_yaml_reaches_what_is_stored(tmp_path: Path) -> None:
     make_subject(tmp_path / "made", 1, arrival="drop", shape=SHAPE)
     (tmp_path / "landing").mkdir()

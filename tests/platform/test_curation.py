@@ -62,6 +62,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_splits_outlive_a_lost_work_folder_and_snapshots_tell_what_changed(home: Path) -> None:
     arrive(home, 1)
     arrive(home, 2)

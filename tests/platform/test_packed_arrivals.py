@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from radiobject_assets.cli.demo import DATASET_YAML
 from radiobject_assets.dataset.dataset_yaml import load_dataset
 from radiobject_assets.definitions import build_definitions
@@ -16,6 +18,7 @@ from radiobject_assets.store import RadiObject
 SHAPE = (48, 48, 24)
 
 
+@pytest.mark.slow
 def test_a_packed_arrival_gives_the_volumes_and_subjects_of_the_plain_one(tmp_path: Path) -> None:
     for home in ("plain", "packed"):
         (tmp_path / home / "landing").mkdir(parents=True)

@@ -58,6 +58,7 @@ def put(folder: Path, seed: int) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(voxels), str(folder / "sub-0_T1w.nii.gz"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keeps_folder", [False, True])
 def test_a_name_that_is_used_again_takes_nothing_from_the_delivery_that_had_it(
     tmp_path: Path, keeps_folder: bool
@@ -83,6 +84,7 @@ def test_a_name_that_is_used_again_takes_nothing_from_the_delivery_that_had_it(
     assert one_pass(tmp_path).runs == ()
 
 
+@pytest.mark.slow
 def test_a_copy_keeps_its_volume_when_the_delivery_that_it_was_copied_from_is_replaced(
     tmp_path: Path,
 ) -> None:

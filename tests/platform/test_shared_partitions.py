@@ -257,6 +257,7 @@ def test_a_copy_keeps_its_volume_when_its_original_is_replaced_in_the_same_run(
     assert held == {("sub-01", 3), ("sub-01", 5), ("sub-02", 9)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share_run", [100, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_series_that_came_twice_follows_other_settings_without_a_conflict(
     tmp_path: Path, share_run: int
@@ -307,6 +308,7 @@ def is_asked(home: Path) -> bool:
     return any(row.asked for row in rows_of(home).rows.values())
 
 
+@pytest.mark.slow
 def test_somebody_who_shares_a_partition_is_forgotten_and_the_others_stay(tmp_path: Path) -> None:
     home = make(tmp_path)
     for number in range(3):

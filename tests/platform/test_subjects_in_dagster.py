@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import nibabel as nib
 import numpy as np
+import pytest
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
 from radiobject_assets.dataset.layouts import LAYOUTS
@@ -27,6 +28,7 @@ def dataset(home: Path, **more: object) -> DatasetSettings:
     )
 
 
+@pytest.mark.slow
 def test_a_warning_without_names_and_a_pattern_that_moves_each_case_to_its_subject(tmp_path: Path) -> None:
     for number in (1, 2, 3):
         path = tmp_path / "landing" / "drop" / "imagesTr" / f"mueller_{number:03}.nii.gz"

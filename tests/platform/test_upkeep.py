@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.phantom.cohort import make_ct_series
@@ -64,6 +65,7 @@ def test_shared_shards_give_nothing_back(tmp_path: Path) -> None:
     assert (new / "taken-over.npy").read_bytes() == b"patches"
 
 
+@pytest.mark.slow
 def test_upkeep_leaves_what_is_in_use_and_says_what_it_freed(tmp_path: Path) -> None:
     (tmp_path / "dataset.yaml").write_text(DATASET, encoding="utf-8")
     definitions = build_definitions(tmp_path / "dataset.yaml")

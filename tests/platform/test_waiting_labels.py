@@ -55,6 +55,7 @@ def parts(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "made" / "images", labels
 
 
+@pytest.mark.slow
 def test_labels_are_taken_in_when_their_image_has_come(parts: tuple[Path, Path], tmp_path: Path) -> None:
     images, labels = parts
     config = dataset(tmp_path)

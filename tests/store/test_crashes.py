@@ -178,6 +178,7 @@ def test_a_writer_killed_at_any_call_leaves_whole_volumes_and_the_same_call_comp
     assert number > 20
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_200_random_times_leaves_whole_volumes_and_the_same_call_completes(
     base: Path, tmp_path: Path
 ) -> None:

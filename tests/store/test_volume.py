@@ -77,6 +77,7 @@ def test_integers_of_numpy_index_too(big: Volume) -> None:
     assert big[np.int64(3), np.uint8(4), np.int16(-1)] == BIG[3, 4, -1]
 
 
+@pytest.mark.sampled(4)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_slabs_of_any_depth_and_tiles_of_any_size_give_the_same_voxels_and_digest(
