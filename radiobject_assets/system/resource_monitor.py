@@ -3,9 +3,10 @@
 
 Memory is the proportional set size: a page that several processes share counts once, divided among them, so
 that eight forked workers are not eight times their parent. The kernel walks page tables for it, milliseconds
-for a large process, so it is asked about once a second and whenever a process came or went; in between, 20
-times a second, what the resident size has grown by since is added. The monitor waits longer where looking
-takes longer and so stays below one hundredth of a core (`benchmarks/monitor.py`).
+for a large process, so it is asked about once a second and whenever a process came or went. In between, 20
+times a second, what the resident size has grown by since is added, and of a process that came what is its
+own. The monitor waits longer where looking takes longer and so stays below one hundredth of a core
+(`benchmarks/monitor.py`).
 """
 
 from __future__ import annotations
@@ -172,7 +173,8 @@ class _TreeMemory:
         self._pid, self._rest = pid, rest
         self._resident: dict[int, int] = {}
         self._proportional: dict[int, int] = {}
-        self._asked = self._cost_s = 0.0
+        self._asked_of: frozenset[int] = frozenset()
+        self._asked = self._cost_s = self._asked_new = self._new_cost_s = 0.0
         self.asking_s = 0.0
         """Of the last look: what went into asking the kernel."""
         self.last_mb = 0.0
@@ -182,15 +184,16 @@ class _TreeMemory:
         resident = tree_resident_bytes(self._pid)
         self.pids = tuple(resident)
         since = time.monotonic() - self._asked
-        is_changed = resident.keys() != self._resident.keys() and since > _REST_OF_CHANGES * self._cost_s
+        is_changed = resident.keys() != self._asked_of and since > _REST_OF_CHANGES * self._cost_s
         self.asking_s = 0.0
         if is_changed or since > max(1.0, self._rest * self._cost_s):
             begun = time.thread_time()
             self._proportional = {pid: proportional_bytes(pid, size) for pid, size in resident.items()}
-            self._resident = resident
+            self._resident, self._asked_of = resident, frozenset(resident)
             self.asking_s = self._cost_s = time.thread_time() - begun
             self._asked = time.monotonic()
-        # a process that came a moment ago is not counted yet: forked, it is all shared
+        elif new := resident.keys() - self._proportional.keys():
+            self._ask_of_new({pid: resident[pid] for pid in new})
         total = sum(
             max(0, self._proportional[pid] + size - self._resident[pid])
             for pid, size in resident.items()
@@ -199,16 +202,37 @@ class _TreeMemory:
         self.last_mb = round(total / MB, 1)
         return self.last_mb
 
+    def _ask_of_new(self, resident: dict[int, int]) -> None:
+        """Of processes that came since all were asked: what is their own. Shared pages are counted already.
+
+        They may be gone before all are asked again, which takes long where one of them is large.
+        """
+        if time.monotonic() - self._asked_new < _REST_OF_CHANGES * self._new_cost_s:
+            return
+        begun = time.thread_time()
+        for pid, size in resident.items():
+            self._proportional[pid], self._resident[pid] = _private_bytes(pid, size), size
+        self.asking_s = self._new_cost_s = time.thread_time() - begun
+        self._asked_new = time.monotonic()
+
 
 def proportional_bytes(pid: int, resident_bytes: int) -> int:
     """Proportional set size of one process; where the kernel does not say it, what is resident."""
+    return _rolled_up(pid, ("Pss:",), resident_bytes)
+
+
+def _private_bytes(pid: int, resident_bytes: int) -> int:
+    """What no other process shares; where the kernel does not say it, what is resident."""
+    return _rolled_up(pid, ("Private_Clean:", "Private_Dirty:"), resident_bytes)
+
+
+def _rolled_up(pid: int, names: tuple[str, ...], otherwise: int) -> int:
     try:
-        for line in _text(f"/proc/{pid}/smaps_rollup").splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
+        lines = [line.split() for line in _text(f"/proc/{pid}/smaps_rollup").splitlines()]
+        found = [int(line[1]) * 1024 for line in lines if line and line[0] in names]
     except (OSError, ValueError, IndexError):
-        pass  # another system, another user's process, or one that has just ended
-    return resident_bytes
+        return otherwise  # another system, another user's process, or one that has just ended
+    return sum(found) if found else otherwise
 
 
 class _Counters:

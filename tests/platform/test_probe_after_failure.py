@@ -25,6 +25,25 @@ def evaluated(home: Home, instance: dg.DagsterInstance, run: dg.DagsterRun) -> o
     return home.definitions().resolve_sensor_def("failed_cache_sensor")(context)
 
 
+@pytest.mark.parametrize(("step", "is_asked"), [("patch_cache", True), ("splits", False)])
+def test_a_run_whose_process_was_killed_in_the_patch_cache_is_looked_into(
+    tmp_path: Path, step: str, is_asked: bool
+) -> None:
+    """It leaves the start of a step and, from whoever misses its heartbeat, the run's failure."""
+    home = Home(tmp_path / "home")
+    (home.folder / "landing").mkdir(parents=True)
+    (home.folder / "dataset.yaml").write_text(DATASET, encoding="utf-8")
+    with open_instance(home.folder / "dagster") as instance:
+        job = home.definitions().resolve_implicit_global_asset_job_def()
+        run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+        started = dg.DagsterEvent(dg.DagsterEventType.STEP_START.value, job.name, step_key=step)
+        instance.report_dagster_event(started, run.run_id)
+        instance.report_run_failed(run, "its process is gone")
+        run = instance.get_run_by_id(run.run_id)
+        assert run is not None
+        assert isinstance(evaluated(home, instance, run), dg.RunRequest if is_asked else dg.SkipReason)
+
+
 @pytest.mark.slow
 def test_a_volume_that_is_gone_is_named_at_the_patch_cache_beside_the_failed_run(
     tmp_path: Path,

@@ -206,7 +206,9 @@ class RunsOfDataSet:
         if kind == "canceled":
             return replace(end, fate="canceled", error=error, error_kind=kind)
         if kind == "killed":
-            return replace(end, fate="killed", error=error, error_kind=kind, place=self._place(run))
+            return replace(
+                end, fate="killed", error=error, error_kind=kind, place=step_at_its_end(self.instance, run)
+            )
         return replace(end, fate="failure", error=error, error_kind=kind, faults=_faults(self.instance, run))
 
     def _achieved(self, run: dg.DagsterRun) -> Mapping[str, str]:
@@ -228,20 +230,22 @@ class RunsOfDataSet:
                 }
         return versions if self.arrival_keys <= made else {}
 
-    def _place(self, run: dg.DagsterRun) -> str:
-        ends = {
-            dg.DagsterEventType.STEP_START,
-            dg.DagsterEventType.STEP_SUCCESS,
-            dg.DagsterEventType.STEP_SKIPPED,
-        }
-        steps = [
-            entry.dagster_event
-            for entry in self.instance.all_logs(run.run_id, of_type=ends)
-            if entry.dagster_event is not None
-        ]
-        if not steps or steps[-1].event_type != dg.DagsterEventType.STEP_START:
-            return ""
-        return steps[-1].step_key or ""
+
+def step_at_its_end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    """Key of the step that a run was in when its process was killed; "" where it was in none."""
+    ends = {
+        dg.DagsterEventType.STEP_START,
+        dg.DagsterEventType.STEP_SUCCESS,
+        dg.DagsterEventType.STEP_SKIPPED,
+    }
+    steps = [
+        entry.dagster_event
+        for entry in instance.all_logs(run.run_id, of_type=ends)
+        if entry.dagster_event is not None
+    ]
+    if not steps or steps[-1].event_type != dg.DagsterEventType.STEP_START:
+        return ""
+    return steps[-1].step_key or ""
 
 
 def why_it_ended(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[str, ErrorKind]:

@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from radiobject_assets.dataset.dataset_yaml import DatasetSettings
-from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG
+from radiobject_assets.platform.arrivals.runs import DATA_SET_TAG, step_at_its_end
 from radiobject_assets.platform.assets.partitions import asset_key
 from radiobject_assets.platform.assets.privacy import shielded
 from radiobject_assets.platform.automation.sensors import data_set_of
@@ -90,9 +90,13 @@ def build_probe_sensor(settings: DatasetSettings, job: dg.JobDefinition) -> dg.S
         description="After a failed run of patch_cache: probes the store, and notes the report at the asset.",
     )
     def failed_cache_sensor(context: dg.RunFailureSensorContext) -> dg.RunRequest | dg.SkipReason:
-        if step not in {event.step_key for event in context.get_step_failure_events()}:
-            return dg.SkipReason("another step failed")
         failed = context.dagster_run
+        # a process that was killed has told of no failure: that is the very case to be looked into
+        steps = {event.step_key for event in context.get_step_failure_events()} or {
+            step_at_its_end(context.instance, failed)
+        }
+        if step not in steps:
+            return dg.SkipReason("another step failed")
         return dg.RunRequest(
             run_key=failed.run_id,
             tags={DATA_SET_TAG: data_set_of(settings)},
