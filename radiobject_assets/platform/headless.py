@@ -91,7 +91,9 @@ def open_instance(folder: Path) -> Iterator[dg.DagsterInstance]:
             raise ConfigurationError(
                 f"{folder}: another process is running this data set; wait for it"
             ) from None
-        yield held.enter_context(dg.DagsterInstance.from_config(str(folder)))
+        from radiobject_assets.platform.dagster_internals.sqlite_storage import instance_of
+
+        yield held.enter_context(instance_of(folder))
 
 
 def run_pass(definitions: dg.Definitions, instance: dg.DagsterInstance, on_run: OnRun | None = None) -> Pass:

@@ -18,7 +18,7 @@ import radiobject_assets
 PACKAGE = Path(radiobject_assets.__file__).parent
 
 ONLY_THERE = {
-    "dagster._": "platform/dagster_internals.py",
+    "dagster._": "platform/dagster_internals/",
     "dagster_shared": "nowhere",
     "boto3": "nowhere",
     "botocore": "store/storage/aws.py",

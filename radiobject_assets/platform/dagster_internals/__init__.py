@@ -29,6 +29,9 @@ a public name of each first, then run the tests that are named here.
 `DagsterEventType`, `event_tables`, `shrink`
     Public is the removal of whole runs with what they made; history_retention removes what is told of steps.
     Tests: tests/platform/test_history_retention.py.
+`sqlite_storage`
+    Which engine of SQLAlchemy asks a file, and how a run's file begins, can be chosen in a subclass of
+    Dagster's storage alone. Tests: tests/platform/test_sqlite_storage.py.
 """
 
 from __future__ import annotations
