@@ -87,6 +87,7 @@ def sender(
     port: int, files: list[Path], title: str = "SCANNER", called: str = "RADIOBJECT", **tls: Any
 ) -> Association:
     entity = AE(ae_title=title)
+    entity.dimse_timeout = 10  # for the answer of a receiver that was killed
     read = [pydicom.dcmread(f, stop_before_pixels=True) for f in files]
     pairs = {(str(one.SOPClassUID), str(one.file_meta.TransferSyntaxUID)) for one in read}
     contexts = [build_context(*pair) for pair in sorted(pairs)] or [build_context("1.2.840.10008.1.1")]
