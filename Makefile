@@ -7,6 +7,9 @@ BIN    := $(VENV)/bin
 HOME_DIR ?= demo-home
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+# The tests start hundreds of processes: where modules may not be kept compiled, each compiles them anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo ui quick durations test test-slow lint docs format clean browser postgres orthanc bench
 
