@@ -195,15 +195,26 @@ def export(
     store: Annotated[str, typer.Argument(help="Store to read: a path, file:// or s3://.")],
     out_dir: Annotated[str, typer.Argument(help="Folder to write to.", metavar="OUT")],
     collection: Annotated[list[str] | None, typer.Option(help="Only these collections.")] = None,
-    layout: Annotated[str, typer.Option("--format", help="`nifti` or `bids`.")] = "nifti",
+    layout: Annotated[str, typer.Option("--format", help="`nifti`, `bids` or `nnunet`.")] = "nifti",
+    labels: Annotated[
+        str | None, typer.Option(help="With `nnunet`: the collection of labels; the others are channels.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="With `nnunet`: name of the data set.")] = "RadiObject",
+    number: Annotated[int, typer.Option(help="With `nnunet`: its number.", min=1, max=999)] = 1,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write volumes as NIfTI, each with a JSON file of its source."""
-    from radiobject_assets.export.nifti_files import export_store
+    """Write volumes as NIfTI, each with a JSON file of its source, or as a data set of nnU-Net v2.
 
+    For nnU-Net the subjects' splits go along: `test` to imagesTs, folds into splits_final.json.
+    """
     if not out_dir or "://" in out_dir:
         raise ConfigurationError(f"{out_dir!r}: OUT must be a local folder")
     folder = Path(out_dir).expanduser()
+    if layout == "nnunet":
+        _export_nnunet(store, folder, collection or [], labels, name, number, as_json)
+        return
+    from radiobject_assets.export.nifti_files import export_store
+
     with progress("volumes") as report:
         written = export_store(
             store_uri(store), folder, collections=collection, layout=layout, on_progress=report
@@ -212,3 +223,37 @@ def export(
         print_json({"written": [str(path) for path in written]})
     else:
         out.print(f"{len(written)} volumes written to {escape(out_dir)}")
+
+
+def _export_nnunet(
+    store: str, folder: Path, images: list[str], labels: str | None, name: str, number: int, as_json: bool
+) -> None:
+    from radiobject_assets.curation.manifest_of_state import splits_in
+    from radiobject_assets.export.nnunet_layout import export_nnunet
+    from radiobject_assets.store import whole_state
+
+    if not images or labels is None:
+        raise ConfigurationError(
+            "--format nnunet: say --collection IMAGES (once a channel) and --labels LABELS"
+        )
+    uri = store_uri(store)
+    with progress("cases") as report:
+        done = export_nnunet(
+            uri, folder, images=images, labels=labels, name=name, number=number,
+            splits=splits_in(whole_state(uri)), on_progress=report,
+        )  # fmt: skip
+    if as_json:
+        print_json({
+            "folder": str(done.folder), "training": done.training, "testing": done.testing,
+            "left_out": [{"obs_id": obs_id, "reason": reason} for obs_id, reason in done.left_out],
+            "files_written": done.n_written,
+        })  # fmt: skip
+    else:
+        out.print(
+            f"{len(done.training)} cases to train on and {len(done.testing)} to test with in "
+            f"{escape(str(done.folder))}: {done.n_written} files written"
+        )
+        for obs_id, reason in done.left_out:
+            out.print(f"  left out: {escape(obs_id)}: {escape(reason)}")
+    if done.left_out:
+        raise typer.Exit(1)

@@ -1,1 +1,1 @@
-"""Out of the store again: NIfTI, BIDS, and what a store holds in words."""
+"""Out of the store again: NIfTI, BIDS, nnU-Net, and what a store holds in words."""
