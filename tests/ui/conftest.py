@@ -16,6 +16,7 @@ import pytest
 from radiobject_assets.definitions import build_definitions
 from radiobject_assets.platform.headless import open_instance
 from tests.platform.deployed import ROOT, free_port
+from tests.platform.shared_demo import shared_demo
 from tests.served import ENVIRONMENT, up, wait_for_page
 
 WAIT_S = 120
@@ -33,8 +34,11 @@ class Demo:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    # pictures that are kept show paths: none of this machine's
-    home = Path("/tmp/demo-home") if KEPT else tmp_path_factory.mktemp("demo")
+    if not KEPT:
+        made = shared_demo(tmp_path_factory)
+        return Demo(made.home, made.printed, made.errors)
+    # pictures that are kept are of the command's own cohort, and show no path of this machine
+    home = Path("/tmp/demo-home")
     home.mkdir(exist_ok=True)
     done = subprocess.run(
         [sys.executable, "-m", "radiobject_assets.cli", "demo", "--home", str(home)],

@@ -28,15 +28,15 @@ LINE = ("raw_dicom", "series", "ct", "seg", "dataset", "splits", "patch_cache")
 """In the order of the data's way."""
 COLLECTIONS = ("ct", "seg", "t1w")
 SAYS = {
-    "raw_dicom": r"\d+ files \([\d.]+ MB\): \d+ DICOM, \d NIfTI",
+    "raw_dicom": r"\d+ files \([\d.]+ [kM]B\): \d+ DICOM, \d NIfTI",
     "series": r"\d+ series: \d+ ingestable, \d+ quarantined \(missing_slice\)",
-    "ct": r"\d volumes, [\d.]+ MB: \d written, 1 series quarantined \(missing_slice\)",
-    "seg": r"1 volume, [\d.]+ MB: 1 written",
-    "t1w": r"\d volumes, [\d.]+ MB: \d written",
+    "ct": r"\d volumes, [\d.]+ [kM]B: \d written, 1 series quarantined \(missing_slice\)",
+    "seg": r"1 volume, [\d.]+ [kM]B: 1 written",
+    "t1w": r"\d volumes, [\d.]+ [kM]B: \d written",
     "subjects": r"\d subjects, \d with images",
     "dataset": r"snapshot-0001: 8 subjects, 9 ct, 7 seg, 8 t1w",
     "splits": r"8 subjects: train 5, validation 2, test 1",
-    "patch_cache": r"\d+ patches of \d subjects?, [\d.]+ MB",
+    "patch_cache": r"\d+ patches of \d subjects?, [\d.]+ [kM]B",
     "profile": r"24 volumes: 24 looked at now, \d unlike the others",
     "sheet": r"a page of \d+ kB",
 }
@@ -150,7 +150,7 @@ def test_a_runs_page_says_what_was_done(port: int, browser: Any, pictures: Path)
     (run, *_) = [run["id"] for run in found if "process_arrival" in run["jobName"]]
     text = _opened(browser, port, f"runs/{run}?logs=volumes", "written", size=(1900, 1200))
     _is_sound(text)
-    assert re.search(r"INFO\s+\d volumes, [\d.]+ MB: \d written", text)
+    assert re.search(r"INFO\s+\d volumes, [\d.]+ [kM]B: \d written", text)
     _saved(browser, pictures / "run.png")
 
 
