@@ -177,8 +177,8 @@ def test_4d_volumes_whole_and_by_patch(make_store):
     config = DatasetConfig(loading_mode=LoadingMode.PATCH, patch_size=(2, 2, 2), patches_per_volume=20)
     firsts = [item["image"][0, 0, 0, 0].item() for item in items(VolumeCollectionDataset(bold, config))]
     assert {int(value) % 3 for value in firsts} == {0, 1, 2}
-    with pytest.raises(ShapeError, match="choose a time point"):
-        VolumeCollectionDataset(bold, DatasetConfig(loading_mode=LoadingMode.SLICE_2D))[0]
+    with pytest.raises(ShapeError, match="set `point` of DatasetConfig"):
+        VolumeCollectionDataset(bold, DatasetConfig(loading_mode=LoadingMode.SLICE_2D))
 
 
 def test_negative_and_out_of_range_items(cohort):
@@ -301,8 +301,13 @@ def test_a_mask_without_foreground_gives_ordinary_patches(make_store):
 
 def test_images_without_a_fitting_mask_are_refused(cohort):
     radi = RadiObject(cohort.uri)
-    with pytest.raises(ValueError, match="has 2 volumes, expected 3"):
+    with pytest.raises(AlignmentError, match=r"1 of 3 images .*leave_out_unmatched=True"):
         SegmentationDataset(radi.ct, radi.seg.head(2))
+    some = SegmentationDataset(radi.ct, radi.seg.head(2), leave_out_unmatched=True)
+    assert [item["obs_id"] for item in items(some)] == ["sub-1_ct", "sub-2_ct"]
+    assert [(left.obs_id, left.reason) for left in some.left_out] == [("sub-3_ct", "no_labels")]
+    with pytest.raises(AlignmentError, match="'seg' holds labels, which are no image"):
+        VolumeCollectionDataset([radi.ct, radi.seg])
     with pytest.raises(AlignmentError, match=r"1 of 2 images .*1 no_labels"):
         SegmentationDataset(radi.ct.head(2), radi.seg.tail(2))
 

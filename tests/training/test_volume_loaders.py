@@ -70,7 +70,7 @@ def test_validation_is_the_same_every_time(cohort):
     assert [obs_id for obs_id, _ in seen(loader)] == [f"sub-{n}_ct" for n in (1, 1, 2, 2, 3, 3)]
 
 
-@pytest.mark.parametrize("persistent", [True, False])
+@pytest.mark.parametrize("persistent", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_worker_processes_give_the_same_batches_and_new_epochs(cohort, persistent):
     radi = RadiObject(cohort.uri)
     settings = {"patch_size": SIZE, "batch_size": 3, "foreground_sampling": True, "patches_per_volume": 2}

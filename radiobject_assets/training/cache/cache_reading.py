@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from radiobject_assets.errors import DamagedCacheError, ShapeError
+from radiobject_assets.orientation import affine_from_values
+from radiobject_assets.store import AFFINE_COLUMNS
 from radiobject_assets.training.cache.cache_format import (
     HEADER_BYTES,
     INDEX_FILE,
@@ -182,6 +184,15 @@ class PatchCache:
         """The index row of patch `i`: obs_id, subject, start voxel, affine of the patch, source UIDs, ..."""
         row: dict[str, Any] = self.index.slice(self._place(i), 1).to_pylist()[0]
         return row
+
+    def column(self, name: str, indices: Sequence[int] | NDArray[np.integer[Any]]) -> list[Any]:
+        """One column of the index for some patches, in their order."""
+        return list(self.index.column(name).take(pa.array(np.asarray(indices, np.int64))).to_pylist())
+
+    def affines(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+        """The affines of patches (N, 4, 4): their voxel index to RAS+ millimetres."""
+        values = [self.column(name, indices) for name in AFFINE_COLUMNS]
+        return np.array([affine_from_values(row) for row in zip(*values, strict=True)]).reshape(-1, 4, 4)
 
     def _place(self, i: int) -> int:
         if not -len(self) <= i < len(self):

@@ -26,7 +26,9 @@ from torch.utils.data import Dataset
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.training.cache.buffers import BufferPool
 from radiobject_assets.training.cache.cache_reading import PatchBatch, PatchCache
+from radiobject_assets.training.epoch_order import EpochOrder, EpochProgress
 from radiobject_assets.training.epochs import EpochClock
+from radiobject_assets.training.meta_tensors import is_monai, meta_batch, meta_tensor, wants_meta
 from radiobject_assets.training.seeded_transforms import apply_seeded
 
 Batch = dict[str, Any]
@@ -48,13 +50,23 @@ class PatchCacheDataset(Dataset[Batch]):
         item), whatever process it runs in.
     seed
         Of the random choices of `transform`.
+    as_meta
+        Whether images and labels are MONAI's `MetaTensor`, with the patch's affine (RAS+ millimetres); by
+        default where `transform` is MONAI's. Batches of them are made by `monai.data.DataLoader`, or any
+        other with MONAI's `list_data_collate`.
     """
 
     def __init__(
-        self, path: Path | str | PatchCache, transform: Transform | None = None, *, seed: int = 0
+        self,
+        path: Path | str | PatchCache,
+        transform: Transform | None = None,
+        *,
+        seed: int = 0,
+        as_meta: bool | None = None,
     ) -> None:
         self.cache = path if isinstance(path, PatchCache) else PatchCache(path)
         self._transforms = () if transform is None else (transform,)
+        self._as_meta = wants_meta(as_meta, self._transforms)
         self._seed = seed
         self._clock = EpochClock()
 
@@ -81,6 +93,11 @@ class PatchCacheDataset(Dataset[Batch]):
             if batch.label is not None:
                 item["label"] = torch.from_numpy(batch.label[i])[None]
             number = int(item["index"])
+            if self._as_meta:
+                (affine,), (obs_id,) = self.cache.affines([number]), self.cache.column("obs_id", [number])
+                (part,) = self.cache.column("patch", [number])
+                names = [name for name in ("image", "label") if name in item]
+                item.update({name: meta_tensor(item[name], affine, obs_id, part) for name in names})
             named = partial(self._named, number)
             item = apply_seeded(self._transforms, item, named, self._seed, self._clock.now(number), number)
             items += item if isinstance(item, list) else [item]
@@ -96,59 +113,35 @@ class PatchLoader:
     def __init__(
         self,
         cache: PatchCache,
-        batch_size: int,
+        order: EpochOrder,
         *,
-        seed: int,
-        shuffle: bool,
-        drop_last: bool,
-        rank: int,
-        world_size: int,
         pin_memory: bool,
         transform: Transform | None,
+        as_meta: bool,
     ) -> None:
-        if batch_size < 1:
-            raise ConfigurationError(f"batch_size is {batch_size}: use 1 or more")
-        if not 0 <= rank < world_size:
-            raise ConfigurationError(f"rank {rank} of {world_size}: ranks go from 0 to world_size - 1")
         self.cache = cache
-        self.batch_size = batch_size
-        self._seed, self._shuffle, self._drop_last = seed, shuffle, drop_last
-        self._rank, self._world_size = rank, world_size
-        self._pin_memory = pin_memory
+        self.batch_size = order.batch_size
+        self._progress = EpochProgress(order, {"cache": cache.meta.address})
+        self._pin_memory = pin_memory and torch.cuda.is_available()
+        self._as_meta = wants_meta(as_meta, ())
         self._transforms = () if transform is None else (transform,)
-        self._epoch, self._start = 0, 0
-        self._reached = (0, 0)
-        self._pool = BufferPool(lambda: cache.empty_batch(batch_size))
+        self._pool = BufferPool(partial(cache.empty_batch, order.batch_size))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next iteration; without it, every iteration is the next epoch."""
-        self._epoch, self._start, self._reached = epoch, 0, (epoch, 0)
+        self._progress.set_epoch(epoch)
 
     def __len__(self) -> int:
-        """Batches in an epoch, or in what a resumed epoch has left: the same for every rank."""
-        mine = -(-(len(self.cache) - self._start) // self._world_size)
-        return mine // self.batch_size if self._drops(mine) else -(-mine // self.batch_size)
-
-    def _drops(self, mine: int) -> bool:
-        # a set that is smaller than one batch is one small batch: an epoch of nothing trains nothing
-        return self._drop_last and (mine >= self.batch_size or self._start > 0)
-
-    def _order_of_all(self, epoch: int) -> NDArray[np.int64]:
-        if not self._shuffle:
-            return np.arange(len(self.cache))
-        key = [self._seed % 2**63, epoch]
-        return np.random.Generator(np.random.Philox(key)).permutation(len(self.cache))
+        """Batches in a whole epoch: the same for every rank, and what trainers count with."""
+        return self._progress.order.n_batches()
 
     def order(self, epoch: int, start: int = 0) -> NDArray[np.int64]:
         """Which patches this rank sees in `epoch`, in order, from place `start` of the order of all ranks.
 
-        All ranks together see every patch; the first ones are seen twice where ranks would come out uneven.
+        All ranks together see every patch; without `drop_last` the first ones are seen twice where ranks
+        would come out uneven.
         """
-        order = self._order_of_all(epoch)
-        rest = order[start:]
-        if len(rest) % self._world_size:
-            rest = np.concatenate([rest, np.resize(order, -len(rest) % self._world_size)])
-        return rest[self._rank :: self._world_size]
+        return self._progress.order.share(epoch, start)
 
     def state_dict(self) -> dict[str, Any]:
         """Where training is: after the last batch that was handed out. Small, and plain values alone.
@@ -156,13 +149,7 @@ class PatchLoader:
         `load_state_dict` goes on with the batch that would have come next. The names are those of PyTorch's
         and Lightning's protocol for loaders that resume.
         """
-        return {
-            "epoch": self._reached[0],
-            "position": self._reached[1],
-            "seed": self._seed,
-            "shuffle": self._shuffle,
-            "cache": self.cache.meta.address,
-        }
+        return self._progress.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken: the next iteration is the rest of that epoch.
@@ -175,33 +162,21 @@ class PatchLoader:
         ConfigurationError
             The state is of another cache, seed or order: it would give other patches than were left.
         """
-        own = self.state_dict()
-        different = [name for name in ("cache", "seed", "shuffle") if state.get(name) != own[name]]
-        if different:
-            raise ConfigurationError(
-                f"this state was saved with another {' and '.join(different)}: open the same patch cache "
-                "with the same seed and shuffle to go on, or begin anew"
-            )
-        self._reached = int(state["epoch"]), int(state["position"])
-        self._epoch, self._start = self._reached
+        self._progress.load_state_dict(state)
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, start, n_batches = self._epoch, self._start, len(self)
-        order = self.order(epoch, start)
-        batches = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(n_batches)]
-        self._epoch, self._start = epoch + 1, 0
-        # of a rest that is smaller than one batch nothing comes: it is at its end
-        self._reached = (epoch, start) if n_batches else (epoch + 1, 0)
+        order = self._progress.order
+        epoch, start, n_batches = self._progress.begin()
+        share, rank = order.share(epoch, start), order.ranks()[0]
+        batches = [share[i * self.batch_size : (i + 1) * self.batch_size] for i in range(n_batches)]
         for number, indices in enumerate(batches):
             if number + 1 < n_batches:
                 self.cache.will_need(batches[number + 1])
-            place = start + number * self.batch_size * self._world_size
+            place = start + number * order.step
             batch = self._tensors(indices)
             named = partial(_batch_of, indices)
-            batch = apply_seeded(self._transforms, batch, named, self._seed, epoch, place, self._rank)
-            is_last = number + 1 == n_batches
-            place += self.batch_size * self._world_size
-            self._reached = (epoch + 1, 0) if is_last else (epoch, place)
+            batch = apply_seeded(self._transforms, batch, named, order.seed, epoch, place, rank)
+            self._progress.handed_out(epoch, start, n_batches, number + 1)
             yield batch
             del batch  # so that its buffers are free for the next but one
 
@@ -224,20 +199,20 @@ class PatchLoader:
         batch: Batch = {"image": image[:, None], "index": torch.from_numpy(indices.copy())}
         if label is not None:
             batch["label"] = label[:, None]
+        if self._as_meta:
+            place = (
+                self.cache.affines(indices),
+                self.cache.column("obs_id", indices),
+                self.cache.column("patch", indices),
+            )
+            batch.update(
+                {name: meta_batch(batch[name], *place) for name in ("image", "label") if name in batch}
+            )
         return batch
 
 
 def _batch_of(indices: NDArray[np.int64]) -> str:
     return f"the batch of items {indices.tolist()}"
-
-
-def process_group() -> tuple[int, int]:
-    """This process's rank and how many there are: of PyTorch's process group, (0, 1) without one."""
-    from torch import distributed
-
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
 
 
 def patch_loader(
@@ -251,6 +226,7 @@ def patch_loader(
     world_size: int | None = None,
     pin_memory: bool = False,
     transform: Transform | None = None,
+    as_meta: bool = False,
     allow_empty: bool = False,
 ) -> PatchLoader:
     """Batches for training from a patch cache, without worker processes.
@@ -266,18 +242,21 @@ def patch_loader(
     rank, world_size
         For distributed training: this process's number and how many there are; by default those of the
         process group, where there is one (`torch.distributed.init_process_group`). Every rank gets as many
-        batches.
+        batches; without `drop_last` some see patches of the beginning again.
     pin_memory
-        Page-locked tensors for asynchronous copies to a GPU (needs CUDA).
+        Page-locked tensors for asynchronous copies to a GPU, where there is one.
     transform
-        Applied to each batch (not each sample).
+        Applied to each batch (not each sample). MONAI's transforms are for samples, and refused here:
+        `PatchCacheDataset` takes them.
+    as_meta
+        Whether images and labels are batches of MONAI's `MetaTensor`, with the affine of each patch.
     allow_empty
         Whether a cache without any patch gives no batches rather than an error.
 
     Raises
     ------
     ConfigurationError
-        The cache has no patches, or a setting is impossible.
+        The cache has no patches, a setting is impossible, or the transform is MONAI's.
     DamagedCacheError
         The cache is not what was written: now, or when a damaged patch is read.
 
@@ -296,15 +275,11 @@ def patch_loader(
     cache = path if isinstance(path, PatchCache) else PatchCache(path)
     if len(cache) == 0 and not allow_empty:
         raise ConfigurationError(f"{cache.path}: this patch cache has no patches; training would see nothing")
-    group = process_group()
-    return PatchLoader(
-        cache,
-        batch_size,
-        seed=seed,
-        shuffle=shuffle,
-        drop_last=drop_last,
-        rank=group[0] if rank is None else rank,
-        world_size=group[1] if world_size is None else world_size,
-        pin_memory=pin_memory,
-        transform=transform,
-    )
+    if is_monai(transform):
+        raise ConfigurationError(
+            "MONAI's transforms take one sample, and `transform` of patch_loader gets whole batches, whose "
+            "axes they would mix up; use monai.data.DataLoader(PatchCacheDataset(path, transform), "
+            "batch_size=...)"
+        )
+    order = EpochOrder(len(cache), batch_size, seed, shuffle, drop_last, rank=rank, world_size=world_size)
+    return PatchLoader(cache, order, pin_memory=pin_memory, transform=transform, as_meta=as_meta)

@@ -2,58 +2,40 @@
 
 - `num_workers=0` reads the items of a batch on threads in the training process: no processes to start, copy
   between, or lose. With workers, they are started afresh (`forkserver`, or `spawn` where there is none),
-  since a forked child inherits TileDB's locks without its threads.
-- Each iteration is a new epoch with other patches and another order; `set_epoch` chooses one. Validation and
+  since a forked child inherits TileDB's locks without its threads. They get this process's configuration,
+  and their share of its memory budget.
+- Each iteration is a new epoch with other patches and another order, both functions of (seed, epoch);
+  `set_epoch` chooses one, `state_dict` and `load_state_dict` go on in the middle of one. Validation and
   inference see the same patches every time.
-- `drop_last` never drops the only batch.
+- In a process group each rank gets its share. Training drops what does not fill a batch of every rank, but
+  never the only batch; validation repeats some of the first items where ranks would come out uneven;
+  inference repeats none.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+import pickle
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader
-from torch.utils.data.distributed import DistributedSampler
+from torch.utils.data import default_collate
 
-from radiobject_assets.errors import ShapeError
+from radiobject_assets.errors import ConfigurationError, ShapeError
 from radiobject_assets.store import VolumeCollection
+from radiobject_assets.training.epoch_order import EpochOrder
+from radiobject_assets.training.meta_tensors import collate_meta
 from radiobject_assets.training.volumes.label_values import LabelSource
+from radiobject_assets.training.volumes.loader_memory import WorkerSettings, divided_budget
 from radiobject_assets.training.volumes.loading import DatasetConfig, LoadingMode
 from radiobject_assets.training.volumes.segmentation_dataset import SegmentationDataset
 from radiobject_assets.training.volumes.volume_dataset import VolumeCollectionDataset
 from radiobject_assets.training.volumes.volume_items import Item, Transform, VolumeItems
+from radiobject_assets.training.volumes.volume_loader import VolumeLoader, VolumeSampler, identity
 
 Collections: TypeAlias = VolumeCollection | Sequence[VolumeCollection]
 PatchSize = tuple[int, int, int] | None
-
-
-class VolumeLoader(DataLoader[Item]):
-    """A `DataLoader` over volumes that counts epochs for its data set and its sampler."""
-
-    def __init__(self, dataset: VolumeItems, *, new_patches: bool, **settings: Any) -> None:
-        super().__init__(dataset, **settings)
-        batches = self.batch_sampler
-        if isinstance(batches, BatchSampler) and len(batches) == 0:
-            batches.drop_last = False  # the only batch is kept, however small
-        self._items = dataset
-        self.new_patches = new_patches  # public: Lightning makes loaders again from such attributes
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration; without it, every iteration is the next one."""
-        self._epoch = epoch
-        if isinstance(self.sampler, DistributedSampler):
-            self.sampler.set_epoch(epoch)
-
-    def __iter__(self) -> Iterator[Item]:  # type: ignore[override]  # DataLoader declares its private iterator
-        self._items.set_epoch(self._epoch if self.new_patches else 0)
-        if isinstance(self.sampler, DistributedSampler):
-            self.sampler.set_epoch(self._epoch)
-        self._epoch += 1
-        return super().__iter__()
 
 
 def set_epoch(loader: Any, epoch: int) -> None:
@@ -81,7 +63,12 @@ def create_training_dataloader(
     persistent_workers: bool = True,
     transform: Transform | None = None,
     patches_per_volume: int = 1,
-) -> DataLoader[Item]:
+    *,
+    seed: int = 0,
+    rank: int | None = None,
+    world_size: int | None = None,
+    as_meta: bool | None = None,
+) -> VolumeLoader:
     """Shuffled batches of whole volumes, or of random patches where `patch_size` is given.
 
     Parameters
@@ -95,7 +82,14 @@ def create_training_dataloader(
     num_workers
         Worker processes; 0 reads on threads, which is usually faster.
     pin_memory
-        Page-locked batches, where there are workers and a GPU.
+        Page-locked batches, where there is a GPU.
+    seed
+        With the epoch, decides the order, the places of patches, and what transforms draw.
+    rank, world_size
+        This process's number and how many there are; by default those of the process group, where there is
+        one, when an iteration begins. Where something else divides batches among ranks: 0 and 1.
+    as_meta
+        Whether images are MONAI's `MetaTensor`, with affine; by default where `transform` is MONAI's.
 
     Raises
     ------
@@ -103,9 +97,13 @@ def create_training_dataloader(
         Subjects or grids of the collections differ.
     ShapeError
         Whole volumes of different shapes can't be batched.
+    ConfigurationError
+        `ReadConfig.memory_budget_mb` does not hold the batches, or a transform can't be sent to workers.
     """
-    dataset = _volumes(collections, labels, patch_size, patches_per_volume, transform)
-    return _loader(dataset, batch_size, num_workers, pin_memory, persistent_workers, training=True)
+    config = _config(patch_size, patches_per_volume, seed)
+    dataset = VolumeCollectionDataset(collections, config, labels, transform, as_meta=as_meta)
+    order = EpochOrder(len(dataset), batch_size, seed, True, drop_last=True, rank=rank, world_size=world_size)
+    return _loader(dataset, order, num_workers, pin_memory, persistent_workers)
 
 
 def create_validation_dataloader(
@@ -117,10 +115,31 @@ def create_validation_dataloader(
     pin_memory: bool = True,
     transform: Transform | None = None,
     patches_per_volume: int = 1,
-) -> DataLoader[Item]:
-    """Batches in order, complete, and the same every time; see `create_training_dataloader`."""
-    dataset = _volumes(collections, labels, patch_size, patches_per_volume, transform)
-    return _loader(dataset, batch_size, num_workers, pin_memory, False, training=False)
+    *,
+    mask: VolumeCollection | None = None,
+    leave_out_unmatched: bool = False,
+    persistent_workers: bool = True,
+    seed: int = 0,
+    rank: int | None = None,
+    world_size: int | None = None,
+    as_meta: bool | None = None,
+) -> VolumeLoader:
+    """Batches in order, complete, and the same every time; see `create_training_dataloader`.
+
+    With `mask` they are those of `create_segmentation_dataloader`, for one collection of images.
+    """
+    config = _config(patch_size, patches_per_volume, seed)
+    dataset: VolumeItems
+    if mask is None:
+        dataset = VolumeCollectionDataset(collections, config, labels, transform, as_meta=as_meta)
+    elif not isinstance(collections, VolumeCollection) or labels is not None:
+        raise ConfigurationError("with `mask`, give one collection of images, and no `labels`")
+    else:
+        dataset = SegmentationDataset(
+            collections, mask, config, transform, leave_out_unmatched=leave_out_unmatched, as_meta=as_meta
+        )
+    order = EpochOrder(len(dataset), batch_size, seed, False, rank=rank, world_size=world_size)
+    return _loader(dataset, order, num_workers, pin_memory, persistent_workers)
 
 
 def create_inference_dataloader(
@@ -129,10 +148,18 @@ def create_inference_dataloader(
     num_workers: int = 0,
     pin_memory: bool = True,
     transform: Transform | None = None,
-) -> DataLoader[Item]:
-    """Whole volumes in order; with `batch_size=1` they may have different shapes."""
-    dataset = VolumeCollectionDataset(collections, DatasetConfig(), None, transform)
-    return _loader(dataset, batch_size, num_workers, pin_memory, False, training=False)
+    *,
+    rank: int | None = None,
+    world_size: int | None = None,
+    as_meta: bool | None = None,
+) -> VolumeLoader:
+    """Whole volumes in order, each once; with `batch_size=1` they may have different shapes.
+
+    Ranks get uneven numbers of them where they don't divide.
+    """
+    dataset = VolumeCollectionDataset(collections, DatasetConfig(), None, transform, as_meta=as_meta)
+    order = EpochOrder(len(dataset), batch_size, shuffle=False, even=False, rank=rank, world_size=world_size)
+    return _loader(dataset, order, num_workers, pin_memory, False)
 
 
 def create_segmentation_dataloader(
@@ -150,21 +177,34 @@ def create_segmentation_dataloader(
     foreground_max_retries: int = 10,
     patches_per_volume: int = 1,
     transform: Transform | None = None,
-) -> DataLoader[Item]:
+    *,
+    leave_out_unmatched: bool = False,
+    seed: int = 0,
+    rank: int | None = None,
+    world_size: int | None = None,
+    as_meta: bool | None = None,
+) -> VolumeLoader:
     """Shuffled batches `{"image": (B, 1, X, Y, Z), "mask": (B, 1, X, Y, Z), ...}`; see
-    `SegmentationDataset`."""
+    `SegmentationDataset`, and `create_training_dataloader` for the rest.
+
+    Images without a fitting mask are refused, or with `leave_out_unmatched=True` left out
+    (`loader.dataset.left_out`), as the patch cache does.
+    """
     dataset = SegmentationDataset(
         image,
         mask,
-        _config(patch_size, patches_per_volume),
+        _config(patch_size, patches_per_volume, seed),
         transform,
         foreground_sampling,
         image_transform=image_transform,
         spatial_transform=spatial_transform,
         foreground_threshold=foreground_threshold,
         foreground_max_retries=foreground_max_retries,
+        leave_out_unmatched=leave_out_unmatched,
+        as_meta=as_meta,
     )
-    return _loader(dataset, batch_size, num_workers, pin_memory, persistent_workers, training=True)
+    order = EpochOrder(len(dataset), batch_size, seed, True, drop_last=True, rank=rank, world_size=world_size)
+    return _loader(dataset, order, num_workers, pin_memory, persistent_workers)
 
 
 def create_distributed_dataloader(
@@ -179,63 +219,82 @@ def create_distributed_dataloader(
     persistent_workers: bool = True,
     transform: Transform | None = None,
     patches_per_volume: int = 1,
-) -> DataLoader[Item]:
-    """This rank's share of the shuffled batches; every rank gets as many. See
-    `create_training_dataloader`."""
-    dataset = _volumes(collections, labels, patch_size, patches_per_volume, transform)
-    sampler: DistributedSampler[Item] = DistributedSampler(
-        dataset, num_replicas=world_size, rank=rank, shuffle=True
+) -> VolumeLoader:
+    """`create_training_dataloader` with `rank` and `world_size`, by default those of the process group."""
+    return create_training_dataloader(
+        collections,
+        labels,
+        batch_size,
+        patch_size,
+        num_workers,
+        pin_memory,
+        persistent_workers,
+        transform,
+        patches_per_volume,
+        rank=rank,
+        world_size=world_size,
     )
-    return _loader(
-        dataset, batch_size, num_workers, pin_memory, persistent_workers, training=True, sampler=sampler
-    )
 
 
-def _volumes(
-    collections: Collections,
-    labels: LabelSource,
-    patch_size: PatchSize,
-    patches_per_volume: int,
-    transform: Transform | None,
-) -> VolumeCollectionDataset:
-    return VolumeCollectionDataset(collections, _config(patch_size, patches_per_volume), labels, transform)
-
-
-def _config(patch_size: PatchSize, patches_per_volume: int) -> DatasetConfig:
+def _config(patch_size: PatchSize, patches_per_volume: int, seed: int) -> DatasetConfig:
     mode = LoadingMode.PATCH if patch_size else LoadingMode.FULL_VOLUME
-    return DatasetConfig(loading_mode=mode, patch_size=patch_size, patches_per_volume=patches_per_volume)
+    return DatasetConfig(
+        loading_mode=mode, patch_size=patch_size, patches_per_volume=patches_per_volume, seed=seed
+    )
 
 
 def _loader(
-    dataset: VolumeItems,
-    batch_size: int,
-    num_workers: int,
-    pin_memory: bool,
-    persistent_workers: bool,
-    *,
-    training: bool,
-    sampler: DistributedSampler[Item] | None = None,
+    dataset: VolumeItems, order: EpochOrder, num_workers: int, pin_memory: bool, persistent_workers: bool
 ) -> VolumeLoader:
-    if batch_size > 1 and not dataset.has_uniform_items:
+    if order.batch_size > 1 and not dataset.has_uniform_items:
         raise ShapeError(
             "the volumes have different shapes and can't be batched; give a patch_size, use batch_size=1, "
             "or resample them to one shape"
         )
-    n_items = len(dataset) if sampler is None else sampler.num_samples
     workers = max(0, num_workers)
+    pinned = pin_memory and torch.cuda.is_available()
+    largest_batch = min(order.batch_size, max(1, len(dataset)))
+    memory = divided_budget(dataset.item_bytes * largest_batch, largest_batch, workers, pinned)
+    with_workers: dict[str, Any] = {}
+    if workers:
+        _check_goes_to_workers(dataset)
+        with_workers = {
+            "persistent_workers": persistent_workers,
+            "multiprocessing_context": _start_method(),
+            "prefetch_factor": memory.prefetch_factor,
+            "worker_init_fn": WorkerSettings(memory),
+        }
     return VolumeLoader(
         dataset,
-        new_patches=training,
-        batch_size=batch_size,
-        # an empty data set is an empty loader, not the RandomSampler's error
-        shuffle=training and sampler is None and n_items > 0,
-        sampler=sampler,
+        batch_size=order.batch_size,
+        sampler=VolumeSampler(order, identity(dataset)),
         num_workers=workers,
-        pin_memory=pin_memory and workers > 0 and torch.cuda.is_available(),
-        persistent_workers=persistent_workers and workers > 0,
-        multiprocessing_context=_start_method() if workers > 0 else None,
-        drop_last=training,
+        pin_memory=pinned,
+        collate_fn=collate_meta if dataset.as_meta else _collate,
+        **with_workers,
     )
+
+
+def _collate(items: list[Item]) -> Item:
+    """PyTorch's; one item becomes its batch without a copy: a whole volume may be large."""
+    if len(items) > 1 or not isinstance(items[0], dict):
+        return default_collate(items)  # type: ignore[no-any-return]
+    (item,) = items
+    tensors = {name: value[None] for name, value in item.items() if type(value) is torch.Tensor}
+    others = default_collate([{name: value for name, value in item.items() if name not in tensors}])
+    return {name: tensors[name] if name in tensors else others[name] for name in item}
+
+
+def _check_goes_to_workers(dataset: VolumeItems) -> None:
+    for transform in dataset.transforms:
+        try:
+            pickle.dumps(transform)
+        except Exception as error:
+            name = getattr(transform, "__qualname__", type(transform).__name__)
+            raise ConfigurationError(
+                f"the transform {name} can't be sent to worker processes ({error}): make it a function of a "
+                "module (no lambda, none within a function), or use num_workers=0, which reads on threads"
+            ) from error
 
 
 def _start_method() -> str:

@@ -10,7 +10,7 @@ from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.store import VolumeCollection
 from radiobject_assets.training.sampling import PatchPlace, place_patches
 from radiobject_assets.training.volumes.loading import DatasetConfig, LoadingMode
-from radiobject_assets.training.volumes.subject_groups import group_masks, points_in
+from radiobject_assets.training.volumes.subject_groups import check_are_images, group_masks, points_in
 from radiobject_assets.training.volumes.volume_items import Group, Item, Transform, VolumeItems, label_tensor
 
 
@@ -39,11 +39,18 @@ class SegmentationDataset(VolumeItems):
         Least part of a patch's voxels that should be labelled, with `foreground_sampling`.
     foreground_max_retries
         How many places are tried for that; if none reaches it, the one with most labelled voxels is taken.
+    leave_out_unmatched
+        Leave out images that have no mask, several, or one on another grid, as the patch cache does;
+        `left_out` says which and why.
+    as_meta
+        Whether image and mask are MONAI's `MetaTensor`, with affine; by default where a transform is MONAI's.
 
     Raises
     ------
     AlignmentError
-        An image has no mask, several, or one on another grid.
+        An image has no mask, several, or one on another grid; or the images are labels.
+    ConfigurationError
+        Whole volumes that are larger than `ReadConfig.memory_budget_mb`.
     """
 
     def __init__(
@@ -58,6 +65,8 @@ class SegmentationDataset(VolumeItems):
         spatial_transform: Transform | None = None,
         foreground_threshold: float = 0.0,
         foreground_max_retries: int = 10,
+        leave_out_unmatched: bool = False,
+        as_meta: bool | None = None,
     ) -> None:
         config = config or DatasetConfig()
         if not 0 <= foreground_threshold <= 1 or foreground_max_retries < 1:
@@ -70,7 +79,9 @@ class SegmentationDataset(VolumeItems):
             mask = mask.sel(subject=list(image.subjects))
         transforms = [one for one in (spatial_transform, image_transform, transform) if one is not None]
         points = points_in([image], config.point)
-        super().__init__(group_masks(image, mask), config, transforms, points)
+        groups, self.left_out = group_masks(image, mask, leave_out=leave_out_unmatched)
+        check_are_images((pair[0] for pair in groups), image.name)
+        super().__init__(groups, config, transforms, points, as_meta)
         self._foreground_sampling = foreground_sampling and config.loading_mode is LoadingMode.PATCH
         self._foreground_threshold = foreground_threshold
         self._foreground_max_retries = foreground_max_retries
@@ -88,7 +99,7 @@ class SegmentationDataset(VolumeItems):
                 size,
                 1,
                 # patch and attempt make one key: the places of two patches must not be each other's retries
-                seed=self._config.seed,
+                seed=self.config.seed,
                 obs_id=f"{image.obs_id or image.uri}\0{part}\0{attempt}",
                 epoch=epoch,
                 foreground_fraction=1.0,
@@ -104,11 +115,14 @@ class SegmentationDataset(VolumeItems):
                 best, most = place, share
         return best
 
+    def _voxel_bytes(self, group: Group) -> int:
+        return 4 + group[1].stored_dtype.itemsize
+
     def _whole(self, group: Group, plane: tuple[int, int] | None) -> Item:
         image, mask = group
         return {
             "image": self._image_whole([image], plane),
-            "mask": label_tensor(self._readers.get(mask).stored_box(plane)),
+            "mask": label_tensor(self._readers.get(mask).labels(plane)),
         }
 
     def _patch(self, group: Group, place: PatchPlace, size: tuple[int, int, int]) -> Item:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from radiobject_assets.errors import AlignmentError, ConfigurationError
 from radiobject_assets.store import Volume, VolumeCollection
 from radiobject_assets.training.alignment import check_same_grid
-from radiobject_assets.training.pairing import pair_labels, volume_rows
+from radiobject_assets.training.pairing import LeftOut, pair_labels, volume_rows
 
 
 def as_collections(
@@ -72,30 +72,56 @@ def group_by_subject(collections: Sequence[VolumeCollection]) -> list[tuple[Volu
     return [tuple(group) for group in groups]
 
 
-def group_masks(image: VolumeCollection, mask: VolumeCollection) -> list[tuple[Volume, Volume]]:
+def group_masks(
+    image: VolumeCollection, mask: VolumeCollection, *, leave_out: bool = False
+) -> tuple[list[tuple[Volume, Volume]], list[LeftOut]]:
     """(image, mask) for each image, by `labels_of` or subject and grid, in the image collection's order.
+
+    Parameters
+    ----------
+    leave_out
+        Leave out images without a fitting mask, as the patch cache does; else they are an error.
+
+    Returns
+    -------
+    The pairs, and what was left out, with reasons.
 
     Raises
     ------
     AlignmentError
-        An image has no mask, more than one, or one on another grid; or the numbers of volumes differ.
+        An image has no mask, more than one, or one on another grid.
     """
-    if len(mask) != len(image):
-        raise AlignmentError(
-            f"mask collection '{mask.name}' has {len(mask)} volumes, expected {len(image)} "
-            f"as in '{image.name}': one for each image; select the images that have one"
-        )
     pairs, left_out = pair_labels(volume_rows(image.to_obs()), volume_rows(mask.to_obs()))
-    if left_out:
+    if left_out and not leave_out:
         reasons = Counter(item.reason.value for item in left_out)
         listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         raise AlignmentError(
             f"{len(left_out)} of {len(image)} images of '{image.name}' have no fitting mask in '{mask.name}' "
-            f"({listed}), e.g. {left_out[0].detail}"
+            f"({listed}), e.g. {left_out[0].detail}; leave_out_unmatched=True loads the others"
         )
     mask_of = {image_row.obs_id: mask_row.obs_id for image_row, mask_row in pairs}
     masks = dict(zip(mask.obs_ids, mask, strict=True))
-    return [(volume, masks[mask_of[obs_id]]) for obs_id, volume in zip(image.obs_ids, image, strict=True)]
+    groups = [
+        (volume, masks[mask_of[obs_id]])
+        for obs_id, volume in zip(image.obs_ids, image, strict=True)
+        if obs_id in mask_of
+    ]
+    return groups, left_out
+
+
+def check_are_images(volumes: Iterable[Volume], what: str) -> None:
+    """Check that no label volume is taken for an image: its numbers are names, not intensities.
+
+    Raises
+    ------
+    AlignmentError
+        One is.
+    """
+    if any(volume.kind == "labels" for volume in volumes):
+        raise AlignmentError(
+            f"'{what}' holds labels, which are no image: give them as `mask` of "
+            "create_segmentation_dataloader, create_validation_dataloader or SegmentationDataset"
+        )
 
 
 def check_channels(groups: Sequence[tuple[Volume, ...]], names: Sequence[str]) -> None:

@@ -100,7 +100,7 @@ class VolumeCollectionSubjectsDataset(Dataset[Any]):
 def _image(tio: Any, volume: Volume) -> Any:
     reader = VolumeReader(volume)
     if volume.kind == "labels":
-        return tio.LabelMap(tensor=_channels(label_tensor(reader.stored_box(None))), affine=volume.affine)
+        return tio.LabelMap(tensor=_channels(label_tensor(reader.labels())), affine=volume.affine)
     return tio.ScalarImage(tensor=_channels(torch.from_numpy(reader.image())[None]), affine=volume.affine)
 
 

@@ -14,6 +14,7 @@ from radiobject_assets.training.volumes.label_values import LabelSource, label_v
 from radiobject_assets.training.volumes.loading import DatasetConfig
 from radiobject_assets.training.volumes.subject_groups import (
     as_collections,
+    check_are_images,
     check_channels,
     group_by_subject,
     points_in,
@@ -38,13 +39,19 @@ class VolumeCollectionDataset(VolumeItems):
         See `label_values`.
     transform
         Applied to each item; MONAI's dictionary transforms fit.
+    as_meta
+        Whether images are MONAI's `MetaTensor`, with affine; by default where the transform is MONAI's.
 
     Raises
     ------
     AlignmentError
-        Subjects, shapes or places of the collections differ, or a volume has no label.
+        Subjects, shapes or places of the collections differ, a collection is of labels, or a volume has no
+        label.
     ConfigurationError
-        No collection, an unknown modality or label column.
+        No collection, an unknown modality or label column, or whole volumes that are larger than
+        `ReadConfig.memory_budget_mb`.
+    ShapeError
+        Slices of volumes with a fourth axis.
 
     Patches are others in every epoch. Our loaders count epochs; with a plain `DataLoader` call `set_epoch`,
     or leave it to the data set, which notices when it is asked for an item again.
@@ -56,6 +63,8 @@ class VolumeCollectionDataset(VolumeItems):
         config: DatasetConfig | None = None,
         labels: LabelSource = None,
         transform: Transform | None = None,
+        *,
+        as_meta: bool | None = None,
     ) -> None:
         config = config or DatasetConfig()
         chosen = as_collections(collections, config.modalities)
@@ -64,8 +73,10 @@ class VolumeCollectionDataset(VolumeItems):
         self._names = [collection.name for collection in chosen]
         groups = group_by_subject(chosen)
         check_channels(groups, self._names)
+        for channel, name in enumerate(self._names):
+            check_are_images((group[channel] for group in groups), name)
         transforms = [] if transform is None else [transform]
-        super().__init__(groups, config, transforms, points_in(chosen, config.point))
+        super().__init__(groups, config, transforms, points_in(chosen, config.point), as_meta)
         self._labels = label_values(chosen[0], config.label_column if labels is None else labels)
 
     @property

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -19,12 +20,15 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from radiobject_assets.errors import ShapeError
+from radiobject_assets.errors import ConfigurationError, ShapeError
 from radiobject_assets.store import Volume, map_on_threads
+from radiobject_assets.training.alignment import patch_affine
 from radiobject_assets.training.epochs import EpochClock
 from radiobject_assets.training.item_errors import at_item
+from radiobject_assets.training.meta_tensors import meta_tensor, wants_meta
 from radiobject_assets.training.sampling import PatchPlace, random_start
 from radiobject_assets.training.seeded_transforms import apply_seeded
+from radiobject_assets.training.volumes.loader_memory import check_item_fits
 from radiobject_assets.training.volumes.loading import DatasetConfig, LoadingMode
 from radiobject_assets.training.volumes.subject_groups import uniform_shape
 from radiobject_assets.training.volumes.volume_reading import PLANE_AXIS, ReaderPool
@@ -47,6 +51,15 @@ class VolumeItems(Dataset[Item], ABC):
         Applied to each item in turn.
     points
         The point of the fourth axis that is loaded, by the URI of the volume (`subject_groups.points_in`).
+    as_meta
+        Whether tensors are MONAI's `MetaTensor`, with affine; by default where a transform is MONAI's.
+
+    Raises
+    ------
+    ShapeError
+        Slices of volumes with a fourth axis.
+    ConfigurationError
+        Whole volumes that are larger than the memory budget, or that MONAI can't place.
     """
 
     def __init__(
@@ -55,28 +68,75 @@ class VolumeItems(Dataset[Item], ABC):
         config: DatasetConfig,
         transforms: Sequence[Transform],
         points: Mapping[str, int] | None = None,
+        as_meta: bool | None = None,
     ) -> None:
-        self._groups = list(groups)
-        self._config = config
+        self.groups = list(groups)
+        self.config = config
         self._transforms = tuple(transforms)
         self._clock = EpochClock()
         self._points = dict(points or {})
         self._readers = ReaderPool(points=self._points)
-        self._volume_shape = uniform_shape(self._shape(volume) for group in self._groups for volume in group)
-        self._ends = np.cumsum([self._parts(self._shape(group[0])) for group in self._groups], dtype=np.int64)
+        self.as_meta = wants_meta(as_meta, self._transforms)
+        self._check(as_meta)
+        self._with_nan: set[str] = set()
+        self._volume_shape = uniform_shape(self._shape(volume) for group in self.groups for volume in group)
+        self._ends = np.cumsum([self._parts(self._shape(group[0])) for group in self.groups], dtype=np.int64)
+
+    def _check(self, asked: bool | None) -> None:
+        mode = self.config.loading_mode
+        if mode is not LoadingMode.PATCH and any(len(self._shape(group[0])) == 4 for group in self.groups):
+            hint = "set `point` of DatasetConfig to the one point to load, or load patches"
+            if mode is LoadingMode.SLICE_2D:
+                raise ShapeError(
+                    f"slices are taken from 3D volumes, and some of these have a fourth axis; {hint}"
+                )
+            if self.as_meta:
+                raise ConfigurationError(f"MONAI can't place volumes with a fourth axis; {hint}")
+        if mode is LoadingMode.SLICE_2D and self.as_meta:
+            if asked:
+                raise ConfigurationError(
+                    "as_meta: slices have no affine that MONAI understands; load patches"
+                )
+            self.as_meta = False
+        if mode is LoadingMode.FULL_VOLUME and self.groups:
+            check_item_fits(self.item_bytes, "the largest volume")
+
+    @property
+    def item_bytes(self) -> int:
+        """Memory of the largest item, before its transforms."""
+        most = 0
+        for group in self.groups:
+            shape = self._shape(group[0])
+            match self.config.loading_mode:
+                case LoadingMode.PATCH:
+                    shape = self.config.patch_size or shape
+                case LoadingMode.SLICE_2D:
+                    axis = PLANE_AXIS[self.config.slice_orientation]
+                    shape = shape[:axis] + shape[axis + 1 :]
+            most = max(most, int(np.prod(shape, dtype=np.int64)) * self._voxel_bytes(group))
+        return most
+
+    def _voxel_bytes(self, group: Group) -> int:
+        """Bytes of a voxel's entries in an item."""
+        return 4 * len(group)
+
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """What is applied to each item, in this order."""
+        return self._transforms
 
     def _shape(self, volume: Volume) -> tuple[int, ...]:
         """The shape of what is loaded of a volume."""
         return volume.shape[:3] if volume.uri in self._points else volume.shape
 
     def _parts(self, shape: tuple[int, ...]) -> int:
-        match self._config.loading_mode:
+        match self.config.loading_mode:
             case LoadingMode.FULL_VOLUME:
                 return 1
             case LoadingMode.PATCH:
-                return self._config.patches_per_volume
+                return self.config.patches_per_volume
             case LoadingMode.SLICE_2D:
-                return shape[PLANE_AXIS[self._config.slice_orientation]]
+                return shape[PLANE_AXIS[self.config.slice_orientation]]
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -84,7 +144,7 @@ class VolumeItems(Dataset[Item], ABC):
     @property
     def n_volumes(self) -> int:
         """How many groups of volumes there are."""
-        return len(self._groups)
+        return len(self.groups)
 
     @property
     def volume_shape(self) -> tuple[int, ...] | None:
@@ -94,11 +154,11 @@ class VolumeItems(Dataset[Item], ABC):
     @property
     def has_uniform_items(self) -> bool:
         """Whether all items have one shape, so that any of them can be batched."""
-        if self._config.loading_mode is LoadingMode.PATCH:
+        if self.config.loading_mode is LoadingMode.PATCH:
             return True
-        shapes = {self._shape(group[0]) for group in self._groups}
-        if self._config.loading_mode is LoadingMode.SLICE_2D:
-            axis = PLANE_AXIS[self._config.slice_orientation]
+        shapes = {self._shape(group[0]) for group in self.groups}
+        if self.config.loading_mode is LoadingMode.SLICE_2D:
+            axis = PLANE_AXIS[self.config.slice_orientation]
             shapes = {shape[:axis] + shape[axis + 1 :] for shape in shapes}
         return len(shapes) <= 1
 
@@ -125,7 +185,7 @@ class VolumeItems(Dataset[Item], ABC):
                 self._transforms,
                 item,
                 partial(_named, index, item["obs_id"]),  # a transform may drop it
-                self._config.seed,
+                self.config.seed,
                 epoch,
                 index,
             )
@@ -142,25 +202,33 @@ class VolumeItems(Dataset[Item], ABC):
     def _read(self, index: int, epoch: int) -> Item:
         number = int(np.searchsorted(self._ends, index, side="right"))
         part = index - int(self._ends[number - 1]) if number else index
-        group = self._groups[number]
+        group = self.groups[number]
         tensors = at_item(
             lambda: f"item {index} ({group[0].obs_id or group[0].uri})",
             lambda: self._read_part(group, part, epoch),
         )
+        if self.as_meta:
+            start = tensors.get("patch_start")
+            affine = group[0].affine if start is None else patch_affine(group[0].affine, start)
+            place = affine, group[0].obs_id or "", tensors.get("patch_idx")
+            tensors = {
+                **tensors,
+                **{n: meta_tensor(tensors[n], *place) for n in ("image", "mask") if n in tensors},
+            }
         item = {**tensors, "idx": number}
         item["obs_id"] = group[0].obs_id or ""
         item["obs_subject_id"] = group[0].obs_subject_id or ""
         return {**item, **self._more(number)}
 
     def _read_part(self, group: Group, part: int, epoch: int) -> Item:
-        match self._config.loading_mode:
+        match self.config.loading_mode:
             case LoadingMode.FULL_VOLUME:
                 return self._whole(group, None)
             case LoadingMode.SLICE_2D:
-                axis = PLANE_AXIS[self._config.slice_orientation]
+                axis = PLANE_AXIS[self.config.slice_orientation]
                 return {**self._whole(group, (axis, part)), "slice_idx": part}
             case LoadingMode.PATCH:
-                size = self._config.patch_size
+                size = self.config.patch_size
                 if size is None:
                     raise ShapeError("patch_size required when loading_mode is PATCH")
                 place = self._place(group, part, epoch, size)
@@ -168,7 +236,7 @@ class VolumeItems(Dataset[Item], ABC):
 
     def _place(self, group: Group, part: int, epoch: int, size: tuple[int, int, int]) -> PatchPlace:
         key = group[0].obs_id or group[0].uri
-        start, t = random_start(self._shape(group[0]), size, self._config.seed, key, part, epoch)
+        start, t = random_start(self._shape(group[0]), size, self.config.seed, key, part, epoch)
         return PatchPlace(part, start, t, False)
 
     @abstractmethod
@@ -185,7 +253,12 @@ class VolumeItems(Dataset[Item], ABC):
 
     def _image_whole(self, volumes: Sequence[Volume], plane: tuple[int, int] | None) -> torch.Tensor:
         """Channels of whole images or planes: float32 (C, ...)."""
-        return torch.from_numpy(np.stack([self._readers.get(volume).image(plane) for volume in volumes]))
+        shape = self._readers.get(volumes[0]).box_shape(plane)
+        image = np.empty((len(volumes), *shape), np.float32)
+        for channel, volume in enumerate(volumes):
+            self._readers.get(volume).image(plane, image[channel])
+            self._tell_nan(volume, image[channel])
+        return torch.from_numpy(image)
 
     def _image_patch(
         self, volumes: Sequence[Volume], place: PatchPlace, size: tuple[int, int, int]
@@ -194,7 +267,20 @@ class VolumeItems(Dataset[Item], ABC):
         image = np.empty((len(volumes), *size), np.float32)
         for channel, volume in enumerate(volumes):
             self._readers.get(volume).image_patch(place, size, image[channel])
+            self._tell_nan(volume, image[channel])
         return torch.from_numpy(image)
+
+    def _tell_nan(self, volume: Volume, image: NDArray[np.float32]) -> None:
+        """Warn of the first NaN of a volume: one makes a loss NaN, and then every weight."""
+        if volume.stored_dtype.kind != "f" or volume.uri in self._with_nan or not np.isnan(image.sum()):
+            return
+        if np.isnan(image).any():
+            self._with_nan.add(volume.uri)
+            warnings.warn(
+                f"volume {volume.uri.rstrip('/').rpartition('/')[2]} has voxels that are NaN (not a number): "
+                "replace them in a transform (torch.nan_to_num), or leave the volume out",
+                stacklevel=2,
+            )
 
 
 def _named(index: int, obs_id: str) -> str:

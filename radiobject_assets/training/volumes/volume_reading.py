@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from radiobject_assets.errors import ShapeError
 from radiobject_assets.store import SliceOrientation, Volume
 from radiobject_assets.training.cache.cache_reading import to_physical
-from radiobject_assets.training.cache.cutting import LabelledVoxels, cut_patches, needs_padding, padding_value
+from radiobject_assets.training.cache.cutting import (
+    LabelledVoxels,
+    cut_patches,
+    needs_padding,
+    padding_value,
+    slabs,
+)
 from radiobject_assets.training.cache.stored_volumes import StoredVoxels
 from radiobject_assets.training.sampling import PatchPlace
+from radiobject_assets.training.volumes.loader_memory import slab_bytes
 
-SLAB_BYTES = 64 * 2**20
 PLANE_AXIS = {SliceOrientation.SAGITTAL: 0, SliceOrientation.CORONAL: 1, SliceOrientation.AXIAL: 2}
 
 
@@ -39,7 +44,7 @@ class VolumeReader:
     def foreground(self) -> LabelledVoxels:
         """The labelled voxels of a 3D label volume; counted on first use, in one pass."""
         if self._foreground is None:
-            self._foreground = LabelledVoxels(self._source, SLAB_BYTES)
+            self._foreground = LabelledVoxels(self._source, slab_bytes())
         return self._foreground
 
     def image_patch(self, place: PatchPlace, size: Sequence[int], out: NDArray[np.float32]) -> None:
@@ -47,38 +52,55 @@ class VolumeReader:
         padding: int | float = 0
         if needs_padding(self.shape, size):
             if self._padding is None:
-                self._padding = padding_value(self._source, self._slope, SLAB_BYTES)
+                self._padding = padding_value(self._source, self._slope, slab_bytes())
             padding = self._padding
-        stored = cut_patches(self._source, [place], size, padding, SLAB_BYTES)[0]
+        stored = cut_patches(self._source, [place], size, padding, slab_bytes())[0]
         to_physical(stored, self._slope, self._intercept, out)
 
     def label_patch(self, place: PatchPlace, size: Sequence[int]) -> NDArray[Any]:
         """One patch (X, Y, Z) of labels; padded with 0."""
-        patch: NDArray[Any] = cut_patches(self._source, [place], size, 0, SLAB_BYTES)[0]
+        patch: NDArray[Any] = cut_patches(self._source, [place], size, 0, slab_bytes())[0]
         return patch
 
-    def stored_box(self, plane: tuple[int, int] | None) -> NDArray[Any]:
-        """The whole volume as stored, or with `plane` = (axis, position) one slice of a 3D volume."""
+    def box_shape(self, plane: tuple[int, int] | None) -> tuple[int, ...]:
+        """The shape of the whole volume, or of one slice of a 3D volume: `plane` = (axis, position)."""
+        return self.shape if plane is None else tuple(n for i, n in enumerate(self.shape) if i != plane[0])
+
+    def labels(self, plane: tuple[int, int] | None = None) -> NDArray[Any]:
+        """The whole volume or one slice as stored, C order."""
+        out = np.empty(self.box_shape(plane), self._source.dtype)
+        self._fill(plane, out, np.copyto)
+        return out
+
+    def image(
+        self, plane: tuple[int, int] | None = None, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """The same in physical units, float32; written into `out` where it is given."""
+        image = np.empty(self.box_shape(plane), np.float32) if out is None else out
+
+        def physical(target: NDArray[np.float32], stored: NDArray[Any]) -> None:
+            to_physical(stored, self._slope, self._intercept, target)
+
+        self._fill(plane, image, physical)
+        return image
+
+    def _fill(
+        self,
+        plane: tuple[int, int] | None,
+        out: NDArray[Any],
+        put: Callable[[NDArray[Any], NDArray[Any]], None],
+    ) -> None:
+        """Read in slabs, so that nothing of the volume's size is held beside `out`."""
         if plane is None:
-            times = range(self.shape[3]) if len(self.shape) == 4 else [0]
-            volumes = [self._source.read((0, 0, 0), self.shape[:3], t) for t in times]
-            return volumes[0] if len(self.shape) == 3 else np.stack(volumes, axis=-1)
-        if len(self.shape) == 4:
-            raise ShapeError(
-                f"volume of shape {self.shape}: slices are taken from 3D volumes; choose a time point"
-            )
+            for t in range(self.shape[3] if len(self.shape) == 4 else 1):
+                target = out[..., t] if len(self.shape) == 4 else out
+                for z, slab in slabs(self._source, t, 0, self.shape[2], slab_bytes()):
+                    put(target[:, :, z : z + slab.shape[2]], slab)
+            return
         axis, position = plane
         low, high = [0, 0, 0], list(self.shape)
         low[axis], high[axis] = position, position + 1
-        box: NDArray[Any] = self._source.read(low, high, 0)
-        return box.reshape([n for i, n in enumerate(box.shape) if i != axis], order="F")
-
-    def image(self, plane: tuple[int, int] | None = None) -> NDArray[np.float32]:
-        """`stored_box` in physical units, C order."""
-        stored = self.stored_box(plane)
-        out = np.empty(stored.shape, np.float32)
-        to_physical(stored, self._slope, self._intercept, out)
-        return out
+        put(out, self._source.read(low, high, 0).reshape(out.shape, order="F"))
 
 
 class ReaderPool:
