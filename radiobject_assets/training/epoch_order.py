@@ -119,14 +119,12 @@ class EpochProgress:
         self._reached = (0, 0)
 
     def set_epoch(self, epoch: int) -> None:
-        """The next iteration is `epoch`, from its beginning."""
-        self.next = self._reached = (epoch, 0)
+        """The next iteration is `epoch`: of the one that `load_state_dict` went back to, its rest.
 
-    def follow_epoch(self, epoch: int) -> None:
-        """The same for trainers that say before each epoch which it is: of the one that was resumed, the rest
-        comes."""
+        Training loops say before each epoch which it is, also before the one that they resume.
+        """
         if epoch != self.next[0]:
-            self.set_epoch(epoch)
+            self.next = self._reached = (epoch, 0)
 
     def begin(self) -> tuple[int, int, int]:
         """An iteration begins: its epoch, first place and number of batches. The next epoch follows it."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from radiobject_assets.errors import ConfigurationError
 
@@ -59,7 +60,9 @@ def meta_batch(tensor: torch.Tensor, affines: NDArray[np.float64], obs_ids: Sequ
     """A batch (B, C, X, Y, Z) as MONAI's collate function would make it of B items."""
     n = len(obs_ids)
     affine = torch.from_numpy(np.array(affines))
-    meta = {
+    batch = _monai_data().MetaTensor(tensor)
+    batch.meta = {
+        "affine": affine,
         "filename_or_obj": [f"{obs_id}.nii.gz" for obs_id in obs_ids],
         "space": ["RAS"] * n,
         "original_affine": affine.clone(),
@@ -67,9 +70,7 @@ def meta_batch(tensor: torch.Tensor, affines: NDArray[np.float64], obs_ids: Sequ
         "spatial_shape": torch.tensor([list(tensor.shape[2:])] * n),
         "patch_index": torch.as_tensor(parts),
     }
-    batch = _monai_data().MetaTensor(
-        tensor, affine=affine, meta=meta, applied_operations=[[] for _ in obs_ids]
-    )
+    batch.applied_operations = [[] for _ in obs_ids]
     batch.is_batch = True
     return batch
 
@@ -82,6 +83,10 @@ def collate_meta(items: list[Any]) -> Any:
 def _monai_data() -> Any:
     try:
         import monai.data
+        from monai.data.meta_tensor import MetaTensor
+        from monai.data.utils import collate_meta_tensor_fn
     except ImportError as error:
         raise ConfigurationError("MONAI is not installed; `pip install monai`") from error
+    # PyTorch would stack them too, and give the batch the affine of its first item; MONAI does the same
+    default_collate_fn_map.setdefault(MetaTensor, collate_meta_tensor_fn)
     return monai.data

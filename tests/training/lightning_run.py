@@ -2,30 +2,34 @@
 
     python lightning_run.py STORE WORK OUT volumes|cache DEVICES STOP
 
-STOP 0 trains two epochs; n stops after n steps and saves; -1 goes on from there.
+STOP 0 trains two epochs; n is killed after n steps, when a checkpoint was saved; -1 goes on from there.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from radiobject_assets import MemoryBudget, build_patch_cache
-from radiobject_assets.dataset import PatchesConfig
+from radiobject_assets.dataset.training_section import PatchesConfig
 from radiobject_assets.store import RadiObject, create_snapshot, list_snapshots
 from radiobject_assets.training import create_inference_dataloader, create_training_dataloader, patch_loader
 
 
 class Net(LightningModule):
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, stop: int) -> None:
         super().__init__()
         self.layer = torch.nn.Conv3d(1, 1, 1)
-        self.out = out
+        self.out, self.stop = out, stop
 
     def training_step(self, batch, _):
+        if self.global_step == self.stop > 0:
+            os._exit(0)
         if "index" in batch:
             items = batch["index"].tolist()
         else:
@@ -58,23 +62,22 @@ def main() -> None:
             budget=MemoryBudget(256),
         )
         loader = patch_loader(info.path, batch_size=2)
-    checkpoint = Path(work) / "middle.ckpt"
+    save = ModelCheckpoint(work, "middle", every_n_train_steps=max(1, int(stop)), save_top_k=-1)
     trainer = Trainer(
         max_epochs=2,
-        max_steps=int(stop) if int(stop) > 0 else -1,
         accelerator="cpu",
         devices=int(devices),
         strategy="ddp" if int(devices) > 1 else "auto",
         logger=False,
-        enable_checkpointing=False,
+        callbacks=[save] if int(stop) > 0 else [],
+        enable_checkpointing=int(stop) > 0,
         enable_progress_bar=False,
         default_root_dir=work,
     )
-    model = Net(Path(out))
-    trainer.fit(model, loader, ckpt_path=checkpoint if int(stop) < 0 else None, weights_only=False)
-    if int(stop) > 0:
-        trainer.save_checkpoint(checkpoint)
-    elif int(devices) == 1:
+    model = Net(Path(out), int(stop))
+    middle = Path(work) / "middle.ckpt" if int(stop) < 0 else None
+    trainer.fit(model, loader, ckpt_path=middle, weights_only=False)
+    if int(devices) == 1:
         predicted = trainer.predict(model, create_inference_dataloader(radi.ct))
         assert predicted == [0, 1, 2], predicted
 

@@ -33,6 +33,8 @@ from radiobject_assets.training.seeded_transforms import apply_seeded
 
 Batch = dict[str, Any]
 Transform = Callable[[Batch], Batch]
+_NAMED_AFTER = {"image": "obs_id", "label": "label_obs_id"}
+"""The ids of the volumes that an item is cut from, after which MONAI names the files that it saves."""
 
 
 class PatchCacheDataset(Dataset[Batch]):
@@ -52,8 +54,7 @@ class PatchCacheDataset(Dataset[Batch]):
         Of the random choices of `transform`.
     as_meta
         Whether images and labels are MONAI's `MetaTensor`, with the patch's affine (RAS+ millimetres); by
-        default where `transform` is MONAI's. Batches of them are made by `monai.data.DataLoader`, or any
-        other with MONAI's `list_data_collate`.
+        default where `transform` is MONAI's.
     """
 
     def __init__(
@@ -94,10 +95,11 @@ class PatchCacheDataset(Dataset[Batch]):
                 item["label"] = torch.from_numpy(batch.label[i])[None]
             number = int(item["index"])
             if self._as_meta:
-                (affine,), (obs_id,) = self.cache.affines([number]), self.cache.column("obs_id", [number])
-                (part,) = self.cache.column("patch", [number])
-                names = [name for name in ("image", "label") if name in item]
-                item.update({name: meta_tensor(item[name], affine, obs_id, part) for name in names})
+                (affine,), (part,) = self.cache.affines([number]), self.cache.column("patch", [number])
+                for name, ids in _NAMED_AFTER.items():
+                    if name in item:
+                        (obs_id,) = self.cache.column(ids, [number])
+                        item[name] = meta_tensor(item[name], affine, obs_id, part)
             named = partial(self._named, number)
             item = apply_seeded(self._transforms, item, named, self._seed, self._clock.now(number), number)
             items += item if isinstance(item, list) else [item]
@@ -128,7 +130,10 @@ class PatchLoader:
         self._pool = BufferPool(partial(cache.empty_batch, order.batch_size))
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next iteration; without it, every iteration is the next epoch."""
+        """Choose the epoch of the next iteration; without it, every iteration is the next one.
+
+        Of the epoch that `load_state_dict` went back to, the rest comes.
+        """
         self._progress.set_epoch(epoch)
 
     def __len__(self) -> int:
@@ -200,14 +205,10 @@ class PatchLoader:
         if label is not None:
             batch["label"] = label[:, None]
         if self._as_meta:
-            place = (
-                self.cache.affines(indices),
-                self.cache.column("obs_id", indices),
-                self.cache.column("patch", indices),
-            )
-            batch.update(
-                {name: meta_batch(batch[name], *place) for name in ("image", "label") if name in batch}
-            )
+            affines, parts = self.cache.affines(indices), self.cache.column("patch", indices)
+            for name, ids in _NAMED_AFTER.items():
+                if name in batch:
+                    batch[name] = meta_batch(batch[name], affines, self.cache.column(ids, indices), parts)
         return batch
 
 

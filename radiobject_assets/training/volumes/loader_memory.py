@@ -19,7 +19,7 @@ from radiobject_assets.store import (
 
 MB = 2**20
 LEAST_FOR_WORKER = 16 * MB
-"""For reading in one worker: a few tiles of each of its threads."""
+"""For reading in one worker: what four threads read at once under the smallest budget that there is."""
 
 
 def slab_bytes() -> int:
@@ -85,7 +85,8 @@ def divided_budget(batch_bytes: int, batch_size: int, workers: int, pinned: bool
             break
     _check(batches, budget - workers * LEAST_FOR_WORKER, batch_bytes, read, workers)
     share_mb = left // workers // MB
-    return LoaderMemory(prefetch, max(64, share_mb), min(read.tile_cache_size_mb, share_mb // 2))
+    worker_mb = max(64, share_mb)  # of which `slab_bytes` of four threads are a quarter
+    return LoaderMemory(prefetch, worker_mb, min(read.tile_cache_size_mb, (share_mb - worker_mb // 4) // 2))
 
 
 def _check(needed: int, available: int, batch_bytes: int, read: ReadConfig, workers: int) -> None:

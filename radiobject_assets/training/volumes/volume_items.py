@@ -210,11 +210,11 @@ class VolumeItems(Dataset[Item], ABC):
         if self.as_meta:
             start = tensors.get("patch_start")
             affine = group[0].affine if start is None else patch_affine(group[0].affine, start)
-            place = affine, group[0].obs_id or "", tensors.get("patch_idx")
-            tensors = {
-                **tensors,
-                **{n: meta_tensor(tensors[n], *place) for n in ("image", "mask") if n in tensors},
-            }
+            # MONAI names the files that it saves after the volume: a mask's is not that of its image
+            ids = {"image": group[0].obs_id or "", "mask": group[-1].obs_id or ""}
+            patch = tensors.get("patch_idx")
+            placed = {n: meta_tensor(tensors[n], affine, ids[n], patch) for n in ids if n in tensors}
+            tensors = {**tensors, **placed}
         item = {**tensors, "idx": number}
         item["obs_id"] = group[0].obs_id or ""
         item["obs_subject_id"] = group[0].obs_subject_id or ""

@@ -26,8 +26,8 @@ class VolumeSampler(DistributedSampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """For trainers, who call it before each epoch: of an epoch that was resumed the rest comes."""
-        self.progress.follow_epoch(epoch)
+        """Choose the epoch of the next iteration; see `EpochProgress.set_epoch`."""
+        self.progress.set_epoch(epoch)
         self.now, self.epoch = self.progress.next, epoch
 
     def begin(self) -> tuple[int, int, int]:
@@ -61,8 +61,10 @@ class VolumeLoader(DataLoader[Item]):
         self._walk = sampler
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration; without it, every iteration is the next one."""
-        self._walk.progress.set_epoch(epoch)
+        """Choose the epoch of the next iteration; without it, every iteration is the next one.
+
+        Of the epoch that `load_state_dict` went back to, the rest comes.
+        """
         self._walk.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -92,8 +94,7 @@ class VolumeLoader(DataLoader[Item]):
             del batch  # its memory is needed for the next one
 
     def _size(self) -> int:
-        size: int = self.batch_size or getattr(self.batch_sampler, "batch_size", 1)
-        return size
+        return self.batch_size or int(getattr(self.batch_sampler, "batch_size", None) or 1)
 
     def _worker_is_gone(self, epoch: int, start: int, count: int) -> str:
         size = self._size()
