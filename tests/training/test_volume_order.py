@@ -162,6 +162,30 @@ def test_ranks_of_a_process_group_that_began_later_share_the_volumes(written_coh
     assert sorted(chain.from_iterable(inference for _, inference in said)) == [0, 1, 2]
 
 
+WITHOUT_GUARD = """
+import sys
+from radiobject_assets.store import RadiObject
+from radiobject_assets.training import create_training_dataloader
+loader = create_training_dataloader(RadiObject(sys.argv[1]).ct, patch_size=(9, 8, 7), num_workers=1)
+print(len(list(loader)))
+"""
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_what_it_lacks(written_cohort, tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(WITHOUT_GUARD)
+    done = subprocess.run(
+        [sys.executable, str(script), written_cohort.uri],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "below `if __name__ == '__main__':`" in done.stderr
+
+
 LIGHTNING = Path(__file__).with_name("lightning_run.py")
 
 

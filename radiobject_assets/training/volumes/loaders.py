@@ -32,7 +32,7 @@ from radiobject_assets.training.volumes.loading import DatasetConfig, LoadingMod
 from radiobject_assets.training.volumes.segmentation_dataset import SegmentationDataset
 from radiobject_assets.training.volumes.volume_dataset import VolumeCollectionDataset
 from radiobject_assets.training.volumes.volume_items import Item, Transform, VolumeItems
-from radiobject_assets.training.volumes.volume_loader import VolumeLoader, VolumeSampler, identity
+from radiobject_assets.training.volumes.volume_loader import VolumeLoader, VolumeSampler, items_digest
 
 Collections: TypeAlias = VolumeCollection | Sequence[VolumeCollection]
 PatchSize = tuple[int, int, int] | None
@@ -267,7 +267,7 @@ def _loader(
     return VolumeLoader(
         dataset,
         batch_size=order.batch_size,
-        sampler=VolumeSampler(order, identity(dataset)),
+        sampler=VolumeSampler(order, items_digest(dataset)),
         num_workers=workers,
         pin_memory=pinned,
         collate_fn=collate_meta if dataset.as_meta else _collate,

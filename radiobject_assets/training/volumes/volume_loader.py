@@ -57,7 +57,7 @@ class VolumeLoader(DataLoader[Item]):
         sampler = getattr(self.batch_sampler, "sampler", self.sampler)
         if not isinstance(sampler, VolumeSampler):
             order = EpochOrder(len(dataset), self._size(), shuffle=False, rank=0, world_size=1)
-            sampler = VolumeSampler(order, identity(dataset))
+            sampler = VolumeSampler(order, items_digest(dataset))
         self._walk = sampler
 
     def set_epoch(self, epoch: int) -> None:
@@ -107,7 +107,7 @@ class VolumeLoader(DataLoader[Item]):
         )
 
 
-def identity(dataset: VolumeItems) -> str:
+def items_digest(dataset: VolumeItems) -> str:
     """A digest of which volumes a data set has, in which order, and of how they become items."""
     digest = hashlib.blake2b(dataset.config.model_dump_json(exclude={"seed"}).encode(), digest_size=16)
     for group in dataset.groups:
