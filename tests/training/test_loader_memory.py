@@ -60,6 +60,8 @@ def test_a_volume_that_is_larger_than_the_budget_is_refused(large):
     configure(read=ReadConfig(memory_budget_mb=64, tile_cache_size_mb=0))
     with pytest.raises(ConfigurationError, match=r"36 MB.*memory_budget_mb=\d+"):
         create_inference_dataloader(large)
+    with pytest.raises(ConfigurationError, match="takes 72 MB in memory and memory_budget_mb is 64"):
+        VolumeCollectionDataset([large, large])[0]
     configure(read=ReadConfig(memory_budget_mb=96, tile_cache_size_mb=0))
     assert next(iter(create_inference_dataloader(large)))["image"].shape == (1, 1, 256, 256, 144)
     with pytest.raises(ConfigurationError, match="smaller batch_size"):

@@ -16,6 +16,7 @@ from radiobject_assets.training import (
     LoadingMode,
     SegmentationDataset,
     VolumeCollectionDataset,
+    create_inference_dataloader,
 )
 
 PATCH = DatasetConfig(loading_mode=LoadingMode.PATCH, patch_size=(9, 8, 7), patches_per_volume=3)
@@ -308,6 +309,8 @@ def test_images_without_a_fitting_mask_are_refused(cohort):
     assert [(left.obs_id, left.reason) for left in some.left_out] == [("sub-3_ct", "no_labels")]
     with pytest.raises(AlignmentError, match="'seg' holds labels, which are no image"):
         VolumeCollectionDataset([radi.ct, radi.seg])
+    with pytest.raises(AlignmentError, match="'seg' holds labels, which are no image"):
+        create_inference_dataloader(radi.seg)
     with pytest.raises(AlignmentError, match=r"1 of 2 images .*1 no_labels"):
         SegmentationDataset(radi.ct.head(2), radi.seg.tail(2))
 

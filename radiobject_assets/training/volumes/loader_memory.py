@@ -27,19 +27,19 @@ def slab_bytes() -> int:
     return min(64 * MB, get_radiobject_config().read.memory_budget_mb * MB // 16)
 
 
-def check_item_fits(item_bytes: int, what: str) -> None:
-    """Refuse items that alone are larger than the budget, as `Volume.to_numpy` does.
+def check_item_fits(item_bytes: int, budget_mb: int) -> None:
+    """Refuse a whole volume that alone is larger than the budget, as `Volume.to_numpy` does.
 
     Raises
     ------
     ConfigurationError
-        They are.
+        It is.
     """
-    budget_mb = get_radiobject_config().read.memory_budget_mb
     if item_bytes > budget_mb * MB:
         raise ConfigurationError(
-            f"{what} takes {_mb(item_bytes)} MB in memory and memory_budget_mb is {budget_mb}: load "
-            f"patches or slices of it, or allow more with configure(read=ReadConfig(memory_budget_mb=...))"
+            f"the volume takes {_mb(item_bytes)} MB in memory and memory_budget_mb is {budget_mb}: load "
+            f"patches or slices of it, or allow more with "
+            f"configure(read=ReadConfig(memory_budget_mb={2 * _mb(item_bytes)}))"
         )
 
 

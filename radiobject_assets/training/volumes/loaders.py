@@ -30,6 +30,7 @@ from radiobject_assets.training.volumes.label_values import LabelSource
 from radiobject_assets.training.volumes.loader_memory import WorkerSettings, divided_budget
 from radiobject_assets.training.volumes.loading import DatasetConfig, LoadingMode
 from radiobject_assets.training.volumes.segmentation_dataset import SegmentationDataset
+from radiobject_assets.training.volumes.subject_groups import check_are_images
 from radiobject_assets.training.volumes.volume_dataset import VolumeCollectionDataset
 from radiobject_assets.training.volumes.volume_items import Item, Transform, VolumeItems
 from radiobject_assets.training.volumes.volume_loader import VolumeLoader, VolumeSampler, items_digest
@@ -94,14 +95,14 @@ def create_training_dataloader(
     Raises
     ------
     AlignmentError
-        Subjects or grids of the collections differ.
+        Subjects or grids of the collections differ, or one is of labels.
     ShapeError
         Whole volumes of different shapes can't be batched.
     ConfigurationError
         `ReadConfig.memory_budget_mb` does not hold the batches, or a transform can't be sent to workers.
     """
     config = _config(patch_size, patches_per_volume, seed)
-    dataset = VolumeCollectionDataset(collections, config, labels, transform, as_meta=as_meta)
+    dataset = _images(collections, config, labels, transform, as_meta)
     order = EpochOrder(len(dataset), batch_size, seed, True, drop_last=True, rank=rank, world_size=world_size)
     return _loader(dataset, order, num_workers, pin_memory, persistent_workers)
 
@@ -131,7 +132,7 @@ def create_validation_dataloader(
     config = _config(patch_size, patches_per_volume, seed)
     dataset: VolumeItems
     if mask is None:
-        dataset = VolumeCollectionDataset(collections, config, labels, transform, as_meta=as_meta)
+        dataset = _images(collections, config, labels, transform, as_meta)
     elif not isinstance(collections, VolumeCollection) or labels is not None:
         raise ConfigurationError("with `mask`, give one collection of images, and no `labels`")
     else:
@@ -157,7 +158,7 @@ def create_inference_dataloader(
 
     Ranks get uneven numbers of them where they don't divide.
     """
-    dataset = VolumeCollectionDataset(collections, DatasetConfig(), None, transform, as_meta=as_meta)
+    dataset = _images(collections, DatasetConfig(), None, transform, as_meta)
     order = EpochOrder(len(dataset), batch_size, shuffle=False, even=False, rank=rank, world_size=world_size)
     return _loader(dataset, order, num_workers, pin_memory, False)
 
@@ -234,6 +235,18 @@ def create_distributed_dataloader(
         rank=rank,
         world_size=world_size,
     )
+
+
+def _images(
+    collections: Collections,
+    config: DatasetConfig,
+    labels: LabelSource,
+    transform: Transform | None,
+    as_meta: bool | None,
+) -> VolumeCollectionDataset:
+    dataset = VolumeCollectionDataset(collections, config, labels, transform, as_meta=as_meta)
+    check_are_images((group[0] for group in dataset.groups), dataset.collection_names[0])
+    return dataset
 
 
 def _config(patch_size: PatchSize, patches_per_volume: int, seed: int) -> DatasetConfig:

@@ -50,7 +50,7 @@ class SegmentationDataset(VolumeItems):
     AlignmentError
         An image has no mask, several, or one on another grid; or the images are labels.
     ConfigurationError
-        Whole volumes that are larger than `ReadConfig.memory_budget_mb`.
+        When it is read: a whole volume that is larger than `ReadConfig.memory_budget_mb`.
     """
 
     def __init__(

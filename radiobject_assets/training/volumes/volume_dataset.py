@@ -45,11 +45,11 @@ class VolumeCollectionDataset(VolumeItems):
     Raises
     ------
     AlignmentError
-        Subjects, shapes or places of the collections differ, a collection is of labels, or a volume has no
-        label.
+        Subjects, shapes or places of the collections differ, one of several channels is of labels, or a
+        volume has no label.
     ConfigurationError
-        No collection, an unknown modality or label column, or whole volumes that are larger than
-        `ReadConfig.memory_budget_mb`.
+        No collection, an unknown modality or label column; when it is read, a whole volume that is larger
+        than `ReadConfig.memory_budget_mb`.
     ShapeError
         Slices of volumes with a fourth axis.
 
@@ -73,8 +73,9 @@ class VolumeCollectionDataset(VolumeItems):
         self._names = [collection.name for collection in chosen]
         groups = group_by_subject(chosen)
         check_channels(groups, self._names)
-        for channel, name in enumerate(self._names):
-            check_are_images((group[channel] for group in groups), name)
+        if len(chosen) > 1:
+            for channel, name in enumerate(self._names):
+                check_are_images((group[channel] for group in groups), name)
         transforms = [] if transform is None else [transform]
         super().__init__(groups, config, transforms, points_in(chosen, config.point), as_meta)
         self._labels = label_values(chosen[0], config.label_column if labels is None else labels)

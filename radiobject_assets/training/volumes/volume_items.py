@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from radiobject_assets.errors import ConfigurationError, ShapeError
-from radiobject_assets.store import Volume, map_on_threads
+from radiobject_assets.store import Volume, get_radiobject_config, map_on_threads
 from radiobject_assets.training.alignment import patch_affine
 from radiobject_assets.training.epochs import EpochClock
 from radiobject_assets.training.item_errors import at_item
@@ -59,7 +59,8 @@ class VolumeItems(Dataset[Item], ABC):
     ShapeError
         Slices of volumes with a fourth axis.
     ConfigurationError
-        Whole volumes that are larger than the memory budget, or that MONAI can't place.
+        Volumes that MONAI can't place; when it is read, a whole volume that is larger than
+        `ReadConfig.memory_budget_mb` was.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class VolumeItems(Dataset[Item], ABC):
         self._clock = EpochClock()
         self._points = dict(points or {})
         self._readers = ReaderPool(points=self._points)
+        # of this process: workers have a share of it, which is for what they hold beside an item
+        self._budget_mb = get_radiobject_config().read.memory_budget_mb
         self.as_meta = wants_meta(as_meta, self._transforms)
         self._check(as_meta)
         self._with_nan: set[str] = set()
@@ -98,23 +101,21 @@ class VolumeItems(Dataset[Item], ABC):
                     "as_meta: slices have no affine that MONAI understands; load patches"
                 )
             self.as_meta = False
-        if mode is LoadingMode.FULL_VOLUME and self.groups:
-            check_item_fits(self.item_bytes, "the largest volume")
 
     @property
     def item_bytes(self) -> int:
         """Memory of the largest item, before its transforms."""
-        most = 0
-        for group in self.groups:
-            shape = self._shape(group[0])
-            match self.config.loading_mode:
-                case LoadingMode.PATCH:
-                    shape = self.config.patch_size or shape
-                case LoadingMode.SLICE_2D:
-                    axis = PLANE_AXIS[self.config.slice_orientation]
-                    shape = shape[:axis] + shape[axis + 1 :]
-            most = max(most, int(np.prod(shape, dtype=np.int64)) * self._voxel_bytes(group))
-        return most
+        return max(map(self._item_bytes, self.groups), default=0)
+
+    def _item_bytes(self, group: Group) -> int:
+        shape = self._shape(group[0])
+        match self.config.loading_mode:
+            case LoadingMode.PATCH:
+                shape = self.config.patch_size or shape
+            case LoadingMode.SLICE_2D:
+                axis = PLANE_AXIS[self.config.slice_orientation]
+                shape = shape[:axis] + shape[axis + 1 :]
+        return int(np.prod(shape, dtype=np.int64)) * self._voxel_bytes(group)
 
     def _voxel_bytes(self, group: Group) -> int:
         """Bytes of a voxel's entries in an item."""
@@ -223,6 +224,7 @@ class VolumeItems(Dataset[Item], ABC):
     def _read_part(self, group: Group, part: int, epoch: int) -> Item:
         match self.config.loading_mode:
             case LoadingMode.FULL_VOLUME:
+                check_item_fits(self._item_bytes(group), self._budget_mb)
                 return self._whole(group, None)
             case LoadingMode.SLICE_2D:
                 axis = PLANE_AXIS[self.config.slice_orientation]
