@@ -6,13 +6,13 @@ and buffers of reading. Interpreters and imported libraries come on top, as `sys
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from radiobject_assets.errors import ConfigurationError
 from radiobject_assets.store import (
     RadiObjectConfig,
-    ReadConfig,
     get_radiobject_config,
     set_radiobject_config,
 )
@@ -23,8 +23,9 @@ LEAST_FOR_WORKER = 16 * MB
 
 
 def slab_bytes() -> int:
-    """The largest part of a volume that a thread reads at once; four threads take a quarter of the budget."""
-    return min(64 * MB, get_radiobject_config().read.memory_budget_mb * MB // 16)
+    """The largest part of a volume that a thread reads at once; all threads take a quarter of the budget."""
+    read = get_radiobject_config().read
+    return min(64 * MB, read.memory_budget_mb * MB // (4 * max(4, read.max_workers)))
 
 
 def check_item_fits(item_bytes: int, budget_mb: int) -> None:
@@ -74,8 +75,11 @@ def divided_budget(batch_bytes: int, batch_size: int, workers: int, pinned: bool
     budget = read.memory_budget_mb * MB
     if workers == 0:
         # the one that the training loop has, the one being made, and its items where they are put together
-        needed = batch_bytes * (2 + (batch_size > 1) + pinned)
-        _check(needed, budget * 3 // 4 - read.tile_cache_size_mb * MB, batch_bytes, read, workers)
+        batches = batch_bytes * (2 + (batch_size > 1) + pinned)
+        threads = min(batch_size, read.max_workers)
+        cache = read.tile_cache_size_mb * MB
+        at_least = math.ceil((batches + cache) / (1 - threads / (4 * max(4, read.max_workers))))
+        _check(batches + cache + threads * slab_bytes(), at_least, batch_bytes, workers)
         return LoaderMemory(None, read.memory_budget_mb, read.tile_cache_size_mb)
     for prefetch in (2, 1):
         # of each worker what it made ahead, and the items of the one it makes; the training loop's own
@@ -83,22 +87,22 @@ def divided_budget(batch_bytes: int, batch_size: int, workers: int, pinned: bool
         left = budget - batches
         if left >= workers * LEAST_FOR_WORKER:
             break
-    _check(batches, budget - workers * LEAST_FOR_WORKER, batch_bytes, read, workers)
+    at_least = batches + workers * LEAST_FOR_WORKER
+    _check(at_least, at_least, batch_bytes, workers)
     share_mb = left // workers // MB
-    worker_mb = max(64, share_mb)  # of which `slab_bytes` of four threads are a quarter
+    worker_mb = max(64, share_mb)  # of which `slab_bytes` of all threads are a quarter
     return LoaderMemory(prefetch, worker_mb, min(read.tile_cache_size_mb, (share_mb - worker_mb // 4) // 2))
 
 
-def _check(needed: int, available: int, batch_bytes: int, read: ReadConfig, workers: int) -> None:
-    if needed <= available:
-        return
-    at_least = read.memory_budget_mb + _mb(needed - available) * (1 if workers else 2)
-    raise ConfigurationError(
-        f"a batch takes {_mb(batch_bytes)} MB, and with {workers} workers up to {_mb(needed)} MB of batches "
-        f"are in memory at once, beside reading and decoded tiles: memory_budget_mb of "
-        f"{read.memory_budget_mb} does not hold them; use a smaller batch_size or patch_size, fewer "
-        f"workers, or configure(read=ReadConfig(memory_budget_mb={at_least}))"
-    )
+def _check(needed: int, at_least: int, batch_bytes: int, workers: int) -> None:
+    budget_mb = get_radiobject_config().read.memory_budget_mb
+    if needed > budget_mb * MB:
+        raise ConfigurationError(
+            f"a batch takes {_mb(batch_bytes)} MB, and with {workers} workers {_mb(needed)} MB are in memory "
+            f"at once: batches that are made, wait, or are held, what is read, and decoded tiles up to "
+            f"tile_cache_size_mb. memory_budget_mb is {budget_mb}: use a smaller batch_size or "
+            f"patch_size, fewer workers, or configure(read=ReadConfig(memory_budget_mb={_mb(at_least)}))"
+        )
 
 
 def _mb(n_bytes: int) -> int:
