@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -193,6 +194,22 @@ distributed.destroy_process_group()
 """
 
 
+def test_ranks_are_those_of_a_process_group_that_began_after_the_loader(cache):
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    loader = patch_loader(cache, batch_size=2, seed=4)
+    alone = [batch["index"].tolist() for batch in loader]
+    torch.distributed.init_process_group("fake", rank=1, world_size=2, store=FakeStore())
+    try:
+        loader.set_epoch(0)
+        second = [batch["index"].tolist() for batch in loader]
+    finally:
+        torch.distributed.destroy_process_group()
+    order = list(chain.from_iterable(alone))
+    assert list(chain.from_iterable(second)) == order[1::2]
+
+
+@pytest.mark.slow
 def test_ranks_are_those_of_the_process_group(cache, tmp_path):
     command = [sys.executable, "-c", RANK]
     with tempfile.NamedTemporaryFile() as meeting:
