@@ -116,10 +116,10 @@ def test_a_transform_that_workers_can_not_have_is_named(large):
         create_training_dataloader(large, patch_size=(8, 8, 8), num_workers=1, transform=lambda item: item)
 
 
-def test_pinned_memory_is_used_where_there_is_a_gpu(written_cohort, tmp_path):
-    loader = patch_loader(build(written_cohort, tmp_path).path, pin_memory=True)
+def test_pinned_memory_is_used_where_there_is_a_gpu(cohort, tmp_path):
+    loader = patch_loader(build(cohort, tmp_path / "cache").path, pin_memory=True)
     assert next(iter(loader))["image"].is_pinned() == torch.cuda.is_available()
-    volumes = create_training_dataloader(RadiObject(written_cohort.uri).ct, patch_size=(8, 8, 8))
+    volumes = create_training_dataloader(RadiObject(cohort.uri).ct, patch_size=(8, 8, 8))
     assert next(iter(volumes))["image"].is_pinned() == torch.cuda.is_available()
 
 

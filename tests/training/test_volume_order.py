@@ -205,14 +205,14 @@ def shown(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["volumes", "cache"])
 @pytest.mark.parametrize("devices", [1, 2])
-def test_lightning_trains_and_resumes_in_the_middle_of_an_epoch(written_cohort, tmp_path, kind, devices):
+def test_lightning_trains_and_resumes_in_the_middle_of_an_epoch(cohort, tmp_path, kind, devices):
     pytest.importorskip("lightning")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
         folder.mkdir()
-    run_lightning(written_cohort.uri, tmp_path, whole, kind, devices, 0)
-    run_lightning(written_cohort.uri, tmp_path, parts, kind, devices, 4)
-    run_lightning(written_cohort.uri, tmp_path, parts, kind, devices, -1)
+    run_lightning(cohort.uri, tmp_path, whole, kind, devices, 0)
+    run_lightning(cohort.uri, tmp_path, parts, kind, devices, 4)
+    run_lightning(cohort.uri, tmp_path, parts, kind, devices, -1)
     assert shown(whole) == shown(parts)
     ranks = shown(whole)
     assert len(ranks) == devices
