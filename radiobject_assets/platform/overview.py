@@ -129,7 +129,7 @@ def read_overview(
 
 
 def count_checks(definitions: dg.Definitions, instance: dg.DagsterInstance) -> CheckCounts:
-    """The latest evaluation of every check, for every partition that has one."""
+    """The latest evaluation of every check, for every partition that Dagster lists (`passed_checks`)."""
     keys = sorted(definitions.resolve_asset_graph().asset_check_keys, key=str)
     passed, failures, warnings = 0, list[str](), list[str]()
     for state in instance.event_log_storage.get_asset_check_partition_info(keys):

@@ -18,6 +18,9 @@ TRAINING_GROUP = "training"
 INTEGRITY_CHECK = "integrity"
 """Name of the blocking check that every collection has."""
 
+ACCOUNTING_CHECK = "every_file_accounted_for"
+"""Name of the check that `series` has."""
+
 ALL_VOLUMES = "volumes"
 """The one collection asset of a data set whose collections are made by modality."""
 
@@ -45,6 +48,14 @@ def collection_names(dataset: DatasetSettings) -> tuple[str, ...]:
 def arrival_assets(dataset: DatasetSettings) -> tuple[str, ...]:
     """Names of the assets that one arrival is made into."""
     return ("raw_dicom", "series", "subjects", *collection_names(dataset))
+
+
+def arrival_checks(dataset: DatasetSettings) -> list[dg.AssetCheckKey]:
+    """Keys of the checks that one arrival is looked at by, each with a partition for each arrival."""
+    return [
+        dg.AssetCheckKey(asset_key(dataset, "series"), ACCOUNTING_CHECK),
+        *(dg.AssetCheckKey(asset_key(dataset, name), INTEGRITY_CHECK) for name in collection_names(dataset)),
+    ]
 
 
 def every_arrival(key: dg.AssetKey) -> dg.AssetDep:

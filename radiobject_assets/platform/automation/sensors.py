@@ -17,10 +17,12 @@ from radiobject_assets.platform.arrivals.runs import (
 from radiobject_assets.platform.assets.materialization_metadata import counted, table
 from radiobject_assets.platform.assets.partitions import (
     arrival_assets,
+    arrival_checks,
     arrival_partitions,
     asset_key,
 )
 from radiobject_assets.platform.automation.conditions import code_version_tags
+from radiobject_assets.platform.automation.passed_checks import unlist_passed
 from radiobject_assets.platform.automation.tick import Ticked, tick
 from radiobject_assets.platform.checks.nothing_left import evaluation
 from radiobject_assets.platform.dagster_internals import UnresolvedAssetJobDefinition
@@ -82,6 +84,7 @@ def build_arrivals_sensor(
             is_impatient=context.cursor == TRY_NOW,
         )
         context.log.info(done.summary)
+        unlist_passed(context.instance, arrival_checks(settings))
         asked = () if known.is_of_now else (request.partition for request in done.requests)
         new = frozenset((*done.new, *asked))
         note_added(context.instance, partitions.name or "", new)

@@ -10,8 +10,8 @@ from radiobject_assets.diagnostics import kinds
 from radiobject_assets.landing.local_zone import Arrival, Landing
 from radiobject_assets.platform.assets.arrival import plan_of
 from radiobject_assets.platform.assets.arrivals_of_run import arrivals_of
-from radiobject_assets.platform.assets.partitions import arrival_partitions, asset_key
-from radiobject_assets.platform.checks.check_pages import taught
+from radiobject_assets.platform.assets.partitions import ACCOUNTING_CHECK, arrival_partitions, asset_key
+from radiobject_assets.platform.checks.check_pages import LISTED_OF_MANY, taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.platform.dagster_internals import EvaluationOfEverything
 from radiobject_assets.platform.own_names import with_own_resources
@@ -26,11 +26,12 @@ def build_accounting_check(settings: DatasetSettings) -> dg.AssetChecksDefinitio
 
     @dg.asset_check(
         asset=asset_key(settings, "series"),
-        name="every_file_accounted_for",
+        name=ACCOUNTING_CHECK,
         partitions_def=arrival_partitions(settings),
         description=taught(
             "Every file of an arrival is in exactly one series, or listed without an image, or a table of "
-            "its subjects. Without a partition: of every scanned arrival that is in the landing zone.",
+            "its subjects. Without a partition: of every scanned arrival that is in the landing zone. "
+            + LISTED_OF_MANY,
             [kinds.UNACCOUNTED],
         ),
     )
@@ -59,7 +60,7 @@ def build_accounting_check(settings: DatasetSettings) -> dg.AssetChecksDefinitio
         if is_of_run:
             return result
         return EvaluationOfEverything.of(
-            dg.AssetCheckKey(asset_key(settings, "series"), "every_file_accounted_for"), result
+            dg.AssetCheckKey(asset_key(settings, "series"), ACCOUNTING_CHECK), result
         )
 
     return every_file_accounted_for

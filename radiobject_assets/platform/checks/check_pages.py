@@ -23,6 +23,13 @@ _ANY = {
 """What a mend says of one arrival, collection or split, of any."""
 
 
+LISTED_OF_MANY = (
+    "Of many arrivals the newest that passed are listed, and all that did not: one that was taken in and is "
+    "not listed passed longer ago, and the page of its run says so."
+)
+"""What the page of a check on arrivals says of its partitions (`automation.passed_checks`)."""
+
+
 def taught(looked_at: str, kinds: Iterable[Kind]) -> str:
     """A check's description: what it looks at, and a table of what it may find.
 

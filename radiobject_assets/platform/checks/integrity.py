@@ -17,7 +17,7 @@ from radiobject_assets.platform.assets.partitions import (
     arrival_partitions,
     asset_key,
 )
-from radiobject_assets.platform.checks.check_pages import taught
+from radiobject_assets.platform.checks.check_pages import LISTED_OF_MANY, taught
 from radiobject_assets.platform.checks.outcome import check_result, result_of
 from radiobject_assets.platform.dagster_internals import EvaluationOfEverything
 from radiobject_assets.platform.own_names import with_own_resources
@@ -36,7 +36,8 @@ def build_integrity_check(settings: DatasetSettings, name: str) -> dg.AssetCheck
         description=taught(
             "Of one arrival: every row names an array as described, whose voxels have the row's digest; "
             "rows are as written; affines are sound; labels lie on their image's grid. Without a partition: "
-            "of all volumes. While it is red, the arrival's subjects are kept out of the splits.",
+            "of all volumes. While it is red, the arrival's subjects are kept out of the splits. "
+            + LISTED_OF_MANY,
             kinds.OF_VOLUMES,
         ),
     )

@@ -29,6 +29,9 @@ a public name of each first, then run the tests that are named here.
 `DagsterEventType`, `event_tables`, `shrink`
     Public is the removal of whole runs with what they made; history_retention removes what is told of steps.
     Tests: tests/platform/test_history_retention.py.
+`check_table`
+    A record of a check goes in public with its whole run alone; `automation.passed_checks` removes those of
+    which the web server would make a question each. Tests: tests/platform/test_passed_checks.py.
 `sqlite_storage`
     Which engine of SQLAlchemy asks a file, and how a run's file begins, can be chosen in a subclass of
     Dagster's storage alone. Tests: tests/platform/test_sqlite_storage.py.
@@ -60,6 +63,7 @@ __all__ = [
     "EvaluationOfEverything",
     "PartitionKeyFilter",
     "UnresolvedAssetJobDefinition",
+    "check_table",
     "event_tables",
     "get_input_data_version_tag",
     "shrink",
@@ -105,6 +109,15 @@ def event_tables(instance: dg.DagsterInstance) -> tuple[SqlEventLogStorage, Any]
 
     storage = instance.event_log_storage
     return (storage, SqlEventLogStorageTable) if isinstance(storage, SqlEventLogStorage) else None
+
+
+def check_table(instance: dg.DagsterInstance) -> tuple[SqlEventLogStorage, Any] | None:
+    """The storage of events and its table of checks for SQLAlchemy; None where it is not in a database."""
+    from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+    from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+
+    storage = instance.event_log_storage
+    return (storage, AssetCheckExecutionsTable) if isinstance(storage, SqlEventLogStorage) else None
 
 
 def shrink(storage: SqlEventLogStorage, run_id: str) -> None:
