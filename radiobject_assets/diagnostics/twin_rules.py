@@ -22,6 +22,8 @@ from radiobject_assets.store import RadiObject, Storage, TileDBContext
 _TOKEN = 10
 # What an hourly check may take of the machine.
 _SECONDS = 60.0
+# By the clock a look may take so many times its work: others are at it too, or images come from far.
+_PATIENCE = 5.0
 
 
 def near_twins(
@@ -55,7 +57,7 @@ def near_twins(
     compared
         What earlier looks compared, which is not done again; None: nothing is kept.
     seconds
-        How long pairs may be compared; the next look goes on.
+        Of work that comparing pairs may take (five times as long by the clock); the next look goes on.
     snapshot
         The one that the rows are of; None: the present state.
     """
@@ -156,14 +158,17 @@ def _numbers(pairs: Iterable[tuple[str, str]], states: list[str], owners: list[s
 
 
 def _late_after(seconds: float) -> Callable[[], bool]:
-    """Counts from the first time that it is asked, so that every look gets on."""
-    ends: list[float] = []
+    """Counts from the first time that it is asked, so that every look gets on.
+
+    Seconds of this process's own work count: a machine that is busy with other things compares no less.
+    """
+    ends: list[tuple[float, float]] = []
 
     def is_late() -> bool:
         if not ends:
-            ends.append(time.monotonic() + seconds)
+            ends.append((time.process_time() + seconds, time.monotonic() + _PATIENCE * seconds))
             return False
-        return time.monotonic() > ends[0]
+        return time.process_time() > ends[0][0] or time.monotonic() > ends[0][1]
 
     return is_late
 
