@@ -53,4 +53,4 @@ def _print_kind(kind: Kind, found: list[Finding], console: Console, with_where: 
         console.print(f"  [bold]To do:[/] {escape(mend)}")
     care = "" if kind.mend.is_safe else "  (can't be undone)"
     for command in list(dict.fromkeys(one.how_to for one in found if one.how_to))[:3]:
-        console.print(f"  [bold]{escape(command)}[/]{care}")
+        console.print(f"  [bold]{escape(command)}[/]{care}", soft_wrap=True)  # to be copied as it is
