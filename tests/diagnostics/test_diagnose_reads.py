@@ -277,7 +277,8 @@ def test_the_command_prints_one_document_and_ends_with_its_code(sound: str, tmp_
     jsonschema.validate(document, SCHEMA, cls=jsonschema.Draft202012Validator)
     assert {row["pattern"] for row in document["measured"]["ct"]} == set(AccessPattern) - {"run"}
     # a path for which a line of 140 characters is too short: a command is printed to be copied
-    slow = store_with(tmp_path / ("long-" * 24), compression=CompressionConfig(algorithm=Compressor.GZIP, level=1))
+    gzipped = CompressionConfig(algorithm=Compressor.GZIP, level=1)
+    slow = store_with(tmp_path / ("long-" * 24), compression=gzipped)
     done = ends_with(1, slow, "--pattern", "whole", "--apply")
     assert f"radiobject-assets recompress {slow} ct --codec zstd --level 1" in done.stdout
     assert "measured" in done.stdout
